@@ -1,0 +1,50 @@
+# What a checkout can do. Needed: GNU make and Python 3.11, 3.12 or 3.13, nothing else. The first target that
+# runs builds .venv from the lock file; it is brought up to date when pyproject.toml or the lock file changed.
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint bench lock
+
+PYTHON := .venv/bin/python
+BUILT := .venv/built
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+GATED := classifier.py batcher.py checkpoint.py contacts.py contact_sync.py \
+    activecampaign/contacts.py activecampaign/replies.py
+
+demo: $(BUILT) # a backfill of a generated history, everything local
+	$(PYTHON) -m kiva_stream demo
+
+test: $(BUILT) # every test, then at least 95 % branch coverage of each gated module
+	$(PYTHON) -m pytest --cov --cov-report=
+	@failed=0; for module in $(GATED); do \
+	    $(PYTHON) -m coverage report --include="kiva_stream/$$module" --fail-under=95 || failed=1; \
+	done; exit $$failed
+
+lint: $(BUILT) # style, types, and which module may import which
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache --no-logo
+
+bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
+	$(PYTHON) -m benchmarks
+
+lock: $(BUILT) # the newest versions that pyproject.toml allows, for every supported Python
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
+	    --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+$(BUILT): pyproject.toml requirements.lock
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -c "$(SUPPORTED)" || { \
+	    for python in python3 python3.13 python3.12 python3.11; do \
+	        $$python -c "$(SUPPORTED)" 2>/dev/null && break; \
+	        python=; \
+	    done; \
+	    test -n "$$python" || { echo "kiva_stream needs Python 3.11, 3.12 or 3.13; python3 is" \
+	        "$$(python3 --version 2>/dev/null || echo missing). Install one of them and run make again." >&2; exit 1; }; \
+	    echo "$$python -m venv .venv"; \
+	    $$python -m venv --clear .venv || { echo "$$python cannot build an environment:" \
+	        "install its venv module (Debian and Ubuntu: apt install python3-venv) and run make again." >&2; exit 1; }; \
+	}
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
