@@ -1,0 +1,388 @@
+"""The command line: arguments in, exit codes out. What a command does stands in `app`.
+
+Answers go to stdout; progress, logs and errors to stderr. Who fails on purpose says one sentence, and the
+exit code says what kind of trouble it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+import msgspec
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from kiva_stream import __version__, app, settings, telemetry
+from kiva_stream import backfill as history
+from kiva_stream import check as checks
+from kiva_stream.errors import (
+    AccountRefused,
+    CheckpointError,
+    DrainTimeoutError,
+    HeldError,
+    KivaStreamError,
+    SettingsError,
+    SourceError,
+)
+from kiva_stream.reports import BackfillRequest, Bound, CheckReport, Summary, parse_bound
+from kiva_stream.settings import LogSettings, Settings
+from kiva_stream.telemetry import OnProgress, Progress, ProgressLog, Scrubber
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+UNEXPECTED = 1
+FOUND_SOMETHING = 7
+BY_SIGNAL = 128  # plus the signal's number: 130 Ctrl-C, 143 SIGTERM
+EXIT_CODES: dict[type[KivaStreamError], int] = {
+    SettingsError: 2,
+    SourceError: 3,
+    AccountRefused: 4,
+    CheckpointError: 5,
+    HeldError: 6,
+    DrainTimeoutError: UNEXPECTED,
+}
+CONFIG_FILE = Path("kiva_stream.toml")
+CONFIG_HELP = "The settings; else $KIVA_STREAM_CONFIG, ./kiva_stream.toml, /etc/kiva_stream/kiva_stream.toml."
+FAULT_HELP = (
+    "What goes wrong, as /event:500-after:0.05:10; may be repeated. A path is /event, * or one below "
+    "/api/3. Kinds: 500-before, 500-after, html-503, html-200, 429, 403, 402, success-0, hang, "
+    "reset-before, reset-after."
+)
+BOUND = "day1|DATE|POSITION"
+PHASES = ("contacts", "events")
+
+# A line that starts with \b and ends with an empty line keeps its line breaks.
+EPILOG = (
+    "\b\nSettings, in kiva_stream.toml (kiva-stream init writes one) or in the environment:\n"
+    + "\n".join(f"  {line}" for line in settings.help_lines())
+)
+commands = typer.Typer(
+    name="kiva-stream",
+    help="Streams a food-box shop's system log from PostgreSQL into ActiveCampaign.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # they show local variables, and with them secrets
+)
+WIDE = 1_000  # columns, where nobody looks: a line stays a line
+answers = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+
+
+class Shell:
+    """What the command of this process knows: where its settings are, what must not show in its errors."""
+
+    def __init__(self) -> None:
+        self.config: Path | None = None
+        self.log = LogSettings()
+        self.scrub = Scrubber()
+
+    def load(self) -> Settings:
+        """Read the settings and set up logging by them. Raises SettingsError."""
+        loaded = settings.load(self.config, os.environ)
+        self.set_up(loaded.log, loaded.secrets())
+        return loaded
+
+    def set_up(self, log: LogSettings, secrets: list[str]) -> None:
+        """Set up logging."""
+        self.log = log
+        self.scrub = telemetry.configure(log, secrets)
+
+    def exit(self, raised: Exception) -> NoReturn:
+        """Say what went wrong, and leave with its exit code."""
+        error = _first(raised)
+        sentence = " ".join(str(error).split())
+        if not isinstance(error, KivaStreamError):
+            sentence = f"Unexpected {type(error).__name__}: {sentence} (log.level = 'debug' shows where)."
+        if self.log.level == "debug":
+            structlog.get_logger().exception("failed")
+        typer.echo(self.scrub(sentence), err=True)
+        sys.exit(exit_code(error))
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def main() -> None:
+    """Run the command of this process's arguments; leaves by SystemExit with the documented code."""
+    shell = Shell()
+    try:
+        commands(obj=shell)
+    except Exception as error:  # noqa: BLE001  here an error becomes a sentence and an exit code
+        shell.exit(error)
+
+
+def _first(error: Exception) -> Exception:
+    """Return what is in a group: what was raised on purpose before what was not."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    inner = [_first(each) for each in error.exceptions]
+    return next((each for each in inner if isinstance(each, KivaStreamError)), inner[0])
+
+
+def exit_code(error: Exception) -> int:
+    """Return the documented exit code of an error."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), UNEXPECTED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kiva_stream {__version__}")
+        raise typer.Exit
+
+
+@commands.callback()
+def everywhere(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help=CONFIG_HELP)] = None,
+    version: Annotated[  # noqa: ARG001  its callback is all it does
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Stream a food-box shop's system log from PostgreSQL into ActiveCampaign."""
+    _shell(context).config = config
+
+
+@commands.command()
+def demo(
+    context: typer.Context,
+    entries: Annotated[int, typer.Option(min=1, help="Log entries of the generated history.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Another seed is another history.")] = 1,
+) -> None:
+    """Run everything locally, with nothing to configure.
+
+    A generated shop, a local ActiveCampaign, setup, a backfill, and what arrived.
+    """
+    with _extra():
+        from kiva_stream import demo as demos  # noqa: PLC0415  a shop need not install what this needs
+
+    _shell(context).set_up(LogSettings(), [])
+    with _progress() as on_progress:
+        summary = _run(demos.demo, entries, seed, on_progress)
+    _answer_summary(summary)
+
+
+@commands.command()
+def init(
+    context: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Write a commented kiva_stream.toml."""
+    path = _shell(context).config or CONFIG_FILE
+    if path.exists() and not force:
+        raise SettingsError(f"{path} is there already: --force replaces it.")
+    try:
+        path.touch(mode=0o600)  # it will hold keys; one that was there keeps the mode it had until told
+        path.chmod(0o600)
+        path.write_text(settings.example(), "utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.") from error
+    typer.echo(f"{path} is written: fill in what has no # before it, then run `kiva-stream check`.")
+
+
+@commands.command()
+def check(context: typer.Context, as_json: AsJson = False) -> None:
+    """Look whether all is ready, and say what to do.
+
+    Settings, source contract, state schema and account. It sends nothing that leaves a trace.
+    """
+    loaded = _shell(context).load()
+    report = CheckReport.of(_run(checks.check, loaded))
+    _answer(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else FOUND_SOMETHING)
+
+
+@commands.command()
+def setup(context: typer.Context) -> None:
+    """Create what is missing; safe to repeat.
+
+    The state schema; at ActiveCampaign the list, the field and the event names.
+    """
+    loaded = _shell(context).load()
+    for created in _run(app.set_up, loaded) or ["nothing, all is there"]:
+        typer.echo(f"set up: {created}")
+
+
+@commands.command()
+def backfill(
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(metavar=BOUND, help="Where the history begins.")] = None,
+    until: Annotated[str | None, typer.Option(metavar=BOUND, help="Where it ends; else now.")] = None,
+    events_since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Older entries become no events.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and send nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+) -> None:
+    """Carry the history up to now, then exit. Run again, it goes on where it stopped.
+
+    --since and --events-since are kept with the checkpoint. A DATE is midnight of the site.
+    """
+    request = BackfillRequest(
+        since=_bound("--since", since),
+        until=_bound("--until", until),
+        events_since=_date("--events-since", events_since),
+    )
+    loaded = _shell(context).load()
+    is_shown = sys.stdin.isatty() and sys.stdout.isatty()
+    if dry_run or is_shown:
+        answers.print(_run(history.plan, loaded, request))
+    if dry_run or (is_shown and not yes and not typer.confirm("Go ahead?")):
+        return
+    with _progress() as on_progress:
+        summary = _run(history.backfill, loaded, request, on_progress)
+    _answer_summary(summary)
+
+
+@commands.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show where the site stands.
+
+    It reads the state database alone, so it works beside a running backfill.
+    """
+    _answer(_run(app.status, _shell(context).load()), as_json=as_json)
+
+
+@commands.command()
+def generate(
+    context: typer.Context,
+    entries: Annotated[int, typer.Option(min=1, help="Log entries of its sites together.")],
+    dsn: Annotated[str, typer.Option(metavar="DSN", help="An empty database, to be filled.")],
+    seed: Annotated[int, typer.Option(help="Another seed is another history.")] = 1,
+    sites: Annotated[int, typer.Option(min=1, max=3, help="How many sites share the log.")] = 1,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what must become of each entry.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a source database with a realistic history."""
+    with _extra():
+        from kiva_stream.sandbox import generator  # noqa: PLC0415  as for demo
+
+    _shell(context).set_up(LogSettings(), [dsn])
+    with _counting("entries", entries) as count:
+        made = _run(partial(generator.generate, sites=sites, truth=truth, progress=count), dsn, entries, seed)
+    if as_json:
+        typer.echo(msgspec.json.encode(made))
+    else:
+        typer.echo(
+            f"{made.entries:,} entries, {made.accounts:,} accounts, {made.orders:,} orders; "
+            f"{sum(made.events.values()):,} event entries, {made.contacts:,} contacts expected"
+        )
+
+
+@commands.command()
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="On loopback; 0 = any free one.")] = 0,
+    latency_ms: Annotated[float, typer.Option(min=0, help="There and back, each request.")] = 0,
+    jitter_ms: Annotated[float, typer.Option(min=0, help="At most this much is added to it.")] = 0,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="PATH:KIND:SHARE[:COUNT]", help=FAULT_HELP)
+    ] = None,
+) -> None:
+    """Serve a local ActiveCampaign until Ctrl-C.
+
+    Its address and its keys are printed as one line of JSON.
+    """
+    with _extra():
+        from kiva_stream.sandbox.activecampaign import command, faults  # noqa: PLC0415  as for demo
+
+    try:
+        wanted = [faults.parse_fault(text) for text in fault or []]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fault") from None
+    _run(command.run, port, latency_ms, jitter_ms, wanted)
+
+
+def _shell(context: typer.Context) -> Shell:
+    return context.ensure_object(Shell)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Name the extra that a command needs. Raises SettingsError when it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error.name} is missing: pip install 'kiva-stream[demo]' brings it.") from error
+
+
+def _run(work: Callable[[Unpack[Args]], Awaitable[T]], *args: *Args) -> T:
+    """Run a coroutine function to its end, on the quickest event loop there is."""
+    return anyio.run(work, *args, backend_options={"use_uvloop": sys.platform == "linux"})
+
+
+def _answer(report: msgspec.Struct, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(report))
+    else:
+        answers.print(report)
+
+
+def _answer_summary(summary: Summary) -> None:
+    answers.print(summary)
+    if summary.stopped_by is not None:
+        raise typer.Exit(BY_SIGNAL + summary.stopped_by)
+
+
+def _bound(option: str, text: str | None) -> Bound | None:
+    try:
+        return None if text is None else parse_bound(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint=option) from None
+
+
+def _date(option: str, text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date (YYYY-MM-DD).", param_hint=option) from None
+
+
+@contextmanager
+def _counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows a count: as a bar on a terminal, not at all elsewhere."""
+    with Bars(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda count: bars.update(task, completed=count)
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """Give a hook: bars on a terminal, log lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield ProgressLog()
+        return
+    columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[far]}"))
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks = {phase: bars.add_task(phase, total=None, far="", visible=False) for phase in PHASES}
+
+        def show(progress: Progress) -> None:
+            phase = progress.phase if progress.phase in tasks else PHASES[-1]
+            if phase != PHASES[0]:  # how many there would be was an estimate
+                came = progress.contacts_done
+                bars.update(tasks[PHASES[0]], completed=came or 1, total=came or 1, far=f"{came:,}")
+            bars.update(
+                tasks[phase], completed=progress.done, total=progress.total, far=_far(progress), visible=True
+            )
+
+        yield show
+
+
+def _far(progress: Progress) -> str:
+    """Say how far a phase is: done, in all, rate, time left."""
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    left = f", {timedelta(seconds=round(progress.left_s))} left" if progress.left_s else ""
+    return f"{progress.done:,}{total}, {progress.per_second:,.0f}/s{left}"

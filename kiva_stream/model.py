@@ -1,0 +1,339 @@
+"""The words of the domain as types: positions, customers, entries, verdicts, outcomes, contacts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple, NewType
+
+import msgspec
+
+from kiva_stream.catalog import EventLine
+
+CustomerId = NewType("CustomerId", int)
+ContactId = NewType("ContactId", int)  # the id of a contact's link in the state schema, not ActiveCampaign's
+Email = NewType("Email", str)  # normalised, see kiva_stream.addresses
+
+_POSITION = re.compile(r"(\d{1,19}):(\d{1,19})")
+_MAX_BIGINT = 2**63 - 1
+
+
+class Position(NamedTuple):
+    """Where an entry stands in the log: its writing transaction, then its id. Log order is position order."""
+
+    txid: int
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.txid}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read `TXID:ID`. Raises ValueError when it is not that, or no bigint."""
+        written = _POSITION.fullmatch(text)
+        position = cls(*map(int, written.groups())) if written else None
+        if position is None or max(position) > _MAX_BIGINT:
+            raise ValueError(f"{text!r} is not a position (TXID:ID)")
+        return position
+
+
+DAY1 = Position(0, 0)  # below every entry
+
+
+class HighWaterMark(NamedTuple):
+    """Where reading stops: at `position`, or before the first entry inserted at or after a moment."""
+
+    position: Position
+    inserted_before: datetime
+
+
+class Site(msgspec.Struct, frozen=True):
+    """One box company: a row of `sites`."""
+
+    id: int
+    name: str
+    timezone: str
+    currency: str
+    admin_base_url: str
+    launched_at: datetime  # midnight of `launched_on` in the site's timezone
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """What an entry needs to know of its customer: whose lane it takes, or why it takes none."""
+
+    id: CustomerId
+    site_id: int
+    email: Email | None  # None: no usable address
+    name: str  # "first last" as stored, single blanks; "" when there is none
+    is_test: bool  # flagged, or an address of `skip_domains`
+    erased: bool  # soft-deleted
+    several_addresses: bool = False  # in its one e-mail field, of which the first valid one counts
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A customer's row, as far as the contact at ActiveCampaign shows it."""
+
+    customer: Customer
+    first_name: str
+    last_name: str
+    phone: str
+    status: str
+    newest_order_at: datetime | None  # created_at of the newest order
+    email_opt_in: bool
+    email_blacklisted: bool
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A row of the system log, with its customer."""
+
+    position: Position
+    occurred_at: datetime
+    inserted_at: datetime
+    action: str | None  # None: legacy free text
+    actor_type: str | None
+    admin_user: str | None
+    message: str  # its first 2,000 characters
+    data: str | None  # JSON text
+    customer_id: CustomerId | None  # as the row says, else as its text or an address in it says
+    customer: Customer | None  # None: no such customer
+    notes: tuple[str, ...] = ()  # what was odd about it; counted, never a reason to stop
+
+
+class Reason(StrEnum):
+    """Why an entry was skipped or is dead: the closed lists of the glossary."""
+
+    NOISE = "noise"
+    DUPLICATE = "duplicate"
+    TEST = "test"
+    ERASED = "erased"
+    NO_ACCOUNT = "no_account"
+    STAFF_LOGIN = "staff_login"
+    BEFORE_EVENTS_SINCE = "before_events_since"
+
+    NO_EMAIL = "no_email"
+    NO_CUSTOMER = "no_customer"
+    NO_CONTACT = "no_contact"
+    WRONG_SITE = "wrong_site"
+    AC_REJECTED = "ac_rejected"
+    ORDER_INVALID = "order_invalid"
+    EVENT_REJECTED = "event_rejected"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Becomes an event of its contact."""
+
+    line: EventLine
+    eventdata: str
+    notes: tuple[str, ...] = ()
+
+
+class SyncOnly(msgspec.Struct, frozen=True):
+    """Tied to a customer, no event: only the contact may have changed."""
+
+    notes: tuple[str, ...] = ()
+
+
+class Noise(msgspec.Struct, frozen=True):
+    """Nothing for ActiveCampaign: skipped, with why."""
+
+    why: Reason = Reason.NOISE
+    notes: tuple[str, ...] = ()
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """Should have been delivered and cannot be: a dead letter, with why."""
+
+    why: Reason
+    notes: tuple[str, ...] = ()
+
+
+Verdict = Event | SyncOnly | Noise | Reject
+
+
+class Outcome(NamedTuple):
+    """What became of an entry, exactly one each."""
+
+    kind: str  # delivered | synced | skipped | dead
+    why: str = ""  # of skipped and dead: a Reason
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.why}" if self.why else self.kind
+
+
+DELIVERED = Outcome("delivered")
+SYNCED = Outcome("synced")
+
+
+class ContactStatus(StrEnum):
+    """How far a contact has come."""
+
+    NEW = "new"  # wanted, not yet confirmed at ActiveCampaign
+    LINKED = "linked"  # ActiveCampaign confirmed it
+    REJECTED = "rejected"  # ActiveCampaign refuses its address
+
+
+class Contact(msgspec.Struct, weakref=True):
+    """A contact's link: the ordering key. One object a contact in a process, so that all see it change."""
+
+    id: ContactId
+    email: Email  # the address last confirmed, or, while new, the one wanted
+    status: ContactStatus
+    why: str = ""  # of a rejected one: the Reason its entries die with
+
+
+class Delivered(NamedTuple):
+    """A row of the ledger: an event that ActiveCampaign has."""
+
+    position: Position
+    contact: ContactId
+    line: int
+    attempts: int
+
+
+Tally = Mapping[tuple[str, str], int]  # how many, by (outcome | event | note, its name)
+
+
+class Span:
+    """Consecutive entries of the log that the watermark passes together: a page's."""
+
+    __slots__ = ("last", "pending", "size", "tally")
+
+    def __init__(self, last: Position, size: int) -> None:
+        self.last = last
+        self.size = size
+        self.pending = size  # without an outcome yet
+        self.tally: Counter[tuple[str, str]] = Counter()
+
+    def resolve(self, outcome: Outcome, *, line: int | None = None, notes: Iterable[str] = ()) -> None:
+        """Give one entry its one outcome; `line` is that of a delivered event."""
+        self.pending -= 1
+        self.tally["outcome", str(outcome)] += 1
+        if line is not None:
+            self.tally["event", str(line)] += 1
+        for note in notes:
+            self.tally["note", note] += 1
+
+
+class Page(NamedTuple):
+    """Consecutive entries, in log order."""
+
+    span: Span
+    entries: list[Entry]
+
+
+class ClassifiedPage(NamedTuple):
+    """A page with the verdict on each of its entries."""
+
+    span: Span
+    verdicts: list[tuple[Entry, Verdict]]
+
+
+class Delivery(NamedTuple):
+    """An entry whose contact must be at ActiveCampaign before it is done; most have an event to send too."""
+
+    position: Position
+    inserted_at: datetime
+    span: Span
+    customer: CustomerId
+    line: EventLine | None  # None: sync-only
+    eventdata: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Batch(NamedTuple):
+    """Consecutive work of one contact, in log order."""
+
+    contact: Contact
+    deliveries: list[Delivery]
+
+
+class DeadLetter(NamedTuple):
+    """What could not be delivered, and why."""
+
+    position: Position
+    why: Reason
+    customer: CustomerId | None
+    attempts: int = 0  # 0: nothing was sent
+    reply: str = ""  # what ActiveCampaign said, without secrets and addresses
+
+
+class Commit(NamedTuple):
+    """What moves together in the state schema, or not at all."""
+
+    watermark: Position
+    pending: int  # entries read, without an outcome yet
+    delivered: list[Delivered]
+    dead: list[DeadLetter]
+    passed: Tally  # of the entries that the watermark passed since the last commit
+    ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
+
+
+class SavedCheckpoint(msgspec.Struct, frozen=True):
+    """Where a site stands, as the state schema has it."""
+
+    account: str
+    since: str
+    events_since: datetime | None
+    counted_from: Position
+    watermark: Position
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A contact, its customers, and what ActiveCampaign last confirmed of it."""
+
+    contact: Contact
+    customers: tuple[CustomerId, ...]
+    fingerprint: bytes | None
+
+
+class AcceptedImport(NamedTuple):
+    """What ActiveCampaign said of an import it accepted."""
+
+    id: str
+    is_short: bool  # fewer contacts were queued than were sent, and it does not say which
+
+
+class OpenImport(msgspec.Struct, frozen=True):
+    """An import that ActiveCampaign accepted: its contacts, each with the fingerprint of what was sent."""
+
+    id: str
+    fingerprints: dict[ContactId, bytes]
+    is_short: bool  # see AcceptedImport
+
+
+class ListStatus(StrEnum):
+    """What a contact's membership of the list `all customers` is to become."""
+
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    LEAVE = "leave"  # say nothing about it
+
+
+class DesiredContact(msgspec.Struct, frozen=True):
+    """A contact as ActiveCampaign should show it; clean text, ready to be sent."""
+
+    email: Email
+    first_name: str
+    last_name: str
+    phone: str
+    customer_id: str  # the field `Kiva Customer ID`: the best account's
+    list_status: ListStatus
+
+
+class ImportState(StrEnum):
+    """How far an accepted bulk import has come."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    LOST = "lost"  # failed, interrupted or forgotten: to be sent again
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """What ActiveCampaign says of an accepted bulk import."""
+
+    state: ImportState
+    failures: frozenset[str] = frozenset()  # lower-case addresses that did not make it

@@ -1,0 +1,114 @@
+"""The pipeline: producer → classifier → batcher → sender → checkpoint, joined by bounded streams.
+
+Wiring only. It ends as a cascade of closes: the producer closes its stream at the mark, each stage closes
+its own when the one before it did, the senders end with the last batch, and the checkpoint commits once
+more. A drain starts in the middle of the same cascade: the stages before the senders are cancelled (what
+they hold is read again by the next run), no event gets a slot any more, and those in flight finish. A stage
+that fails starts a drain too: an event whose answer nobody waited for would be of unknown outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from kiva_stream.batcher import Batcher, Duplicates, Lanes
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.classifier import Classifier, classify_pages
+from kiva_stream.model import Batch, ClassifiedPage, Entry, HighWaterMark, Page
+from kiva_stream.ports import Arrivals, Events, Links, Log
+from kiva_stream.producer import produce
+from kiva_stream.sender import Sender
+from kiva_stream.settings import Settings
+
+
+class Pipeline:
+    """Carries the log from the checkpoint to a mark. For one run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        classifier: Classifier,
+        links: Links,
+        arrivals: Arrivals,
+        events: Events,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._classifier = classifier
+        self._checkpoint = checkpoint
+        self._errors: list[Exception] = []
+        self._upstream = anyio.CancelScope()
+        lanes = Lanes()
+        duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
+        self._batcher = Batcher(links, checkpoint, duplicates, lanes)
+        backoff_max_s = settings.activecampaign.backoff_max_s
+        self._sender = Sender(arrivals, events, checkpoint, lanes.next, backoff_max_s)
+
+    def remember(self, entries: Iterable[Entry]) -> None:
+        """Take in entries before the checkpoint, in log order: only for telling duplicates of them."""
+        self._batcher.remember((entry, self._classifier.classify(entry)) for entry in entries)
+
+    async def run(self, mark: HighWaterMark) -> None:
+        """Return when every entry up to the mark has its outcome, or after a drain.
+
+        Raises an ExceptionGroup of SourceError, CheckpointError, AccountRefused.
+        """
+        async with anyio.create_task_group() as commits:
+            commits.start_soon(self._checkpoint.run)
+            try:
+                await self._stages(mark)
+            finally:
+                self._checkpoint.close()
+        if self._errors:
+            raise ExceptionGroup("the pipeline failed", self._errors)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a drain was asked for."""
+        return self._upstream.cancel_called
+
+    def drain(self) -> None:
+        """Let what is in flight finish, and `run` return."""
+        self._upstream.cancel()
+        self._checkpoint.drain()
+
+    async def _stages(self, mark: HighWaterMark) -> None:
+        size = self._settings.pipeline.queue_chunks
+        pages_in, pages_out = anyio.create_memory_object_stream[Page](size)
+        classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](size)
+        batches_in, batches_out = anyio.create_memory_object_stream[Batch](self._senders)
+        async with anyio.create_task_group() as senders, batches_out:
+            for _ in range(self._senders):
+                senders.start_soon(self._or_drain, senders, self._sender.run, batches_out.clone())
+            with self._upstream:
+                start = self._checkpoint.position
+                async with anyio.create_task_group() as upstream:
+                    for stage in (
+                        partial(produce, self._log, self._checkpoint, start, mark, pages_in),
+                        partial(classify_pages, self._classifier, pages_out, classified_in),
+                        partial(self._batcher.run, classified_out, batches_in),
+                    ):
+                        upstream.start_soon(self._or_drain, senders, stage)
+
+    async def _or_drain(
+        self, senders: TaskGroup, stage: Callable[..., Awaitable[None]], *arguments: object
+    ) -> None:
+        """Run a stage; when it fails, keep the error, and drain for as long as a drain may take."""
+        try:
+            await stage(*arguments)
+        except Exception as error:  # noqa: BLE001  it is raised when the drain has ended
+            if not self._errors:
+                patience_s = self._settings.pipeline.drain_timeout_s
+                senders.cancel_scope.deadline = anyio.current_time() + patience_s
+                self.drain()
+            self._errors.append(error)
+
+    @property
+    def _senders(self) -> int:
+        return self._settings.activecampaign.max_in_flight

@@ -1,0 +1,438 @@
+"""Settings: five sections as frozen Structs, read once and passed by hand.
+
+The Structs are the one table of all keys: a field's annotation holds its type, range and meaning, its name
+ends in its unit (`_s` seconds, `_ms` milliseconds, `_bytes` bytes, `_days` days; the rest are counts or
+text). `KEYS` is that table as rows; the example file, `--help` and the README's table are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from kiva_stream.errors import KivaStreamError, SettingsError
+
+CONFIG_VARIABLE = "KIVA_STREAM_CONFIG"
+CONFIG_PLACES = (Path("kiva_stream.toml"), Path("/etc/kiva_stream/kiva_stream.toml"))
+PREFIX = "KIVA_STREAM__"
+UNITS = {
+    "s": "s",
+    "ms": "ms",
+    "days": "days",
+    "bytes": "bytes",
+    "rows": "rows",
+    "second": "per second",
+    "minute": "per minute",
+}  # by the end of a key's name
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Timeout = Annotated[float, Meta(gt=0)]
+# A title says what is expected where type and range alone do not.
+Text = Annotated[str, Meta(min_length=1, title="a text that is not empty")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+\S*\Z", title="a URL that starts with https://")]
+Dsn = Annotated[
+    str,
+    Meta(pattern=r"^postgres(ql)?://\S+\Z", title="postgresql://role@host/database", extra={"secret": True}),
+]
+Identifier = Annotated[
+    str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}\Z", title="a plain identifier (a-z, 0-9 and _, at most 63)")
+]
+SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
+
+
+def says(meaning: str) -> Meta:
+    """Give a key its meaning, as the tables show it."""
+    return Meta(description=meaning)
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A section of the settings; its repr hides the secrets."""
+
+    def __repr__(self) -> str:
+        secrets = {name for name, hint in _hints(type(self)) if _is_secret(hint)}
+        shown = (
+            f"{name}={'***' if name in secrets else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class SourceSettings(Section, frozen=True, kw_only=True):
+    """The shop's database, which is only ever read."""
+
+    dsn: Annotated[Dsn, says("the shop's database; a role with SELECT is enough")]
+    site_id: Annotated[Count, says("the site whose log is carried: an id of the table sites")]
+    schema: Annotated[Identifier, says("where the shop's tables or views are")] = "kiva"
+    delay_s: Annotated[Seconds, says("only entries at least this old are read")] = 600
+    skip_domains: Annotated[
+        tuple[str, ...], says("customers with an address at these domains are test accounts")
+    ] = ()
+    page_rows: Annotated[Count, says("log rows fetched at a time, and passed on as one chunk")] = 1000
+    range_rows: Annotated[Count, says("most log rows read in one transaction")] = 10_000
+    range_bytes: Annotated[
+        Count, says("a transaction on the log ends with the page that reaches this size")
+    ] = 16_777_216
+    range_max_s: Annotated[
+        Timeout, says("a transaction on the log ends with the page that reaches this age")
+    ] = 5
+    max_connections: Annotated[Count, says("most connections to the shop's database")] = 3
+    statement_timeout_s: Annotated[Timeout, says("longest statement on the shop's database")] = 30
+    customer_settle_s: Annotated[
+        Seconds, says("a customer who is not found is looked for until the entry is this old")
+    ] = 60
+    customer_cache_rows: Annotated[Count, says("customers kept in memory")] = 50_000
+
+
+class StateSettings(Section, frozen=True, kw_only=True):
+    """Where kiva_stream keeps its checkpoint, ledger, contact links and dead letters."""
+
+    dsn: Annotated[
+        Dsn, says("the state database; the shop's server will do, with a role that may create schemas")
+    ]
+    schema: Annotated[Identifier, says("kiva_stream's own schema there")] = "kiva_stream"
+    ledger_keep_days: Annotated[Count, says("how long delivered events are remembered")] = 400
+    commit_interval_ms: Annotated[Count, says("outcomes of this long share a commit")] = 20
+
+
+class PipelineSettings(Section, frozen=True, kw_only=True):
+    """Bounds of the pipeline."""
+
+    window: Annotated[Count, says("most entries between the watermark and the newest read")] = 20_000
+    queue_chunks: Annotated[Count, says("most chunks waiting between two stages")] = 4
+    drain_timeout_s: Annotated[Timeout, says("longest wait for what is in flight at a stop")] = 60
+    duplicate_window_s: Annotated[
+        Seconds, says("the same entry of a customer within this time is a duplicate")
+    ] = 2
+
+
+class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
+    """The ActiveCampaign account, and how much of it may be used."""
+
+    api_url: Annotated[Url, says("as the account's Developer page shows it; /api/3 is added")]
+    api_token: Annotated[SecretText, says("the key of the account's Developer page")]
+    event_actid: Annotated[Text, says("the actid of the account's Event Tracking page")]
+    event_key: Annotated[SecretText, says("the key of the account's Event Tracking page")]
+    event_url: Annotated[Url, says("where events are posted")] = "https://trackcmp.net/event"
+    requests_per_second: Annotated[
+        Count, says("REST and GraphQL together, per account; lower it to leave some to others")
+    ] = 5
+    events_per_second: Annotated[
+        int,
+        Meta(ge=0),
+        says("no published limit; when throttled, events wait as long as asked; 0 = as fast as it goes"),
+    ] = 60
+    bulk_imports_per_minute: Annotated[Count, says("bulk imports; ActiveCampaign allows 100")] = 100
+    max_in_flight: Annotated[Count, says("most events sent and not yet committed")] = 200
+    request_timeout_s: Annotated[Timeout, says("longest wait for an answer")] = 30
+    backoff_max_s: Annotated[
+        Timeout, says("longest wait between two attempts, unless ActiveCampaign asks for a longer one")
+    ] = 60
+    contacts_per_import: Annotated[int, Meta(ge=1, le=250), says("contacts of one bulk import")] = 250
+    import_poll_s: Annotated[Timeout, says("how often a running import is asked for")] = 2
+    realtime_max_age_s: Annotated[
+        Seconds, says("a contact that only older entries wait for is imported without starting automations")
+    ] = 86_400
+    import_failure_share: Annotated[
+        float,
+        Meta(gt=0, le=1),
+        says("more than this share of an import failing stops the backfill, and nobody is dead-lettered"),
+    ] = 0.2
+    import_failure_min: Annotated[Count, says("as long as at least this many contacts of it failed")] = 25
+    list_sender_url: Annotated[
+        str, says("the sender's website on the list; empty: the host of the site's admin_base_url")
+    ] = ""
+    list_sender_reminder: Annotated[
+        str, says("why people are on the list; empty: You are a customer of <site name>.")
+    ] = ""
+    field_customer_id: Annotated[Text, says("title of the field with the customer's id")] = "Kiva Customer ID"
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """What is logged, and how."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], says("the least that is logged")] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"], says("auto: console on a terminal, JSON lines elsewhere")
+    ] = "auto"
+    mask_emails: Annotated[bool, says("show a***@example.com for addresses in logs")] = True
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """All settings."""
+
+    source: SourceSettings
+    state: StateSettings
+    activecampaign: ActiveCampaignSettings
+    pipeline: PipelineSettings = PipelineSettings()
+    log: LogSettings = LogSettings()
+
+    def secrets(self) -> list[str]:
+        """Return the values that must never show; of a DSN that is its password."""
+        values = [getattr(getattr(self, key.section), key.name) for key in KEYS if key.secret]
+        return [part for value in values for part in ([value] if "://" not in value else _passwords(value))]
+
+
+def _passwords(dsn: str) -> list[str]:
+    """Return the passwords of a DSN, as written and as meant; all of it when they cannot be told apart."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return [dsn]
+    written = [parts.password] if parts.password else []
+    return [*written, *map(unquote, written), *parse_qs(parts.query).get("password", [])]
+
+
+@contextmanager
+def reading_dsn(key: str, kind: type[KivaStreamError]) -> Iterator[None]:
+    """Raise an error of this kind where asyncpg cannot read a DSN; its own text quotes parts of passwords."""
+    try:
+        yield
+    except OSError:  # a certificate that is refused is a ValueError too
+        raise
+    except (ValueError, OverflowError):
+        raise kind(
+            f"{key} cannot be read as a PostgreSQL address, postgresql://role:password@host:port/database: "
+            "write / ? # [ ] @ : and % in the password as %2F %3F %23 %5B %5D %40 %3A and %25."
+        ) from None
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A row of the table of settings."""
+
+    section: str
+    name: str
+    hint: Any  # the annotation: what msgspec checks a value against
+    default: Any  # msgspec.NODEFAULT when the key is required
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def required(self) -> bool:
+        """Say whether there is no default."""
+        return self.default is msgspec.NODEFAULT
+
+    @property
+    def secret(self) -> bool:
+        """Say whether the value must never show; a secret can also come from a file, `<name>_file`."""
+        return _is_secret(self.hint)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets the key."""
+        return f"{PREFIX}{self.section}__{self.name}".upper()
+
+    @property
+    def meaning(self) -> str:
+        """What the key is for."""
+        return str(next(meta.description for meta in _metas(self.hint) if meta.description))
+
+    @property
+    def unit(self) -> str:
+        """The unit, by the end of the name; empty for texts and plain counts."""
+        last = self.name.rpartition("_")[2]
+        return UNITS.get(last, "")
+
+    @property
+    def expected(self) -> str:
+        """Type and range, in words."""
+        titles = [meta.title for meta in _metas(self.hint) if meta.title]
+        return titles[0] if titles else _type_words(get_args(self.hint)[0]) + _range_words(_metas(self.hint))
+
+
+def _hints(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
+    yield from get_type_hints(struct, include_extras=True).items()
+
+
+def _metas(hint: object) -> list[Meta]:
+    return [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+
+
+def _is_secret(hint: object) -> bool:
+    return any((meta.extra or {}).get("secret") for meta in _metas(hint))
+
+
+def _type_words(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    names: dict[object, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+    }
+    return names.get(kind, "a list of texts")
+
+
+def _range_words(metas: list[Meta]) -> str:
+    bounds = [
+        f"{words} {value:g}"
+        for meta in metas
+        for words, value in (("at least", meta.ge), ("above", meta.gt), ("at most", meta.le))
+        if value is not None
+    ]
+    return f", {' and '.join(bounds)}" if bounds else ""
+
+
+def _rows() -> Iterator[Key]:
+    for section, struct in _hints(Settings):
+        hints = dict(_hints(struct))
+        for field in msgspec.structs.fields(struct):
+            yield Key(section, field.name, hints[field.name], field.default)
+
+
+KEYS: tuple[Key, ...] = tuple(_rows())
+_BY_NAME = {str(key): key for key in KEYS}
+_FILE_KEYS = {f"{key}_file": key for key in KEYS if key.secret}
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the settings from a TOML file and the environment, which wins.
+
+    `path` is the file asked for (`--config`); without one it is searched as the README says, and there need
+    be none. Raises SettingsError, which names each key that is missing, unknown, or of a wrong type or range.
+    """
+    place = find(path, environ)
+    given = (_from_toml(place) if place else {}) | _from_environ(environ)
+    missing = [str(key) for key in KEYS if key.required and str(key) not in given]
+    if missing:
+        raise SettingsError(_missing_words(missing, place))
+    sections: dict[str, dict[str, Any]] = {section: {} for section, _ in _hints(Settings)}
+    for name, value in given.items():
+        sections[_BY_NAME[name].section][_BY_NAME[name].name] = value
+    return Settings(**{name: hint(**sections[name]) for name, hint in _hints(Settings)})
+
+
+def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the settings file: the one asked for, else the first there is. Raises SettingsError."""
+    asked = path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    if asked is None:
+        return next((place for place in CONFIG_PLACES if place.is_file()), None)
+    if not asked.is_file():
+        raise SettingsError(f"There is no settings file {asked}: `kiva-stream init` writes one.")
+    return asked
+
+
+def _from_toml(place: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(place.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{place} is not TOML: {error}.") from None
+    except OSError as error:
+        raise SettingsError(f"{place} cannot be read: {error.strerror}.") from None
+    given: dict[str, Any] = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{section} stands outside the sections in {place}{_did_you_mean(section)}.")
+        given |= {f"{section}.{name}": value for name, value in table.items()}
+    return _checked(given, str(place), strict=True)
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower().replace("__", "."): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }
+    return _checked(given, "the environment", strict=False)
+
+
+def _checked(given: dict[str, Any], origin: str, *, strict: bool) -> dict[str, Any]:
+    """Return the values of one origin by key, each of its type and in its range, secrets read from files."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        key = _BY_NAME.get(name) or _FILE_KEYS.get(name)
+        if key is None:
+            raise SettingsError(f"Unknown key {name} in {origin}{_did_you_mean(name)}.")
+        if key.required and value == "":  # as `init` leaves it: missing
+            continue
+        if str(key) in values:
+            raise SettingsError(f"Give either {key} or {key}_file in {origin}, not both.")
+        text = _secret_of(value, name) if name in _FILE_KEYS else value
+        values[str(key)] = _converted(key, text, origin, strict=strict)
+    return values
+
+
+def _secret_of(file: object, name: str) -> str:
+    try:
+        return Path(str(file)).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}: {file} cannot be read: {error}.") from None
+
+
+def _converted(key: Key, value: object, origin: str, *, strict: bool) -> object:
+    if isinstance(value, str) and get_origin(get_args(key.hint)[0]) is tuple and not strict:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return cast("object", msgspec.convert(value, key.hint, strict=strict))
+    except msgspec.ValidationError:
+        got = "" if key.secret else f", not {value!r}"
+        raise SettingsError(f"{key} is to be {key.expected}{got} (in {origin}).") from None
+
+
+def _did_you_mean(name: str) -> str:
+    close = difflib.get_close_matches(name, [*_BY_NAME, *_FILE_KEYS], n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _missing_words(missing: list[str], place: Path | None) -> str:
+    where = f"in {place}" if place else "in kiva_stream.toml, which `kiva-stream init` writes,"
+    variable = _BY_NAME[missing[0]].variable
+    return f"Missing settings: {', '.join(missing)}: set them {where} or in the environment ({variable}=…)."
+
+
+def example() -> str:
+    """Return the commented settings file that `init` writes: required keys open, the others as defaults."""
+    lines = [
+        "# Settings of kiva_stream. A key without # must be filled in; one with # shows its default.",
+        "# Numbers stand without quotes.",
+        f"# Any key can also come from the environment: {KEYS[0].variable} and so on.",
+    ]
+    for section, struct in _hints(Settings):
+        lines += ["", f"# {struct.__doc__}", f"[{section}]"]
+        lines += [line for key in KEYS if key.section == section for line in _example_lines(key)]
+    return "\n".join(lines) + "\n"
+
+
+def _example_lines(key: Key) -> Iterator[str]:
+    yield f"# {key.meaning} ({key.expected}{', ' + key.unit if key.unit else ''})"
+    if key.required:
+        yield f'{key.name} = ""'
+    else:
+        yield f"# {key.name} = {toml_value(key.default)}"
+    if key.secret:
+        yield f'# {key.name}_file = ""  # instead: a file that holds it'
+
+
+def help_lines() -> list[str]:
+    """Return a line a key for `--help`."""
+    return [f"{key} {_default_words(key, '= {}')}: {key.meaning}" for key in KEYS]
+
+
+def markdown() -> str:
+    """Return the table of the README."""
+    rows = (
+        f"| `{key}` | {_default_words(key, '`{}`')} | {key.expected} | {key.meaning.replace('<', '&lt;')} |"
+        for key in KEYS
+    )
+    return "\n".join(["| key | default | expected | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _default_words(key: Key, shape: str) -> str:
+    if key.required:
+        return "(required)"
+    return f"{shape.format(toml_value(key.default))} {key.unit}".rstrip()
+
+
+def toml_value(value: object) -> str:
+    """Write a value as TOML does; JSON writes numbers, texts, booleans and lists of texts the same way."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,24 @@
+"""SQL lives in SQL files, one named block each; this reads them."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_BLOCK = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+_PLACE = re.compile(r"\{(\w+)\}")
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
+
+
+def load(package: str, file: str, schema: str) -> dict[str, str]:
+    """Return the blocks of a package's SQL file by name.
+
+    A block starts with `-- name: NAME` and ends where the next one starts. `{schema}` stands for the quoted
+    schema, `{NAME}` for an earlier block without its comments.
+    """
+    text = files(package).joinpath(file).read_text("utf-8")
+    quoted = '"' + schema.replace('"', '""') + '"'
+    blocks = {"schema": quoted}
+    for name, block in _BLOCK.findall(text):
+        blocks[name] = _PLACE.sub(lambda place: _COMMENT.sub("", blocks[place[1]]), block).strip()
+    return blocks
