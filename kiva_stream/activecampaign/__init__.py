@@ -1,0 +1,1 @@
+"""Destination adapter: what kiva_stream says to ActiveCampaign, within the account's limits."""

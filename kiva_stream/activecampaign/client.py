@@ -1,0 +1,169 @@
+"""The HTTP client of one ActiveCampaign account: one lean session, one budget, one way of trying again.
+
+`exchange` is the border: below it are aiohttp's exceptions, above it the two meanings they can have. What
+was surely not sent is a TryLater, what may have been is an UnknownOutcome. `call` is for REST and GraphQL,
+whose calls are upserts and reads: it tries again either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from kiva_stream.activecampaign.backoff import Backoff
+from kiva_stream.activecampaign.limits import Budget, Clock, Pause, request_budget
+from kiva_stream.activecampaign.replies import Reply, masked
+from kiva_stream.errors import DeliveryError, TryLater, UnknownOutcome
+from kiva_stream.ports import Sleep
+from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.telemetry import Rarely
+
+T = TypeVar("T")
+
+API_PATH = "/api/3"
+USER_AGENT = "kiva_stream"  # Cloudflare, before ActiveCampaign, turns away requests that name none
+AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Client:
+    """Talks to one account; `async with` it.
+
+    `patience_s` bounds the waits of a call between its attempts: for ever where work waits for
+    ActiveCampaign to come back, some seconds where a person waits for an answer.
+    """
+
+    def __init__(
+        self,
+        settings: ActiveCampaignSettings,
+        *,
+        patience_s: float = math.inf,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
+        self.requests: Counter[str] = Counter()  # sent so far, by method and path
+        self._timeout_s = settings.request_timeout_s
+        self._backoff_max_s = settings.backoff_max_s
+        self._patience_s = patience_s
+        self._warn = Rarely(clock=clock)
+        self._secrets = (settings.api_token, settings.event_key)
+        self._budget = request_budget(settings.requests_per_second, self.pause, clock)
+        self._url = settings.api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
+        self._headers = {
+            "Api-Token": settings.api_token,
+            "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
+        }
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=AUTO_HEADERS,
+            # Connecting has a time-out of its own, since what it ends was surely not sent; sock_read ends
+            # silence. A total costs 10 to 20 µs a request, which `call` can afford and an event cannot.
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        read: Callable[[Reply], T],
+        budgets: tuple[Budget, ...] = (),
+    ) -> T:
+        """Ask until there is an answer; return what `read` makes of it.
+
+        `path` follows /api/3 and has its query; `body` becomes JSON, None is none; `budgets` are kept besides
+        that of all requests. Raises what `read` raises, but TryLater only when patience is over, and
+        AccountRefused when it came three times in a row.
+        """
+        url = URL(self._url + path, encoded=True)
+        data = None if body is None else msgspec.json.encode(body)
+
+        async def attempt() -> T:
+            return read(await self._ask(method, url, data, (*budgets, self._budget)))
+
+        return await self.persist(attempt, self.pause)
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]], pause: Pause) -> T:
+        """Repeat an attempt as `Backoff` decides; throttling pauses all that share `pause`, which waits."""
+        backoff = Backoff(self._backoff_max_s, self._patience_s)
+        while True:
+            try:
+                return await attempt()
+            except DeliveryError as error:
+                wait_s = backoff.wait_s(error)
+                self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
+                if isinstance(error, TryLater) and error.after_s is not None:
+                    pause.ask(wait_s)
+                else:
+                    await pause.back_off(wait_s)
+
+    async def _ask(self, method: str, url: URL, data: bytes | None, budgets: tuple[Budget, ...]) -> Reply:
+        async with AsyncExitStack() as slots:
+            for budget in budgets:
+                await slots.enter_async_context(budget)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self.exchange(method, url, data, self._headers, (_once,))
+            except (UnknownOutcome, TimeoutError) as error:
+                raise TryLater(str(error) or f"no whole answer within {self._timeout_s:g} s") from error
+
+    async def exchange(
+        self,
+        method: str,
+        url: URL,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None,
+    ) -> Reply:
+        """Send one request, once, and return its answer.
+
+        Raises TryLater when it was surely not sent, UnknownOutcome when it may have been.
+        """
+        self.requests[f"{method} {url.path.removeprefix(API_PATH)}"] += 1
+        try:
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False, middlewares=middlewares
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise TryLater(f"cannot connect to {url.host}: {masked(str(error), self._secrets)}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            what = f"{type(error).__name__} {masked(str(error), self._secrets)}".strip()
+            raise UnknownOutcome(f"no answer from {url.host}: {what}") from error
+        return Reply(response.status, body, response.headers.get("Retry-After"), self._secrets)
+
+
+class ConnectionLostError(aiohttp.ClientError):
+    """The connection ended before the answer."""
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending a GET or PUT a second time by itself, which no budget would see."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionLostError(str(error)) from error

@@ -1,0 +1,98 @@
+"""Event tracking: one form-encoded POST an event, its success read from the body."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import Any
+from urllib.parse import quote_plus
+
+import msgspec
+from yarl import URL
+
+from kiva_stream.activecampaign.client import USER_AGENT, Client
+from kiva_stream.activecampaign.limits import Clock, Pace, Pause
+from kiva_stream.activecampaign.replies import Duplicate, UnknownEventName, event, rest, still_unknown
+from kiva_stream.model import Email
+from kiva_stream.ports import Sleep
+from kiva_stream.settings import ActiveCampaignSettings
+
+HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": USER_AGENT}
+
+
+class Events:
+    """Implements `ports.Events` for one account."""
+
+    def __init__(
+        self,
+        settings: ActiveCampaignSettings,
+        client: Client,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._pause = Pause(sleep, clock)
+        self._pace = Pace(settings.events_per_second, self._pause)
+        self._url = URL(settings.event_url)
+        self._account = f"actid={quote_plus(settings.event_actid)}&key={quote_plus(settings.event_key)}"
+        self._prefixes: dict[str, str] = {}  # of the form, by event name
+        self._registering = asyncio.Lock()
+        self._registered: set[str] = set()  # names that this process registered
+
+    async def send(self, email: Email, name: str, eventdata: str) -> None:
+        """Record one event for the contact of `email`: see `ports.Events`.
+
+        A name that ActiveCampaign does not know is registered, and the event sent once more.
+        """
+        post = partial(self._post, self._form(email, name, eventdata))
+        try:
+            await self._client.persist(post, self._pause)
+        except UnknownEventName:
+            await self._register(name)
+            await self._send_again(post)
+
+    def _form(self, email: Email, name: str, eventdata: str) -> bytes:
+        prefix = self._prefixes.get(name)
+        if prefix is None:
+            prefix = self._prefixes[name] = f"{self._account}&event={quote_plus(name)}&eventdata="
+        return f"{prefix}{quoted(eventdata)}&visit={visit(email)}".encode()
+
+    async def _post(self, form: bytes) -> None:
+        await self._pace.turn()
+        event(await self._client.exchange("POST", self._url, form, HEADERS))
+
+    async def _register(self, name: str) -> None:
+        async with self._registering:  # many in flight learn of it at once; one registers it
+            if name in self._registered:
+                return
+            await register(self._client, name)
+            self._registered.add(name)
+
+    async def _send_again(self, post: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._client.persist(post, self._pause)
+        except UnknownEventName as error:
+            raise still_unknown(error) from None
+
+
+async def register(client: Client, name: str) -> None:
+    """Make an event's name known to the account; one that is known stays. Raises Rejected, AccountRefused."""
+    body = {"eventTrackingEvent": {"name": name}}
+    with suppress(Duplicate):
+        await client.call("POST", "/eventTrackingEvents", body, partial(rest, shape=dict[str, Any]))
+
+
+def quoted(eventdata: str) -> str:
+    """Form-encode eventdata: what `quote_plus` does, five times faster when there is nothing odd in it."""
+    text = quote_plus(eventdata, safe=";=:")  # its separators: without them it has nothing to look up
+    return text.replace(";", "%3B").replace("=", "%3D").replace(":", "%3A")
+
+
+@lru_cache(maxsize=4096)  # consecutive events are often of one contact
+def visit(email: Email) -> str:
+    """Form-encode `{"email": …}`."""
+    return quote_plus(msgspec.json.encode({"email": email}))

@@ -1,0 +1,332 @@
+"""What each answer of ActiveCampaign means: the one place that looks at a status. Pure.
+
+A reader takes a `Reply` and returns what was asked for, or raises the `DeliveryError` that says what to do:
+
+- `event` reads an answer of event tracking, where a repeat is a duplicate: what may have been processed is
+  an UnknownOutcome;
+- `rest` reads any other answer: those calls are upserts and reads, so the same is a TryLater;
+- `queued` and `report` read the bulk import's, which has its own ways of saying no;
+- `has_contact` reads a look-up by address.
+
+Success is read from the body, never from the status alone: refusals come with 200, throttling with 400.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, TypeVar
+from urllib.parse import quote_plus
+
+import msgspec
+
+from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, RowsRejected, TryLater, UnknownOutcome
+from kiva_stream.model import AcceptedImport, Email, ImportReport, ImportState
+
+T = TypeVar("T")
+
+OK = range(200, 300)
+BAD_REQUEST = 400
+ACCOUNT_REFUSALS = frozenset({401, 402, 403})  # 402: the account lapsed; 401 is hardly used
+NOT_FOUND = 404
+UNPROCESSABLE = 422
+REFUSED_EVENT = frozenset({BAD_REQUEST, UNPROCESSABLE})
+REFUSED_OBJECT = frozenset({BAD_REQUEST, 409, 413, UNPROCESSABLE})
+UNANSWERED = frozenset({408, 425, 499})  # a proxy's: it did not wait for the answer, or for the request
+TOO_MANY_REQUESTS = 429
+SERVER_ERRORS = range(500, 600)  # Cloudflare's 520 to 526 among them
+UNAVAILABLE = 503
+
+THROTTLED_S = 30.0  # the wait ActiveCampaign's own example of a Retry-After names
+SAID_CHARS = 300  # of an answer, in an error
+CHECK_EVENTS = "check event_actid, event_key and that event tracking is on"
+
+
+class Reply(NamedTuple):
+    """An answer, and the secrets that must not be repeated when it is quoted."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None  # the header
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Reply {said(self)}>"
+
+
+class Duplicate(Rejected):
+    """What was to be created is there already."""
+
+
+class UnknownEventName(DeliveryError):  # noqa: N818  named by what to do about it: register it
+    """The event's name is not registered; `said` is what ActiveCampaign said, "" when it was a bare 0."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"ActiveCampaign does not know the name of the event: {said or 'it answers 0'}")
+        self.said = said
+
+
+_ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=]+(?:@|%40)[^\s\"'<>(){}\[\],;:&]+")
+
+
+def said(reply: Reply) -> str:
+    """Return the answer as an error quotes it: status and the body's beginning, addresses masked."""
+    return f"{reply.status} {masked(reply.body.decode(errors='replace'), reply.secrets)}".strip()
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Return the beginning of a text without secrets (plain or form-encoded), addresses and line breaks."""
+    for secret in secrets:
+        text = text.replace(secret, "[secret]").replace(quote_plus(secret), "[secret]")
+    return _ADDRESS.sub("[address]", " ".join(text.split()))[:SAID_CHARS]
+
+
+# --- events ---------------------------------------------------------------------------------------------
+
+
+class _Tracked(msgspec.Struct):
+    """trackcmp's answer, 1 or 0 as number or text; older accounts answer the plain number."""
+
+    success: Literal[0, 1] | Literal["0", "1"]
+    message: str = ""
+
+
+_tracked = msgspec.json.Decoder(_Tracked | Literal[0, 1])
+
+# The texts of its refusals are not documented; these are read from the few that are public, widely. An answer
+# that speaks of the key, the account or tracking holds for every event; a name is asked for before the
+# account, since "unknown event for this account" is about the name.
+_ABOUT_KEY = re.compile(r"\bkey\b", re.IGNORECASE)
+_UNKNOWN = (
+    r"(unknown|unregistered|invalid|no such|not (be )?(found|registered|known|recogni[sz]ed|allowed)"
+    r"|(doesn't|does not|did not) exist)"
+)
+_ABOUT_NAME = re.compile(rf"\b(event|name)\b.*{_UNKNOWN}|{_UNKNOWN}.*\b(event|name)\b", re.IGNORECASE)
+_ABOUT_ACCOUNT = re.compile(r"\b(key|account|actid|tracking|authenticat\w*|authori[sz]\w*)\b", re.IGNORECASE)
+
+
+def event(reply: Reply) -> None:
+    """Return when the event is recorded.
+
+    Raises TryLater when throttled, UnknownOutcome when it may or may not be recorded, UnknownEventName,
+    AccountRefused when no event would be, Rejected when this one is not.
+    """
+    answer = _answer(reply.body)
+    if answer is not None and answer.success in (1, "1") and reply.status in OK:
+        return
+    _raise_if_throttled(reply)
+    if reply.status in SERVER_ERRORS or reply.status in UNANSWERED:
+        raise UnknownOutcome(f"no word on whether the event was recorded: {said(reply)}")
+    _raise_if_account_refused(reply)
+    if answer is not None and answer.success in (0, "0"):
+        _raise_if_not_its_fault(answer.message, reply)
+    elif reply.status < BAD_REQUEST or _is_html(reply) or answer is not None:
+        raise UnknownOutcome(f"no word on whether the event was recorded: {said(reply)}")
+    if reply.status in OK or reply.status in REFUSED_EVENT:
+        raise Rejected("ActiveCampaign refused the event", said(reply))
+    raise AccountRefused(f"nobody takes events there; check event_url: {said(reply)}")
+
+
+def _answer(body: bytes) -> _Tracked | None:
+    try:
+        answer = _tracked.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return answer if isinstance(answer, _Tracked) else _Tracked(answer)
+
+
+def _raise_if_not_its_fault(message: str, reply: Reply) -> None:
+    """Raise what a `success: 0` means that speaks of more than this event."""
+    if not message:
+        raise UnknownEventName("")
+    if _ABOUT_NAME.search(message) and not _ABOUT_KEY.search(message):
+        raise UnknownEventName(masked(message, reply.secrets))
+    if _ABOUT_ACCOUNT.search(message):
+        raise AccountRefused(f"ActiveCampaign takes no events; {CHECK_EVENTS}: {said(reply)}")
+
+
+def still_unknown(error: UnknownEventName) -> DeliveryError:
+    """Return what it means that a name is unknown although it was registered.
+
+    A bare 0 is all that some accounts say, whatever is wrong; that, and what speaks of the account, is no
+    fault of this event.
+    """
+    if error.said and not _ABOUT_ACCOUNT.search(error.said):
+        return Rejected("ActiveCampaign does not take the event's name", error.said)
+    return AccountRefused(f"ActiveCampaign takes no events ({error.said or 'it answers 0'}); {CHECK_EVENTS}")
+
+
+# --- everything else ------------------------------------------------------------------------------------
+
+
+class _Fault(msgspec.Struct):
+    """One of `errors`; `title` alone is common."""
+
+    title: Any = ""
+    detail: Any = ""
+    code: Any = ""
+
+
+class _Faults(msgspec.Struct):
+    """The usual envelope of a 4xx, of which there are several."""
+
+    errors: list[_Fault] = []
+
+
+def rest(reply: Reply, shape: type[T], *, is_of_one: bool = False) -> T:
+    """Return the body of an answer, read as `shape`; `is_of_one`: the request named an object by its id.
+
+    Raises TryLater when throttled, unavailable or of another shape, AccountRefused, also when nobody answers
+    at this address, Duplicate when what was to be created is there, Rejected when what was asked is refused
+    or the object named is not there.
+    """
+    _raise_if_throttled(reply)
+    _raise_if_account_refused(reply)
+    if reply.status in OK:
+        return _read(reply, shape)
+    is_silent = reply.status < BAD_REQUEST or reply.status in UNANSWERED or reply.status in SERVER_ERRORS
+    if is_silent or _is_html(reply):
+        raise TryLater(f"ActiveCampaign cannot answer now: {said(reply)}")
+    if reply.status == UNPROCESSABLE and "duplicate" in _codes(reply.body):
+        raise Duplicate("ActiveCampaign has it already", said(reply))
+    if reply.status in REFUSED_OBJECT or (is_of_one and reply.status == NOT_FOUND):
+        raise Rejected("ActiveCampaign refused what was asked", said(reply))
+    raise AccountRefused(f"ActiveCampaign does not answer there; check api_url: {said(reply)}")
+
+
+def _read(reply: Reply, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(reply.body, type=shape, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TryLater(f"ActiveCampaign gave an answer that cannot be read: {said(reply)}") from None
+
+
+def _codes(body: bytes) -> list[Any]:
+    try:
+        return [fault.code for fault in msgspec.json.decode(body, type=_Faults).errors]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
+# --- bulk import ----------------------------------------------------------------------------------------
+
+
+class _Queued(msgspec.Struct):
+    """An accepted import; how many of its contacts will be imported is documented, and not relied on."""
+
+    batch_id: str = msgspec.field(name="batchId")
+    contacts: int | None = msgspec.field(name="queued_contacts", default=None)
+
+
+class _RowFault(msgspec.Struct):
+    """A row that ActiveCampaign refuses, counted from 1."""
+
+    contact: int
+    reason: str = msgspec.field(name="failureReason", default="")
+
+
+class _ImportFault(msgspec.Struct):
+    """Why an import was refused: rows that are at fault, or texts about the whole of it."""
+
+    message: str = ""
+    reasons: list[_RowFault | str] = msgspec.field(name="failureReasons", default=[])
+
+
+_THROTTLED = re.compile(r"rate limit|per minute", re.IGNORECASE)
+
+
+def queued(reply: Reply, count: int) -> AcceptedImport:
+    """Return the import of `count` contacts that was accepted; it is short of those on the exclusion list.
+
+    Raises RowsRejected with the rows at fault, TryLater (throttling in the disguise of a 400 too), and
+    AccountRefused, also when an import is refused for no fault of its rows: then every one would be.
+    """
+    try:
+        accepted = rest(reply, _Queued)
+    except Rejected as refusal:
+        fault = _import_fault(reply.body)
+        if any(map(_THROTTLED.search, [fault.message, *(r for r in fault.reasons if isinstance(r, str))])):
+            raise TryLater(f"bulk imports are throttled: {said(reply)}") from None
+        named = [row for row in fault.reasons if isinstance(row, _RowFault) and 1 <= row.contact <= count]
+        if rows := {row.contact - 1: masked(row.reason, reply.secrets) for row in named}:
+            raise RowsRejected(f"ActiveCampaign refused {len(rows)} contacts of an import", rows) from None
+        raise AccountRefused(f"ActiveCampaign refuses bulk imports: {refusal.reply}") from None
+    return AcceptedImport(
+        accepted.batch_id, is_short=accepted.contacts is not None and accepted.contacts < count
+    )
+
+
+def _import_fault(body: bytes) -> _ImportFault:
+    try:
+        return msgspec.json.decode(body, type=_ImportFault, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _ImportFault()
+
+
+class _Info(msgspec.Struct):
+    """How far an import has come; `false` in its first second."""
+
+    status: Literal["waiting", "claimed", "active", "completed", "failed", "interrupted"] | bool
+    failure: list[str] = []
+
+
+_STATES = {
+    "completed": ImportState.COMPLETED,
+    "failed": ImportState.LOST,
+    "interrupted": ImportState.LOST,
+}
+
+
+def report(reply: Reply) -> ImportReport:
+    """Return how far an import has come; one whose id is unknown is lost. Raises TryLater, AccountRefused."""
+    try:
+        info = rest(reply, _Info, is_of_one=True)
+    except Rejected:
+        return ImportReport(ImportState.LOST)
+    failures = frozenset(address.strip().lower() for address in info.failure)
+    return ImportReport(_STATES.get(str(info.status), ImportState.RUNNING), failures)
+
+
+# --- contacts -------------------------------------------------------------------------------------------
+
+
+class _Found(msgspec.Struct):
+    email: str
+
+
+class _FoundPage(msgspec.Struct):
+    contacts: list[_Found]
+
+
+def has_contact(reply: Reply, email: Email) -> bool:
+    """Return whether a look-up by address found the contact. Raises TryLater, AccountRefused."""
+    try:
+        page = rest(reply, _FoundPage)
+    except Rejected:  # an address that it does not take as one
+        return False
+    return any(found.email.strip().lower() == email for found in page.contacts)
+
+
+# --- what holds for all ---------------------------------------------------------------------------------
+
+
+def _raise_if_throttled(reply: Reply) -> None:
+    asked = reply.retry_after is not None
+    if reply.status == TOO_MANY_REQUESTS or (reply.status == UNAVAILABLE and asked):
+        raise TryLater(f"ActiveCampaign is throttling: {said(reply)}", _after_s(reply.retry_after))
+
+
+def _after_s(retry_after: str | None) -> float:
+    """Read a Retry-After; ActiveCampaign sends whole seconds, anything else stands for its usual wait."""
+    return float(retry_after) if retry_after and retry_after.strip().isdecimal() else THROTTLED_S
+
+
+def _raise_if_account_refused(reply: Reply) -> None:
+    if reply.status in ACCOUNT_REFUSALS:
+        raise AccountRefused(
+            f"ActiveCampaign refuses the key or the account; check api_token and the plan: {said(reply)}"
+        )
+
+
+def _is_html(reply: Reply) -> bool:
+    return reply.body.lstrip()[:1] == b"<"

@@ -1,0 +1,1 @@
+"""Source adapter: reads the shop's database, with SELECT alone."""

@@ -1,0 +1,61 @@
+"""What the state schema says of a site: saved counts, read beside a running process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from kiva_stream.catalog import CATALOG
+from kiva_stream.model import Outcome, Position
+from kiva_stream.state.store import Store
+
+EVENT_NAMES = {str(line.line): line.ac_name for line in CATALOG.events}
+
+
+class SiteStatus(msgspec.Struct, frozen=True):
+    """Where a site stands. The counts are of all entries that have their outcome."""
+
+    account: str
+    phase: str
+    since: str
+    events_since: datetime | None
+    counted_from: Position
+    watermark: Position
+    high_water_mark: Position | None
+    entries: int | None
+    pending: int
+    committed_at: datetime
+    outcomes: dict[Outcome, int]
+    events: dict[str, int]  # by name
+    notes: dict[str, int]
+    contacts: dict[str, int]  # by status
+
+
+async def read_status(store: Store, site_id: int) -> SiteStatus | None:
+    """Return where a site stands, None when it has no checkpoint. Raises CheckpointError."""
+    for row in await store.fetch("site", site_id):
+        tallies: dict[str, dict[str, int]] = {"outcome": {}, "event": {}, "note": {}, "contact": {}}
+        ahead = msgspec.json.decode(row["ahead"], type=list[tuple[str, str, int]])
+        for kind, name, count in (*await store.fetch("tallies", site_id), *ahead):
+            tallies[kind][name] = tallies[kind].get(name, 0) + count
+        events: dict[str, int] = {}
+        for line, count in tallies["event"].items():
+            events[EVENT_NAMES[line]] = events.get(EVENT_NAMES[line], 0) + count
+        return SiteStatus(
+            account=row["account"],
+            phase=row["phase"],
+            since=row["since"],
+            events_since=row["events_since"],
+            counted_from=Position(row["counted_txid"], row["counted_id"]),
+            watermark=Position(row["watermark_txid"], row["watermark_id"]),
+            high_water_mark=None if row["high_id"] is None else Position(row["high_txid"], row["high_id"]),
+            entries=row["entries"],
+            pending=row["pending"],
+            committed_at=row["committed_at"],
+            outcomes={Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items()},
+            events=events,
+            notes=tallies["note"],
+            contacts=tallies["contact"],
+        )
+    return None

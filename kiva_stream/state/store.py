@@ -1,0 +1,144 @@
+"""The state schema's server: connections, versions and migrations, and who holds a site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.resources import files
+
+import asyncpg
+
+from kiva_stream import sql
+from kiva_stream.errors import CheckpointError, HeldError
+from kiva_stream.settings import StateSettings, reading_dsn
+
+VERSION = 1  # of the state schema; a migration a version: schema_1.sql, …
+
+
+class Store:
+    """The state schema. Every call raises CheckpointError when it cannot be read or written."""
+
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+        self._pool = pool
+        self._schema = schema
+        self.sql = sql.load("kiva_stream.state", "queries.sql", schema)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: StateSettings) -> AsyncIterator[Store]:
+        """Connect, and close what is open on leaving."""
+        with translated(), reading_dsn("state.dsn", CheckpointError):
+            pool = await asyncpg.create_pool(
+                settings.dsn,
+                min_size=1,
+                max_size=3,
+                server_settings={"application_name": "kiva_stream state"},
+            )
+        try:
+            yield cls(pool, settings.schema)
+        finally:
+            pool.terminate()
+
+    async def fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
+        """Return the rows of a named query."""
+        with translated():
+            return await self._pool.fetch(self.sql[block], *args)  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection whose work is kept together or not at all."""
+        with translated():
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
+
+    async def version(self) -> int:
+        """Return the version of the schema, 0 when there is none."""
+        with translated():
+            table = f"{self._schema}.version"
+            if await self._pool.fetchval("SELECT to_regclass($1)", table) is None:
+                return 0
+            return await self._pool.fetchval(self.sql["version"])  # type: ignore[no-any-return]
+
+    async def require_version(self) -> None:
+        """Raise CheckpointError unless the schema is of this program's version."""
+        found = await self.version()
+        if found > VERSION:
+            raise CheckpointError(
+                f"The state schema {self._schema} is of version {found}, newer than this kiva_stream knows "
+                f"({VERSION}): use the newer kiva_stream."
+            )
+        if found < VERSION:
+            raise CheckpointError(
+                f"The state schema {self._schema} is missing or old: run `kiva-stream setup`."
+            )
+
+    async def migrate(self) -> bool:
+        """Bring the schema to this program's version; return whether there was anything to do."""
+        found = await self.version()
+        if found >= VERSION:
+            await self.require_version()
+            return False
+        async with self.transaction() as connection:
+            if found == 0:
+                await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+                await connection.execute(
+                    f'CREATE TABLE "{self._schema}".version '
+                    "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+                )
+            for version in range(found + 1, VERSION + 1):
+                await connection.execute(self._migration(version))
+                await connection.execute(f'INSERT INTO "{self._schema}".version VALUES ($1)', version)
+        return True
+
+    @asynccontextmanager
+    async def hold(self, site_id: int) -> AsyncIterator[asyncpg.Connection]:
+        """Hold a site for this process, and give the connection that holds it.
+
+        The lock is the connection's: who loses the one loses the other, so commits go through it.
+        Raises HeldError when another process holds the site.
+        """
+        with translated():
+            connection = await self._pool.acquire()
+        try:
+            with translated():
+                lock = "SELECT pg_try_advisory_lock(hashtext($1), $2)"
+                is_free = await connection.fetchval(lock, f"kiva_stream.{self._schema}", site_id)
+            if not is_free:
+                raise HeldError(
+                    f"Site {site_id} is held by another kiva_stream process: stop that one first."
+                )
+            yield connection
+        finally:
+            # A connection that is lost gives back what it held by itself; that must not hide what lost it.
+            with suppress(CheckpointError), translated():
+                await self._pool.release(connection)
+
+    def _migration(self, version: int) -> str:
+        text = files("kiva_stream.state").joinpath(f"schema_{version}.sql").read_text("utf-8")
+        return text.replace("{schema}", f'"{self._schema}"')
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what asyncpg raises into CheckpointError."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise CheckpointError(
+            f"The role of state.dsn may not do this: {error}. It must own the state schema, or be allowed to "
+            "create it: GRANT CREATE ON DATABASE … TO …."
+        ) from error
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut
+        OSError,
+        TimeoutError,
+    ) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"The state database (state.dsn) cannot be used: {text}") from error
+
+
+def columns(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:
+    """Turn rows into `count` columns, for unnest()."""
+    return [[row[index] for row in rows] for index in range(count)]
