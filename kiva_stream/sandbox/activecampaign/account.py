@@ -1,0 +1,207 @@
+"""One account: its settings, what it holds, and what it counted."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import StrEnum
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from kiva_stream.sandbox.activecampaign.contacts import AddressBook, Contact, Table
+from kiva_stream.sandbox.activecampaign.events import EventLog, ReceivedEvent, StrayEvent
+from kiva_stream.sandbox.activecampaign.limits import Peak, Window
+from kiva_stream.sandbox.activecampaign.orders import OrderBook
+from kiva_stream.sandbox.activecampaign.replies import iso_time, unprocessable
+
+
+class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of an account. Limits of 0 are switched off; addresses are compared in lower case."""
+
+    name: str
+    api_token: str
+    event_actid: str
+    event_key: str
+    tracking_enabled: bool = False  # as in a new account: it must be switched on
+    event_names: tuple[str, ...] = ()  # registered from the start
+    requests_per_second: int = 5  # REST and GraphQL together
+    retry_after_s: int = 1  # what a 429 asks for
+    bulk_imports_per_minute: int = 100
+    single_imports_per_minute: int = 20  # of imports with one contact
+    import_duration_s: float = 3.0  # from the POST to `completed`, `false` in the first second of it
+    tracking_log_delay_s: float = 0.0  # until a contact's tracking log shows an event
+    order_delay_s: float = 2.0  # until an order accepted asynchronously is written
+    contact_limit: int = 0
+    invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid
+    invalid_emails: frozenset[str] = frozenset()  # 422 in contact/sync, a bad row in an import
+    failing_emails: frozenset[str] = frozenset()  # 422 in contact/sync, `failure` in an import
+    excluded_emails: frozenset[str] = (
+        frozenset()
+    )  # `failure` in an import that subscribes them, else accepted
+    excluded_are_not_queued: bool = False  # an import leaves out excluded addresses, and does not say whom
+    plain_event_replies: bool = False  # /event answers 1 and 0 instead of JSON
+
+
+class Breach(StrEnum):
+    """What a client did that a real account would not let pass, or would silently ignore."""
+
+    RATE_LIMIT = "rate_limit"
+    IMPORT_LIMIT = "import_limit"
+    UNKNOWN_OPERATION = "unknown_operation"
+    CONTENT_TYPE = "content_type"
+    SCHEMA = "schema"
+    GRAPHQL = "graphql"
+    UNKNOWN_FIELD = "unknown_field"  # a value for a custom field that does not exist
+
+
+class Tally:
+    """What was asked and answered."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()  # by operation
+        self.replies: Counter[str] = Counter()  # by status, or the silence instead
+        self.breaches: Counter[str] = Counter()
+        self.examples: deque[str] = deque(maxlen=20)  # the newest breaches, in words
+        self.refused_events: Counter[str] = Counter()  # by message
+
+    def breach(self, kind: Breach, example: str) -> None:
+        """Count a breach."""
+        self.breaches[kind] += 1
+        self.examples.append(f"{kind}: {example}")
+
+
+class Agenda:
+    """What happens later: asynchronous writes, done when their time has come and someone looks."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    def add(self, at: float, action: Callable[[], None]) -> None:
+        """Have `action` done at that time."""
+        heapq.heappush(self._due, (at, next(self._order), action))
+
+    def advance(self, now: float) -> None:
+        """Do what is due, in the order of its times."""
+        while self._due and self._due[0][0] <= now:
+            heapq.heappop(self._due)[2]()
+
+
+class Import(msgspec.Struct):
+    """An accepted bulk import, on its way or done."""
+
+    id: str
+    accepted_at: float
+    duration_s: float
+    contacts: int
+    created: list[int] = []
+    failures: list[str] = []
+    interrupted: bool = False
+
+    def status(self, now: float) -> str | bool:
+        """Return its status: `false` in the first second, then waiting, active, completed."""
+        if self.interrupted:
+            return "interrupted"
+        elapsed_s = now - self.accepted_at
+        if elapsed_s >= self.duration_s:
+            return "completed"
+        if elapsed_s < 1.0:
+            return False
+        return "waiting" if elapsed_s < (1.0 + self.duration_s) / 2 else "active"
+
+
+class Account:
+    """The state of one account. Nothing in it waits; times come from the caller."""
+
+    def __init__(self, settings: SandboxAccount) -> None:
+        self.settings = settings
+        self.tally = Tally()
+        self.peak = Peak()
+        self.requests_window = Window(1.0)
+        self.bulk_imports_window = Window(60.0)
+        self.single_imports_window = Window(60.0)
+        self.agenda = Agenda()
+        self.contacts = AddressBook()
+        self.events = EventLog()
+        self.events_without_contact: list[StrayEvent] = []
+        self.event_names = dict.fromkeys(settings.event_names)
+        self.tags = Table()
+        self.contact_tags = Table()
+        self.fields = Table()
+        self.field_relations = Table()
+        self.lists = Table()
+        self.connections = Table()
+        self.imports: dict[str, Import] = {}
+        self.orders = OrderBook()
+
+    def change(self, **settings: object) -> None:
+        """Have other settings from now on. Raises TypeError for one there is not."""
+        self.settings = msgspec.structs.replace(self.settings, **settings)
+
+    def take_request(self, now: float) -> bool:
+        """Count a REST or GraphQL request; return False when it is over the limit."""
+        self.peak.count(now)
+        return self.requests_window.take(now, self.settings.requests_per_second)
+
+    def take_import(self, now: float, contacts: int) -> bool:
+        """Count a bulk import; return False when it is over its limit."""
+        if contacts == 1:
+            return self.single_imports_window.take(now, self.settings.single_imports_per_minute)
+        return self.bulk_imports_window.take(now, self.settings.bulk_imports_per_minute)
+
+    def record_event(self, now: float, email: str, name: str, eventdata: str) -> None:
+        """Keep an event with its contact, or apart when no contact has that address."""
+        contact = self.contacts.find(email)
+        if contact is None:
+            self.events_without_contact.append(StrayEvent(now, email, name, eventdata))
+        else:
+            contact.events.append(self.events.add(now, contact.id, name, eventdata))
+
+    def events_of(self, email: str) -> list[ReceivedEvent]:
+        """Return the events of the contact with that address, in arrival order."""
+        contact = self.contacts.find(email)
+        return [self.events[seq] for seq in contact.events] if contact else []
+
+    def upsert(self, email: str, now: float) -> tuple[Contact, bool]:
+        """Return the contact of an address, and whether it is new. Raises RefusedError when full."""
+        contact = self.contacts.find(email)
+        if contact:
+            contact.updated_at = now
+            return contact, False
+        if self.is_full:
+            raise unprocessable("The contact limit of this account is reached.", "contact_limit", "/data")
+        return self.contacts.create(email, now), True
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the contact limit is reached."""
+        return 0 < self.settings.contact_limit <= len(self.contacts)
+
+    def set_fields(self, contact: Contact, values: dict[int, str]) -> None:
+        """Set custom fields; unknown ones are ignored, as ActiveCampaign does, and counted as a breach."""
+        for field_id, value in values.items():
+            if field_id in self.fields:
+                contact.fields[field_id] = value
+            else:
+                self.tally.breach(Breach.UNKNOWN_FIELD, f"no field {field_id}")
+
+    def tag_named(self, name: str, now: float) -> int:
+        """Return the id of a tag, which is created when there is none of that name."""
+        tag = self.tags.find(tag=name) or self.add_tag(name, "contact", "", now)
+        return int(tag["id"])
+
+    def add_tag(self, name: str, kind: str, description: str, now: float) -> dict[str, Any]:
+        """Create a tag."""
+        row = {"tag": name, "tagType": kind, "description": description, "cdate": iso_time(now)}
+        return self.tags.add(row)
+
+    def tag(self, contact: Contact, tag_id: int, now: float) -> bool:
+        """Link a tag with a contact; return whether the link is new."""
+        if tag_id in contact.tags:
+            return False
+        link = self.contact_tags.add({"contact": str(contact.id), "tag": str(tag_id), "cdate": iso_time(now)})
+        contact.tags[tag_id] = int(link["id"])
+        return True

@@ -1,0 +1,210 @@
+"""Calls about contacts: upserts, look-ups, lists and tags of one contact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kiva_stream.sandbox.activecampaign.account import Account
+from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
+from kiva_stream.sandbox.activecampaign.contacts import Contact, normal_email
+from kiva_stream.sandbox.activecampaign.replies import (
+    RefusedError,
+    Reply,
+    iso_time,
+    json_reply,
+    not_found,
+    unprocessable,
+)
+
+Row = dict[str, object]
+
+
+def _shown(contact: Contact) -> Row:
+    return {
+        "id": str(contact.id),
+        "email": contact.email,
+        "firstName": contact.first_name,
+        "lastName": contact.last_name,
+        "phone": contact.phone,
+        "cdate": iso_time(contact.created_at),
+        "udate": iso_time(contact.updated_at),
+        "deleted": "0",
+    }
+
+
+def _field_values(contact: Contact, field_ids: Iterable[int]) -> list[Row]:
+    """Return values with ids made of contact and field: such a pair has one value only."""
+    return [
+        {
+            "id": f"{contact.id}{field_id:05}",
+            "contact": str(contact.id),
+            "field": str(field_id),
+            "value": contact.fields[field_id],
+            "cdate": iso_time(contact.created_at),
+            "udate": iso_time(contact.updated_at),
+        }
+        for field_id in field_ids
+        if field_id in contact.fields
+    ]
+
+
+def _existing(account: Account, contact_id: int) -> Contact:
+    contact = account.contacts.get(contact_id)
+    if contact is None:
+        raise not_found("Subscriber", contact_id)
+    return contact
+
+
+def _contact_or_404(account: Account, contact_id: str | int) -> Contact:
+    contact = account.contacts.get(int(contact_id))
+    if contact is None:
+        error = {"status": 404, "title": "Not Found", "detail": "Contact not found"}
+        raise RefusedError(json_reply({"errors": [error]}, 404))
+    return contact
+
+
+def sync(account: Account, call: Call) -> Reply:
+    """Create (201) or update (200) the contact of an address; what is not sent is kept."""
+    sent = call.body["contact"]
+    _check_address(account, sent["email"])
+    contact, is_new = account.upsert(sent["email"], call.now)
+    return json_reply(_update(account, contact, sent), 201 if is_new else 200)
+
+
+def _check_address(account: Account, email: str) -> None:
+    settings = account.settings
+    if normal_email(email) in settings.invalid_emails | settings.failing_emails:
+        title = "Contact Email Address is not valid."
+        raise unprocessable(
+            title, "email_invalid", "/data/attributes/email", error="must_be_valid_email_address"
+        )
+
+
+def _update(account: Account, contact: Contact, sent: Mapping[str, Any]) -> Row:
+    contact.first_name = sent.get("firstName", contact.first_name)
+    contact.last_name = sent.get("lastName", contact.last_name)
+    contact.phone = sent.get("phone", contact.phone)
+    values = {int(item["field"]): item["value"] or "" for item in sent.get("fieldValues", ())}
+    account.set_fields(contact, values)
+    return {"contact": _shown(contact), "fieldValues": _field_values(contact, values)}
+
+
+def update(account: Account, call: Call) -> Reply:
+    """Update a contact by its id. Its address may change to one that no other contact has."""
+    contact = _existing(account, call.path_id)
+    sent = call.body["contact"]
+    if "email" in sent:
+        _check_address(account, sent["email"])
+        _move(account, contact, sent["email"])
+    contact.updated_at = call.now
+    return json_reply(_update(account, contact, sent))
+
+
+def _move(account: Account, contact: Contact, email: str) -> None:
+    holder = account.contacts.find(email)
+    if holder and holder is not contact:
+        title = "Email address already exists in the system"
+        raise unprocessable(title, "duplicate", "/data/attributes/email")
+    account.contacts.move(contact, email)
+
+
+def find(account: Account, call: Call) -> Reply:
+    """List contacts by id, or the one of `email`."""
+    if "email" in call.query:
+        found = account.contacts.find(call.query["email"])
+        ids = [found.id] if found else []
+    else:
+        ids = account.contacts.ids_above(int(call.query.get("id_greater", "0")))
+    if call.query.get("orders[id]") == "DESC":
+        ids.reverse()
+    rows = [_shown(_existing(account, contact_id)) for contact_id in call.page(ids)]
+    return listing("contacts", rows, len(ids))
+
+
+def get(account: Account, call: Call) -> Reply:
+    """Show one contact."""
+    return json_reply({"contact": _shown(_existing(account, call.path_id))})
+
+
+def delete(account: Account, call: Call) -> Reply:
+    """Delete one contact and its tag links; the events it got stay in the account's log."""
+    contact = _existing(account, call.path_id)
+    account.contacts.delete(contact)
+    for link_id in contact.tags.values():
+        del account.contact_tags.rows[link_id]
+    return json_reply({})
+
+
+def list_field_values(account: Account, call: Call) -> Reply:
+    """List the custom field values of one contact."""
+    contact = _existing(account, call.path_id)
+    return json_reply({"fieldValues": _field_values(contact, contact.fields)})
+
+
+def list_lists(account: Account, call: Call) -> Reply:
+    """List the lists of one contact, with its status on each."""
+    contact = _existing(account, call.path_id)
+    return json_reply({"contactLists": [_shown_list(contact, list_id) for list_id in contact.lists]})
+
+
+def _shown_list(contact: Contact, list_id: int) -> Row:
+    return {
+        "id": f"{contact.id}{list_id:05}",
+        "contact": str(contact.id),
+        "list": str(list_id),
+        "status": str(contact.lists[list_id]),
+    }
+
+
+def set_list_status(account: Account, call: Call) -> Reply:
+    """Subscribe or unsubscribe a contact; unlike an import this brings back who has unsubscribed."""
+    sent = call.body["contactList"]
+    contact = _contact_or_404(account, sent["contact"])
+    list_id = int(sent["list"])
+    if list_id not in account.lists:
+        raise not_found("List", list_id)
+    contact.lists[list_id] = int(sent["status"])
+    return json_reply({"contacts": [_shown(contact)], "contactList": _shown_list(contact, list_id)})
+
+
+def list_tags(account: Account, call: Call) -> Reply:
+    """List the tag links of one contact."""
+    contact = _existing(account, call.path_id)
+    return json_reply({"contactTags": [account.contact_tags.rows[link] for link in contact.tags.values()]})
+
+
+def add_tag(account: Account, call: Call) -> Reply:
+    """Tag a contact: 201 with a new link, 200 with the link there is."""
+    sent = call.body["contactTag"]
+    contact = _contact_or_404(account, sent["contact"])
+    tag_id = int(sent["tag"])
+    if tag_id not in account.tags:
+        raise unprocessable("No tag id provided", "missing", "/data/attributes/tag")
+    is_new = account.tag(contact, tag_id, call.now)
+    link = account.contact_tags.rows[contact.tags[tag_id]]
+    return json_reply({"contacts": [_shown(contact)], "contactTag": link}, 201 if is_new else 200)
+
+
+def remove_tag(account: Account, call: Call) -> Reply:
+    """Take a tag off by the id of its link."""
+    link = account.contact_tags.rows.pop(call.path_id, None)
+    if link is None:
+        raise not_found("SubscriberTag", call.path_id)
+    del _existing(account, int(link["contact"])).tags[int(link["tag"])]
+    return json_reply({})
+
+
+HANDLERS: Handlers = {
+    "syncContact": sync,
+    "findContacts": find,
+    "getContact": get,
+    "updateContact": update,
+    "deleteContact": delete,
+    "listContactFieldValues": list_field_values,
+    "listContactLists": list_lists,
+    "setListStatus": set_list_status,
+    "listContactTags": list_tags,
+    "addContactTag": add_tag,
+    "removeContactTag": remove_tag,
+}

@@ -1,0 +1,143 @@
+"""What a parent process or a benchmark reads of the sandbox and changes in it, below `/_sandbox/`.
+
+Outside the limits and the contract. `?account=NAME` may be left out when there is one account only.
+
+| GET `state` | a summary of every account, and the faults drawn |
+| GET `events`, `strays`, `contacts`, `orders` | all of an account's, as JSON lines |
+| POST `faults` | a list of `PATH:KIND:SHARE[:COUNT]` texts, in force from now on |
+| POST `settings` | an object of account settings to change |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount, Tally
+from kiva_stream.sandbox.activecampaign.faults import parse_fault
+from kiva_stream.sandbox.activecampaign.service import Service
+
+PREFIX = "/_sandbox/"
+_LINES_A_WRITE = 1000
+
+
+async def answer(service: Service, request: web.BaseRequest, path: str, body: bytes) -> web.StreamResponse:
+    """Answer a control request: 400 with a sentence when it makes no sense, 404 when unknown."""
+    asked = f"{request.method} {path.removeprefix(PREFIX)}"
+    try:
+        if asked in STREAMS:
+            return await _stream(request, STREAMS[asked](_account(service, request)))
+        if asked == "GET state":
+            return _json(summary(service))
+        if asked == "POST faults":
+            service.faults.set([parse_fault(text) for text in msgspec.json.decode(body, type=list[str])])
+            return _json({})
+        if asked == "POST settings":
+            return _json(_change(_account(service, request), body))
+    except ValueError as error:  # msgspec's errors are ValueErrors too
+        return _json({"message": str(error)}, 400)
+    return _json({"message": "Not Found"}, 404)
+
+
+def _account(service: Service, request: web.BaseRequest) -> Account:
+    names = list(service.accounts)
+    name = request.query.get("account", names[0] if len(names) == 1 else "")
+    if name not in service.accounts:
+        raise ValueError(f"account {name!r} is none of {', '.join(names)}")
+    return service.account(name)
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+
+
+async def _stream(request: web.BaseRequest, rows: Iterator[object]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    encode = msgspec.json.Encoder().encode_lines
+    while chunk := list(islice(rows, _LINES_A_WRITE)):
+        await response.write(encode(chunk))
+    await response.write_eof()
+    return response
+
+
+def _change(account: Account, body: bytes) -> dict[str, Any]:
+    changes = msgspec.json.decode(body, type=dict[str, Any])
+    changed = msgspec.convert({**msgspec.to_builtins(account.settings), **changes}, SandboxAccount)
+    unknown = changes.keys() - set(SandboxAccount.__struct_fields__)
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))}: no such setting")
+    account.settings = changed
+    return {name: getattr(changed, name) for name in changes}
+
+
+def _events(account: Account) -> Iterator[dict[str, object]]:
+    for event in account.events:
+        contact = account.contacts.get(event.contact_id)
+        yield {
+            **event._asdict(),
+            "email": contact.email if contact else None,  # as it is now; null: deleted since
+            "eventdata_bytes": len(event.eventdata.encode()),
+        }
+
+
+def _strays(account: Account) -> Iterator[dict[str, object]]:
+    return (event._asdict() for event in list(account.events_without_contact))
+
+
+def _contacts(account: Account) -> Iterator[dict[str, object]]:
+    for contact in list(account.contacts):
+        yield {**msgspec.structs.asdict(contact), "events": len(contact.events)}
+
+
+def _orders(account: Account) -> Iterator[dict[str, Any]]:
+    return iter(list(account.orders))
+
+
+STREAMS = {
+    "GET events": _events,
+    "GET strays": _strays,
+    "GET contacts": _contacts,
+    "GET orders": _orders,
+}
+
+
+def summary(service: Service) -> dict[str, object]:
+    """Return the state of every account as figures, ready for JSON."""
+    return {
+        "accounts": {name: _figures(service.account(name)) for name in service.accounts},
+        "no_account": _tallied(service.strays),
+        "faults": dict(service.faults.drawn),
+    }
+
+
+def _figures(account: Account) -> dict[str, object]:
+    return {
+        **_tallied(account.tally),
+        "most_requests_in_a_second": account.peak.highest,
+        "tracking_enabled": account.settings.tracking_enabled,
+        "event_names": len(account.event_names),
+        "events": len(account.events),
+        "events_by_name": account.events.count_by_name(),
+        "events_without_contact": len(account.events_without_contact),
+        "longest_eventdata_bytes": account.events.longest_bytes,
+        "contacts": len(account.contacts),
+        "imports": len(account.imports),
+        "orders": len(account.orders),
+        "orders_overtaken": account.orders.overtaken,
+    }
+
+
+def _tallied(tally: Tally) -> dict[str, object]:
+    counts: Iterable[tuple[str, object]] = (
+        ("requests", dict(tally.requests)),
+        ("replies", dict(tally.replies)),
+        ("breaches", dict(tally.breaches)),
+        ("breach_examples", list(tally.examples)),
+        ("refused_events", dict(tally.refused_events)),
+    )
+    return dict(counts)

@@ -1,0 +1,138 @@
+"""Bulk imports: accepted at once, done later, one bad row refusing them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from kiva_stream.sandbox.activecampaign.account import Account, Breach, Import
+from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
+from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, normal_email
+from kiva_stream.sandbox.activecampaign.replies import (
+    RefusedError,
+    Reply,
+    import_refused,
+    iso_time,
+    json_reply,
+    not_found,
+)
+
+Row = Mapping[str, Any]
+
+
+def bulk_import(account: Account, call: Call) -> Reply:
+    """Queue an import. Refused as a whole when over its limit, or for any address that is invalid."""
+    rows = call.body["contacts"]
+    if not account.take_import(call.now, len(rows)):
+        raise RefusedError(_over_limit(account, len(rows)))
+    bad = _bad_rows(rows, account.settings.invalid_emails)
+    if bad:
+        raise RefusedError(import_refused("Some contacts are invalid.", bad))
+    rows = [row for row in rows if not _is_left_out(account, row)]
+    queued = Import(str(uuid4()), call.now, account.settings.import_duration_s, len(rows))
+    account.imports[queued.id] = queued
+    account.agenda.add(call.now + queued.duration_s, partial(_complete, account, queued, rows))
+    reply = {
+        "success": 1,
+        "queued_contacts": len(rows),
+        "batchId": queued.id,
+        "message": "Contact import queued",
+    }
+    return json_reply(reply)
+
+
+def _over_limit(account: Account, contacts: int) -> Reply:
+    settings = account.settings
+    limit = settings.single_imports_per_minute if contacts == 1 else settings.bulk_imports_per_minute
+    account.tally.breach(Breach.IMPORT_LIMIT, f"more than {limit} imports a minute")
+    reason = f"Up to {limit} imports may be requested per minute. Please try again later."
+    return import_refused("Rate limit exceeded.", [reason])
+
+
+def _bad_rows(rows: Iterable[Row], invalid_emails: frozenset[str]) -> list[Mapping[str, object]]:
+    return [
+        {"contact": number, "failureReason": f"Email address {row['email']} is invalid."}
+        for number, row in enumerate(rows, 1)
+        if normal_email(row["email"]) in invalid_emails
+    ]
+
+
+def _is_left_out(account: Account, row: Row) -> bool:
+    settings = account.settings
+    return settings.excluded_are_not_queued and normal_email(row["email"]) in settings.excluded_emails
+
+
+def _complete(account: Account, queued: Import, rows: Iterable[Row]) -> None:
+    if queued.interrupted:
+        return
+    now = queued.accepted_at + queued.duration_s
+    for row in rows:
+        if _fails(account, row):
+            queued.failures.append(row["email"])
+        else:
+            _apply(account, queued, row, now)
+
+
+def _fails(account: Account, row: Row) -> bool:
+    email = normal_email(row["email"])
+    contact = account.contacts.find(email)
+    subscribes = [int(item["listid"]) for item in row.get("subscribe", ())]
+    return (
+        email in account.settings.failing_emails
+        or (contact is None and account.is_full)
+        or (bool(subscribes) and email in account.settings.excluded_emails)
+        or any(list_id not in account.lists for list_id in subscribes)
+        or any(contact and contact.lists.get(list_id) == UNSUBSCRIBED for list_id in subscribes)
+    )
+
+
+def _apply(account: Account, queued: Import, row: Row, now: float) -> None:
+    contact, is_new = account.upsert(row["email"], now)
+    if is_new:
+        queued.created.append(contact.id)
+    contact.first_name = row.get("first_name", contact.first_name)
+    contact.last_name = row.get("last_name", contact.last_name)
+    contact.phone = row.get("phone", contact.phone)
+    account.set_fields(contact, {field["id"]: field["value"] for field in row.get("fields", ())})
+    for item in row.get("subscribe", ()):
+        contact.lists[int(item["listid"])] = SUBSCRIBED
+    for item in row.get("unsubscribe", ()):
+        contact.lists[int(item["listid"])] = UNSUBSCRIBED
+    for name in row.get("tags", ()):
+        account.tag(contact, account.tag_named(name, now), now)
+
+
+def import_info(account: Account, call: Call) -> Reply:
+    """Tell how far an import has come; of its contacts only the new ones are named, and those that failed."""
+    asked = account.imports.get(call.query["batchId"])
+    if asked is None:
+        raise not_found("ContactImport", call.query["batchId"])
+    created = [str(contact_id) for contact_id in asked.created]
+    return json_reply({"status": asked.status(call.now), "success": created, "failure": asked.failures})
+
+
+def overview(account: Account, call: Call) -> Reply:
+    """Count imports and their contacts by day, numbers as strings."""
+    done = [item for item in account.imports.values() if item.status(call.now) == "completed"]
+    waiting = [item for item in account.imports.values() if item not in done]
+    return json_reply({"outstanding": _by_day(waiting), "recentlyCompleted": _by_day(done)})
+
+
+def _by_day(imports: Iterable[Import]) -> list[dict[str, str]]:
+    batches: Counter[str] = Counter()
+    contacts: Counter[str] = Counter()
+    for item in imports:
+        day = iso_time(item.accepted_at)[:10]
+        batches[day] += 1
+        contacts[day] += item.contacts
+    return [{"forDate": day, "batches": str(batches[day]), "contacts": str(contacts[day])} for day in batches]
+
+
+HANDLERS: Handlers = {
+    "bulkImport": bulk_import,
+    "bulkImportInfo": import_info,
+    "bulkImportOverview": overview,
+}

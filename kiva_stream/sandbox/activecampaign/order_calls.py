@@ -1,0 +1,212 @@
+"""Orders through GraphQL: the documents are checked against the project's copy of the schema.
+
+Asynchronous upserts are accepted at once and written `order_delay_s` later. One invalid order refuses them
+all: `errors[0].message` is "Validation errors", and its `extensions` name the orders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
+from uuid import uuid4
+
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    GraphQLScalarType,
+    GraphQLSchema,
+    build_schema,
+    execute_sync,
+    parse,
+    validate,
+)
+
+from kiva_stream.sandbox.activecampaign.account import Account, Breach
+from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
+from kiva_stream.sandbox.activecampaign.contacts import Contact
+from kiva_stream.sandbox.activecampaign.orders import OrderKey
+from kiva_stream.sandbox.activecampaign.replies import Reply, json_reply
+
+MAX_TOKENS = 15_000
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_CURRENCY = re.compile("[A-Za-z]{3}")
+_INSISTED = ("email", "creationSource", "orderNumber", "currency")  # the vendor's own plugin does
+
+Order = Mapping[str, Any]
+
+
+@cache
+def schema() -> GraphQLSchema:
+    """Return the schema, read and built at the first call."""
+    built = build_schema(files(__package__).joinpath("contract", "ecom.graphql").read_text("utf-8"))
+    # A schema read from text takes anything for a scalar; a new type of that name knows how to be strict.
+    strict = GraphQLScalarType("BigDecimal", parse_value=_amount)
+    vars(built.type_map["BigDecimal"]).update(vars(strict))
+    return built
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise GraphQLError(f"BigDecimal cannot represent {value!r}")
+    try:
+        return float(Decimal(value))
+    except InvalidOperation:
+        raise GraphQLError(f"BigDecimal cannot represent {value!r}") from None
+
+
+def graphql(account: Account, call: Call) -> Reply:
+    """Run a document. What is wrong with it is answered with HTTP 200 and `errors`."""
+    try:
+        document = parse(call.body["query"], max_tokens=MAX_TOKENS)
+    except GraphQLError as error:
+        return _refused(account, [_token_error(error)])
+    problems = validate(schema(), document)
+    if problems:
+        return _refused(account, problems)
+    result = execute_sync(
+        schema(),
+        document,
+        _Resolvers(account, call.now).by_field(),
+        variable_values=call.body.get("variables"),
+        operation_name=call.body.get("operationName"),
+    )
+    return _executed(account, result)
+
+
+def _token_error(error: GraphQLError) -> GraphQLError:
+    if f"more than {MAX_TOKENS} tokens" in error.message:
+        return GraphQLError(f"More than {MAX_TOKENS} grammar tokens")
+    return error
+
+
+def _refused(account: Account, errors: Sequence[GraphQLError]) -> Reply:
+    account.tally.breach(Breach.GRAPHQL, errors[0].message)
+    return json_reply({"errors": [error.formatted for error in errors], "data": None})
+
+
+def _executed(account: Account, result: ExecutionResult) -> Reply:
+    errors = result.errors or []
+    if any(error.path is None for error in errors):  # before any field was asked: the variables do not fit
+        return _refused(account, errors)
+    return json_reply(result.formatted)
+
+
+class _Resolvers:
+    """What the fields of Query and Mutation do, for one request."""
+
+    def __init__(self, account: Account, now: float) -> None:
+        self._account = account
+        self._now = now
+
+    def by_field(self) -> dict[str, Callable[..., object]]:
+        """Return a resolver for every field; those the project does not use are a breach of the contract."""
+        offered: dict[str, Callable[..., object]] = {
+            "upsertOrder": self.upsert,
+            "bulkUpsertOrdersAsync": self.upsert_later,
+            "getOrder": self.get,
+            "searchOrder": self.search,
+        }
+        types = (schema().query_type, schema().mutation_type)
+        fields = [name for kind in types if kind for name in kind.fields]
+        return {name: offered.get(name, partial(self._not_offered, name)) for name in fields}
+
+    def _not_offered(self, name: str, _info: object, **_arguments: object) -> None:
+        self._account.tally.breach(Breach.UNKNOWN_OPERATION, f"GraphQL {name}")
+        raise GraphQLError(f"{name} is not offered")
+
+    def upsert(self, _info: object, order: Order) -> dict[str, Any]:
+        """Write an order now."""
+        self._accept([order])
+        return self._account.orders.write(_key(order), _without_customer(order))
+
+    def upsert_later(self, _info: object, orders: Sequence[Order]) -> dict[str, str]:
+        """Accept orders now and write them later; their contacts are there at once."""
+        self._accept(orders)
+        at = self._now + self._account.settings.order_delay_s
+        for order in orders:
+            key = _key(order)
+            self._account.orders.accept(key)
+            write = partial(self._account.orders.settle, key, _without_customer(order))
+            self._account.agenda.add(at, write)
+        return {"recordId": str(uuid4())}
+
+    def _accept(self, orders: Iterable[Order]) -> None:
+        wrong = {_error_key(order): why for order in orders if (why := self._why_invalid(order))}
+        if wrong:
+            raise GraphQLError("Validation errors", extensions=wrong)
+        for order in orders:
+            contact, _ = self._account.upsert(order["email"], self._now)
+            _name(contact, order)
+
+    def _why_invalid(self, order: Order) -> str:
+        missing = [name for name in _INSISTED if not order.get(name)]
+        if missing:
+            return f"{missing[0]} is required"
+        if order["storeOrderId"] in self._account.settings.invalid_orders:
+            return "the order is invalid"
+        if order["legacyConnectionId"] not in self._account.connections:
+            return f"connection {order['legacyConnectionId']} does not exist"
+        if order["finalAmount"] < 0:
+            return "finalAmount must not be negative"
+        if not _CURRENCY.fullmatch(order["currency"]):
+            return "currency must have 3 letters"
+        return (
+            ""
+            if _INSTANT.fullmatch(order["storeCreatedDate"])
+            else "storeCreatedDate must be ISO 8601 in UTC"
+        )
+
+    def get(self, _info: object, **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401
+        """Return one order, null when there is none."""
+        return self._account.orders.get((arguments["legacyConnectionId"], arguments["storeOrderId"]))
+
+    def search(self, _info: object, filter: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: A002
+        """Return a page of the orders that fit."""
+        asked = dict(filter or {})
+        page = asked.pop("pagination", None) or {}
+        offset, limit = page.get("offset", 0), page.get("limit", 20)
+        if offset < 0 or not 0 < limit <= 100:  # noqa: PLR2004  as documented
+            raise GraphQLError("pagination: offset must be at least 0, limit from 1 to 100")
+        found = [order for order in self._account.orders if _fits(order, asked)]
+        return found[offset : offset + limit]
+
+
+def _key(order: Order) -> OrderKey:
+    return order["legacyConnectionId"], order["storeOrderId"]
+
+
+def _error_key(order: Order) -> str:
+    return f"order-storeOrderId-{order['storeOrderId']}"
+
+
+def _without_customer(order: Order) -> dict[str, Any]:
+    return {name: value for name, value in order.items() if name != "customerData"}
+
+
+def _name(contact: Contact, order: Order) -> None:
+    """Overwrite a contact's name and phone from its order, as documented."""
+    for source in ("billingAddress", "shippingAddress", "customerData"):
+        data = order.get(source) or {}
+        contact.first_name = data.get("firstName") or contact.first_name
+        contact.last_name = data.get("lastName") or contact.last_name
+        contact.phone = data.get("phone") or contact.phone
+
+
+def _fits(order: Order, asked: Mapping[str, Mapping[str, Any]]) -> bool:
+    return all(
+        _compares(order.get(name), condition.get("filterOperator", "EQ"), condition.get("value"))
+        for name, condition in asked.items()
+    )
+
+
+def _compares(value: Any, operator: str, wanted: Any) -> bool:  # noqa: ANN401
+    if operator == "CONTAINS":
+        return str(wanted) in str(value)
+    return bool(value == wanted)
+
+
+HANDLERS: Handlers = {"ecomGraphql": graphql}

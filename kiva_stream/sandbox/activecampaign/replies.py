@@ -1,0 +1,155 @@
+"""What ActiveCampaign answers: bodies, statuses and error envelopes (sources: the API notes, `contract/`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.sandbox.activecampaign.contract import JSON_TYPE, Operation, Problem
+from kiva_stream.sandbox.activecampaign.faults import FaultKind
+
+HTML_TYPE = "text/html"
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Reply(NamedTuple):
+    """An answer, ready to be written."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = _NO_HEADERS
+
+
+class Silence(Enum):
+    """Instead of an answer."""
+
+    HANG = "hang"
+    RESET = "reset"
+
+
+class RefusedError(Exception):
+    """A well-formed request that ActiveCampaign refuses; `reply` says how."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.body.decode())
+        self.reply = reply
+
+
+def iso_time(at: float) -> str:
+    """Return seconds since 1970 as ActiveCampaign writes a time."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def json_reply(body: object, status: int = 200) -> Reply:
+    """Return `body` as JSON."""
+    return Reply(msgspec.json.encode(body), status)
+
+
+FORBIDDEN = json_reply({"message": "Forbidden"}, 403)
+LAPSED = Reply(b"", 402)
+SERVER_ERROR = json_reply({"message": "Internal Server Error"}, 500)
+_HAVING_ISSUES = b"<div>We are currently having some issues. Please check back soon.</div>"
+_UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
+
+
+def throttled(limit: int, retry_after_s: int) -> Reply:
+    """Return the 429 of an account with `limit` requests a second."""
+    headers = {
+        "Retry-After": str(retry_after_s),
+        "RateLimit-Limit": str(limit),
+        "RateLimit-Remaining": "0",
+    }
+    return json_reply({"message": "Too Many Requests"}, 429)._replace(headers=headers)
+
+
+def not_found(kind: str, number: int | str) -> RefusedError:
+    """Return the 404 for an object that is not there; `kind` is ActiveCampaign's own word for it."""
+    return RefusedError(json_reply({"message": f"No Result found for {kind} with id {number}"}, 404))
+
+
+def unprocessable(title: str, code: str, pointer: str, **more: str) -> RefusedError:
+    """Return the 422 for one attribute."""
+    item = {"title": title, "detail": "", "code": code, **more, "source": {"pointer": pointer}}
+    return RefusedError(json_reply({"errors": [item]}, 422))
+
+
+def import_refused(message: str, reasons: Sequence[str] | Sequence[Mapping[str, object]]) -> Reply:
+    """Return the 400 that refuses a whole bulk import."""
+    return json_reply({"success": 0, "message": message, "failureReasons": reasons}, 400)
+
+
+FAULT_REPLIES: Mapping[FaultKind, Reply | Silence] = {
+    FaultKind.ERROR_BEFORE: SERVER_ERROR,
+    FaultKind.ERROR_AFTER: SERVER_ERROR,
+    FaultKind.HTML_503: Reply(_UNAVAILABLE, 503, HTML_TYPE),
+    FaultKind.HTML_200: Reply(_HAVING_ISSUES, 200, HTML_TYPE),
+    FaultKind.THROTTLED: throttled(5, 1),
+    FaultKind.FORBIDDEN: FORBIDDEN,
+    FaultKind.LAPSED: LAPSED,
+    FaultKind.REFUSED_EVENT: json_reply({"success": 0, "message": "Event could not be saved."}),
+    FaultKind.HANG: Silence.HANG,
+    FaultKind.RESET_BEFORE: Silence.RESET,
+    FaultKind.RESET_AFTER: Silence.RESET,
+}
+
+
+def breach_reply(operation: Operation, problems: Sequence[Problem]) -> Reply:
+    """Return the answer to a request that is not to contract, in the envelope of its operation."""
+    if operation.id == "trackEvent":
+        return _event_breach(problems)
+    if operation.id == "bulkImport":
+        return _import_breach(problems)
+    if operation.id == "bulkImportInfo":
+        return json_reply({"success": 0, "message": "'batchId' is a required field."}, 400)
+    if (
+        operation.id == "syncContact"
+        and Problem(("contact",), "required", "'email' is a required property") in problems
+    ):
+        return _bad_request("Contact email must be provided for sync")
+    return json_reply({"errors": [_item(problem) for problem in problems[:10]]}, 422)
+
+
+def malformed(operation: Operation, detail: str) -> Reply:
+    """Return the answer to a body that cannot be read at all."""
+    return Reply(b"{}", 400) if operation.id == "trackEvent" else _bad_request(detail)
+
+
+def _bad_request(detail: str) -> Reply:
+    return json_reply({"errors": [{"status": 400, "title": "Bad Request", "detail": detail}]}, 400)
+
+
+def _item(problem: Problem) -> dict[str, object]:
+    item: dict[str, object] = {
+        "title": problem.text,
+        "detail": "",
+        "source": {"pointer": _pointer(problem.where)},
+    }
+    if problem.where[-1:] == ("email",):
+        item |= {"code": "email_invalid", "error": "must_be_valid_email_address"}
+    return item
+
+
+def _pointer(where: Iterable[str | int]) -> str:
+    return "/".join(("/data/attributes", *(str(step) for step in where)))
+
+
+def _event_breach(problems: Sequence[Problem]) -> Reply:
+    if any(problem.rule == "required" and "'actid'" in problem.text for problem in problems):
+        return json_reply({"success": 0, "message": "An account ID must be provided."})
+    return Reply(b"{}", 400)
+
+
+def _import_breach(problems: Sequence[Problem]) -> Reply:
+    rows = [
+        {"contact": where[1] + 1, "failureReason": text}
+        for where, _, text in problems
+        if len(where) > 1 and where[0] == "contacts" and isinstance(where[1], int)
+    ]
+    if len(rows) == len(problems):
+        return import_refused("Some contacts are invalid.", rows)
+    return import_refused("The import is invalid.", [problem.text for problem in problems[:10]])

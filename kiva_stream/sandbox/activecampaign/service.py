@@ -1,0 +1,209 @@
+"""ActiveCampaign without the network: takes a request, returns what is to be answered. Nothing here waits.
+
+Order of judgement, as at the real one's door: the key, the rate limit, the faults set on purpose, the
+contract, the account.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kiva_stream.sandbox.activecampaign import (
+    contact_calls,
+    import_calls,
+    order_calls,
+    setup_calls,
+    tracking_calls,
+)
+from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount, Tally
+from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
+from kiva_stream.sandbox.activecampaign.contract import (
+    FORM_TYPE,
+    JSON_TYPE,
+    Operation,
+    contract,
+    is_event_form,
+)
+from kiva_stream.sandbox.activecampaign.faults import Faults
+from kiva_stream.sandbox.activecampaign.replies import (
+    FAULT_REPLIES,
+    FORBIDDEN,
+    RefusedError,
+    Reply,
+    Silence,
+    breach_reply,
+    json_reply,
+    malformed,
+    throttled,
+)
+
+EVENT_PATH = "/event"
+API_PREFIX = "/api/3"
+
+_HANDLERS: Handlers = {
+    **tracking_calls.HANDLERS,
+    **contact_calls.HANDLERS,
+    **import_calls.HANDLERS,
+    **setup_calls.HANDLERS,
+    **order_calls.HANDLERS,
+}
+_RECEIVED = json_reply({"success": 1, "message": "Event spawned"})
+_PLAIN_RECEIVED = Reply(b"1", content_type="text/plain")
+_PLAIN_REFUSED = Reply(b"0", content_type="text/plain")
+
+
+class Request(NamedTuple):
+    """A request as far as ActiveCampaign looks at it."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    token: str | None
+    content_type: str
+    body: bytes
+
+
+_EPOCH_S = time.time() - time.monotonic()
+
+
+def steady_time() -> float:
+    """Return seconds since 1970 on a clock that is never set back."""
+    return _EPOCH_S + time.monotonic()
+
+
+class Service:
+    """Several accounts side by side, told apart by Api-Token and, for events, by actid."""
+
+    def __init__(
+        self, accounts: Iterable[SandboxAccount], faults: Faults, clock: Callable[[], float] = steady_time
+    ) -> None:
+        self.accounts = {settings.name: Account(settings) for settings in accounts}
+        self.faults = faults
+        self.strays = Tally()  # of requests that belong to no account
+        self._clock = clock
+        self._by_token = {account.settings.api_token: account for account in self.accounts.values()}
+        self._by_actid = {account.settings.event_actid: account for account in self.accounts.values()}
+
+    def account(self, name: str) -> Account:
+        """Return an account as it is now. Raises KeyError."""
+        account = self.accounts[name]
+        account.agenda.advance(self._clock())
+        return account
+
+    def answer(self, request: Request) -> Reply | Silence:
+        """Return what is to be answered."""
+        if request.path == EVENT_PATH:
+            return self._answer_event(request)
+        account = self._by_token.get(request.token or "")
+        if account is None:
+            return _counted(self.strays, FORBIDDEN)
+        now = self._clock()
+        account.agenda.advance(now)
+        return _counted(account.tally, self._answer_call(account, request, now))
+
+    def _answer_call(self, account: Account, request: Request, now: float) -> Reply | Silence:
+        path = request.path.removeprefix(API_PREFIX)
+        found = contract().find(request.method, path) if path != request.path else None
+        operation, path_id = found or (None, 0)
+        account.tally.requests[operation.id if operation else "unknown"] += 1
+        if not account.take_request(now):
+            account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
+            return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
+        return self._with_faults(
+            path, request.body, lambda: _process(account, operation, path_id, request, now)
+        )
+
+    def _with_faults(self, path: str, body: bytes, process: Callable[[], Reply]) -> Reply | Silence:
+        fault = self.faults.draw(path, body) if self.faults else None
+        if fault is None:
+            return process()
+        if fault.processed:
+            process()
+        return FAULT_REPLIES[fault]
+
+    def _answer_event(self, request: Request) -> Reply | Silence:
+        form = tracking_calls.read_form(request.body)
+        account = self._by_actid.get(form.get("actid", "")) if form else None
+        tally = account.tally if account else self.strays
+        tally.requests["trackEvent"] += 1
+        reply = self._with_faults(
+            EVENT_PATH, request.body, lambda: self._take_event(account, tally, form or {}, request)
+        )
+        return _counted(tally, reply)
+
+    def _take_event(
+        self, account: Account | None, tally: Tally, form: Mapping[str, str], request: Request
+    ) -> Reply:
+        email = tracking_calls.visitor(form) if is_event_form(form) else None
+        if email is None or request.content_type != FORM_TYPE or request.method != "POST":
+            return _event_breach(tally, form, request)
+        now = self._clock()
+        if account:
+            account.agenda.advance(now)
+        why = tracking_calls.receive(account, form, email, now)
+        is_plain = account is not None and account.settings.plain_event_replies
+        if not why:
+            return _PLAIN_RECEIVED if is_plain else _RECEIVED
+        tally.refused_events[why] += 1
+        return _PLAIN_REFUSED if is_plain else json_reply({"success": 0, "message": why})
+
+
+def _counted(tally: Tally, reply: Reply | Silence) -> Reply | Silence:
+    tally.replies[reply.value if isinstance(reply, Silence) else str(reply.status)] += 1
+    return reply
+
+
+def _process(
+    account: Account, operation: Operation | None, path_id: int, request: Request, now: float
+) -> Reply:
+    handler = _HANDLERS.get(operation.id) if operation else None
+    if operation is None or handler is None:
+        account.tally.breach(Breach.UNKNOWN_OPERATION, f"{request.method} {request.path}")
+        return json_reply({"message": "Not Found"}, 404)
+    try:
+        body = _checked_body(account.tally, operation, request)
+        return handler(account, Call(path_id, request.query, body, now))
+    except RefusedError as refused:
+        return refused.reply
+
+
+def _checked_body(tally: Tally, operation: Operation, request: Request) -> dict[str, Any]:
+    """Return the decoded body of a request to contract. Raises RefusedError, the breach counted."""
+    problems = operation.query_problems(request.query)
+    body: dict[str, Any] = {}
+    if operation.body:
+        if request.content_type != operation.content_type:
+            tally.breach(Breach.CONTENT_TYPE, f"{operation.id}: {request.content_type!r}")
+            raise RefusedError(malformed(operation, f"The content type must be {JSON_TYPE}."))
+        body = _decoded(tally, operation, request.body)
+        problems += operation.body_problems(body, len(request.body))
+    if problems:
+        tally.breach(Breach.SCHEMA, f"{operation.id}: {problems[0].text}")
+        raise RefusedError(breach_reply(operation, problems))
+    return body
+
+
+def _decoded(tally: Tally, operation: Operation, body: bytes) -> Any:  # noqa: ANN401  any JSON there is
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        tally.breach(Breach.SCHEMA, f"{operation.id}: {error}")
+        raise RefusedError(malformed(operation, "The body is not JSON.")) from None
+
+
+def _event_breach(tally: Tally, form: Mapping[str, str], request: Request) -> Reply:
+    found = contract().find(request.method, EVENT_PATH)
+    if found is None:
+        tally.breach(Breach.UNKNOWN_OPERATION, f"{request.method} {EVENT_PATH}")
+        return json_reply({"message": "Not Found"}, 404)
+    operation, _ = found
+    if request.content_type != FORM_TYPE:
+        tally.breach(Breach.CONTENT_TYPE, f"{operation.id}: {request.content_type!r}")
+        return malformed(operation, f"The content type must be {FORM_TYPE}.")
+    problems = operation.body_problems(form, len(request.body))
+    tally.breach(Breach.SCHEMA, f"{operation.id}: {problems[0].text if problems else 'visit is no visit'}")
+    return breach_reply(operation, problems)

@@ -1,0 +1,117 @@
+"""Event tracking: the switch, the names, the log of a contact, and the reception of an event."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from kiva_stream.sandbox.activecampaign.account import Account
+from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
+from kiva_stream.sandbox.activecampaign.events import ReceivedEvent
+from kiva_stream.sandbox.activecampaign.replies import (
+    Reply,
+    iso_time,
+    json_reply,
+    not_found,
+    unprocessable,
+)
+
+BAD_KEY = "Invalid event key."
+TRACKING_OFF = "Event tracking is not enabled."
+UNKNOWN_NAME = "Unknown event name."
+
+
+def get_tracking(account: Account, _call: Call) -> Reply:
+    """Tell whether tracking is on."""
+    return json_reply({"eventTracking": {"enabled": account.settings.tracking_enabled}})
+
+
+def set_tracking(account: Account, call: Call) -> Reply:
+    """Switch tracking on or off."""
+    account.change(tracking_enabled=call.body["eventTracking"]["enabled"])
+    return get_tracking(account, call)
+
+
+def list_names(account: Account, call: Call) -> Reply:
+    """List the registered event names."""
+    names = list(account.event_names)
+    return listing("eventTrackingEvents", [{"name": name} for name in call.page(names)], len(names))
+
+
+def create_name(account: Account, call: Call) -> Reply:
+    """Register an event name. A repeat is refused: what the service does then is not documented."""
+    name = call.body["eventTrackingEvent"]["name"]
+    if name in account.event_names:
+        raise unprocessable("Event name already exists.", "duplicate", "/data/attributes/name")
+    account.event_names[name] = None
+    return json_reply({"eventTrackingEvent": {"name": name}}, 201)
+
+
+def tracking_logs(account: Account, call: Call) -> Reply:
+    """List the events of a contact, oldest first, but those too young to be shown."""
+    contact = account.contacts.get(call.path_id)
+    if contact is None:
+        raise not_found("Subscriber", call.path_id)
+    newest = call.now - account.settings.tracking_log_delay_s
+    shown = bisect_right(contact.events, newest, key=account.events.received_at)
+    page = call.page(contact.events[:shown])
+    return listing("trackingLogs", [_shown(account.events[seq]) for seq in page], shown)
+
+
+def _shown(event: ReceivedEvent) -> dict[str, str]:
+    return {
+        "id": str(event.seq),
+        "type": event.name,
+        "value": event.eventdata,
+        "tstamp": iso_time(event.received_at),
+        "contact": str(event.contact_id),
+    }
+
+
+class _Visit(msgspec.Struct):
+    email: str
+
+
+_read_visit = msgspec.json.Decoder(_Visit).decode
+
+
+def read_form(body: bytes) -> dict[str, str] | None:
+    """Return the fields of a form, None when it is no form or says a field twice."""
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        return None
+    form = dict(pairs)
+    return form if len(form) == len(pairs) else None
+
+
+def visitor(form: Mapping[str, str]) -> str | None:
+    """Return the address an event is for, None when its `visit` is not JSON with one."""
+    try:
+        return _read_visit(form["visit"]).email
+    except msgspec.DecodeError:
+        return None
+
+
+def receive(account: Account | None, form: Mapping[str, str], email: str, now: float) -> str:
+    """Take an event whose form is to contract; return why it is refused, "" when it is not."""
+    if account is None or form["key"] != account.settings.event_key:
+        return BAD_KEY
+    if not account.settings.tracking_enabled:
+        return TRACKING_OFF
+    if form["event"] not in account.event_names:
+        return UNKNOWN_NAME
+    account.record_event(now, email, form["event"], form.get("eventdata", ""))
+    return ""
+
+
+HANDLERS: Handlers = {
+    "getEventTracking": get_tracking,
+    "setEventTracking": set_tracking,
+    "listEventNames": list_names,
+    "createEventName": create_name,
+    "listTrackingLogs": tracking_logs,
+}

@@ -1,0 +1,106 @@
+"""The contacts that must exist when the history ends: accounts by address, and what each should show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from kiva_stream.sandbox.generator.clock import SECOND
+from kiva_stream.sandbox.generator.mix import WEEKS
+from kiva_stream.sandbox.generator.population import Account, on_week
+from kiva_stream.sandbox.generator.shop import Shop
+
+STATUSES = ("active", "paused", "pending", "cancelled", "expired", "dead")  # best first
+ENDED = {"cancelled", "expired", "dead"}
+STALE_EVERY = 100  # accounts whose stored next delivery is in the past
+GONE = {"erased", "deleted"}
+
+
+class ExpectedContact(NamedTuple):
+    """A row of the ground truth's `contact`."""
+
+    site_id: int
+    email: str
+    first_name: str
+    last_name: str
+    phone: str
+    kiva_customer_id: str
+    list_status: str
+    customer_ids: str
+    status: str
+    box_type: str | None
+    next_delivery: str | None
+    cancel_date: str | None
+    birthday: str | None
+    tag: str
+
+
+def expected_contacts(shop: Shop) -> Iterator[ExpectedContact]:
+    """Yield the contacts of a site: every usable address of accounts neither test nor erased."""
+    by_address: dict[str, list[Account]] = {}
+    for account in shop.population.accounts:
+        if account.address.key and account.bar == "":
+            by_address.setdefault(account.address.key, []).append(account)
+    statuses: dict[int, set[str]] = {}
+    for order in shop.of_last_week():
+        statuses.setdefault(order.customer_id, set()).add(order.status)
+    for email, accounts in by_address.items():
+        found = set().union(*(statuses.get(account.id, ()) for account in accounts))
+        yield _contact(shop, email, accounts, _tag(found))
+
+
+def _contact(shop: Shop, email: str, accounts: list[Account], tag: str) -> ExpectedContact:
+    best = min(accounts, key=lambda a: (STATUSES.index(a.status), -a.newest_order_ms, a.id))
+    subscribed = all(account.opt_in and not account.blacklisted for account in accounts)
+    return ExpectedContact(
+        shop.site.id,
+        email,
+        _printable(best.first_name),
+        _printable(best.last_name),
+        best.phone or "",
+        str(best.id),
+        "subscribe" if subscribed else "unsubscribe",
+        ",".join(str(account.id) for account in accounts),
+        best.status,
+        best.box.name if best.box else None,
+        None if best.status == "cancelled" else next_delivery(shop, best),
+        _cancel_date(shop, best),
+        None if best.birthday and best.birthday > today(shop).isoformat() else best.birthday,
+        tag,
+    )
+
+
+def today(shop: Shop) -> date:
+    """Return the last day of the history."""
+    return shop.start + timedelta(weeks=WEEKS - 1, days=4)
+
+
+def next_delivery(shop: Shop, account: Account) -> str | None:
+    """Return the next delivery as the shop has stored it, now and then one that is over."""
+    if account.status != "active" or account.frequency is None:
+        return None
+    monday = shop.start + timedelta(weeks=WEEKS)
+    if account.id % STALE_EVERY == 0:
+        monday -= timedelta(weeks=4)
+    weeks = (monday + timedelta(weeks=n) for n in range(8))
+    first = next((week for week in weeks if on_week(account, week)), monday)
+    return (first + timedelta(days=account.weekday - 1)).isoformat()
+
+
+def _cancel_date(shop: Shop, account: Account) -> str | None:
+    if account.cancelled_ms is None or account.status not in ENDED:
+        return None
+    return datetime.fromtimestamp(account.cancelled_ms / SECOND, UTC).astimezone(shop.zone).date().isoformat()
+
+
+def _tag(statuses: set[str]) -> str:
+    if "open" in statuses:
+        return "open order"
+    return "closed order" if statuses & {"closed", "complete"} else "no order"
+
+
+def _printable(text: str) -> str:
+    """Leave out control characters, and NUL in the six characters in which a text column holds it."""
+    text = text.replace("\\u0000", "")
+    return "".join(letter for letter in text if letter >= " " and letter != "\x7f").strip()

@@ -1,0 +1,157 @@
+"""Rows as lines of PostgreSQL's COPY text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kiva_stream.sandbox.generator import words
+from kiva_stream.sandbox.generator.clock import SECOND, stamp
+from kiva_stream.sandbox.generator.commits import Entry
+from kiva_stream.sandbox.generator.contacts import GONE, next_delivery
+from kiva_stream.sandbox.generator.population import Account
+from kiva_stream.sandbox.generator.rows import Row
+from kiva_stream.sandbox.generator.shop import Shop
+
+NULL = r"\N"
+
+COLUMNS = {
+    "sites": "id name timezone currency admin_base_url structured_log_since launched_on",
+    "delivery_weeks": "site_id week_start opened_at menu_emailed_at cutoff_at closed_at",
+    "box_types": "id site_id code name price_cents active",
+    "products": "id site_id classification name sku price_cents wholesale_cents lifespan",
+    "customers": (
+        "id site_id email first_name last_name business_name phone"
+        " street city state zip account_type status"
+        " box_type_id frequency_weeks schedule_anchor delivery_dow"
+        " start_date next_delivery cancelled_at cancel_reason birthday email_opt_in email_blacklisted is_test"
+        " created_at updated_at deleted_at"
+    ),
+    "schedule_overrides": "customer_id week_start kind created_at",
+    "recurring_products": "customer_id product_id qty how_often",
+    "orders": (
+        "id site_id customer_id week_start delivery_date status payment_status kind box_type_id"
+        " subtotal_cents delivery_cents discount_cents credit_cents total_cents discount_code email_at_order"
+        " created_at closed_at paid_at updated_at"
+    ),
+    "order_items": "id order_id product_id name category qty unit_price_cents replaces_item_id removed_at",
+    "customer_tags": "customer_id tag",
+    "system_log": (
+        "id site_id occurred_at inserted_at severity category action customer_id actor_type"
+        " admin_user message related_type related_id stack_trace data"
+    ),
+}
+
+
+def escaped(text: str) -> str:
+    """Escape a text as COPY wants it."""
+    if "\\" not in text and text.isprintable():
+        return text
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+
+
+def line(*values: object) -> str:
+    """Write one row of any table: None is NULL, a bool t or f."""
+    return "\t".join(_field(value) for value in values) + "\n"
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return NULL
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return escaped(str(value))
+
+
+def log_lines(entries: list[Entry]) -> str:
+    """Write the rows of `system_log` of one transaction."""
+    return "".join([_log_line(log_id, row) for log_id, row in entries])
+
+
+def _log_line(log_id: int, row: Row) -> str:
+    """Write one row; the hottest line of the generator, hence without loops."""
+    related = f"order\t{row.order_id}" if row.order_id else "\\N\t\\N"
+    return (
+        f"{log_id}\t{row.site_id}\t{stamp(row.occurred_ms)}\t{stamp(row.inserted_ms)}\t{row.severity}"
+        f"\t{row.category}\t{row.action or NULL}\t{row.customer_id or NULL}\t{row.actor or NULL}"
+        f"\t{row.staff or NULL}\t{escaped(row.message)}\t{related}"
+        f"\t{NULL if row.stack is None else escaped(row.stack)}"
+        f"\t{NULL if row.data is None else escaped(row.data)}\n"
+    )
+
+
+def site_line(shop: Shop, structured_since_ms: int) -> str:
+    """Write the row of `sites`."""
+    site = shop.site
+    url = f"https://{site.name.lower().replace(' ', '-')}.example/admin"
+    since = stamp(structured_since_ms)
+    return line(site.id, site.name, site.timezone, site.currency, url, since, shop.launched_on)
+
+
+def week_line(shop: Shop, week: int) -> str:
+    """Write the row of `delivery_weeks` of an entry week."""
+    calendar = shop.calendar(week)
+    opened, mailed, cut_off = calendar.at(0, 41_400), calendar.at(0, 43_200), calendar.at(2, 86_340)
+    closed = cut_off + 60 * SECOND
+    times = (stamp(ms) for ms in (opened, mailed, cut_off, closed))
+    return line(shop.site.id, calendar.mondays[0], *times)
+
+
+def box_lines(site_id: int) -> Iterator[str]:
+    """Write the boxes of a site; the fruit box is no longer sold."""
+    for box in words.BOXES:
+        active = box is not words.BOXES[-1]
+        yield line(site_id * 10 + box.id, site_id, box.code, box.name, box.price_cents, active)
+
+
+def product_lines(site_id: int) -> Iterator[str]:
+    """Write the products of a site."""
+    for product in words.PRODUCTS:
+        product_id, name, price, classification = product
+        span = "current_week" if classification == "produce" else "always"
+        sku, wholesale = f"SKU{product_id:04d}", price * 6 // 10
+        yield line(site_id * 1000 + product_id, site_id, classification, name, sku, price, wholesale, span)
+
+
+def customer_lines(shop: Shop) -> Iterator[str]:
+    """Write the customers of a site as they are in the end; erased ones have no row."""
+    for account in shop.population.accounts:
+        if account.fate != "erased":
+            yield _customer_line(shop, account)
+
+
+def _customer_line(shop: Shop, a: Account) -> str:
+    site_id, box = shop.site.id, a.box
+    return line(
+        *(a.id, site_id, a.address.stored, a.first_name, a.last_name, a.business_name, a.phone),
+        *(a.street, a.city, "IL", a.zip, a.account_type, a.status),
+        site_id * 10 + box.id if box else None,
+        *(a.frequency, a.anchor, a.weekday if box else None, a.anchor, next_delivery(shop, a)),
+        *(stamp(a.cancelled_ms) if a.cancelled_ms else None, a.cancel_reason, a.birthday),
+        *(a.opt_in, a.blacklisted, a.fate == "test", stamp(a.created_ms), stamp(a.updated_ms)),
+        stamp(a.updated_ms) if a.fate == "deleted" else None,
+    )
+
+
+def override_lines(shop: Shop) -> Iterator[str]:
+    """Write the weeks that customers added or skipped."""
+    for account in _present(shop):
+        for week, kind in account.overrides.items():
+            yield line(account.id, week, kind, stamp(account.updated_ms))
+
+
+def recurring_lines(shop: Shop) -> Iterator[str]:
+    """Write what customers get with every so many orders."""
+    for account in _present(shop):
+        for product_id, (qty, often) in account.recurring.items():
+            yield line(account.id, shop.site.id * 1000 + product_id, qty, often)
+
+
+def tag_lines(shop: Shop) -> Iterator[str]:
+    """Write the shop's own tags."""
+    for account in _present(shop):
+        for tag in account.tags:
+            yield line(account.id, tag)
+
+
+def _present(shop: Shop) -> Iterator[Account]:
+    return (account for account in shop.population.accounts if account.fate not in GONE)

@@ -1,0 +1,230 @@
+"""Dirt: what years of bugs, imports and double clicks leave in a log (domain.md 6.3 and 6.5).
+
+A malformed row knows what it was before, so the ground truth follows from what was done to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable
+
+import msgspec
+
+from kiva_stream.sandbox.generator.clock import HOUR
+from kiva_stream.sandbox.generator.draw import Draw
+from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, UNSUBSCRIBED, Key
+from kiva_stream.sandbox.generator.population import NOBODY, Account
+from kiva_stream.sandbox.generator.rows import Row
+from kiva_stream.sandbox.generator.shop import Shop
+
+MALFORMED_SHARE = 0.0017 / 0.70  # with the next line 0.2 % of all rows, all of them about customers
+SELDOM_SHARE = 0.03  # of rows that alone can be spoilt in some way
+WILD_SHARE = 0.0002
+_WILD_MS = (0, 2_177_452_800_000, 0)  # 1970 and 2039; the third is three hours after the insertion
+HUGE_BYTES = 100_000
+MONSTER_BYTES = 2_000_000
+MONSTER_EVERY = 50  # of the huge ones
+
+# Values as people type and paste them, and what must arrive of them.
+_ODD_VALUES = (
+    ("<b>FALL</b>", "<b>FALL</b>"),
+    ("a;b", "a,b"),
+    ("two\nlines", "two lines"),
+    ("bell\x07 rings", "bell rings"),
+    ("JosÃ© said", "JosÃ© said"),
+    ("\N{CARROT} week", "\N{CARROT} week"),
+    ("null\\u0000 here", "null here"),
+    ("  blanks  ", "blanks"),
+    ("x" * 300, ""),
+    ("\N{LATIN SMALL LETTER E WITH ACUTE}" * 130, ""),
+)
+_ODD_KEYS: dict[Key, str] = {15: "reason", 16: "reason", 19: "code", 20: "topic"}  # in data and in eventdata
+_WRONG_TYPES: tuple[object, ...] = ([12], {"id": 12}, True, None, "")
+_NO_PAIRS = (None, '"a string"', "[]", "null")
+
+
+class Dirt:
+    """Spoils some of the rows of one shop, evenly among the ways in which a row can be spoilt."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.counts: Counter[str] = Counter()
+        self._shop = shop
+        self._draw: Draw = shop.draw
+        self._huge = 0
+        self._ways: deque[Callable[[Row], bool]] = deque(
+            (
+                self._mail_only,
+                self._stranger,
+                self._wrong_site,
+                self._unknown_action,
+                self._contradiction,
+                self._no_data,
+                self._wrong_type,
+                self._huge_data,
+                self._long_message,
+            )
+        )
+
+    def fall(self, row: Row) -> None:
+        """Spoil this row, or leave it, as chance has it."""
+        if row.kind.sort != "noise" and self._draw.random() < MALFORMED_SHARE:
+            self._spoil(row)
+        elif row.kind.key in _ODD_KEYS and self._draw.random() < SELDOM_SHARE:
+            self._note(row, "odd_value", done=_odd_value(row, self._draw))
+        elif row.kind.key == EXPIRED_LINK and row.account.plain and self._draw.random() < SELDOM_SHARE:
+            self._note(row, "mail_only", done=_reduce_to_mail(row))
+        elif row.account.fate == "shared" and self._draw.random() < SELDOM_SHARE:
+            self._note(row, "shared_mail", done=_reduce_to_mail(row))
+        elif self._draw.random() < WILD_SHARE and row.kind.key != EXPIRED_LINK:  # which counts minutes
+            wild = self._draw.pick(_WILD_MS)
+            row.occurred_ms = wild or row.inserted_ms + 3 * HOUR
+            self.counts["wild_clock"] += 1
+
+    def _spoil(self, row: Row) -> None:
+        if row.account is NOBODY or row.fate:
+            return
+        for n, way in enumerate(self._ways):
+            if way(row):
+                del self._ways[n]
+                self._ways.append(way)
+                self._note(row, way.__name__[1:])
+                return
+
+    def _note(self, row: Row, what: str, *, done: bool = True) -> None:
+        if done:
+            row.dirt = what
+            self.counts[what] += 1
+
+    # --- whose row it is ---
+
+    def _mail_only(self, row: Row) -> bool:
+        return row.account.plain and _reduce_to_mail(row)
+
+    def _stranger(self, row: Row) -> bool:
+        """Leave an address that no account has. One who unsubscribes has another in the text."""
+        mail = f"gone{row.inserted_ms}@visitors.example"
+        if row.kind.key == UNSUBSCRIBED or not _reduce_to_mail(row, mail):
+            return False
+        row.account = NOBODY
+        row.fate = "no_account" if row.kind.key in {3, 20, 40} else "no_customer"
+        return True
+
+    def _wrong_site(self, row: Row) -> bool:
+        if row.action is None or row.sort == "noise":
+            return False
+        row.customer_id = self._draw.pick(self._shop.foreign_ids)
+        row.fate = "wrong_site"
+        return True
+
+    # --- what it says ---
+
+    def _unknown_action(self, row: Row) -> bool:
+        if row.action is None:
+            return False
+        row.action, row.message, row.sort = "customer.avatar", "Avatar changed", "sync_only"
+        row.data, row.pairs = '{"size":3}', ""
+        if self._draw.chance(0.3):
+            row.action, row.message, row.customer_id = "widget.rotate", "Widget rotated", None
+            row.sort = "noise"
+        return True
+
+    def _contradiction(self, row: Row) -> bool:
+        if row.action is None:
+            return False
+        row.message = "Logged out" if row.action != "logout" else "Made a substitution: 1 Kale -> 2 Apples"
+        return True
+
+    def _long_message(self, row: Row) -> bool:
+        if row.action is None:
+            return False
+        row.message += "\n" + "at kiva/order.php(118): load(184201)\n" * 540
+        return True
+
+    def _no_data(self, row: Row) -> bool:
+        if row.action is None or row.sort != "event":
+            return False
+        row.data, row.pairs = self._draw.pick(_NO_PAIRS), ""
+        return True
+
+    def _wrong_type(self, row: Row) -> bool:
+        """Put another type where the first pair's value was: that pair is lost, the others stay."""
+        line = row.kind.line
+        if row.data is None or line is None or not row.pairs:
+            return False
+        pair = line.eventdata[0]
+        data = json.loads(row.data)
+        head, _, tail = pair.path.partition(".")
+        wrong = "many" if pair.format == "money" else self._draw.pick(_WRONG_TYPES)
+        if tail:
+            data[head][tail] = wrong
+        else:
+            data[head] = wrong
+        row.data = json.dumps(data, ensure_ascii=False)
+        row.pairs = row.pairs.partition("; ")[2]
+        return True
+
+    def _huge_data(self, row: Row) -> bool:
+        """Make `data` larger than anybody should read: it is left aside, and its pairs with it."""
+        if row.action is None or row.sort != "event":
+            return False
+        self._huge += 1
+        size = HUGE_BYTES if self._huge % MONSTER_EVERY else MONSTER_BYTES
+        row.data, row.pairs = json.dumps({"dump": "x" * size}), ""
+        return True
+
+
+def _reduce_to_mail(row: Row, stranger: str | None = None) -> bool:
+    """Take the customer's id from the row, so that only an address tells who it was."""
+    mail = stranger or row.account.address.key
+    if row.sort != "event" or mail is None or row.account is NOBODY:
+        return False
+    row.customer_id = None
+    if row.data is not None:
+        row.data = json.dumps({**json.loads(row.data), "email": mail}, ensure_ascii=False)
+    else:
+        row.message = f"{_without_prefix(row.message, row.account)} ({mail})"
+    return True
+
+
+def _odd_value(row: Row, draw: Draw) -> bool:
+    line = row.kind.line
+    if row.data is None or line is None:
+        return False
+    key = _ODD_KEYS[line.line]
+    value, arrives = draw.pick(_ODD_VALUES)
+    row.data = json.dumps({**json.loads(row.data), key: value}, ensure_ascii=False)
+    kept = [pair for pair in row.pairs.split("; ")[:-1] if not pair.startswith(f"{key}=")]
+    if arrives:
+        kept.insert([pair.key for pair in line.eventdata].index(key), f"{key}={arrives}")
+    row.pairs = "".join(f"{pair}; " for pair in kept)
+    return True
+
+
+def _without_prefix(message: str, account: Account) -> str:
+    for prefix in (f"Customer #{account.id} ({account.name}) ", f"{account.name} "):
+        message = message.removeprefix(prefix)
+    return message
+
+
+class Doubles:
+    """Writes some event rows twice, as a double click does, within two seconds (domain.md 6.5, row 31)."""
+
+    def __init__(self, draw: Draw, doubles: int, events: int) -> None:
+        """Spread exactly `doubles` copies over `events` rows."""
+        self._draw = draw
+        self._doubles = doubles
+        self._events = max(1, events)
+        self._seen = 0
+
+    def of(self, row: Row) -> Row | None:
+        """Return a copy of the row a moment later, or None when it is not its turn."""
+        if row.kind.sort != "event":
+            return None
+        done = self._seen * self._doubles // self._events
+        self._seen += 1
+        if self._seen * self._doubles // self._events == done:
+            return None
+        later = self._draw.below(1_800)
+        occurred_ms, inserted_ms = row.occurred_ms + later, row.inserted_ms + later
+        return msgspec.structs.replace(row, occurred_ms=occurred_ms, inserted_ms=inserted_ms)

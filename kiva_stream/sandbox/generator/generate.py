@@ -1,0 +1,165 @@
+"""`generate`: fills an empty database with a shop's history, and a file with what must become of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing
+from datetime import date
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from kiva_stream.errors import SourceError
+from kiva_stream.sandbox.generator import copy
+from kiva_stream.sandbox.generator.commits import Commits, Entry
+from kiva_stream.sandbox.generator.contacts import GONE, expected_contacts
+from kiva_stream.sandbox.generator.history import START, History
+from kiva_stream.sandbox.generator.load import Loader, loading, require_empty
+from kiva_stream.sandbox.generator.mix import WEEKS
+from kiva_stream.sandbox.generator.orders import Order, OrderText
+from kiva_stream.sandbox.generator.rows import STRUCTURED_WEEK
+from kiva_stream.sandbox.generator.shop import Shop
+from kiva_stream.sandbox.generator.truth import Judge, Tally, TruthFile, judged
+
+FIRST_ITEM_ID = 1_000_000_000  # apart between sites
+
+
+class Generated(msgspec.Struct, frozen=True):
+    """What was made. Counts are of the sites asked for, without the small one that shares the log."""
+
+    entries: int
+    site_ids: tuple[int, ...]
+    classes: dict[str, int]  # event, sync_only, noise
+    events: dict[str, int]  # by name at ActiveCampaign, whatever their outcome
+    outcomes: dict[str, int]  # `delivered`, `skipped noise`, ...
+    dirt: dict[str, int]  # malformed rows by what is wrong, and late rows, gaps
+    accounts: int
+    orders: int
+    order_items: int
+    contacts: int  # expected at ActiveCampaign
+
+
+class _Generation:
+    """One run: a history on its way to the database and the file."""
+
+    def __init__(self, history: History, seed: int, loader: Loader, truth: TruthFile | None) -> None:
+        self._commits = Commits(seed)
+        self._tally = Tally()
+        self._entries = 0
+        self._history = history
+        self._loader = loader
+        self._truth = truth
+        self._judge = Judge()
+        self._counting = {member.shop.site.id for member in history.members if member.counts}
+        self._order_texts = {
+            member.shop.site.id: OrderText(member.shop.site.id, member.shop.draw, n * FIRST_ITEM_ID + 1)
+            for n, member in enumerate(history.members)
+        }
+
+    async def run(self, progress: Callable[[int], None]) -> None:
+        """Write the whole history, week by week."""
+        await self._shops()
+        for week in self._history.weeks():
+            await self._log(self._commits.transactions(week), progress)
+            await self._orders(self._history.settled())
+        await self._log(self._commits.rest(), progress)
+        await self._orders(self._history.leftover())
+        for member in self._history.members:
+            await self._people(member.shop)
+
+    def finish(self) -> Generated:
+        """Finish the truth, and sum up."""
+        shops = [member.shop for member in self._history.members if member.counts]
+        accounts = [account for shop in shops for account in shop.population.accounts]
+        contacts = [contact for shop in shops for contact in expected_contacts(shop)]
+        if self._truth:
+            self._truth.finish(((a.id, a.address.key) for a in accounts if a.fate not in GONE), contacts)
+        texts = [self._order_texts[shop.site.id] for shop in shops]
+        return Generated(
+            entries=self._entries,
+            site_ids=tuple(shop.site.id for shop in shops),
+            classes=dict(self._tally.classes),
+            events=dict(self._tally.events),
+            outcomes=dict(self._tally.outcomes),
+            dirt={**self._history.dirt(), "late": self._commits.late, "gaps": self._commits.gaps},
+            accounts=len(accounts),
+            orders=sum(text.orders for text in texts),
+            order_items=sum(text.items for text in texts),
+            contacts=len(contacts),
+        )
+
+    async def _log(self, transactions: Iterator[list[Entry]], progress: Callable[[int], None]) -> None:
+        for entries in transactions:
+            await self._loader.put("system_log", copy.log_lines(entries))
+            found = [entry for entry in entries if entry[1].site_id in self._counting]
+            verdicts = list(judged(self._judge, found))
+            for _, _, verdict in verdicts:
+                self._tally.add(verdict)
+            if self._truth:
+                self._truth.add(verdicts)
+            self._entries += len(found)
+            progress(self._entries)
+
+    async def _orders(self, settled: Iterator[tuple[Shop, Order]]) -> None:
+        orders, items = [], []
+        for shop, order in settled:
+            row, lines = self._order_texts[shop.site.id].rows(order)
+            orders.append(row)
+            items.append(lines)
+        await self._loader.put_all("orders", orders)
+        await self._loader.put_all("order_items", items)
+
+    async def _shops(self) -> None:
+        for shop in (member.shop for member in self._history.members):
+            structured_since_ms = shop.calendar(STRUCTURED_WEEK).at(0, 0)
+            await self._loader.put("sites", copy.site_line(shop, structured_since_ms))
+            await self._loader.put_all("box_types", copy.box_lines(shop.site.id))
+            await self._loader.put_all("products", copy.product_lines(shop.site.id))
+            await self._loader.put_all("delivery_weeks", (copy.week_line(shop, n) for n in range(WEEKS)))
+
+    async def _people(self, shop: Shop) -> None:
+        await self._loader.put_all("customers", copy.customer_lines(shop))
+        await self._loader.put_all("schedule_overrides", copy.override_lines(shop))
+        await self._loader.put_all("recurring_products", copy.recurring_lines(shop))
+        await self._loader.put_all("customer_tags", copy.tag_lines(shop))
+
+
+async def generate(
+    dsn: str,
+    entries: int,
+    seed: int,
+    *,
+    sites: int = 1,
+    truth: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    start: date = START,
+) -> Generated:
+    """Create schema `kiva` in the empty database `dsn` and fill it with a year of `entries` log entries.
+
+    The same entries, seed and sites (1 to 3) give the same history. `truth` is where the ground truth goes,
+    `progress` is told after each transaction how many entries there are by now, `start` is the Monday of the
+    first delivery week. Raises SettingsError when the schema is there already or `truth` cannot be written,
+    SourceError when the database is out of reach.
+    """
+    history = History(entries, seed, sites, start)
+    async with _connection(dsn) as connection:
+        await require_empty(connection)
+        with ExitStack() as files:
+            truth_file = files.enter_context(closing(TruthFile(truth))) if truth else None
+            async with loading(connection) as loader:
+                run = _Generation(history, seed, loader, truth_file)
+                await run.run(progress or (lambda _: None))
+            return run.finish()
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        connection = await asyncpg.connect(dsn)
+    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError) as error:
+        raise SourceError(f"Cannot reach the database to be filled: {error}") from error
+    try:
+        yield connection
+    finally:
+        await connection.close()

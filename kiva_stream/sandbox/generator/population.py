@@ -1,0 +1,262 @@
+"""Accounts: who they are, what is wrong with them, and which address their contact has.
+
+The normalised address (`key`) is known by construction: a generator that spoils a clean address needs no
+rule to clean it again, so that the ground truth owes nothing to the code it is to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
+
+from kiva_stream.sandbox.generator import words
+from kiva_stream.sandbox.generator.clock import DAY
+from kiva_stream.sandbox.generator.draw import Draw
+from kiva_stream.sandbox.generator.orders import NO_ORDER, Order
+
+
+class Address(NamedTuple):
+    """An e-mail address as the shop stores it, and as its contact has it (None: no usable address)."""
+
+    stored: str | None
+    key: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """A customer of one site, through the year; at its end, a row of `customers`."""
+
+    id: int
+    first_name: str
+    last_name: str
+    address: Address
+    account_type: str  # as in the contract
+    created_ms: int
+    updated_ms: int
+    business_name: str | None = None
+    fate: str = ""  # what is out of the ordinary about it: a key of `FATES`
+    hot: bool = False  # an office or coop with a share of all entries to itself
+    moves: bool = False  # may change its address
+    street: str = ""
+    city: str = ""
+    zip: str = ""
+    phone: str | None = None
+    status: str = "active"
+    box: words.Box | None = None
+    frequency: int | None = None  # a delivery every so many weeks
+    anchor: date | None = None  # Monday of one on-week
+    weekday: int = 2  # of delivery, Monday is 1
+    cancelled_ms: int | None = None
+    cancel_reason: str | None = None
+    cancelled_week: int = 0
+    birthday: str | None = None
+    opt_in: bool = True
+    blacklisted: bool = False
+    order: Order = NO_ORDER  # the one of the week that customers may still change
+    newest_order_ms: int = 0
+    rank: int = -1  # its place among the active, by activity
+    earlier: list[Address] = field(default_factory=list)
+    overrides: dict[str, str] = field(default_factory=dict)  # week -> add | skip
+    recurring: dict[int, tuple[int, int]] = field(default_factory=dict)  # product -> qty, how often
+    tags: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The stored name, as log texts have it; empty for a business without a person."""
+        return f"{self.first_name} {self.last_name}".strip()
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is out of the ordinary about it, and its address will stay."""
+        return not (self.fate or self.moves)
+
+    @property
+    def bar(self) -> str:
+        """Why its entries never become events: `erased`, `test`, `no_email`, or empty when they do."""
+        return BARS.get(self.fate, "")
+
+
+BARS = {
+    "erased": "erased",
+    "deleted": "erased",
+    "test": "test",
+    "missing": "no_email",
+    "invalid": "no_email",
+}
+
+
+class Fate(NamedTuple):
+    """Something out of the ordinary that befalls one account in `every`, beginning with `first`."""
+
+    name: str
+    every: int
+    first: int
+
+    def befalls(self, number: int) -> bool:
+        """Whether account `number` (from 0) is one of them."""
+        return number % self.every == self.first
+
+
+# domain.md 6.3: missing 0.4 %, invalid 0.3 %, shared 1.2 %, erased 0.3 %, test 0.2 %; the others are ours.
+# Evenly spaced, so that small histories have them too.
+FATES = (
+    Fate("shared", 83, 7),
+    Fate("missing", 250, 15),
+    Fate("invalid", 333, 22),
+    Fate("untidy", 160, 29),
+    Fate("erased", 333, 36),
+    Fate("test", 500, 43),
+    Fate("deleted", 1000, 50),
+    Fate("blacklisted", 300, 57),
+    Fate("odd_name", 100, 64),
+)
+HOT_ACCOUNTS = 3
+MOVERS_EVERY, MOVERS_FIRST = 10, 4
+OPT_OUT_AT_SIGNUP = 0.05
+PHONE_SHARE = 0.8
+
+_MISSING = (None, "", "   ")
+_INVALID: tuple[Callable[[str], str], ...] = (
+    lambda _: "n/a",
+    lambda _: "none",
+    lambda user: f"{user}@example,com",
+    lambda user: f"{user}.example.com",
+    lambda user: f"{user}@@example.com",
+    lambda user: f"{user} x@example.com",
+    lambda user: f"{user}{'a' * 250}@example.com",
+)
+_IDN = "b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher"
+_UNTIDY: tuple[Callable[[str], Address], ...] = (
+    lambda user: Address(f"  {user}@example.com ", f"{user}@example.com"),
+    lambda user: Address(f"{user.title()}@Example.COM", f"{user}@example.com"),
+    lambda user: Address(f"{user}@example.com.", f"{user}@example.com"),
+    lambda user: Address(f"{user}@example.com; {user}@example.net", f"{user}@example.com"),
+    lambda user: Address(f"{user}@{_IDN}.example", f"{user}@xn--bcher-kva.example"),
+)
+
+
+class Population:
+    """The accounts of one site, in the order in which they came."""
+
+    def __init__(self, draw: Draw, first_id: int) -> None:
+        self.accounts: list[Account] = []
+        self._draw = draw
+        self._first_id = first_id
+
+    def join(self, account_type: str, joined_ms: int, monday: date) -> Account:
+        """Add an account. `monday` is that of its first delivery week."""
+        number = len(self.accounts)
+        account = self._account(number, account_type, joined_ms)
+        self.accounts.append(account)
+        self._subscribe(account, monday)
+        return account
+
+    def subscribe(self, account: Account, monday: date) -> None:
+        """Give an activated account a box and a schedule."""
+        account.status = "active"
+        self._subscribe(account, monday)
+
+    def move(self, account: Account, number: int) -> None:
+        """Change an account's address: to a new one, back to an earlier one, or onto another account's."""
+        before = account.address
+        account.address = self._next_address(account, number)
+        account.earlier.append(before)
+
+    def _account(self, number: int, account_type: str, joined_ms: int) -> Account:
+        draw = self._draw
+        hot = number < HOT_ACCOUNTS
+        fate = "" if hot else next((fate.name for fate in FATES if fate.befalls(number)), "")
+        first_name, last_name = self._name(number, fate)
+        user = f"odd.name{number}" if fate == "odd_name" else _user(first_name, last_name, number)
+        account = Account(
+            id=self._first_id + number,
+            first_name=first_name,
+            last_name=last_name,
+            address=self._address(number, user, fate),
+            account_type=account_type,
+            created_ms=joined_ms,
+            updated_ms=joined_ms,
+            fate=fate,
+            hot=hot,
+            moves=not (fate or hot) and number % MOVERS_EVERY == MOVERS_FIRST,
+            street=f"{1 + draw.below(900)} {draw.pick(words.STREETS)}",
+            city=draw.pick(words.CITIES),
+            zip=f"{60000 + draw.below(900):05d}",
+            phone=f"+1 555 555 {draw.below(10000):04d}" if draw.chance(PHONE_SHARE) else None,
+            opt_in=not draw.chance(OPT_OUT_AT_SIGNUP),
+            blacklisted=fate == "blacklisted",
+        )
+        if account_type in {"business", "wholesale"}:
+            account.business_name = draw.pick(words.BUSINESSES)
+        return account
+
+    def _name(self, number: int, fate: str) -> tuple[str, str]:
+        if fate == "odd_name":
+            return words.ODD_NAMES[number // 100 % len(words.ODD_NAMES)]
+        # The name of an erased person is known from log texts alone, where it has at most four words.
+        first_names = words.FIRST_NAMES[:26] if fate in {"erased", "deleted"} else words.FIRST_NAMES
+        return self._draw.pick(first_names), self._draw.pick(words.LAST_NAMES)
+
+    def _address(self, number: int, user: str, fate: str) -> Address:
+        match fate:
+            case "missing":
+                return Address(_MISSING[number // 250 % len(_MISSING)], None)
+            case "invalid":
+                return Address(_INVALID[number // 333 % len(_INVALID)](user), None)
+            case "untidy":
+                return _UNTIDY[number // 160 % len(_UNTIDY)](user)
+            case "shared":
+                return self._shared(number)
+        address = f"{user}@{words.MAIL_DOMAINS[number % len(words.MAIL_DOMAINS)]}"
+        return Address(address, address)
+
+    def _shared(self, number: int) -> Address:
+        """Return the address of the nearest earlier plain account, written in capitals every other time."""
+        other = next(account for account in reversed(self.accounts) if account.plain)
+        stored = other.address.stored
+        return Address(stored.upper() if stored and number % 2 else stored, other.address.key)
+
+    def _next_address(self, account: Account, number: int) -> Address:
+        if account.earlier and self._draw.chance(BACK_TO_EARLIER):
+            return account.earlier[-1]
+        other = self._draw.pick(self.accounts)
+        if other.plain and self._draw.chance(ONTO_ANOTHER):
+            return other.address
+        domain = self._draw.pick(words.MAIL_DOMAINS)
+        address = f"{_user(account.first_name, account.last_name, account.id)}.{number}@{domain}"
+        return Address(address, address)
+
+    def _subscribe(self, account: Account, monday: date) -> None:
+        draw = self._draw
+        account.box = draw.choices(words.BOXES, words.BOX_SHARES)[0]
+        account.frequency = 1 if account.hot else draw.choices((1, 2, 3, 4), FREQUENCY_SHARES)[0]
+        account.anchor = monday
+        account.weekday = 2 + draw.below(4)
+
+
+BACK_TO_EARLIER = 0.5  # of those who moved before; a tenth of all moves
+ONTO_ANOTHER = 0.03
+FREQUENCY_SHARES = (46, 44, 3, 7)
+
+
+def _user(first_name: str, last_name: str, number: int) -> str:
+    """Return the local part of a clean, unique address."""
+    return f"{first_name}.{last_name}{number}".lower().replace(" ", "").replace("'", "").replace("..", ".")
+
+
+def on_week(account: Account, monday: date) -> bool:
+    """Whether the account's frequency and overrides make this a delivery week (domain.md 2)."""
+    override = account.overrides.get(monday.isoformat())
+    if override or account.anchor is None or account.frequency is None:
+        return override == "add"
+    return (monday - account.anchor).days // 7 % account.frequency == 0
+
+
+def is_recent(account: Account, now_ms: int, days: int) -> bool:
+    """Whether the account joined in the last `days` days."""
+    return now_ms - account.created_ms < days * DAY
+
+
+NOBODY = Account(0, "", "", Address(None, None), "individual", 0, 0)  # a visitor, a robot

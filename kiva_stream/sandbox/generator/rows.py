@@ -1,0 +1,198 @@
+"""From what happened to a row of the log: who wrote it, on which clock, in which of three generations.
+
+Weeks 1 to 13 are written as `Ann Lee logged in via cookie` (G1), weeks 14 to 30 as
+`Customer #5123 (Ann Lee) logged in via cookie`, often with the id in the text alone (G2), the rest as
+action and data (domain.md 6.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from kiva_stream.sandbox.generator import words
+from kiva_stream.sandbox.generator.clock import HOUR, SECOND, Calendar
+from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, Kind
+from kiva_stream.sandbox.generator.population import NOBODY, Account
+from kiva_stream.sandbox.generator.scene import Scene, Text
+from kiva_stream.sandbox.generator.shop import Shop
+from kiva_stream.sandbox.generator.weeks import Act
+
+G2_WEEK, STRUCTURED_WEEK = 13, 30
+NULL_ID_SHARE = 0.4  # of G2
+SKEWS_MS = (0, 2_500, -40_000)  # of the three web nodes
+AS_CUSTOMER_SHARE = 0.008  # staff logged in as the customer
+SELDOM_ACTOR_SHARE = 0.06  # staff, where customers are the rule
+VARIANT_SHARE = 0.01  # of spellings
+PHRASE_SHARE = 0.25  # of legacy texts that have another phrase
+
+
+class Row(msgspec.Struct, gc=False):
+    """A row of `system_log`, and what the ground truth must know of it."""
+
+    site_id: int
+    occurred_ms: int
+    inserted_ms: int
+    severity: str
+    category: str
+    action: str | None
+    customer_id: int | None
+    actor: str | None
+    staff: str | None
+    message: str
+    data: str | None
+    stack: str | None
+    order_id: int
+    # the truth
+    shop: Shop
+    kind: Kind
+    sort: str  # event | sync_only | noise
+    account: Account
+    pairs: str  # `key=value; ` each
+    fate: str = ""  # wrong_site | no_customer | no_account, whatever the account
+    dirt: str = ""  # what is malformed about it
+
+
+# Other words for the same event, made from the pairs of the structured one.
+_PHRASES: dict[int, tuple[str, ...]] = {
+    3: ("expired magic link",),
+    8: ("subbed {out} for {in}",),
+    9: ("unsubbed {restored}", "made an un-substitution: {restored} restored"),
+    10: ("added {item} to order #{order}", "added an add-on to order #{order}: {item}"),
+    11: ("removed {item} from order #{order}",),
+    13: ("created an order from welcome page: #{order}",),
+    14: ("changed box: {from} -> {to}",),
+    15: ("skipped order #{order}",),
+    16: ("cancelled her account: {reason}", "cancelled their account"),
+    17: ("thinking of skipping order #{order}",),
+    18: ("gift certificate redeemed: ${amount}",),
+    19: ("used coupon code {code}", "used discount code {code}"),
+    20: ("submitted the contact form: {topic}",),
+    22: ("promo account activated",),
+    23: ("updated credit card",),
+    24: ("resubscribed to emails",),
+    25: ("unsubscribed from weekly menu",),
+    26: ("updated delivery notes",),
+    27: ("added a delivery to schedule: {delivery}",),
+    28: ("told friends: {count} emails",),
+    29: ("skipped a delivery on schedule: {delivery}",),
+    30: ("changed delivery address", "changed address"),
+    31: ("reset her password",),
+    33: ("added a birthday",),
+    34: ("updated schedule frequency",),
+    41: ("payment of ${total} successful", "payment successful"),
+}
+_VARIANTS = {
+    9: ("un-substition", "un-substitution"),
+    10: ("add-on", "add on"),
+    16: ("ancelled", "anceled"),
+    32: ("ancelled", "anceled"),
+    35: ("ancelled", "anceled"),
+}
+
+
+class RowWriter:
+    """Writes the rows of one week of one shop."""
+
+    def __init__(self, shop: Shop, week: int, calendar: Calendar) -> None:
+        self._shop = shop
+        self._draw = shop.draw
+        self._scene = Scene(shop.draw, shop.site.currency.upper(), calendar)
+        self._repeated = calendar.repeated_hour()
+        self._legacy: Callable[[Row, Text], None] | None = self._g1 if week < G2_WEEK else self._g2
+        if week >= STRUCTURED_WEEK:
+            self._legacy = None
+
+    def write(self, act: Act) -> Row:
+        """Return the row of one act, and do to the scene's people what it says."""
+        scene, kind = self._scene, act.kind
+        scene.account, scene.order, scene.now_ms = act.account, act.order, act.at_ms
+        scene.actor, scene.stack = "", None
+        text = kind.writer(scene)
+        actor, staff = self._who(kind)
+        row = Row(
+            self._shop.site.id,
+            act.at_ms - self._draw.below(40) + self._skew(kind, actor),
+            act.at_ms,
+            kind.severity,
+            kind.category,
+            text.action,
+            act.account.id or None,
+            actor,
+            staff,
+            text.message,
+            text.data,
+            scene.stack,
+            act.order.id,
+            self._shop,
+            kind,
+            kind.sort,
+            act.account,
+            text.pairs,
+        )
+        if kind.sort == "event" and act.account is NOBODY:
+            row.fate = "no_account"
+        if self._legacy:
+            self._age(row, text)
+            self._legacy(row, text)
+        return row
+
+    def _who(self, kind: Kind) -> tuple[str, str | None]:
+        draw, actors = self._draw, kind.actors
+        actor = self._scene.actor or actors[0]
+        if len(actors) > 1 and not self._scene.actor and draw.random() < SELDOM_ACTOR_SHARE:
+            actor = draw.pick(actors[1:])
+        if actor == "customer" and draw.random() < AS_CUSTOMER_SHARE:
+            actor = "admin"
+        return actor, draw.pick(words.STAFF) if actor == "admin" else None
+
+    def _skew(self, kind: Kind, actor: str) -> int:
+        """Return how far the writer's clock is off; expired links count minutes and need a right one."""
+        if actor == "system" or kind.key == EXPIRED_LINK:
+            return 0
+        return SKEWS_MS[self._draw.below(3)]
+
+    def _age(self, row: Row, text: Text) -> None:
+        """Make a row of the time before the structured log."""
+        row.action = row.actor = row.data = None
+        row.pairs = ""
+        if row.sort == "sync_only":
+            row.sort = "noise"
+        if row.occurred_ms in self._repeated:
+            row.occurred_ms -= HOUR  # a local wall clock knows one of the two hours only
+        if row.kind.line is None:
+            return
+        line = row.kind.line.line
+        if line in _PHRASES and self._draw.random() < PHRASE_SHARE:
+            row.message = _phrase(self._draw.pick(_PHRASES[line]), text.pairs)
+        if line in _VARIANTS and self._draw.random() < VARIANT_SHARE:
+            row.message = row.message.replace(*_VARIANTS[line])
+
+    def _g1(self, row: Row, _: Text) -> None:
+        name = row.account.name
+        if row.sort == "event" and name and row.kind.actors[0] == "customer":
+            row.message = f"{name} {_lower_first(row.message)}"
+        elif row.sort == "event":
+            row.message = row.message[:1].upper() + row.message[1:]
+
+    def _g2(self, row: Row, _: Text) -> None:
+        if row.account is NOBODY or row.kind.sort == "noise":
+            return
+        row.message = f"Customer #{row.account.id} ({row.account.name}) {_lower_first(row.message)}"
+        if self._draw.random() < NULL_ID_SHARE:
+            row.customer_id = None
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _phrase(phrase: str, pairs: str) -> str:
+    values = dict(pair.split("=", 1) for pair in pairs.split("; ")[:-1])
+    return phrase.format_map(values)
+
+
+def is_wild(row: Row) -> bool:
+    """Whether the row's own time cannot be right: after its insertion, or before the shop was there."""
+    return row.occurred_ms > row.inserted_ms + 300 * SECOND or row.occurred_ms < row.shop.launched_ms

