@@ -1,0 +1,112 @@
+"""A small shop for the tests of the pure parts: its site, its customers, and entries of its log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from kiva_stream.catalog import CATALOG
+from kiva_stream.classifier import Classifier
+from kiva_stream.model import (
+    Account,
+    Customer,
+    CustomerId,
+    Email,
+    Entry,
+    Event,
+    Position,
+    Site,
+    Verdict,
+)
+
+SITE = Site(
+    id=1,
+    name="Green Box",
+    timezone="America/Chicago",
+    currency="USD",
+    admin_base_url="https://shop.example.com/admin",
+    launched_at=datetime(2017, 12, 1, 6, tzinfo=UTC),
+)
+ANN = Customer(
+    id=CustomerId(5123),
+    site_id=SITE.id,
+    email=Email("ann@example.com"),
+    name="Ann Lee",
+    is_test=False,
+    erased=False,
+)
+MOMENT = datetime(
+    2018, 11, 23, 19, 25, 30, 987_654, tzinfo=UTC
+)  # 143 minutes after sent_at of line 3's example
+LOG_ID = 12345
+TAIL = "at=2018-11-23T19:25:30Z; log=12345"
+LINES = {line.line: line for line in CATALOG.events}
+
+
+def customer(**changes: object) -> Customer:
+    """Return Ann, but for the changes."""
+    return replace(ANN, **changes)
+
+
+def entry(**changes: object) -> Entry:
+    """Return an entry about Ann that says nothing, but for the changes. `data` that is no text is encoded."""
+    if not isinstance(changes.get("data"), str | None):
+        changes["data"] = msgspec.json.encode(changes["data"]).decode()
+    somebody = changes.get("customer")
+    if isinstance(somebody, Customer):
+        changes.setdefault("customer_id", somebody.id)
+    return replace(_SILENT, **changes)
+
+
+def legacy(message: str, **changes: object) -> Entry:
+    """Return a legacy entry about Ann: free text."""
+    return entry(message=message, **changes)
+
+
+def structured(action: str, data: object = None, **changes: object) -> Entry:
+    """Return a structured entry about Ann, by herself unless the changes say otherwise."""
+    return entry(action=action, data=data, **({"actor_type": "customer"} | changes))
+
+
+def classify(row: Entry, events_since: datetime | None = None) -> Verdict:
+    """Return the verdict of the site's classifier."""
+    return Classifier(SITE, events_since).classify(row)
+
+
+def event(row: Entry) -> Event:
+    """Return the verdict on an entry that has to be an event."""
+    verdict = classify(row)
+    assert isinstance(verdict, Event), verdict
+    return verdict
+
+
+def account(**changes: object) -> Account:
+    """Return Ann's account, but for the changes; those of a customer's fields go into its customer."""
+    own = {key: changes.pop(key) for key in list(changes) if key in Customer.__struct_fields__}
+    return replace(_ACCOUNT, customer=customer(**own), **changes)
+
+
+_SILENT = Entry(
+    position=Position(700, LOG_ID),
+    occurred_at=MOMENT,
+    inserted_at=MOMENT,
+    action=None,
+    actor_type=None,
+    admin_user=None,
+    message="",
+    data=None,
+    customer_id=ANN.id,
+    customer=ANN,
+)
+_ACCOUNT = Account(
+    customer=ANN,
+    first_name="Ann",
+    last_name="Lee",
+    phone="+1 555 0100",
+    status="active",
+    newest_order_at=None,
+    email_opt_in=True,
+    email_blacklisted=False,
+)

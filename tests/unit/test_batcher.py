@@ -1,0 +1,379 @@
+"""The batcher: which entries are duplicates, which outcome is given at once, and what waits in which lane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from kiva_stream.batcher import Batcher, Duplicates, Lanes
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.errors import CheckpointError
+from kiva_stream.model import (
+    DAY1,
+    DELIVERED,
+    Batch,
+    ClassifiedPage,
+    ContactStatus,
+    Entry,
+    Noise,
+    Outcome,
+    Position,
+    Reason,
+    Reject,
+    Span,
+    SyncOnly,
+    Verdict,
+)
+from tests.fakes import (
+    FakeLedger,
+    FakeLinks,
+    contact,
+    customer,
+    delivery,
+    entry,
+    event,
+    moment,
+    no_time,
+    place_of,
+    position,
+)
+
+ANN, BOB = customer(1), customer(2)
+Verdicts = list[tuple[Entry, Verdict]]
+
+
+def repeats(*entries: Entry, window: int = 100, within_s: float = 2) -> list[bool]:
+    """Return of each entry, all of them events, whether it is a repeat."""
+    duplicates = Duplicates(window, within_s)
+    return [duplicates.is_repeat(each) for each in entries]
+
+
+def same(place: int, second: float, **changes: object) -> Entry:
+    """Return an entry of Ann that differs from others like it in place and time only, but for the changes."""
+    return replace(entry(place, ANN, message="Logged out", inserted_at=moment(second)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("apart_s", "is_duplicate"),
+    [(0, True), (1.999, True), (2, True), (2.001, False), (-2, True), (-2.001, False)],
+)
+def test_the_same_entry_within_two_seconds_of_inserted_at_is_a_duplicate(
+    apart_s: float, is_duplicate: bool
+) -> None:
+    assert repeats(same(1, 10), same(2, 10 + apart_s)) == [False, is_duplicate]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"customer_id": BOB.id, "customer": BOB},
+        {"action": "login.cookie"},
+        {"message": "Logged out."},
+        {"data": "{}"},
+    ],
+)
+def test_an_entry_of_another_customer_action_message_or_data_is_no_duplicate(
+    change: dict[str, object],
+) -> None:
+    assert repeats(same(1, 10), same(2, 10, **change)) == [False, False]
+
+
+def test_when_it_occurred_and_who_did_it_do_not_make_a_difference() -> None:
+    later = same(2, 10, occurred_at=moment(99), actor_type="admin", admin_user="wayne")
+    assert repeats(same(1, 10), later) == [False, True]
+
+
+def test_each_of_a_row_of_repeats_is_compared_with_the_one_before_it() -> None:
+    assert repeats(same(1, 10), same(2, 11.5), same(3, 13), same(4, 15.1)) == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("between", "is_duplicate"), [(2, True), (3, False)])
+@pytest.mark.parametrize("kind", ["events", "others"])
+def test_only_the_window_of_positions_before_an_entry_counts(
+    between: int, is_duplicate: bool, kind: str
+) -> None:
+    duplicates = Duplicates(3, 2)
+    duplicates.is_repeat(same(1, 10))
+    for place in range(2, 2 + between):
+        if kind == "events":
+            duplicates.is_repeat(entry(place, BOB))
+        else:
+            duplicates.pass_over()
+    assert duplicates.is_repeat(same(9, 10)) == is_duplicate
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc "), st.integers(0, 8)), max_size=25),
+    st.integers(1, 6),
+)
+def test_duplicates_are_those_of_the_definition(rows: list[tuple[str, int]], window: int) -> None:
+    """A blank is an entry that is no event; seconds may go back, as web nodes' clocks do not agree."""
+    duplicates = Duplicates(window, 2)
+    for at, (text, second) in enumerate(rows):
+        if text == " ":
+            duplicates.pass_over()
+            continue
+        earlier = rows[max(0, at - window) : at]
+        expected = any(each == text and abs(second - then) <= 2 for each, then in earlier)
+        assert duplicates.is_repeat(same(at + 1, second, message=text)) == expected
+
+
+def test_what_fell_out_of_the_window_is_forgotten() -> None:
+    duplicates = Duplicates(3, 2)
+    for place in range(1, 1_000):
+        duplicates.is_repeat(entry(place, ANN))
+    assert len(duplicates._seen) <= 4
+    assert len(duplicates._order) <= 4
+
+
+class Lane:
+    """Lanes with one contact, and the places of what is in its batches."""
+
+    def __init__(self) -> None:
+        self.lanes = Lanes()
+        self.contact = contact()
+
+    def add(self, *places: int) -> None:
+        for place in places:
+            self.lanes.add(self.contact, delivery(place, Span(position(99), 99)))
+
+    def ready(self) -> list[list[int]]:
+        return [places(each) for each in self.lanes.ready()]
+
+    def next(self) -> list[int] | None:
+        batch = self.lanes.next(self.contact)
+        return places(batch) if batch else None
+
+
+def places(batch: Batch) -> list[int]:
+    return [place_of(each.position) for each in batch.deliveries]
+
+
+def test_what_waits_for_one_contact_is_one_batch_in_log_order() -> None:
+    lane = Lane()
+    lane.add(1, 2, 5)
+    assert lane.ready() == [[1, 2, 5]]
+    assert lane.ready() == []
+
+
+def test_a_lane_has_at_most_one_batch_at_the_sender() -> None:
+    lane = Lane()
+    lane.add(1)
+    assert lane.ready() == [[1]]
+    lane.add(2, 3)
+    assert lane.ready() == []
+    assert lane.next() == [2, 3]
+    lane.add(4)
+    assert lane.ready() == []
+    assert lane.next() == [4]
+    assert lane.next() is None
+    lane.add(5)
+    assert lane.ready() == [[5]]
+
+
+def test_lanes_of_different_contacts_do_not_wait_for_each_other() -> None:
+    lanes, span = Lanes(), Span(position(9), 9)
+    ann, bob = contact(1), contact(2)
+    lanes.add(ann, delivery(1, span))
+    lanes.ready()
+    lanes.add(ann, delivery(2, span))
+    lanes.add(bob, delivery(3, span))
+    assert [(each.contact, places(each)) for each in lanes.ready()] == [(bob, [3])]
+
+
+class Bench:
+    """A batcher with what stands around it. Contacts are linked unless said otherwise."""
+
+    def __init__(
+        self,
+        status: ContactStatus = ContactStatus.LINKED,
+        settled: Mapping[Position, Outcome] | None = None,
+        window: int = 100,
+    ) -> None:
+        self.links = FakeLinks(status)
+        self.ledger = FakeLedger()
+        self.lanes = Lanes()
+        self.checkpoint = Checkpoint(
+            self.ledger, DAY1, settled or {}, window=100, max_in_flight=9, commit_interval_s=0, sleep=no_time
+        )
+        self.batcher = Batcher(self.links, self.checkpoint, Duplicates(window, 2), self.lanes)
+
+    async def run(self, *pages: Verdicts) -> list[Batch]:
+        """Give pages to the batcher; return the batches that it sends on, once all is committed."""
+        send, receive = anyio.create_memory_object_stream[ClassifiedPage](len(pages))
+        batches_in, batches_out = anyio.create_memory_object_stream[Batch](100)
+        async with send:
+            for page in pages:
+                span = await self.checkpoint.track(page[-1][0].position, len(page))
+                await send.send(ClassifiedPage(span, page))
+        async with anyio.create_task_group() as group, batches_out:
+            group.start_soon(self.checkpoint.run)
+            await self.batcher.run(receive, batches_in)
+            self.checkpoint.close()
+            sent = [batch async for batch in batches_out]
+        return sent  # noqa: RET504  mypy: the task group could swallow an exception
+
+
+def events(rows: Iterable[Entry]) -> Verdicts:
+    return [(row, event(place_of(row.position))) for row in rows]
+
+
+async def test_events_are_batched_by_contact_in_log_order() -> None:
+    rows = [entry(place, ANN if place % 3 else BOB) for place in range(1, 8)]
+    batches = await Bench().run(events(rows))
+    assert [(batch.contact.email, places(batch)) for batch in batches] == [
+        (ANN.email, [1, 2, 4, 5, 7]),
+        (BOB.email, [3, 6]),
+    ]
+
+
+async def test_a_delivery_says_what_its_event_says() -> None:
+    verdict = event(1, notes=("cut",))
+    ((_, (one,)),) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), verdict)])
+    assert (one.position, one.customer, one.line, one.eventdata) == (
+        position(1),
+        ANN.id,
+        verdict.line,
+        verdict.eventdata,
+    )
+    assert one.notes == ("ambiguous", "cut")
+
+
+async def test_two_customers_of_one_address_share_a_lane() -> None:
+    twin = customer(2, email=ANN.email)
+    batches = await Bench().run(events([entry(1, ANN), entry(2, twin), entry(3, ANN)]))
+    assert [places(batch) for batch in batches] == [[1, 2, 3]]
+
+
+async def test_what_comes_while_the_sender_has_a_batch_waits_in_its_lane() -> None:
+    bench = Bench()
+    (batch,) = await bench.run(events([entry(1, ANN)]), events([entry(2, ANN), entry(3, ANN)]))
+    assert places(batch) == [1]
+    waiting = bench.lanes.next(batch.contact)
+    assert waiting is not None
+    assert places(waiting) == [2, 3]
+
+
+async def test_noise_and_rejects_get_their_outcome_at_once() -> None:
+    bench = Bench()
+    batches = await bench.run(
+        [
+            (entry(1, ANN), Noise(notes=("unknown_text",))),
+            (entry(2, ANN, notes=("odd",)), Noise(Reason.STAFF_LOGIN)),
+            (entry(3, ANN), Reject(Reason.NO_EMAIL, ("bad_data",))),
+        ]
+    )
+    assert batches == []
+    assert bench.ledger.tally() == {"skipped noise": 1, "skipped staff_login": 1, "dead no_email": 1}
+    assert bench.ledger.tally("note") == {"unknown_text": 1, "odd": 1, "bad_data": 1}
+    (letter,) = [letter for commit in bench.ledger.commits for letter in commit.dead]
+    assert (letter.position, letter.why, letter.customer) == (position(3), Reason.NO_EMAIL, ANN.id)
+    assert (letter.attempts, letter.reply) == (0, "")
+
+
+async def test_nobody_gets_a_contact_for_noise_or_a_reject() -> None:
+    bench = Bench()
+    await bench.run([(entry(1, ANN), Noise()), (entry(2, BOB), Reject(Reason.WRONG_SITE))])
+    assert bench.links.by_customer == {}
+
+
+async def test_sync_only_of_a_linked_contact_is_done_at_once() -> None:
+    bench = Bench()
+    assert await bench.run([(entry(1, ANN, notes=("odd",)), SyncOnly(("rare",)))]) == []
+    assert bench.ledger.tally() == {"synced": 1}
+    assert bench.ledger.tally("note") == {"odd": 1, "rare": 1}
+
+
+@pytest.mark.parametrize("status", [ContactStatus.NEW, ContactStatus.REJECTED])
+async def test_sync_only_of_a_contact_that_is_not_linked_waits_for_it(status: ContactStatus) -> None:
+    bench = Bench(status)
+    ((_, (one,)),) = await bench.run([(entry(1, ANN, notes=("odd",)), SyncOnly(("rare",)))])
+    assert (one.line, one.notes) == (None, ("odd", "rare"))
+    assert bench.ledger.tally() == {}
+
+
+async def test_a_duplicate_is_skipped_and_the_earlier_one_is_the_event() -> None:
+    bench = Bench()
+    ((_, deliveries),) = await bench.run(events([same(1, 10), same(2, 11)]))
+    assert [(each.position, each.inserted_at) for each in deliveries] == [(position(1), moment(10))]
+    for each in deliveries:
+        each.span.resolve(DELIVERED)
+    tally = deliveries[0].span.tally
+    assert tally["outcome", "skipped duplicate"] == 1
+    assert tally["outcome", "delivered"] == 1
+
+
+async def test_sync_only_and_noise_are_never_duplicates() -> None:
+    bench = Bench()
+    rows: Verdicts = [(same(1, 10), SyncOnly()), (same(2, 10), SyncOnly()), (same(3, 10), Noise())]
+    await bench.run(rows)
+    assert bench.ledger.tally() == {"synced": 2, "skipped noise": 1}
+
+
+async def test_an_entry_before_the_checkpoint_makes_a_later_one_a_duplicate_and_is_not_sent() -> None:
+    bench = Bench()
+    bench.batcher.remember(events([same(1, 10)]))
+    assert await bench.run(events([same(2, 11)])) == []
+    assert bench.ledger.tally() == {"skipped duplicate": 1}
+
+
+async def test_entries_before_the_checkpoint_take_their_places_in_the_window() -> None:
+    bench = Bench(window=2)
+    bench.batcher.remember([*events([same(1, 10)]), (entry(2, ANN), Noise()), (entry(3, ANN), Noise())])
+    (batch,) = await bench.run(events([same(4, 10)]))
+    assert places(batch) == [4]
+
+
+async def test_what_an_earlier_run_settled_keeps_its_outcome_and_goes_nowhere() -> None:
+    dead = Outcome("dead", Reason.EVENT_REJECTED)
+    bench = Bench(settled={position(1): DELIVERED, position(2): dead, position(3): DELIVERED})
+    rows: Verdicts = [
+        (entry(1, ANN, notes=("odd",)), event(1, notes=("cut",))),
+        (entry(2, ANN), event(2)),
+        (entry(3, ANN), Noise(Reason.ERASED)),  # erased since it was delivered
+    ]
+    assert await bench.run(rows) == []
+    assert bench.ledger.tally() == {"delivered": 2, "dead event_rejected": 1}
+    assert bench.ledger.tally("event") == {"7": 1}
+    assert bench.ledger.tally("note") == {"odd": 1, "cut": 1}
+    assert bench.ledger.delivered == []
+    assert bench.ledger.dead == {}
+
+
+async def test_a_settled_entry_still_makes_a_later_one_a_duplicate() -> None:
+    bench = Bench(settled={position(1): DELIVERED})
+    assert await bench.run(events([same(1, 10), same(2, 11)])) == []
+    assert bench.ledger.tally() == {"delivered": 1, "skipped duplicate": 1}
+
+
+async def test_a_page_without_deliveries_is_committed_without_waiting_for_another() -> None:
+    bench = Bench()
+    span = await bench.checkpoint.track(position(1), 1)
+    send, receive = anyio.create_memory_object_stream[ClassifiedPage](1)
+    batches_in, batches_out = anyio.create_memory_object_stream[Batch](1)
+    async with anyio.create_task_group() as group, send, batches_out:
+        group.start_soon(bench.checkpoint.run)
+        group.start_soon(bench.batcher.run, receive, batches_in)
+        await send.send(ClassifiedPage(span, [(entry(1, ANN), Noise())]))
+        await anyio.wait_all_tasks_blocked()
+        assert bench.ledger.watermark == position(1)
+        group.cancel_scope.cancel()
+
+
+async def test_links_that_cannot_be_read_end_the_batcher_and_close_its_streams() -> None:
+    bench = Bench()
+    bench.links.fails = True
+    send, receive = anyio.create_memory_object_stream[ClassifiedPage](1)
+    batches_in, batches_out = anyio.create_memory_object_stream[Batch](1)
+    span = await bench.checkpoint.track(position(1), 1)
+    async with send, batches_out:
+        await send.send(ClassifiedPage(span, events([entry(1, ANN)])))
+        with pytest.raises(CheckpointError):
+            await bench.batcher.run(receive, batches_in)
+        with pytest.raises(anyio.EndOfStream):
+            batches_out.receive_nowait()

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kiva_stream.sandbox.generator.contacts import expected_contacts
+from kiva_stream.sandbox.generator.history import START, History
+from kiva_stream.sandbox.generator.population import Account, Address
+from kiva_stream.sandbox.generator.shop import SITES, Shop
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return at_the_end_of_the_year(History(250_000, seed=2))
+
+
+def at_the_end_of_the_year(history: History) -> Shop:
+    for week in history.weeks():
+        for _ in week:
+            pass
+        list(history.settled())
+    return history.members[0].shop
+
+
+def test_what_befalls_accounts_does_so_at_its_rate(shop: Shop) -> None:
+    accounts = shop.population.accounts
+    assert len(accounts) == pytest.approx(2_200, rel=0.02)
+    fates = Counter(account.fate for account in accounts)
+    for fate, share in {
+        "missing": 0.004,
+        "invalid": 0.003,
+        "shared": 0.012,
+        "erased": 0.003,
+        "test": 0.002,
+    }.items():
+        assert fates[fate] / len(accounts) == pytest.approx(share, abs=0.0008), fate
+    assert fates["deleted"]
+    assert fates["blacklisted"]
+
+
+def test_the_end_states_are_those_of_the_domain(shop: Shop) -> None:
+    accounts = shop.population.accounts
+    regular = [account for account in accounts if account.account_type not in {"promo", "gift_purchaser"}]
+    statuses = Counter(account.status for account in accounts if account.account_type != "gift_purchaser")
+    assert statuses["active"] / len(accounts) == pytest.approx(10_000 / 22_000, rel=0.1)
+    assert statuses["cancelled"] / len(accounts) == pytest.approx(5_250 / 22_000, rel=0.1)
+    assert statuses["paused"] / len(accounts) == pytest.approx(700 / 22_000, rel=0.3)
+    assert statuses["dead"] / len(accounts) == pytest.approx(1_500 / 22_000, rel=0.2)
+    pending = sum(account.status == "pending" for account in regular)
+    assert pending / len(accounts) == pytest.approx(200 / 22_000, rel=0.6)
+
+
+@pytest.fixture(scope="module")
+def subscribers() -> list[Account]:
+    """The customers with a subscription at the end of the years of two shops: 2 points are 2.4 sigmas."""
+    shops = [at_the_end_of_the_year(History(250_000, seed)) for seed in (3, 4)]
+    return [account for shop in shops for account in shop.population.accounts if account.box]
+
+
+def test_a_year_of_changes_leaves_the_frequencies_in_their_shares(subscribers: list[Account]) -> None:
+    counts = Counter(account.frequency for account in subscribers)
+    for frequency, percent in {1: 46, 2: 44, 3: 3, 4: 7}.items():
+        assert 100 * counts[frequency] / len(subscribers) == pytest.approx(percent, abs=2), frequency
+
+
+def test_a_year_of_changes_leaves_the_boxes_in_their_shares(subscribers: list[Account]) -> None:
+    counts = Counter(account.box.code for account in subscribers if account.box)
+    for code, percent in {"small": 34, "medium": 41, "large": 18, "fruit": 7}.items():
+        assert 100 * counts[code] / len(subscribers) == pytest.approx(percent, abs=2), code
+
+
+def test_addresses_that_share_a_contact_are_those_of_shared_or_moved_accounts(shop: Shop) -> None:
+    by_key: dict[str, list[Account]] = {}
+    for account in shop.population.accounts:
+        if account.address.key:
+            by_key.setdefault(account.address.key, []).append(account)
+    shared = [accounts for accounts in by_key.values() if len(accounts) > 1]
+    assert shared
+    for accounts in shared:
+        assert sum(account.plain for account in accounts) == 1
+        assert all(account.fate == "shared" or account.moves for account in accounts if not account.plain)
+
+
+def test_only_accounts_with_a_usable_address_that_are_neither_test_nor_erased_have_a_contact(
+    shop: Shop,
+) -> None:
+    wanted = {
+        account.address.key
+        for account in shop.population.accounts
+        if account.address.key and account.fate not in {"test", "erased", "deleted"}
+    }
+    assert {contact.email for contact in expected_contacts(shop)} == wanted
+
+
+def two_accounts(**changes: object) -> tuple[Shop, Account, Account]:
+    small = Shop(SITES[0], 0, 1, START)
+    first, second = small.population.accounts[:2]
+    del small.population.accounts[2:]
+    first.address = second.address = Address("ann@example.com", "ann@example.com")
+    first.opt_in = second.opt_in = True
+    for name, value in changes.items():
+        setattr(second, name, value)
+    return small, first, second
+
+
+def test_the_account_with_the_best_status_gives_the_contact_its_fields() -> None:
+    small, first, second = two_accounts(status="paused")
+    first.status = "cancelled"
+    [contact] = expected_contacts(small)
+    assert contact.kiva_customer_id == str(second.id)
+    assert contact.customer_ids == f"{first.id},{second.id}"
+    assert contact.status == "paused"
+
+
+def test_of_equal_statuses_the_newest_order_then_the_lower_id_wins() -> None:
+    small, first, second = two_accounts(newest_order_ms=5)
+    assert [contact.kiva_customer_id for contact in expected_contacts(small)] == [str(second.id)]
+    second.newest_order_ms = 0
+    assert [contact.kiva_customer_id for contact in expected_contacts(small)] == [str(first.id)]
+
+
+@pytest.mark.parametrize("refusal", [{"opt_in": False}, {"blacklisted": True}])
+def test_one_refusal_of_a_linked_account_unsubscribes_the_contact(refusal: dict[str, object]) -> None:
+    small, _, second = two_accounts()
+    assert [contact.list_status for contact in expected_contacts(small)] == ["subscribe"]
+    for name, value in refusal.items():
+        setattr(second, name, value)
+    assert [contact.list_status for contact in expected_contacts(small)] == ["unsubscribe"]

@@ -1,0 +1,274 @@
+"""The budgets hold at the receiver, whatever lies between; all in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kiva_stream.activecampaign.limits import Budget, Pace, Pause, import_budget, request_budget
+from tests.virtual_time import now, run
+
+SECOND = 1.0
+MINUTE = 60.0
+
+
+def most_in(window_s: float, times: Sequence[float]) -> int:
+    """Return the most of the times in any window; both its ends do not count at once."""
+    ordered = sorted(times)
+    return max(
+        (sum(start <= time < start + window_s - 1e-6 for time in ordered) for start in ordered), default=0
+    )
+
+
+async def ask(budgets: Sequence[Budget], arrivals: list[float], there_s: float, back_s: float) -> None:
+    """Make a request that arrives after `there_s` and is answered after `back_s` more."""
+    first, *others = budgets
+    async with first:
+        if others:
+            await ask(others, arrivals, there_s, back_s)
+            return
+        await asyncio.sleep(there_s)
+        arrivals.append(now())
+        await asyncio.sleep(back_s)
+
+
+def pause() -> Pause:
+    return Pause(asyncio.sleep, now)
+
+
+latencies = st.floats(min_value=0, max_value=0.5)
+requests = st.tuples(st.floats(min_value=0, max_value=4), latencies, latencies)
+
+
+@settings(max_examples=60, deadline=None)
+@given(load=st.lists(requests, max_size=40), per_second=st.integers(min_value=1, max_value=7))
+def test_no_sliding_second_at_the_receiver_holds_more_than_the_limit(
+    load: list[tuple[float, float, float]], per_second: int
+) -> None:
+    async def story() -> list[float]:
+        budget = request_budget(per_second, pause(), now)
+        arrivals: list[float] = []
+
+        async def later(start_s: float, there_s: float, back_s: float) -> None:
+            await asyncio.sleep(start_s)
+            await ask([budget], arrivals, there_s, back_s)
+
+        await asyncio.gather(*(later(*request) for request in load))
+        return arrivals
+
+    arrivals = run(story())
+
+    assert len(arrivals) == len(load)
+    assert most_in(SECOND, arrivals) <= per_second
+
+
+@settings(max_examples=20, deadline=None)
+@given(round_trips=st.lists(st.floats(min_value=0, max_value=0.08), min_size=100, max_size=100))
+def test_with_a_backlog_nine_tenths_of_the_limit_are_used(round_trips: list[float]) -> None:
+    async def story() -> float:
+        budget = request_budget(5, pause(), now)
+        began = now()
+        await asyncio.gather(*(ask([budget], [], trip / 2, trip / 2) for trip in round_trips))
+        return now() - began - SECOND  # the first second belongs to the process before
+
+    assert len(round_trips) / run(story()) >= 0.9 * 5
+
+
+def test_a_process_starts_with_its_budget_spent() -> None:
+    async def story() -> tuple[float, list[float]]:
+        budget = request_budget(5, pause(), now)
+        began = now()
+        arrivals: list[float] = []
+        await asyncio.gather(*(ask([budget], arrivals, 0, 0) for _ in range(5)))
+        return began, arrivals
+
+    began, arrivals = run(story())
+
+    assert min(arrivals) - began >= SECOND
+    assert max(arrivals) - began < SECOND + 0.05
+
+
+def test_who_waits_is_served_first_come_first_served() -> None:
+    async def story() -> list[int]:
+        budget = request_budget(2, pause(), now)
+        served: list[int] = []
+
+        async def request(number: int) -> None:
+            async with budget:
+                served.append(number)
+
+        await asyncio.gather(*(request(number) for number in range(20)))
+        return served
+
+    assert run(story()) == list(range(20))
+
+
+def test_a_request_that_fails_keeps_its_slot_for_a_second_too() -> None:
+    async def story() -> list[float]:
+        budget = request_budget(1, pause(), now)
+        times: list[float] = []
+        for _ in range(3):
+            with suppress(ConnectionError):
+                async with budget:
+                    times.append(now())
+                    raise ConnectionError
+        return times
+
+    assert all(later - earlier >= SECOND for earlier, later in pairwise(run(story())))
+
+
+def test_who_gives_up_waiting_leaves_its_slot_to_the_next() -> None:
+    async def story() -> list[float]:
+        budget = request_budget(1, pause(), now)
+        arrivals: list[float] = []
+        gives_up = asyncio.create_task(ask([budget], [], 0, 0))
+        stays = asyncio.create_task(ask([budget], arrivals, 0, 0))
+        await asyncio.sleep(0.5)
+        gives_up.cancel()
+        await asyncio.sleep(0)
+        began = now()
+        await stays
+        return [arrivals[0] - began]
+
+    [waited_s] = run(story())
+
+    assert 0.5 <= waited_s < 0.6
+
+
+def test_a_pause_stops_all_and_is_never_shortened() -> None:
+    async def story() -> list[float]:
+        wait = pause()
+        budget = request_budget(5, wait, now)
+        arrivals: list[float] = []
+        waiting = [asyncio.create_task(ask([budget], arrivals, 0, 0)) for _ in range(8)]
+        began = now()
+        await asyncio.sleep(0.5)  # all of them wait by now: for a slot, or in the queue
+        wait.ask(30)
+        wait.ask(10)
+        await asyncio.gather(*waiting)
+        return [arrival - began for arrival in arrivals]
+
+    assert min(run(story())) >= 30.5
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    per_minute=st.sampled_from([1, 2, 20, 100]),
+    runs=st.lists(st.floats(min_value=0.1, max_value=40), min_size=1, max_size=4),
+    there_s=st.lists(st.floats(min_value=0, max_value=0.3), min_size=8, max_size=8),
+)
+def test_no_sliding_minute_holds_more_imports_than_the_limit_across_restarts(
+    per_minute: int, runs: list[float], there_s: list[float]
+) -> None:
+    async def process(lifetime_s: float, arrivals: list[float]) -> None:
+        stop = pause()
+        budgets = [import_budget(per_minute, stop, now), request_budget(5, stop, now)]
+
+        async def importer() -> None:
+            while True:
+                await ask(budgets, arrivals, there_s[len(arrivals) % 8], 0.02)
+
+        importers = [asyncio.create_task(importer()) for _ in range(6)]
+        await asyncio.sleep(lifetime_s)
+        for task in importers:
+            task.cancel()
+        await asyncio.gather(*importers, return_exceptions=True)
+
+    async def story() -> list[float]:
+        arrivals: list[float] = []
+        for lifetime_s in runs:
+            await process(lifetime_s, arrivals)
+        return arrivals
+
+    assert most_in(MINUTE, run(story())) <= per_minute
+
+
+def test_imports_use_most_of_their_minute() -> None:
+    async def story() -> float:
+        budget = import_budget(100, pause(), now)
+        began = now()
+        await asyncio.gather(*(ask([budget], [], 0.02, 0.02) for _ in range(200)))
+        return now() - began
+
+    assert 200 / run(story()) * MINUTE >= 90
+
+
+def test_a_pause_does_not_pile_up_imports() -> None:
+    async def story() -> list[float]:
+        wait = pause()
+        budgets = [import_budget(100, wait, now), request_budget(5, wait, now)]
+        arrivals: list[float] = []
+        waiting = [asyncio.create_task(ask(budgets, arrivals, 0, 0)) for _ in range(150)]
+        await asyncio.sleep(5)
+        wait.ask(50)
+        await asyncio.gather(*waiting)
+        return arrivals
+
+    assert most_in(MINUTE, run(story())) <= 100
+
+
+async def events(pace: Pace, count: int) -> list[float]:
+    """Return when each of `count` events, all wanted now, had its turn."""
+    times: list[float] = []
+
+    async def send() -> None:
+        await pace.turn()
+        times.append(now())
+
+    await asyncio.gather(*(send() for _ in range(count)))
+    return times
+
+
+@pytest.mark.parametrize("per_second", [1, 2, 5, 60, 500])
+def test_no_sliding_second_has_more_events_than_the_setting(per_second: int) -> None:
+    times = run(events(Pace(per_second, Pause(asyncio.sleep, now)), per_second * 5))
+
+    assert most_in(SECOND, times) <= per_second
+
+
+@pytest.mark.parametrize("per_second", [60, 500])
+def test_events_use_nine_tenths_of_their_setting(per_second: int) -> None:
+    times = run(events(Pace(per_second, Pause(asyncio.sleep, now)), per_second * 10))
+
+    assert len(times) / (times[-1] - times[0]) >= 0.9 * per_second
+
+
+def test_a_setting_of_0_lets_events_go_as_fast_as_they_come() -> None:
+    times = run(events(Pace(0, Pause(asyncio.sleep, now)), 10_000))
+
+    assert times[-1] - times[0] < 0.001
+
+
+def test_events_of_a_pause_are_paced_when_it_is_over() -> None:
+    async def story() -> list[float]:
+        wait = pause()
+        pace = Pace(10, wait)
+        wait.ask(30)
+        began = now()
+        return [time - began for time in await events(pace, 50)]
+
+    times = run(story())
+
+    assert min(times) >= 30
+    assert most_in(SECOND, times) <= 10
+
+
+def test_turns_are_handed_out_in_the_order_they_were_asked_for() -> None:
+    async def story() -> list[int]:
+        pace = Pace(60, pause())
+        order: list[int] = []
+
+        async def send(number: int) -> None:
+            await pace.turn()
+            order.append(number)
+
+        await asyncio.gather(*(send(number) for number in range(200)))
+        return order
+
+    assert run(story()) == list(range(200))

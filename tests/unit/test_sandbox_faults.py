@@ -1,0 +1,130 @@
+"""The sandbox's faults: what they hit, how often, and their text."""
+
+from __future__ import annotations
+
+import pytest
+
+from kiva_stream.sandbox.activecampaign.faults import Fault, FaultKind, Faults, parse_fault
+from kiva_stream.sandbox.activecampaign.replies import Reply, Silence
+from tests.sandboxes import Caller
+
+NAMES = ("Customer cancelled",)
+
+
+def test_a_fault_is_read_from_its_text() -> None:
+    assert parse_fault("/event:500-after:0.05") == Fault(
+        path="/event", kind=FaultKind.ERROR_AFTER, share=0.05, count=0
+    )
+    assert parse_fault("/contacts/*:hang:1:3") == Fault(
+        path="/contacts/*", kind=FaultKind.HANG, share=1.0, count=3
+    )
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_every_kind_has_a_text(kind: FaultKind) -> None:
+    assert parse_fault(f"*:{kind}:1").kind is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("/event", "is not PATH:KIND:SHARE"),
+        ("/event:429:1:2:3", "is not PATH:KIND:SHARE"),
+        ("event:429:1", "must be * or begin with /"),
+        ("/event:418:1", "'418' is none of 500-before, 500-after"),
+        ("/event:429:half", "the share 'half' must be above 0"),
+        ("/event:429:0", "the share '0' must be above 0"),
+        ("/event:429:1.5", "the share '1.5' must be above 0"),
+        ("/event:429:nan", "the share 'nan' must be above 0"),
+        ("/event:429:1:0", "the count '0' must be a whole number"),
+        ("/event:429:1:few", "the count 'few' must be a whole number"),
+    ],
+)
+def test_a_wrong_text_is_refused_with_a_sentence_that_says_why(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match="fault") as caught:
+        parse_fault(text)
+
+    assert sentence in str(caught.value)
+
+
+def test_a_counted_fault_hits_that_often_and_no_more() -> None:
+    faults = Faults([Fault(path="/event", kind=FaultKind.THROTTLED, count=2)])
+
+    drawn = [faults.draw("/event", b"") for _ in range(4)]
+
+    assert drawn == [FaultKind.THROTTLED, FaultKind.THROTTLED, None, None]
+    assert faults.drawn == {"429": 2}
+
+
+def test_counted_faults_in_a_row_are_a_script() -> None:
+    script = [FaultKind.ERROR_BEFORE, FaultKind.THROTTLED, FaultKind.HTML_200]
+    faults = Faults([Fault(path="/event", kind=kind, count=1) for kind in script])
+
+    assert [faults.draw("/event", b"") for _ in range(4)] == [*script, None]
+
+
+def test_a_fault_hits_its_share_of_the_requests_the_same_ones_every_time() -> None:
+    def hits() -> list[bool]:
+        faults = Faults([Fault(path="*", kind=FaultKind.THROTTLED, share=0.25)], seed=7)
+        return [faults.draw("/event", b"") is not None for _ in range(1000)]
+
+    assert hits() == hits()
+    assert 200 < sum(hits()) < 300
+
+
+def test_a_fault_hits_its_path_only() -> None:
+    faults = Faults([Fault(path="/contacts/*/trackingLogs", kind=FaultKind.HANG)])
+
+    assert faults.draw("/contacts/17/trackingLogs", b"") is FaultKind.HANG
+    assert faults.draw("/contacts/17", b"") is None
+
+
+def test_a_fault_may_hit_only_the_requests_that_contain_a_text_encoded_or_not() -> None:
+    faults = Faults([Fault(path="*", kind=FaultKind.HANG, containing="at=1; log=17")])
+
+    assert faults.draw("/event", b"eventdata=at%3D1%3B+log%3D17") is FaultKind.HANG
+    assert faults.draw("/import/bulk_import", b'{"x": "at=1; log=17"}') is FaultKind.HANG
+    assert faults.draw("/event", b"eventdata=at%3D1%3B+log%3D18") is None
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_only_the_kinds_after_leave_an_event_recorded(kind: FaultKind) -> None:
+    caller = Caller(Fault(path="/event", kind=kind), tracking_enabled=True, event_names=NAMES)
+    caller.contact()
+
+    caller.post_event()
+
+    assert len(caller.shop.events) == (1 if kind in {"500-after", "reset-after"} else 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "content_type"),
+    [
+        (FaultKind.ERROR_BEFORE, 500, "application/json"),
+        (FaultKind.ERROR_AFTER, 500, "application/json"),
+        (FaultKind.HTML_503, 503, "text/html"),
+        (FaultKind.HTML_200, 200, "text/html"),
+        (FaultKind.THROTTLED, 429, "application/json"),
+        (FaultKind.FORBIDDEN, 403, "application/json"),
+        (FaultKind.LAPSED, 402, "application/json"),
+        (FaultKind.REFUSED_EVENT, 200, "application/json"),
+    ],
+)
+def test_a_fault_answers_as_its_name_says(kind: FaultKind, status: int, content_type: str) -> None:
+    reply = Caller(Fault(path="/event", kind=kind)).post_event()
+
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.content_type) == (status, content_type)
+
+
+def test_a_fault_of_silence_gives_no_answer() -> None:
+    assert Caller(Fault(path="/event", kind=FaultKind.HANG)).post_event() is Silence.HANG
+    assert Caller(Fault(path="/event", kind=FaultKind.RESET_BEFORE)).post_event() is Silence.RESET
+    assert Caller(Fault(path="/event", kind=FaultKind.RESET_AFTER)).post_event() is Silence.RESET
+
+
+def test_a_throttling_fault_is_no_breach_of_the_client() -> None:
+    caller = Caller(Fault(path="/tags", kind=FaultKind.THROTTLED))
+
+    assert caller.call("GET", "/tags")[0] == 429
+    assert caller.shop.tally.breaches == {}

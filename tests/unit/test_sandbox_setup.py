@@ -1,0 +1,141 @@
+"""What furnishes an account in the sandbox: tags, fields, lists, connections."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sandboxes import Caller
+
+LIST = {
+    "name": "all customers",
+    "stringid": "all-customers",
+    "sender_url": "https://shop.example",
+    "sender_reminder": "You are a customer.",
+}
+CONNECTION = {
+    "service": "kiva_logic",
+    "externalid": "1",
+    "name": "Shop",
+    "logoUrl": "",
+    "linkUrl": "https://shop.example",
+}
+
+
+def test_a_tag_is_created_once_and_shown_again() -> None:
+    caller = Caller()
+    body = {"tag": {"tag": "open order", "tagType": "contact"}}
+
+    created, repeated = caller.call("POST", "/tags", body), caller.call("POST", "/tags", body)
+
+    assert (created[0], repeated[0]) == (201, 200)
+    assert created[1] == repeated[1]
+
+
+def test_tags_are_searched_by_a_part_of_the_name_or_all_of_it() -> None:
+    caller = Caller()
+    for name in ("open order", "reopen", "closed"):
+        caller.call("POST", "/tags", {"tag": {"tag": name, "tagType": "contact"}})
+
+    def names(**query: str) -> list[str]:
+        return [row["tag"] for row in caller.call("GET", "/tags", query=query)[1]["tags"]]
+
+    assert names(search="OPEN") == ["open order", "reopen"]
+    assert names(**{"filters[search][eq]": "open"}) == []
+    assert names(**{"filters[search][eq]": "reopen"}) == ["reopen"]
+
+
+def test_a_field_title_is_unique_and_its_perstag_normalised() -> None:
+    caller = Caller()
+    body = {"field": {"title": "Kiva Customer ID", "type": "text", "perstag": "kiva_customer_id"}}
+
+    status, answer = caller.call("POST", "/fields", body)
+    again, refused = caller.call("POST", "/fields", body)
+
+    assert (status, answer["field"]["perstag"]) == (201, "KIVACUSTOMERID")
+    assert (again, refused["errors"][0]["code"]) == (422, "duplicate")
+
+
+def test_fields_are_found_by_their_perstag() -> None:
+    caller = Caller()
+    for title in ("Kiva Status", "Kiva Birthday"):
+        caller.call("POST", "/fields", {"field": {"title": title, "type": "text"}})
+
+    _, answer = caller.call("GET", "/fields", query={"filters[perstag]": "KIVABIRTHDAY"})
+
+    assert [row["title"] for row in answer["fields"]] == ["Kiva Birthday"]
+
+
+def test_a_field_is_related_once_and_the_listing_shows_it() -> None:
+    caller = Caller()
+    caller.call("POST", "/fields", {"field": {"title": "Kiva Status", "type": "text"}})
+    body = {"fieldRel": {"field": 1, "relid": 0}}
+
+    assert caller.call("POST", "/fieldRels", body)[0] == 201
+    assert caller.call("POST", "/fieldRels", body)[1]["errors"][0]["code"] == "duplicate"
+    _, answer = caller.call("GET", "/fields")
+    assert answer["fields"][0]["relations"] == ["1"]
+    assert answer["fieldRels"] == [{"id": "1", "field": "1", "relid": "0"}]
+
+
+@pytest.mark.parametrize(("field", "list_id"), [(9, 0), (1, 9)])
+def test_a_relation_needs_a_field_and_a_list(field: int, list_id: int) -> None:
+    caller = Caller()
+    caller.call("POST", "/fields", {"field": {"title": "Kiva Status", "type": "text"}})
+
+    assert caller.call("POST", "/fieldRels", {"fieldRel": {"field": field, "relid": list_id}})[0] == 404
+
+
+def test_a_list_is_created_once() -> None:
+    caller = Caller()
+
+    assert caller.call("POST", "/lists", {"list": LIST})[0] == 201
+    status, answer = caller.call("POST", "/lists", {"list": LIST})
+    assert (status, answer["errors"][0]["code"]) == (422, "duplicate")
+
+
+def test_lists_are_filtered_by_a_part_of_the_name() -> None:
+    caller = Caller()
+    for number, name in enumerate(("all customers", "all customers (old)", "friends")):
+        caller.call("POST", "/lists", {"list": {**LIST, "name": name, "stringid": f"l{number}"}})
+
+    _, answer = caller.call("GET", "/lists", query={"filters[name]": "All customers"})
+
+    assert [row["name"] for row in answer["lists"]] == ["all customers", "all customers (old)"]
+
+
+def test_a_connection_is_one_for_a_service_and_external_id() -> None:
+    caller = Caller()
+    created = caller.call("POST", "/connections", {"connection": CONNECTION})
+    other = caller.call("POST", "/connections", {"connection": {**CONNECTION, "externalid": "2"}})
+
+    repeated = caller.call("POST", "/connections", {"connection": CONNECTION})
+    query = {"filters[service]": "kiva_logic", "filters[externalid]": "1"}
+    _, found = caller.call("GET", "/connections", query=query)
+
+    assert (created[0], other[0], repeated[0]) == (201, 201, 422)
+    assert found["connections"] == [created[1]["connection"]]
+
+
+@pytest.mark.parametrize("path", ["/tags", "/fields", "/lists", "/connections"])
+def test_every_listing_is_paged_and_tells_its_total_as_text(path: str) -> None:
+    caller = Caller()
+    name = path[1:]
+    for number in range(23):
+        caller.call("POST", path, {name[:-1]: body_of(name, number)})
+
+    _, first = caller.call("GET", path)
+    _, rest = caller.call("GET", path, query={"offset": "20", "limit": "100"})
+
+    assert [row["id"] for row in first[name]] == [str(number) for number in range(1, 21)]
+    assert [row["id"] for row in rest[name]] == ["21", "22", "23"]
+    assert first["meta"]["total"] == "23"
+
+
+def body_of(name: str, number: int) -> dict[str, str]:
+    bodies = {
+        "tags": {"tag": f"tag {number}", "tagType": "contact"},
+        "fields": {"title": f"field {number}", "type": "text"},
+        "lists": {**LIST, "stringid": f"l{number}"},
+        "connections": {**CONNECTION, "externalid": str(number)},
+    }
+    return bodies[name]

@@ -1,0 +1,190 @@
+"""The whole pipeline among fakes: shop, state and ActiveCampaign outlive as many runs as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio
+from msgspec.structs import replace
+
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.classifier import Classifier
+from kiva_stream.contact_sync import ContactSync
+from kiva_stream.errors import Rejected
+from kiva_stream.model import ContactStatus, Customer, Email, Entry, Position
+from kiva_stream.pipeline import Pipeline
+from kiva_stream.settings import PipelineSettings
+from tests.fakes import (
+    EVENT,
+    NOISE,
+    SITE,
+    SYNC_ONLY,
+    FakeContacts,
+    FakeCustomers,
+    FakeEvents,
+    FakeLedger,
+    FakeLinks,
+    FakeLog,
+    account,
+    customer,
+    entry,
+    no_time,
+    place_of,
+    position,
+    settings,
+    up_to,
+)
+
+ANN, BOB = customer(1), customer(2)
+TWIN = customer(3, email=ANN.email)  # has Ann's address
+NOBODY = customer(4, email=None)
+FAILING = customer(5)  # ActiveCampaign takes this contact alone only
+REFUSED = customer(6)  # ActiveCampaign refuses this contact
+PEOPLE = (ANN, BOB, TWIN, NOBODY, FAILING, REFUSED)
+
+AGAIN = "again"  # the shop wrote the entry before this one twice
+BAD_EVENT = "bad event"  # ActiveCampaign refuses this event
+
+
+class World:
+    """A log with everything it takes to carry it. Each `run` is a new process on the same state."""
+
+    checkpoint: Checkpoint  # of the newest process, as are these
+    sync: ContactSync
+    pipeline: Pipeline
+
+    def __init__(
+        self, entries: Iterable[Entry], *, page_rows: int = 3, window: int = 100, max_in_flight: int = 4
+    ) -> None:
+        self.log = FakeLog(entries, page_rows)
+        self.links = FakeLinks()
+        self.ledger = FakeLedger()
+        self.events = FakeEvents()
+        self.events.on_arrival = self.check_arrival
+        self.contacts = FakeContacts()
+        self.contacts.failing = {_address(FAILING)}
+        self.contacts.refused = {_address(REFUSED)}
+        people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
+        self.shop = FakeCustomers(map(account, people.values()))
+        self.settings = settings(
+            PipelineSettings(window=window, queue_chunks=2, drain_timeout_s=5), max_in_flight=max_in_flight
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.log.entries)
+
+    def begin(self) -> None:
+        """Begin a new process: all it knows is what the state keeps."""
+        window, in_flight = self.settings.pipeline.window, self.settings.activecampaign.max_in_flight
+        self.checkpoint = Checkpoint(
+            self.ledger,
+            self.ledger.watermark,
+            self.ledger.settled(),
+            window=window,
+            max_in_flight=in_flight,
+            commit_interval_s=0.02,
+            sleep=no_time,
+        )
+        self.sync = ContactSync(
+            SITE.id, self.shop, self.links, self.contacts, self.settings.activecampaign, no_time
+        )
+        self.pipeline = Pipeline(
+            self.settings,
+            self.log,
+            Classifier(SITE),
+            self.links,
+            self.sync,
+            self.events,
+            self.checkpoint,
+        )
+        behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
+        self.pipeline.remember(behind[-window:])
+
+    async def run(self, until_place: int | None = None) -> None:
+        """Carry the log up to a place, by default to its end, in a new process."""
+        self.begin()
+        with anyio.fail_after(10):
+            await self.pipeline.run(up_to(until_place or self.size))
+
+    async def run_with_snapshot(self) -> None:
+        """Bring all contacts first, as a backfill does."""
+        self.begin()
+        with anyio.fail_after(10):
+            await self.sync.snapshot(lambda _count: None)
+            await self.pipeline.run(up_to(self.size))
+
+    def link_everybody(self) -> None:
+        """Have all contacts at ActiveCampaign already."""
+        self.links.first_status = ContactStatus.LINKED
+
+    def first_arrivals(self) -> dict[Email, list[int]]:
+        """Return the places of the events that arrived, by contact, without those that came again."""
+        return {
+            email: list(dict.fromkeys(places)) for email, places in self.events.places_by_contact().items()
+        }
+
+    def assert_complete(self, outcomes: dict[int, str]) -> None:
+        """Check that each place has this outcome and no other, is counted once, and arrived in order."""
+        expected = {place for place, outcome in outcomes.items() if outcome == "delivered"}
+        assert self.ledger.watermark == Position(*self.log.entries[-1].position)
+        assert sorted(map(place_of, self.ledger.delivered)) == sorted(expected)
+        assert {place_of(where): f"dead {why}" for where, why in self.ledger.dead.items()} == {
+            place: outcome for place, outcome in outcomes.items() if outcome.startswith("dead")
+        }
+        kinds = list(outcomes.values())
+        assert self.ledger.tally() == {kind: kinds.count(kind) for kind in kinds}
+        assert self.ledger.commits[-1].pending == 0
+        for places in self.first_arrivals().values():
+            assert places == sorted(places)
+
+    def check_arrival(self) -> None:
+        """Check that an event arrives only when its contact is there, and that its slot was free."""
+        newest = self.events.arrivals[-1]
+        assert self.links.by_email[newest.email].status is ContactStatus.LINKED
+
+
+def _address(who: Customer) -> Email:
+    assert who.email is not None
+    return who.email
+
+
+def story(
+    rows: Iterable[tuple[Customer, str]], *, page_rows: int = 3, max_in_flight: int = 4
+) -> tuple[World, dict[int, str]]:
+    """Return a world whose log says this, and the outcome that each place should have.
+
+    A row is who did what: an action, AGAIN or BAD_EVENT.
+    """
+    entries: list[Entry] = []
+    outcomes: dict[int, str] = {}
+    bad: list[int] = []
+    for place, (who, what) in enumerate(rows, start=1):
+        if what == AGAIN and entries:
+            entries.append(_again(entries[-1], place))
+        else:
+            entries.append(entry(place, who, action=what if what in {SYNC_ONLY, NOISE} else EVENT))
+        outcomes[place] = _outcome(entries[-1], entries[:-1], what)
+        if what == BAD_EVENT:
+            bad.append(place)
+    world = World(entries, page_rows=page_rows, max_in_flight=max_in_flight)
+    world.events.answers = {place: [Rejected("refused", "no") for _ in range(9)] for place in bad}
+    return world, outcomes
+
+
+def _again(before: Entry, place: int) -> Entry:
+    return replace(before, position=position(place))
+
+
+def _outcome(one: Entry, before: list[Entry], what: str) -> str:
+    if one.action == NOISE:
+        return "skipped noise"
+    if one.customer is NOBODY:
+        return "dead no_email"
+    if one.action == EVENT and any(each.message == one.message for each in before):
+        return "skipped duplicate"
+    if one.customer is REFUSED:
+        return "dead ac_rejected"
+    if one.action == SYNC_ONLY:
+        return "synced"
+    return "dead event_rejected" if what == BAD_EVENT else "delivered"
