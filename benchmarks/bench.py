@@ -1,0 +1,220 @@
+"""The bench: a PostgreSQL with generated histories, and the main job run and measured on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+
+from benchmarks.command import Measured, measured
+from kiva_stream import app, settings
+from kiva_stream.sandbox.comparison import Comparison, compare
+from kiva_stream.sandbox.generator import generate
+from kiva_stream.sandbox.postgres import Server, embedded_postgres
+from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
+from kiva_stream.settings import Settings
+
+SEED = 1
+SITE_ID = 1
+HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
+HOUR_S = 3600
+REAL_LIMIT = 5  # requests a second
+SETUP_LIMIT = 200  # what set-up may use: it is not measured
+_DONE = re.compile(r"entries in .+: ([\d,]+) an hour")
+
+
+class History(NamedTuple):
+    """A generated shop: its database, and what must become of its log."""
+
+    dsn: str
+    truth: Path
+    entries: int
+
+
+class Job(NamedTuple):
+    """A backfill that ran as a user runs it, and what arrived."""
+
+    entries: int
+    measured: Measured
+    said_per_hour: float  # entries, as its own summary says
+    comparison: Comparison
+    requests: Counter[str]  # by operation, at the receiver
+    breaches: int
+    most_events_in_a_second: int  # any sliding second, at the receiver
+
+    @property
+    def per_hour(self) -> float:
+        """Entries an hour, from the start of the command to its end."""
+        return self.entries / self.measured.seconds * HOUR_S
+
+    @property
+    def cpu_us_per_entry(self) -> float:
+        """Processor time of the backfill's process, in µs an entry."""
+        return self.measured.cpu_s / self.entries * 1e6
+
+    @property
+    def peak_mb(self) -> float:
+        """Most memory of the backfill's process, in units of 1,000,000 bytes."""
+        return self.measured.peak_bytes / 1e6
+
+    @property
+    def differences(self) -> int:
+        """What of the ground truth did not arrive as it should, or should not have arrived."""
+        found: dict[str, int] = msgspec.structs.asdict(self.comparison)
+        counts = ("expected", "arrived", "contacts")
+        return sum(count for name, count in found.items() if name not in counts)
+
+
+class Killed(NamedTuple):
+    """What a backfill left that was killed and run again."""
+
+    events_when_killed: int
+    comparison: Comparison
+    breaches: int
+
+
+class Bench:
+    """What the benchmarks share. Histories and unpaced jobs are made once, when first asked for."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.folder = folder
+        self._server = server
+        self._histories: dict[str, History] = {}
+        self._unpaced: dict[int, Job] = {}
+        self._config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
+        self._config.touch()
+        self._backfill = [
+            *(sys.executable, "-m", "kiva_stream", "--config", str(self._config)),
+            *("backfill", "--since", "day1"),
+        ]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Bench]:
+        """Start the PostgreSQL; it and all that is written go with the block."""
+        with embedded_postgres() as server, TemporaryDirectory() as folder:
+            yield cls(server, Path(folder))
+
+    async def history(self, entries: int, kind: str = "shop") -> History:
+        """Return a history of that many entries, dirt included. One of another kind is another database."""
+        name = f"{kind}_{entries}"
+        if name not in self._histories:
+            dsn = await self._server.create_database(name)
+            truth = self.folder / f"{name}.truth"
+            await generate(dsn, entries, SEED, truth=truth)
+            self._histories[name] = History(dsn, truth, entries)
+        return self._histories[name]
+
+    def settings(self, dsn: str, activecampaign: LocalActiveCampaign, schema: str) -> Settings:
+        """Return settings that carry a history to an account, its events unpaced."""
+        return settings.load(self._config, _environ(dsn, activecampaign, schema, 0))
+
+    async def unpaced(self, entries: int) -> Job:
+        """Return the main job as fast as it goes: no latency, events unpaced, the limits as always."""
+        if entries not in self._unpaced:
+            self._unpaced[entries] = await self.job(entries, latency_ms=0, events_per_second=0)
+        return self._unpaced[entries]
+
+    async def job(self, entries: int, *, latency_ms: float, events_per_second: int) -> Job:
+        """Run and measure `backfill --since day1` on a history, in an account that was set up before."""
+        history = await self.history(entries)
+        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
+            environ = _environ(history.dsn, activecampaign, f"job_{latency_ms:g}", events_per_second)
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            before = await activecampaign.state()
+            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            return await _arrived(history, run, activecampaign, before)
+
+    async def killed(self, entries: int) -> Killed:
+        """Kill a backfill when half of its events are there, run it again, and return what arrived."""
+        history = await self.history(entries)
+        async with local_activecampaign("--latency-ms", "5") as activecampaign:
+            environ = _environ(history.dsn, activecampaign, "killed", 0)
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            child = await anyio.open_process(
+                self._backfill, cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+            )
+            events = 0
+            while events < entries * HALF_OF_THE_EVENTS:
+                await anyio.sleep(0.1)
+                events = (await activecampaign.state())["events"]
+            child.kill()
+            await child.wait()
+            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            state = await activecampaign.state()
+            comparison = await _compared(history, activecampaign)
+            return Killed(events, comparison, sum(state["breaches"].values()))
+
+
+async def _compared(history: History, activecampaign: LocalActiveCampaign) -> Comparison:
+    events = [event async for event in activecampaign.rows("events")]
+    contacts = [contact async for contact in activecampaign.rows("contacts")]
+    return compare(history.truth, SITE_ID, events, contacts)
+
+
+def _environ(
+    dsn: str, activecampaign: LocalActiveCampaign, schema: str, events_per_second: int
+) -> dict[str, str]:
+    """Return the environment of a backfill.
+
+    A setting in the environment of the benchmarks is kept, so that a gate can be tried; but it never names
+    another database or account.
+    """
+    return {
+        "KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND": str(events_per_second),
+        **os.environ,
+        "KIVA_STREAM__SOURCE__DSN": dsn,
+        "KIVA_STREAM__SOURCE__SITE_ID": str(SITE_ID),
+        "KIVA_STREAM__STATE__DSN": dsn,
+        "KIVA_STREAM__STATE__SCHEMA": schema,
+        **activecampaign.environ(),
+    }
+
+
+async def _set_up(loaded: Settings, activecampaign: LocalActiveCampaign) -> None:
+    """Run `setup` with the limit lifted at both ends."""
+    hurried = msgspec.structs.replace(loaded.activecampaign, requests_per_second=SETUP_LIMIT)
+    await activecampaign.change(requests_per_second=0)
+    await app.set_up(msgspec.structs.replace(loaded, activecampaign=hurried))
+    await activecampaign.change(requests_per_second=REAL_LIMIT)
+
+
+async def _arrived(
+    history: History, run: Measured, activecampaign: LocalActiveCampaign, before: Mapping[str, Any]
+) -> Job:
+    state = await activecampaign.state()
+    events = [event async for event in activecampaign.rows("events")]
+    said = _DONE.search(run.output)
+    if said is None:
+        raise ValueError(f"the backfill did not say how fast it was: {run.output}")
+    return Job(
+        entries=history.entries,
+        measured=run,
+        said_per_hour=float(said[1].replace(",", "")),
+        comparison=await _compared(history, activecampaign),
+        requests=Counter(state["requests"]) - Counter(before["requests"]),
+        breaches=sum(state["breaches"].values()),
+        most_events_in_a_second=most_in_a_second(event["received_at"] for event in events),
+    )
+
+
+def most_in_a_second(moments: Iterable[float]) -> int:
+    """Return the most of these ascending moments, in seconds, that any sliding second holds."""
+    window: deque[float] = deque()
+    most = 0
+    for moment in moments:
+        window.append(moment)
+        while window[0] <= moment - 1:
+            window.popleft()
+        most = max(most, len(window))
+    return most

@@ -1,0 +1,31 @@
+"""Nothing lost at size: a backfill of 200,000 entries killed with SIGKILL half way, and started again.
+
+5 ms to the sandbox and back, so that as many events are in flight as may be. An event whose outcome was not
+committed when the process died is sent again: at most `max_in_flight` repeats. Run on request.
+
+"""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Figure
+
+ENTRIES = 200_000
+MAX_IN_FLIGHT = 200  # what a backfill has by default
+
+
+async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
+    """Run it."""
+    seen = await bench.killed(entries or ENTRIES)
+    return [
+        Figure("killed: events expected", [seen.comparison.expected]),
+        Figure("killed: events there when it was killed", [seen.events_when_killed]),
+        Figure("killed: lost", [seen.comparison.lost], most=0),
+        Figure("killed: out of order", [seen.comparison.out_of_order], most=0),
+        Figure(
+            "killed: unexpected or changed", [seen.comparison.unexpected + seen.comparison.changed], most=0
+        ),
+        Figure("killed: repeated", [seen.comparison.repeated], most=MAX_IN_FLIGHT),
+        Figure("killed: contacts wrong", [seen.comparison.contacts_wrong], most=0),
+        Figure("killed: breaches of limits and contract", [seen.breaches], most=0),
+    ]
