@@ -60,6 +60,27 @@ class RowsRejected(DeliveryError):  # noqa: N818
         self.reasons = reasons
 
 
+class AddressTaken(Rejected):
+    """Another contact has the address that a contact was to get."""
+
+
+class ContactGone(Rejected):
+    """ActiveCampaign has no contact of this id (any more)."""
+
+
+class OrdersRejected(DeliveryError):  # noqa: N818
+    """ActiveCampaign refused a whole batch of orders: `reasons` by order id, empty when it named none."""
+
+    def __init__(self, message: str, reasons: dict[int, str], reply: str = "") -> None:
+        super().__init__(message)
+        self.reasons = reasons
+        self.reply = reply
+
+
+class BatchTooLarge(DeliveryError):  # noqa: N818
+    """ActiveCampaign refused a batch of orders for its size."""
+
+
 class AccountRefused(DeliveryError):  # noqa: N818
     """ActiveCampaign refuses the key or the account, whatever is asked."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, NewType
@@ -16,6 +17,8 @@ from kiva_stream.catalog import EventLine
 
 CustomerId = NewType("CustomerId", int)
 ContactId = NewType("ContactId", int)  # the id of a contact's link in the state schema, not ActiveCampaign's
+AcId = NewType("AcId", int)  # ActiveCampaign's id of a contact
+OrderId = NewType("OrderId", int)
 Email = NewType("Email", str)  # normalised, see kiva_stream.addresses
 
 _POSITION = re.compile(r"(\d{1,19}):(\d{1,19})")
@@ -85,6 +88,41 @@ class Account(msgspec.Struct, frozen=True):
     newest_order_at: datetime | None  # created_at of the newest order
     email_opt_in: bool
     email_blacklisted: bool
+    next_delivery: date | None = None
+    cancel_date: date | None = None  # of cancelled_at, in the site's timezone
+    birthday: date | None = None  # year 1904: year unknown
+    box_type: str | None = ""  # the box's name, "" without a box, None when its row is gone
+
+
+class OrderItem(msgspec.Struct, frozen=True):
+    """A row of `order_items` that is not removed."""
+
+    id: int
+    product_id: int | None
+    name: str
+    category: str
+    qty: Decimal
+    unit_price_cents: int
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order as it stands now, with its items in the order of their ids."""
+
+    id: OrderId
+    customer_id: CustomerId
+    status: str  # open | closed | complete | cancelled | skipped
+    payment_status: str  # pending | completed | failed | refunded | none
+    created_at: datetime
+    paid_at: datetime | None
+    total_cents: int
+    discount_cents: int
+    credit_cents: int
+    items: tuple[OrderItem, ...] = ()
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether it belongs at ActiveCampaign at all, even if it was never sent."""
+        return self.paid_at is not None or self.payment_status in {"completed", "refunded"}
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -183,6 +221,7 @@ class Contact(msgspec.Struct, weakref=True):
     email: Email  # the address last confirmed, or, while new, the one wanted
     status: ContactStatus
     why: str = ""  # of a rejected one: the Reason its entries die with
+    synced_to: Position = Position(0, 0)  # what entries up to here changed is at ActiveCampaign
 
 
 class Delivered(NamedTuple):
@@ -242,6 +281,17 @@ class Delivery(NamedTuple):
     line: EventLine | None  # None: sync-only
     eventdata: str = ""
     notes: tuple[str, ...] = ()
+    order: OrderId | None = None  # the one it is about
+
+
+class Need(NamedTuple):
+    """What waits for a contact: entries up to a position, that may have changed it and these orders."""
+
+    contact: Contact
+    position: Position
+    inserted_at: datetime  # of the newest of them
+    orders: frozenset[OrderId] = frozenset()
+    resubscribes: bool = False  # one of them, young enough, says that the customer wants e-mails again
 
 
 class Batch(NamedTuple):
@@ -270,6 +320,8 @@ class Commit(NamedTuple):
     dead: list[DeadLetter]
     passed: Tally  # of the entries that the watermark passed since the last commit
     ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
+    touched: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
+    revived: tuple[tuple[Position, Reason], ...] = ()  # dead letters that got another outcome, with the old
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):
@@ -282,12 +334,31 @@ class SavedCheckpoint(msgspec.Struct, frozen=True):
     watermark: Position
 
 
+class WeekTag(StrEnum):
+    """Exactly one of these is on every contact, by its orders of the current week."""
+
+    OPEN = "open order"
+    CLOSED = "closed order"
+    NONE = "no order"
+
+
 class Linked(msgspec.Struct, frozen=True):
-    """A contact, its customers, and what ActiveCampaign last confirmed of it."""
+    """A contact, its customers, and what is known of it at ActiveCampaign."""
 
     contact: Contact
     customers: tuple[CustomerId, ...]
-    fingerprint: bytes | None
+    fingerprint: bytes | None  # of what ActiveCampaign last confirmed
+    ac_id: AcId | None = None  # None: not known, or not there
+    tag: WeekTag | None = None  # the one it has there, or is just being given; None: not known
+    tag_link: int | None = None  # ActiveCampaign's id of that tag on this contact; None: not known
+    unsubscribed: bool = False  # from the list, by us
+
+
+class Due(NamedTuple):
+    """A contact whose week tag may differ; `mark` changes whenever it becomes due again."""
+
+    linked: Linked
+    mark: int
 
 
 class AcceptedImport(NamedTuple):
@@ -303,6 +374,7 @@ class OpenImport(msgspec.Struct, frozen=True):
     id: str
     fingerprints: dict[ContactId, bytes]
     is_short: bool  # see AcceptedImport
+    unsubscribed: frozenset[ContactId] = frozenset()  # those whom it takes off the list
 
 
 class ListStatus(StrEnum):
@@ -322,6 +394,13 @@ class DesiredContact(msgspec.Struct, frozen=True):
     phone: str
     customer_id: str  # the field `Kiva Customer ID`: the best account's
     list_status: ListStatus
+    status: str = ""  # this and the following are fields too; "" clears one
+    next_delivery: str = ""  # YYYY-MM-DD, as are the other dates
+    cancel_date: str = ""
+    birthday: str = ""
+    box_type: str | None = ""  # None: not sent
+    tag: WeekTag | None = None  # put on it by the import that first creates it
+    notes: tuple[str, ...] = ()  # what was odd about its rows; counted, not sent
 
 
 class ImportState(StrEnum):
@@ -337,3 +416,48 @@ class ImportReport(msgspec.Struct, frozen=True):
 
     state: ImportState
     failures: frozenset[str] = frozenset()  # lower-case addresses that did not make it
+
+
+class OrderSource(StrEnum):
+    """Whether automations may start on an order; decided at its first sending, and kept."""
+
+    HISTORICAL = "HISTORICAL"
+    REAL_TIME = "REAL_TIME"
+
+
+class OrderLine(msgspec.Struct, frozen=True):
+    """A line item as ActiveCampaign should show it."""
+
+    id: str
+    product_id: str
+    name: str
+    category: str  # menu | sub | addon | other
+    quantity: int
+    price_cents: int  # of one
+
+
+class DesiredOrder(msgspec.Struct, frozen=True):
+    """An order as ActiveCampaign should show it."""
+
+    id: OrderId
+    customer_id: CustomerId
+    email: Email
+    created_at: datetime
+    normalized_status: str  # COMPLETED | REFUNDED | CANCELLED | FAILED
+    store_status: str
+    currency: str
+    total_cents: int
+    discounts_cents: int  # discounts and credits
+    source: OrderSource
+    lines: tuple[OrderLine, ...] = ()
+    notes: tuple[str, ...] = ()  # what was odd about its rows; counted, not sent
+
+
+class SentOrder(msgspec.Struct, frozen=True):
+    """What ActiveCampaign last accepted, or refused, of an order."""
+
+    id: OrderId
+    source: OrderSource
+    fingerprint: bytes
+    accepted_at: datetime
+    refused: str = ""  # what ActiveCampaign said against it; "": it was accepted

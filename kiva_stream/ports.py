@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import date
 from typing import Protocol
 
 from kiva_stream.model import (
     AcceptedImport,
     Account,
+    AcId,
     Commit,
     Contact,
     ContactId,
@@ -18,16 +19,23 @@ from kiva_stream.model import (
     DeadLetter,
     Delivery,
     DesiredContact,
+    DesiredOrder,
+    Due,
     Email,
     Entry,
     HighWaterMark,
     ImportReport,
     Linked,
+    Need,
     OpenImport,
+    Order,
+    OrderId,
     Outcome,
     Position,
     Reason,
+    SentOrder,
     Span,
+    WeekTag,
 )
 
 
@@ -43,6 +51,17 @@ class Log(Protocol):
         ...
 
 
+class Entries(Protocol):
+    """Entries of the log by their positions."""
+
+    async def entries(self, positions: Collection[Position]) -> list[Entry]:
+        """Return those that are there, in log order, with their customers as they are now.
+
+        Raises SourceError.
+        """
+        ...
+
+
 class Customers(Protocol):
     """The site's customers, as they are now."""
 
@@ -52,6 +71,42 @@ class Customers(Protocol):
 
     async def accounts(self, ids: Collection[CustomerId]) -> list[Account]:
         """Return the accounts of these ids that exist. Raises SourceError."""
+        ...
+
+
+class Letters(Protocol):
+    """Dead letters that a customer's new address may bring back to life."""
+
+    async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
+        """Return the entries of these customers that died for want of a contact. Raises CheckpointError."""
+        ...
+
+
+class Orders(Protocol):
+    """The site's orders, as they are now. Every call raises SourceError."""
+
+    async def page(self, after: OrderId, count: int) -> list[Order]:
+        """Return up to `count` paid orders with ids above `after`, by id."""
+        ...
+
+    async def orders(self, ids: Collection[OrderId]) -> list[Order]:
+        """Return the orders of these ids that exist on this site, paid or not."""
+        ...
+
+    async def paid_by(self, customers: Collection[CustomerId]) -> list[OrderId]:
+        """Return the ids of all paid orders of these customers."""
+        ...
+
+
+class Weeks(Protocol):
+    """The delivery weeks of the site. Every call raises SourceError."""
+
+    async def current(self) -> date:
+        """Return the Monday of the current week: of the one opened last, else the calendar's."""
+        ...
+
+    async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
+        """Return the statuses of these customers' orders of a week; without orders, nothing."""
         ...
 
 
@@ -88,12 +143,101 @@ class Links(Protocol):
         """Forget an import; these contacts of it are linked as they were sent."""
         ...
 
-    async def confirm(self, contact: ContactId, fingerprint: bytes) -> None:
-        """Note that ActiveCampaign has this contact as it was sent."""
+    async def confirm(
+        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+    ) -> None:
+        """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
+        ...
+
+    async def on_list(self, contact: ContactId, *, unsubscribed: bool) -> None:
+        """Note that ActiveCampaign has this contact on the list, or not any more."""
+        ...
+
+    async def give_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+        """Note which tag the import that creates these contacts puts on each, before it is sent."""
+        ...
+
+    async def known_to(self) -> AcId:
+        """Return up to which id ActiveCampaign's contacts have been looked at."""
+        ...
+
+    async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+        """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
+        ...
+
+    async def moved(self, contact: ContactId, email: Email) -> None:
+        """Note that ActiveCampaign's contact has another address now."""
+        ...
+
+    async def join(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
+        """Have these customers leave their contact for that of an address, which is new if there is none.
+
+        `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
+        """
+        ...
+
+    async def dissolve(self, contact: ContactId) -> None:
+        """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
+        ...
+
+    async def note(self, notes: Mapping[str, int]) -> None:
+        """Add to the counts of what was odd."""
         ...
 
     async def reject(self, contact: ContactId, why: Reason) -> None:
         """Note that ActiveCampaign refuses this contact."""
+        ...
+
+
+class SentOrders(Protocol):
+    """What ActiveCampaign has of the site's orders. Every call raises CheckpointError."""
+
+    async def sent(self, ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
+        """Return what was last sent of these orders; of those never sent, nothing."""
+        ...
+
+    async def between(self, after: OrderId, until: OrderId) -> list[OrderId]:
+        """Return the ids of the orders sent that lie above one id, up to and including another."""
+        ...
+
+    async def keep(self, orders: Collection[SentOrder]) -> None:
+        """Note what ActiveCampaign has now, or refused."""
+        ...
+
+
+class TagsDue(Protocol):
+    """The contacts whose week tag may differ from what it should be. Every call raises CheckpointError."""
+
+    async def week(self) -> date | None:
+        """Return the week that the tags speak of; None before the first."""
+        ...
+
+    async def open_week(self, week: date) -> None:
+        """Note that the tags are to speak of another week: every linked contact is due."""
+        ...
+
+    async def all_due(self) -> None:
+        """Have every linked contact looked at."""
+        ...
+
+    async def count(self) -> int:
+        """Return how many contacts are due."""
+        ...
+
+    async def page(self, after: ContactId, count: int) -> list[Due]:
+        """Return up to `count` due contacts with ids above `after`, by id."""
+        ...
+
+    async def settled(self, due: Collection[Due]) -> None:
+        """Note that these are as they should be; who became due again meanwhile stays due."""
+        ...
+
+    async def forget_tags(self, contacts: Collection[ContactId]) -> None:
+        """Note, before it is changed, that a contact's tag is not known any more."""
+        ...
+
+    async def tagged(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+        """Note which tag a contact has now, and the id of its link."""
         ...
 
 
@@ -142,13 +286,23 @@ class Outcomes(Protocol):
 
 
 class Arrivals(Protocol):
-    """Brings contacts to ActiveCampaign."""
+    """Brings contacts and their orders to ActiveCampaign, as the shop has them now.
 
-    async def ensure(self, contact: Contact, newest: datetime) -> None:
-        """Return when a contact is linked or rejected.
+    Every call raises AccountRefused, SourceError, CheckpointError.
+    """
 
-        `newest` is when the newest of the entries that wait for it was inserted.
-        Raises AccountRefused, SourceError, CheckpointError.
+    def is_settled(self, contact: Contact, position: Position) -> bool:
+        """Return whether what the entries up to a position changed of a contact is there already."""
+        ...
+
+    async def ensure(self, need: Need) -> None:
+        """Return when the contact is linked or rejected, and shows what its entries changed."""
+        ...
+
+    async def move(self, customers: Mapping[CustomerId, Email]) -> None:
+        """Bring customers whose address changed to the contact they belong to now.
+
+        No work of the contacts concerned may be at the sender meanwhile.
         """
         ...
 
@@ -185,12 +339,70 @@ class Contacts(Protocol):
         """Return how far an import has come."""
         ...
 
-    async def find(self, email: Email) -> bool:
-        """Return whether there is a contact of this address."""
+    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+        """Return how many of these, from the first, fit into one import; at least one of one or more."""
         ...
 
-    async def sync(self, contact: DesiredContact) -> None:
+    async def find(self, email: Email) -> AcId | None:
+        """Return the id of the contact of this address, None when there is none."""
+        ...
+
+    async def page(self, after: AcId) -> dict[Email, AcId]:
+        """Return up to 100 contacts with ids above `after`, in the order of their ids."""
+        ...
+
+    async def sync(self, contact: DesiredContact) -> AcId:
         """Create or update one contact, leaving its lists alone. Raises Rejected when it is refused."""
+        ...
+
+    async def rename(self, contact: AcId, email: Email) -> None:
+        """Give a contact another address.
+
+        Raises AddressTaken when another contact has it, ContactGone when there is no contact of this id,
+        Rejected when it is refused.
+        """
+        ...
+
+    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+        """Subscribe a contact to the list `all customers`, or unsubscribe it; Rejected when it is refused."""
+        ...
+
+    async def disown(self, email: Email) -> None:
+        """Clear the customer id of a contact. Raises Rejected when it is refused."""
+        ...
+
+
+class WeekTags(Protocol):
+    """The week tags of one ActiveCampaign account; these calls yield to all others in the budget.
+
+    Every call waits out throttling and outages, and raises AccountRefused.
+    """
+
+    async def on(self, contact: AcId) -> dict[WeekTag, int]:
+        """Return the week tags on a contact, with the ids of their links.
+
+        Raises ContactGone when there is no such contact.
+        """
+        ...
+
+    async def add(self, contact: AcId, tag: WeekTag) -> int:
+        """Put a tag on a contact; return the id of the link. Raises ContactGone."""
+        ...
+
+    async def remove(self, link: int) -> None:
+        """Take a tag off a contact; one that is off already is done."""
+        ...
+
+
+class OrderUploads(Protocol):
+    """Orders of one ActiveCampaign account. Waits out throttling and outages; raises AccountRefused."""
+
+    async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
+        """Have orders written, which ActiveCampaign does some seconds after it accepted them.
+
+        None of them is when this raises OrdersRejected, which names those at fault where ActiveCampaign did,
+        or BatchTooLarge.
+        """
         ...
 
 

@@ -73,6 +73,7 @@ class SourceSettings(Section, frozen=True, kw_only=True):
     site_id: Annotated[Count, says("the site whose log is carried: an id of the table sites")]
     schema: Annotated[Identifier, says("where the shop's tables or views are")] = "kiva"
     delay_s: Annotated[Seconds, says("only entries at least this old are read")] = 600
+    poll_interval_s: Annotated[Timeout, says("how often `follow` looks for new entries")] = 60
     skip_domains: Annotated[
         tuple[str, ...], says("customers with an address at these domains are test accounts")
     ] = ()
@@ -86,6 +87,15 @@ class SourceSettings(Section, frozen=True, kw_only=True):
     ] = 5
     max_connections: Annotated[Count, says("most connections to the shop's database")] = 3
     statement_timeout_s: Annotated[Timeout, says("longest statement on the shop's database")] = 30
+    horizon_alarm_s: Annotated[
+        Timeout, says("`follow` warns when an open transaction holds the log up for this long")
+    ] = 1200
+    updated_overlap_s: Annotated[
+        Seconds, says("`follow` looks again at what the shop changed up to this long before its last look")
+    ] = 3600
+    full_sweep_s: Annotated[
+        Timeout, says("how often `follow` compares every customer and order, changed or not")
+    ] = 86_400
     customer_settle_s: Annotated[
         Seconds, says("a customer who is not found is looked for until the entry is this old")
     ] = 60
@@ -136,6 +146,12 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     backoff_max_s: Annotated[
         Timeout, says("longest wait between two attempts, unless ActiveCampaign asks for a longer one")
     ] = 60
+    resubscribe_max_age_s: Annotated[
+        Seconds, says("a re-subscription is carried only while its entry is younger than this")
+    ] = 86_400
+    import_min_contacts: Annotated[
+        Count, says("from so many changed contacts at once they are imported, fewer are sent one by one")
+    ] = 10
     contacts_per_import: Annotated[int, Meta(ge=1, le=250), says("contacts of one bulk import")] = 250
     import_poll_s: Annotated[Timeout, says("how often a running import is asked for")] = 2
     realtime_max_age_s: Annotated[
@@ -147,13 +163,32 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
         says("more than this share of an import failing stops the backfill, and nobody is dead-lettered"),
     ] = 0.2
     import_failure_min: Annotated[Count, says("as long as at least this many contacts of it failed")] = 25
+    orders_per_batch: Annotated[
+        Count, says("orders of one request at first; lowered when ActiveCampaign finds them too large")
+    ] = 50
+    order_settle_s: Annotated[
+        Seconds, says("an order is sent again no sooner than this after it was accepted")
+    ] = 10
     list_sender_url: Annotated[
         str, says("the sender's website on the list; empty: the host of the site's admin_base_url")
     ] = ""
     list_sender_reminder: Annotated[
         str, says("why people are on the list; empty: You are a customer of <site name>.")
     ] = ""
+    connection_link_url: Annotated[
+        str, says("the shop's page on the connection; empty: the host of the site's admin_base_url")
+    ] = ""
+    connection_logo_url: Annotated[str, says("the logo on the connection; empty: none")] = ""
     field_customer_id: Annotated[Text, says("title of the field with the customer's id")] = "Kiva Customer ID"
+    field_status: Annotated[Text, says("title of the field with the status")] = "Kiva Status"
+    field_box_type: Annotated[Text, says("title of the field with the box type")] = "Kiva Box Type"
+    field_next_delivery: Annotated[Text, says("title of the date field with the next delivery")] = (
+        "Kiva Next Delivery"
+    )
+    field_cancel_date: Annotated[Text, says("title of the date field with the cancel date")] = (
+        "Kiva Cancel Date"
+    )
+    field_birthday: Annotated[Text, says("title of the date field with the birthday")] = "Kiva Birthday"
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
