@@ -123,6 +123,10 @@ class Links(Protocol):
         """
         ...
 
+    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+        """Return the contacts of those of these customers who have one."""
+        ...
+
     async def page(self, after: ContactId, count: int) -> list[Linked]:
         """Return up to `count` contacts with ids above `after`, by id."""
         ...
