@@ -1,24 +1,31 @@
 """Batcher: groups what must be delivered per contact, and keeps log order per contact.
 
 The ordering key is the contact at ActiveCampaign, not the customer: two accounts of one address share a
-lane. A lane has at most one batch at the sender; what gathers meanwhile is its next batch.
+lane. A lane has at most one batch at the sender; what gathers meanwhile is its next batch. When a customer's
+address changes, the lanes are drained before the contact is moved: what was read before goes to the old
+address, what comes after to the new one, and where two contacts become one, its order stays log order.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from kiva_stream.contacts import moved
 from kiva_stream.model import (
     SYNCED,
     Batch,
+    Change,
     ClassifiedPage,
     Contact,
     ContactId,
     ContactStatus,
+    Customer,
     CustomerId,
     DeadLetter,
     Delivery,
@@ -27,13 +34,14 @@ from kiva_stream.model import (
     Event,
     Noise,
     Outcome,
+    Position,
     Reason,
     Reject,
     Span,
     SyncOnly,
     Verdict,
 )
-from kiva_stream.ports import Links, Outcomes
+from kiva_stream.ports import Arrivals, Entries, Letters, Links, Outcomes
 
 SKIPPED = {reason: Outcome("skipped", reason) for reason in Reason}
 
@@ -76,12 +84,49 @@ class Duplicates:
                 del self._seen[key]
 
 
+class Revived(NamedTuple):
+    """A dead entry whose customer may have a contact now: its verdict now, and what it died of."""
+
+    entry: Entry
+    verdict: Verdict
+    why: Reason
+
+
+class Revivals:
+    """Finds the dead letters of customers who have got a contact, or another one, since."""
+
+    def __init__(
+        self, letters: Letters, log: Entries, classify: Callable[[Entry], Verdict], outcomes: Outcomes
+    ) -> None:
+        self._letters = letters
+        self._log = log
+        self._classify = classify
+        self._outcomes = outcomes
+
+    async def of(self, contacts: Mapping[CustomerId, Contact]) -> list[Revived]:
+        """Return the dead entries of those of these customers whose contact is not refused, in log order.
+
+        Raises SourceError, CheckpointError.
+        """
+        customers = [
+            customer
+            for customer, contact in contacts.items()
+            if contact.status is not ContactStatus.REJECTED and self._outcomes.has_letters(customer)
+        ]
+        if not customers:
+            return []
+        letters = await self._letters.of(customers)
+        entries = await self._log.entries(letters)
+        return [Revived(entry, self._classify(entry), letters[entry.position]) for entry in entries]
+
+
 class Lanes:
-    """Pure: what waits, by contact, and which contacts have a batch at the sender."""
+    """What waits, by contact, and which contacts have a batch at the sender."""
 
     def __init__(self) -> None:
         self._ready: dict[ContactId, Batch] = {}
         self._at_sender: dict[ContactId, list[Delivery]] = {}  # and what gathered since
+        self._emptied = anyio.Event()
 
     def add(self, contact: Contact, delivery: Delivery) -> None:
         """Put a delivery at the end of its contact's lane."""
@@ -105,17 +150,35 @@ class Lanes:
         """Return what gathered while the sender had a contact's batch; None: the lane is idle now."""
         waiting = self._at_sender.pop(contact.id)
         if not waiting:
+            if not self._at_sender:
+                self._emptied.set()
             return None
         self._at_sender[contact.id] = []
         return Batch(contact, waiting)
+
+    async def idle(self) -> None:
+        """Return when no batch is at the sender."""
+        while self._at_sender:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
 
 
 class Batcher:
     """Gives each classified entry its outcome, or a place in its contact's lane."""
 
-    def __init__(self, links: Links, outcomes: Outcomes, duplicates: Duplicates, lanes: Lanes) -> None:
+    def __init__(
+        self,
+        links: Links,
+        arrivals: Arrivals,
+        outcomes: Outcomes,
+        revivals: Revivals,
+        duplicates: Duplicates,
+        lanes: Lanes,
+    ) -> None:
         self._links = links
+        self._arrivals = arrivals
         self._outcomes = outcomes
+        self._revivals = revivals
         self._duplicates = duplicates
         self._lanes = lanes
 
@@ -127,15 +190,32 @@ class Batcher:
     async def run(
         self, pages: MemoryObjectReceiveStream[ClassifiedPage], batches: MemoryObjectSendStream[Batch]
     ) -> None:
-        """Send on the batches of each page, then close the stream. Raises CheckpointError."""
+        """Send on the batches of each page, then close the stream.
+
+        Raises AccountRefused, SourceError, CheckpointError.
+        """
         async with pages, batches:
             async for page in pages:
-                contacts = await self._links.link(_addresses(page))
+                contacts = await self._contacts(_addresses(page))
+                for revived in await self._revivals.of(contacts):
+                    self._place_revived(revived, contacts)
+                for change in page.changes:
+                    await self._place_change(change, page.span.last, contacts)
                 for entry, verdict in page.verdicts:
                     self._place(page.span, entry, verdict, contacts)
                 self._outcomes.commit_soon()
                 for batch in self._lanes.ready():
                     await batches.send(batch)
+
+    async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
+        """Return the customers' contacts, after those whose address changed have moved."""
+        contacts = await self._links.link(addresses)
+        movers = moved(contacts, addresses)
+        if not movers:
+            return contacts
+        await self._lanes.idle()
+        await self._arrivals.move(movers)
+        return await self._links.link(addresses)
 
     def _place(self, span: Span, entry: Entry, verdict: Verdict, contacts: dict[CustomerId, Contact]) -> None:
         repeat = self._is_repeat(entry, verdict)
@@ -159,24 +239,31 @@ class Batcher:
         notes: tuple[str, ...],
         contacts: dict[CustomerId, Contact],
     ) -> None:
-        assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
-        contact = contacts[entry.customer_id]
-        if isinstance(verdict, Event):
-            delivery = Delivery(
-                entry.position,
-                entry.inserted_at,
-                span,
-                entry.customer_id,
-                verdict.line,
-                verdict.eventdata,
-                notes,
-            )
-            self._lanes.add(contact, delivery)
-        elif contact.status is ContactStatus.LINKED:
+        delivery = _delivery(span, entry, verdict, notes)
+        contact = contacts[delivery.customer]
+        is_linked = contact.status is ContactStatus.LINKED
+        if delivery.line is None and is_linked and self._arrivals.need(Batch(contact, [delivery])) is None:
             span.resolve(SYNCED, notes=notes)
         else:
-            delivery = Delivery(entry.position, entry.inserted_at, span, entry.customer_id, None, notes=notes)
             self._lanes.add(contact, delivery)
+
+    def _place_revived(self, revived: Revived, contacts: dict[CustomerId, Contact]) -> None:
+        """Give a dead entry whose customer has a contact now another outcome, before newer entries."""
+        entry, verdict, why = revived
+        if isinstance(verdict, Event | SyncOnly):
+            span = self._outcomes.revive(entry.position, why)
+            self._deliver(span, entry, verdict, (*entry.notes, *verdict.notes), contacts)
+
+    async def _place_change(
+        self, change: Change, position: Position, contacts: dict[CustomerId, Contact]
+    ) -> None:
+        """Have the contact of a changed customer looked at; one that is erased may have had one."""
+        customer = change.customer.id
+        found = contacts if customer in contacts else await self._links.of([customer])
+        if contact := found.get(customer):
+            self._arrivals.doubt(contact, change.orders)
+            uncounted = Span(position, 1)
+            self._lanes.add(contact, Delivery(position, change.changed_at, uncounted, customer, None))
 
     def _is_repeat(self, entry: Entry, verdict: Verdict) -> bool:
         if isinstance(verdict, Event):
@@ -191,8 +278,23 @@ def _line(verdict: Verdict) -> int | None:
 
 def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
     """Return the customers of a page whose contact is needed, with their addresses."""
-    return {
+    changed = {
+        change.customer.id: change.customer.email for change in page.changes if _has_contact(change.customer)
+    }
+    named = {
         entry.customer.id: entry.customer.email
         for entry, verdict in page.verdicts
-        if isinstance(verdict, Event | SyncOnly) and entry.customer and entry.customer.email
+        if isinstance(verdict, Event | SyncOnly) and entry.customer
     }
+    return {customer: email for customer, email in {**changed, **named}.items() if email}
+
+
+def _has_contact(customer: Customer) -> bool:
+    return not customer.erased and not customer.is_test
+
+
+def _delivery(span: Span, entry: Entry, verdict: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:
+    assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
+    line, eventdata = (verdict.line, verdict.eventdata) if isinstance(verdict, Event) else (None, "")
+    place = entry.position, entry.inserted_at, span, entry.customer_id
+    return Delivery(*place, line, eventdata, notes, verdict.order)

@@ -8,7 +8,7 @@ counted again after a stop. Events that arrived ahead of it are in the ledger, s
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,15 +19,19 @@ from kiva_stream.model import (
     DELIVERED,
     Commit,
     ContactId,
+    CustomerId,
     DeadLetter,
     Delivered,
     Delivery,
     Outcome,
     Position,
+    Reason,
     Span,
     Tally,
 )
 from kiva_stream.ports import Ledger, Sleep
+
+FOR_WANT_OF_A_CONTACT = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
 
 
 class Watermark:
@@ -102,10 +106,19 @@ class CheckpointStatistics(NamedTuple):
     events: int  # that ActiveCampaign has, or refused
 
 
+class Revival(NamedTuple):
+    """A dead entry that is on its way to another outcome."""
+
+    span: Span  # its own: the watermark has passed it
+    position: Position
+    why: Reason  # it was dead
+
+
 class Checkpoint:
     """Implements the port Outcomes by group commits to a ledger, `commit_interval_s` apart or more.
 
-    `settled` are the outcomes that an earlier run kept of entries above `position`.
+    `settled` are the outcomes that an earlier run kept of entries above `position`; `letters` the customers
+    whose entries died for want of a contact.
     """
 
     def __init__(
@@ -117,6 +130,7 @@ class Checkpoint:
         window: int,
         max_in_flight: int,
         commit_interval_s: float,
+        letters: Collection[CustomerId] = (),
         sleep: Sleep = anyio.sleep,
     ) -> None:
         self._ledger = ledger
@@ -129,6 +143,9 @@ class Checkpoint:
         self._room = anyio.Event()
         self._delivered: list[Delivered] = []
         self._dead: list[DeadLetter] = []
+        self._touched: set[ContactId] = set()
+        self._letters = set(letters)
+        self._revivals: list[Revival] = []
         self._slots_used = 0
         self._read = self._events = 0
         self._outcomes = 0  # at the last commit
@@ -203,8 +220,28 @@ class Checkpoint:
     def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
         self._dead.append(letter)
+        if letter.customer is not None and letter.why in FOR_WANT_OF_A_CONTACT:
+            self._letters.add(letter.customer)
         span.resolve(Outcome("dead", letter.why), notes=notes)
         self.commit_soon()
+
+    def touch(self, contact: ContactId) -> None:
+        """Note that a contact's week tag may differ now."""
+        self._touched.add(contact)
+        self.commit_soon()
+
+    def has_letters(self, customer: CustomerId) -> bool:
+        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten."""
+        if customer not in self._letters:
+            return False
+        self._letters.discard(customer)
+        return True
+
+    def revive(self, position: Position, why: Reason) -> Span:
+        """Take in a dead entry that is to get another outcome, outside the log's order."""
+        revival = Revival(Span(position, 1), position, why)
+        self._revivals.append(revival)
+        return revival.span
 
     def commit_soon(self) -> None:
         """See to it that a commit follows, where spans were resolved directly."""
@@ -235,14 +272,26 @@ class Checkpoint:
         delivered, self._delivered = self._delivered, []
         dead, self._dead = self._dead, []
         slots, self._slots_used = self._slots_used, 0
+        touched, self._touched = frozenset(self._touched), set()
+        revived = self._take_revived()
         watermark = self._watermark
         passed, pending = watermark.advance(), watermark.pending
-        if self._read - pending == self._outcomes:
+        if self._read - pending == self._outcomes and not touched and not revived:
             return
         self._outcomes = self._read - pending
+        for revival in revived:
+            passed.update(revival.span.tally)
+        letters = tuple((revival.position, revival.why) for revival in revived)
         await self._ledger.commit(
-            Commit(watermark.position, pending, delivered, dead, passed, watermark.ahead)
+            Commit(watermark.position, pending, delivered, dead, passed, watermark.ahead, touched, letters)
         )
         self._events += slots
         self._slots.free(slots)
         self._room.set()
+
+    def _take_revived(self) -> list[Revival]:
+        """Return those that have their new outcome."""
+        revived = [each for each in self._revivals if each.span.pending == 0]
+        if revived:
+            self._revivals = [each for each in self._revivals if each.span.pending]
+        return revived

@@ -1,242 +1,366 @@
-"""Contact sync: brings the site's contacts to ActiveCampaign, before their first event.
+"""Contact sync: ActiveCampaign shows the site's contacts, and their orders, as the shop has them now.
 
-Level-triggered: what a contact should look like is made of the current rows, and only what differs from
-what ActiveCampaign last confirmed is sent. An interrupted run is simply run again. Imports of history start
-no automations.
+Level-triggered: an entry only says that something may have changed. What a contact should look like is made
+of the current rows, read for many contacts at once, and only what differs from what ActiveCampaign last
+confirmed is sent. Repeats, replays and restarts are harmless by that. Imports of history start no
+automations.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec.structs import replace
 
-from kiva_stream.contacts import countable, desired_contact, fingerprint
-from kiva_stream.errors import AccountRefused, Rejected, RowsRejected
+from kiva_stream.contact_moves import ContactMoves
+from kiva_stream.contact_writes import ContactWrites, Wanted
+from kiva_stream.contacts import countable, desired_contact, fingerprint, moved, wants_emails, week_tag
 from kiva_stream.model import (
+    DAY1,
+    Account,
+    AcId,
+    Batch,
     Contact,
     ContactId,
     ContactStatus,
+    Customer,
     CustomerId,
-    DesiredContact,
+    Delivery,
     Email,
-    ImportReport,
-    ImportState,
     Linked,
-    ListStatus,
-    OpenImport,
+    Need,
+    OrderId,
+    Position,
     Reason,
+    Site,
 )
-from kiva_stream.ports import Contacts, Customers, Links, Sleep
+from kiva_stream.ports import Contacts, Customers, Links, OrderArrivals, Orders, TagsDue, Weeks
 from kiva_stream.settings import ActiveCampaignSettings
-from kiva_stream.telemetry import log
 
 PAGE_ROWS = 1_000
 IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
+GROUPS_AT_ONCE = 4  # of contacts that wait for each other's import
+RESUBSCRIBED = "email_resubscribed"  # the one event after which an unsubscribed contact is subscribed again
 
 
-class Wanted(NamedTuple):
-    """A contact that ActiveCampaign does not show as the shop has it."""
+class ContactPorts(NamedTuple):
+    """What contact sync needs of the outside."""
 
-    contact: Contact
-    desired: DesiredContact
-    fingerprint: bytes
+    customers: Customers
+    links: Links
+    contacts: Contacts
+    orders: Orders
+    order_arrivals: OrderArrivals
+    weeks: Weeks
+    due: TagsDue
+
+
+class Waiting:
+    """A batch that waits for its contact."""
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
+        self.is_over = anyio.Event()
+        self.error: Exception | None = None
+
+    def end(self, error: Exception | None = None) -> None:
+        """Let the batch go on, or fail."""
+        self.error = error
+        self.is_over.set()
 
 
 class ContactSync:
     """Implements the port Arrivals, and the snapshot of all customers that comes before the events.
 
+    `resubscribes`: whether an entry may bring somebody back to the list; history may not.
     Every call raises AccountRefused, SourceError, CheckpointError.
     """
 
     def __init__(
         self,
-        site_id: int,
-        customers: Customers,
-        links: Links,
-        contacts: Contacts,
+        site: Site,
+        ports: ContactPorts,
+        writes: ContactWrites,
+        moves: ContactMoves,
         settings: ActiveCampaignSettings,
-        sleep: Sleep = anyio.sleep,
+        *,
+        resubscribes: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._site_id = site_id
-        self._customers = customers
-        self._links = links
-        self._contacts = contacts
+        self._site = site
+        self._ports = ports
+        self._writes = writes
+        self._moves = moves
         self._settings = settings
-        self._sleep = sleep
+        self._resubscribes = resubscribes
         self._now = now
-        self._turn = anyio.Lock()
-        self._waiting: dict[ContactId, datetime] = {}
+        self._floor = DAY1  # what entries up to here changed was there when the snapshot was taken
+        self._doubted: defaultdict[ContactId, set[OrderId]] = defaultdict(set)
+        self._waiting: dict[ContactId, Waiting] = {}
+        self._some_wait = anyio.Event()
 
-    async def snapshot(self, on_done: Callable[[int], None]) -> None:
-        """Bring every customer with a usable address; `on_done` hears how many contacts came at a time."""
-        for started in await self._links.open_imports():
-            if await self._finish(started):
-                on_done(len(started.fingerprints))
+    # --- all contacts ---
+
+    async def snapshot(self, covers: Position, on_done: Callable[[int], None]) -> None:
+        """Bring every customer with a usable address; `on_done` hears how many contacts came at a time.
+
+        The entries up to `covers` were there to be read before.
+        """
+        if came := await self._writes.resume():
+            on_done(came)
         await self._link_customers()
+        await self._learn_ids()
         send, receive = anyio.create_memory_object_stream[list[Wanted]]()
         async with anyio.create_task_group() as imports, receive:
             for _ in range(IMPORTS_AT_ONCE):
-                imports.start_soon(self._import_each, receive.clone(), on_done)
+                imports.start_soon(self._write_each, receive.clone(), on_done)
             async with send:
                 async for wanted in self._changed():
                     await send.send(wanted)
+        await self._learn_ids()
+        self._floor = covers
 
-    async def ensure(self, contact: Contact, newest: datetime) -> None:
-        """Return when a contact is linked or rejected. Those who wait at the same time go together.
-
-        `newest` is when the newest of the entries that wait for it was inserted.
-        """
-        self._waiting[contact.id] = newest
-        async with self._turn:
-            if contact.status is ContactStatus.NEW:
-                waiting = dict(self._waiting)
-                await self._bring(await self._links.contacts(waiting), waiting)
-                for done in waiting:
-                    del self._waiting[done]
-
-    async def _bring(self, contacts: list[Linked], waiting: Mapping[ContactId, datetime]) -> None:
-        wanted = await self._wanted(contacts)
-        size = self._settings.contacts_per_import
-        for start in range(0, len(wanted), size):
-            part = wanted[start : start + size]
-            newest = max(waiting[each.contact.id] for each in part)
-            await self._import(part, exclude_automations=self._is_history(newest))
-        for linked in contacts:
-            if linked.contact.status is ContactStatus.NEW:  # nobody of this address is left at the shop
-                await self._links.reject(linked.contact.id, Reason.NO_CONTACT)
-
-    def _is_history(self, inserted_at: datetime) -> bool:
-        return self._now() - inserted_at > timedelta(seconds=self._settings.realtime_max_age_s)
+    async def _learn_ids(self) -> None:
+        """Learn ActiveCampaign's ids of the contacts that it has had since the last time."""
+        known_to = await self._ports.links.known_to()
+        while page := await self._ports.contacts.page(known_to):
+            known_to = max(page.values())
+            await self._ports.links.learn(page, known_to)
 
     async def _link_customers(self) -> None:
         """Give every customer with a usable address its contact."""
         after = CustomerId(0)
-        while page := await self._customers.page(after, PAGE_ROWS):
+        while page := await self._ports.customers.page(after, PAGE_ROWS):
             after = page[-1].id
-            await self._links.link(
-                {
-                    customer.id: customer.email
-                    for customer in page
-                    if customer.email and not customer.erased and not customer.is_test
-                }
-            )
+            emails = _addresses(page)
+            contacts = await self._ports.links.link(emails)
+            await self.move(moved(contacts, emails))
 
     async def _changed(self) -> AsyncIterator[list[Wanted]]:
         """Yield what differs from what ActiveCampaign confirmed, an import's worth at a time."""
-        size = self._settings.contacts_per_import
         wanted: list[Wanted] = []
         after = ContactId(0)
-        while page := await self._links.page(after, PAGE_ROWS):
+        while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
-            wanted += await self._wanted(page)
-            while len(wanted) >= size:
+            wanted += await self._wanted(page, await self._accounts(page))
+            while (size := self._writes.fitting(wanted)) < len(wanted):
                 yield wanted[:size]
                 del wanted[:size]
         if wanted:
             yield wanted
 
-    async def _wanted(self, contacts: Iterable[Linked]) -> list[Wanted]:
-        open_to_change = [
-            linked for linked in contacts if linked.contact.status is not ContactStatus.REJECTED
-        ]
-        ids = {customer for linked in open_to_change for customer in linked.customers}
-        accounts = {account.customer.id: account for account in await self._customers.accounts(ids)}
-        wanted = []
-        for linked in open_to_change:
-            contact = linked.contact
-            mine = (accounts[customer] for customer in linked.customers if customer in accounts)
-            if counted := countable(mine, self._site_id, contact.email):
-                desired = desired_contact(contact.email, counted, contact.status is ContactStatus.NEW)
-                if (mark := fingerprint(desired)) != linked.fingerprint:
-                    wanted.append(Wanted(contact, desired, mark))
-        return wanted
-
-    async def _import_each(
+    async def _write_each(
         self, lists: MemoryObjectReceiveStream[list[Wanted]], on_done: Callable[[int], None]
     ) -> None:
         async with lists:
             async for wanted in lists:
-                await self._import(wanted, exclude_automations=True)
+                await self._writes.write(wanted, exclude_automations=True)
                 on_done(len(wanted))
 
-    async def _import(self, wanted: list[Wanted], *, exclude_automations: bool) -> None:
-        """Import contacts until ActiveCampaign completed it; without those that it refuses."""
-        while wanted:
-            try:
-                desired = [each.desired for each in wanted]
-                accepted = await self._contacts.start_import(desired, exclude_automations=exclude_automations)
-            except RowsRejected as error:
-                self._refuse_to_lose(len(error.reasons), len(wanted))
-                for index in error.reasons:
-                    await self._refused(wanted[index].contact, error.reasons[index])
-                wanted = [each for index, each in enumerate(wanted) if index not in error.reasons]
-                continue
-            sent = {each.contact.id: each.fingerprint for each in wanted}
-            started = OpenImport(accepted.id, sent, accepted.is_short)
-            await self._links.keep_import(started)
-            if await self._finish(started):
-                return
+    # --- the contacts of entries ---
 
-    async def _finish(self, started: OpenImport) -> bool:
-        """Wait for the end of an import and keep what came of it; False: it is lost, send it again."""
-        report = await self._ended(started.id)
-        if report.state is ImportState.LOST:
-            log.warning("an import is lost; its contacts are sent again", import_id=started.id)
-            await self._links.close_import(started, [])
-            return False
-        contacts = await self._links.contacts(started.fingerprints)
-        absent = report.failures | (await self._absent(contacts) if started.is_short else frozenset())
-        failed = [linked for linked in contacts if linked.contact.email in absent]
-        came = [linked.contact.id for linked in contacts if linked.contact.email not in absent]
-        await self._links.close_import(started, came)
-        self._refuse_to_lose(len(failed), len(started.fingerprints))
-        for each in await self._wanted(failed):
-            await self._sync_alone(each)
-        return True
+    def need(self, batch: Batch) -> Need | None:
+        """Return what a batch must wait for before its events; None: nothing, all is there."""
+        contact, deliveries = batch
+        if contact.status is ContactStatus.REJECTED:
+            return None
+        newest = max(each.position for each in deliveries)
+        named = {each.order for each in deliveries if each.order and each.position > self._floor}
+        orders = frozenset(named | self._doubted.get(contact.id, set()))
+        comes_back = self._resubscribes and any(map(self._comes_back, deliveries))
+        if not (orders or comes_back) and self._is_settled(contact, newest):
+            return None
+        inserted_at = max(each.inserted_at for each in deliveries)
+        return Need(contact, newest, inserted_at, orders, comes_back)
 
-    async def _absent(self, contacts: Iterable[Linked]) -> frozenset[Email]:
-        """Return whom ActiveCampaign does not have: of those on its exclusion list it says nothing."""
-        emails = [linked.contact.email for linked in contacts]
-        return frozenset([email for email in emails if not await self._contacts.find(email)])
+    def doubt(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        """Have the contact and these orders looked at when its next batch comes, in any case."""
+        self._doubted[contact.id].update(orders)
 
-    async def _ended(self, import_id: str) -> ImportReport:
-        while True:
-            await self._sleep(self._settings.import_poll_s)
-            report = await self._contacts.import_report(import_id)
-            if report.state is not ImportState.RUNNING:
-                return report
+    async def ensure(self, need: Need) -> None:
+        """Return when the contact is linked or rejected, and shows what its entries changed.
 
-    async def _sync_alone(self, wanted: Wanted) -> None:
-        """Try a contact that failed in an import once more, without the list: it may fail for that alone.
-
-        What is confirmed is what was sent: an opt-out, which is of the list, is left to the next run.
+        Those who wait at the same time go together; a contact has one batch at a time. Needs `working`.
         """
-        alone = replace(wanted.desired, list_status=ListStatus.LEAVE)
+        mine = Waiting(need)
+        self._waiting[need.contact.id] = mine
+        self._some_wait.set()
         try:
-            await self._contacts.sync(alone)
-        except Rejected as error:
-            await self._refused(wanted.contact, error.reply)
-        else:
-            await self._links.confirm(wanted.contact.id, fingerprint(alone))
+            await mine.is_over.wait()
+        finally:
+            if self._waiting.get(need.contact.id) is mine:
+                del self._waiting[need.contact.id]
+        if mine.error is not None:
+            raise mine.error
 
-    async def _refused(self, contact: Contact, said: str) -> None:
-        """Reject a contact that ActiveCampaign refuses; one that it has stays as it is there."""
-        if contact.status is ContactStatus.LINKED:
-            log.warning("a change of a contact is refused; it stays as it was", contact=contact.id, said=said)
-        else:
-            await self._links.reject(contact.id, Reason.AC_REJECTED)
+    async def move(self, customers: Mapping[CustomerId, Email]) -> None:
+        """Bring customers whose address changed to the contact they belong to now, with their orders."""
+        if customers:
+            gained = await self._moves.move(customers)
+            orders = frozenset(await self._ports.orders.paid_by(customers)) if gained else frozenset()
+            await self.bring([Need(contact, DAY1, self._now(), orders) for contact in gained])
 
-    def _refuse_to_lose(self, failed: int, size: int) -> None:
-        """Raise AccountRefused when so many of an import failed that it is not about these people."""
-        share, least = self._settings.import_failure_share, self._settings.import_failure_min
-        if failed >= least and failed > share * size:
-            raise AccountRefused(
-                f"ActiveCampaign refused {failed} of {size} contacts of one import: look at the account's "
-                "contact limit and its exclusion list, then start again. Nobody was dead-lettered."
-            )
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Serve those who wait in `ensure` while this lasts."""
+        async with anyio.create_task_group() as groups:
+            for _ in range(GROUPS_AT_ONCE):
+                groups.start_soon(self._serve)
+            yield
+            groups.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        while True:
+            await self._some_wait.wait()
+            self._some_wait = anyio.Event()
+            taken, self._waiting = self._waiting, {}
+            error = await self._failure([each.need for each in taken.values()])
+            for each in taken.values():
+                each.end(error)
+
+    async def _failure(self, needs: Collection[Need]) -> Exception | None:
+        try:
+            await self.bring(needs)
+        except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+            return error
+        return None
+
+    async def bring(self, needs: Collection[Need]) -> None:
+        """Bring these contacts, then their orders, then back to the list who wants to come back."""
+        by_id = {need.contact.id: need for need in needs}
+        if not by_id:
+            return
+        for contact in by_id:
+            self._doubted.pop(contact, None)
+        rows = await self._ports.links.contacts(by_id)
+        accounts = await self._accounts(rows)
+        for wanted, newest in self._parts(await self._wanted(rows, accounts), by_id):
+            await self._writes.write(wanted, exclude_automations=self._is_history(newest))
+        for linked in rows:
+            if linked.contact.status is ContactStatus.NEW:  # nobody of this address is left at the shop
+                await self._ports.links.reject(linked.contact.id, Reason.NO_CONTACT)
+        await self._bring_orders(rows, by_id)
+        for linked in rows:
+            if by_id[linked.contact.id].resubscribes:
+                await self._resubscribe(linked, accounts)
+        upto = max(need.position for need in needs)  # all of these could be read before the rows were
+        for linked in rows:
+            linked.contact.synced_to = max(linked.contact.synced_to, upto)
+
+    def _parts(
+        self, wanted: list[Wanted], needs: Mapping[ContactId, Need]
+    ) -> Iterable[tuple[list[Wanted], datetime]]:
+        """Yield an import's worth at a time, with when the newest of its entries was inserted."""
+        while wanted:
+            size = self._writes.fitting(wanted)
+            part, wanted = wanted[:size], wanted[size:]
+            yield part, max(needs[each.id].inserted_at for each in part)
+
+    async def _bring_orders(self, rows: Iterable[Linked], needs: Mapping[ContactId, Need]) -> None:
+        """Bring the orders that entries name, and all of those who were not linked before."""
+        linked = [row for row in rows if row.contact.status is ContactStatus.LINKED]
+        orders: set[OrderId] = set()
+        orders.update(*(needs[row.contact.id].orders for row in linked))
+        newcomers = [customer for row in linked if row.fingerprint is None for customer in row.customers]
+        if newcomers:
+            orders.update(await self._ports.orders.paid_by(newcomers))
+        if orders:
+            await self._ports.order_arrivals.bring(orders)
+
+    async def _resubscribe(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> None:
+        """Put a contact on the list again, if all of its accounts want e-mails now."""
+        contact = linked.contact
+        counted = self._countable(linked, accounts)
+        if contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
+            ac_id = linked.ac_id or await self._ports.contacts.find(contact.email)
+            if ac_id is not None:
+                await self._ports.contacts.set_list(ac_id, subscribed=True)
+                await self._ports.links.on_list(contact.id, unsubscribed=False)
+
+    # --- what is wanted ---
+
+    def _is_settled(self, contact: Contact, position: Position) -> bool:
+        is_known = contact.status is ContactStatus.LINKED and contact.id not in self._doubted
+        return is_known and (position <= self._floor or position <= contact.synced_to)
+
+    def _comes_back(self, delivery: Delivery) -> bool:
+        age = self._now() - delivery.inserted_at
+        is_asked = delivery.line is not None and delivery.line.slug == RESUBSCRIBED
+        return is_asked and age < timedelta(seconds=self._settings.resubscribe_max_age_s)
+
+    def _is_history(self, inserted_at: datetime) -> bool:
+        return self._now() - inserted_at > timedelta(seconds=self._settings.realtime_max_age_s)
+
+    async def _accounts(self, rows: Iterable[Linked]) -> dict[CustomerId, Account]:
+        ids = {customer for linked in rows for customer in linked.customers}
+        return {account.customer.id: account for account in await self._ports.customers.accounts(ids)}
+
+    async def _wanted(self, rows: Iterable[Linked], accounts: Mapping[CustomerId, Account]) -> list[Wanted]:
+        """Return the contacts that ActiveCampaign does not show as these accounts have them."""
+        today = self._now().astimezone(ZoneInfo(self._site.timezone)).date()
+        wanted, newcomers = [], {}
+        for linked in rows:
+            contact = linked.contact
+            counted = self._countable(linked, accounts)
+            if counted and contact.status is not ContactStatus.REJECTED:
+                is_new = contact.status is ContactStatus.NEW
+                each = Wanted(linked, desired_contact(contact.email, counted, is_new, today))
+                if is_new and linked.ac_id is None:
+                    newcomers[contact.id] = [account.customer.id for account in counted]
+                if fingerprint(each.desired) != linked.fingerprint and not self._writes.is_refused(each):
+                    wanted.append(each)
+            elif _is_erased(linked, accounts):
+                await self._let_go(linked)
+        return await self._with_tags(wanted, newcomers) if newcomers else wanted
+
+    async def _with_tags(
+        self, wanted: list[Wanted], newcomers: Mapping[ContactId, list[CustomerId]]
+    ) -> list[Wanted]:
+        """Give those whom ActiveCampaign does not have yet the week tag they come with.
+
+        One whose first import was lost keeps the tag it was sent with, lest it gets two.
+        """
+        customers = {customer for mine in newcomers.values() for customer in mine}
+        statuses = await self._ports.weeks.statuses(customers, await self._ports.weeks.current())
+        tags = {
+            contact: week_tag(statuses.get(customer, set()) for customer in mine)
+            for contact, mine in newcomers.items()
+        }
+        return [
+            Wanted(linked, replace(desired, tag=linked.tag or tags.get(linked.contact.id)))
+            for linked, desired in wanted
+        ]
+
+    def _countable(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> list[Account]:
+        mine = (accounts[customer] for customer in linked.customers if customer in accounts)
+        return countable(mine, self._site.id, linked.contact.email)
+
+    async def _let_go(self, linked: Linked) -> None:
+        """Take a contact off the list whose customers are all erased; it loses its week tag too."""
+        contact = linked.contact
+        if contact.status is ContactStatus.LINKED and not linked.unsubscribed:
+            ac_id: AcId | None = linked.ac_id or await self._ports.contacts.find(contact.email)
+            if ac_id is not None:
+                await self._ports.contacts.set_list(ac_id, subscribed=False)
+            await self._ports.links.on_list(contact.id, unsubscribed=True)
+            await self._ports.due.add([contact.id])
+
+
+def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:
+    return {
+        customer.id: customer.email
+        for customer in customers
+        if customer.email and not customer.erased and not customer.is_test
+    }
+
+
+def _is_erased(linked: Linked, accounts: Mapping[CustomerId, Account]) -> bool:
+    mine = [accounts[customer] for customer in linked.customers if customer in accounts]
+    return bool(linked.customers) and all(account.customer.erased for account in mine)

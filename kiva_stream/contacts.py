@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from hashlib import blake2b
+from itertools import chain
 
 import msgspec
 
-from kiva_stream.model import Account, DesiredContact, Email, ListStatus
+from kiva_stream.model import (
+    Account,
+    Contact,
+    ContactStatus,
+    CustomerId,
+    DesiredContact,
+    Email,
+    ListStatus,
+    WeekTag,
+)
 from kiva_stream.text import clean
 
-# With these and an address of 254 bytes a row of an import stays below 1,599 bytes: 250 of them make the
-# 400,000 bytes that ActiveCampaign refuses.
 MAX_NAME = 100
 MAX_PHONE = 40
+MAX_FIELD = 100
 
 FINGERPRINT_BYTES = 16
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _BEST_STATUS_FIRST = ("active", "paused", "pending", "cancelled", "expired", "dead")
+_LEFT = frozenset({"cancelled", "expired", "dead"})  # only they show when they cancelled
 _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST), start=1)}
 
 
@@ -29,10 +39,11 @@ def countable(accounts: Iterable[Account], site_id: int, email: Email) -> list[A
     return [account for account in accounts if _counts(account, site_id, email)]
 
 
-def desired_contact(email: Email, accounts: Sequence[Account], is_new: bool) -> DesiredContact:
+def desired_contact(email: Email, accounts: Sequence[Account], is_new: bool, today: date) -> DesiredContact:
     """Return the contact of `email` as its accounts want it; at least one account, all of them countable.
 
     `is_new` says that ActiveCampaign has not confirmed the contact yet: only then may it be subscribed.
+    `today` is the site's.
     """
     best = max(accounts, key=_merit)
     return DesiredContact(
@@ -42,16 +53,47 @@ def desired_contact(email: Email, accounts: Sequence[Account], is_new: bool) -> 
         phone=_cut(best.phone, MAX_PHONE),
         customer_id=str(best.customer.id),
         list_status=_list_status(accounts, is_new),
+        status=_cut(best.status, MAX_FIELD),
+        next_delivery=_written(best.next_delivery if best.status != "cancelled" else None),
+        cancel_date=_written(best.cancel_date if best.status in _LEFT else None),
+        birthday=_written(best.birthday if best.birthday and best.birthday <= today else None),
+        box_type=None if best.box_type is None else _cut(best.box_type, MAX_FIELD),
+        notes=("stale_next_delivery",) if _is_stale(best, today) else (),
     )
+
+
+def moved(
+    contacts: Mapping[CustomerId, Contact], emails: Mapping[CustomerId, Email]
+) -> dict[CustomerId, Email]:
+    """Return the customers whose contact at ActiveCampaign has another address than they have now."""
+    return {
+        customer: emails[customer]
+        for customer, contact in contacts.items()
+        if contact.status is ContactStatus.LINKED and contact.email != emails[customer]
+    }
+
+
+def wants_emails(accounts: Iterable[Account]) -> bool:
+    """Return whether nobody of these accounts opted out or is blacklisted."""
+    return all(account.email_opt_in and not account.email_blacklisted for account in accounts)
+
+
+def week_tag(statuses: Iterable[Collection[str]]) -> WeekTag:
+    """Return the tag of a contact by the statuses of its customers' orders of the current week."""
+    found = set(chain.from_iterable(statuses))
+    if "open" in found:
+        return WeekTag.OPEN
+    return WeekTag.CLOSED if found & {"closed", "complete"} else WeekTag.NONE
 
 
 def fingerprint(desired: DesiredContact) -> bytes:
     """Return 16 bytes that differ when something differs which a linked contact would be sent.
 
-    A subscription is sent to a new contact only, so it does not count; an unsubscription does.
+    A subscription and a tag are sent to a new contact only, so they do not count; an unsubscription does.
     """
     if desired.list_status is ListStatus.SUBSCRIBE:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.LEAVE)
+    desired = msgspec.structs.replace(desired, tag=None, notes=())
     return blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
 
 
@@ -68,10 +110,18 @@ def _merit(account: Account) -> tuple[int, datetime, int]:
 
 
 def _list_status(accounts: Sequence[Account], is_new: bool) -> ListStatus:
-    if not all(account.email_opt_in and not account.email_blacklisted for account in accounts):
+    if not wants_emails(accounts):
         return ListStatus.UNSUBSCRIBE
     return ListStatus.SUBSCRIBE if is_new else ListStatus.LEAVE
 
 
 def _cut(text: str, length: int) -> str:
     return clean(text)[:length].rstrip()
+
+
+def _written(day: date | None) -> str:
+    return day.isoformat() if day else ""
+
+
+def _is_stale(account: Account, today: date) -> bool:
+    return account.status == "active" and account.next_delivery is not None and account.next_delivery < today

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -257,11 +257,26 @@ class Span:
             self.tally["note", note] += 1
 
 
+class Change(NamedTuple):
+    """A customer whose row, or whose orders, the shop changed; no entry need say so."""
+
+    customer: Customer
+    changed_at: datetime
+    orders: frozenset[OrderId] = frozenset()
+
+
+class Changes(NamedTuple):
+    """Changes that were found together."""
+
+    changes: list[Change]
+
+
 class Page(NamedTuple):
-    """Consecutive entries, in log order."""
+    """Consecutive entries, in log order; or changes, which have no place in it."""
 
     span: Span
     entries: list[Entry]
+    changes: Sequence[Change] = ()
 
 
 class ClassifiedPage(NamedTuple):
@@ -269,6 +284,7 @@ class ClassifiedPage(NamedTuple):
 
     span: Span
     verdicts: list[tuple[Entry, Verdict]]
+    changes: Sequence[Change] = ()
 
 
 class Delivery(NamedTuple):

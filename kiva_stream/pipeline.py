@@ -15,11 +15,11 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from kiva_stream.batcher import Batcher, Duplicates, Lanes
+from kiva_stream.batcher import Batcher, Duplicates, Lanes, Revivals
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier, classify_pages
 from kiva_stream.model import Batch, ClassifiedPage, Entry, HighWaterMark, Page
-from kiva_stream.ports import Arrivals, Events, Links, Log
+from kiva_stream.ports import Arrivals, Entries, Events, Letters, Links, Log
 from kiva_stream.producer import produce
 from kiva_stream.sender import Sender
 from kiva_stream.settings import Settings
@@ -32,8 +32,10 @@ class Pipeline:
         self,
         settings: Settings,
         log: Log,
+        entries: Entries,
         classifier: Classifier,
         links: Links,
+        letters: Letters,
         arrivals: Arrivals,
         events: Events,
         checkpoint: Checkpoint,
@@ -46,7 +48,8 @@ class Pipeline:
         self._upstream = anyio.CancelScope()
         lanes = Lanes()
         duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
-        self._batcher = Batcher(links, checkpoint, duplicates, lanes)
+        revivals = Revivals(letters, entries, classifier.classify, checkpoint)
+        self._batcher = Batcher(links, arrivals, checkpoint, revivals, duplicates, lanes)
         backoff_max_s = settings.activecampaign.backoff_max_s
         self._sender = Sender(arrivals, events, checkpoint, lanes.next, backoff_max_s)
 

@@ -11,6 +11,8 @@ from kiva_stream.model import (
     AcceptedImport,
     Account,
     AcId,
+    Batch,
+    Changes,
     Commit,
     Contact,
     ContactId,
@@ -42,8 +44,8 @@ from kiva_stream.model import (
 class Log(Protocol):
     """The system log of one site, in log order."""
 
-    def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry]]:
-        """Yield the entries above `after` up to the mark, a page at a time.
+    def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
+        """Yield the entries above `after` up to the mark, a page at a time, and changes among them.
 
         No source transaction is open while a page is out.
         Raises SourceError when the source cannot be read for good.
@@ -165,6 +167,10 @@ class Links(Protocol):
         """Return up to which id ActiveCampaign's contacts have been looked at."""
         ...
 
+    async def at(self, email: Email) -> Linked | None:
+        """Return the contact of an address, None when there is none."""
+        ...
+
     async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
         """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
         ...
@@ -222,6 +228,10 @@ class TagsDue(Protocol):
 
     async def all_due(self) -> None:
         """Have every linked contact looked at."""
+        ...
+
+    async def add(self, contacts: Collection[ContactId]) -> None:
+        """Have these contacts looked at."""
         ...
 
     async def count(self) -> int:
@@ -284,8 +294,31 @@ class Outcomes(Protocol):
         """Take in a dead entry that was never sent."""
         ...
 
+    def touch(self, contact: ContactId) -> None:
+        """Note that a contact's week tag may differ now."""
+        ...
+
+    def has_letters(self, customer: CustomerId) -> bool:
+        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten."""
+        ...
+
+    def revive(self, position: Position, why: Reason) -> Span:
+        """Take in a dead entry that is to get another outcome, outside the log's order."""
+        ...
+
     def commit_soon(self) -> None:
         """See to it that a commit follows, where spans were resolved directly."""
+        ...
+
+
+class OrderArrivals(Protocol):
+    """Brings orders to ActiveCampaign, as the shop has them now."""
+
+    async def bring(self, ids: Collection[OrderId]) -> None:
+        """Return when these orders are there, or refused, or none that belong there.
+
+        Raises AccountRefused, SourceError, CheckpointError.
+        """
         ...
 
 
@@ -295,8 +328,12 @@ class Arrivals(Protocol):
     Every call raises AccountRefused, SourceError, CheckpointError.
     """
 
-    def is_settled(self, contact: Contact, position: Position) -> bool:
-        """Return whether what the entries up to a position changed of a contact is there already."""
+    def need(self, batch: Batch) -> Need | None:
+        """Return what a batch must wait for before its events; None: nothing, all is there."""
+        ...
+
+    def doubt(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        """Have the contact and these orders looked at when its next batch comes, in any case."""
         ...
 
     async def ensure(self, need: Need) -> None:

@@ -1,4 +1,4 @@
-"""Sender: delivers a contact's batch: the contact first, then its events one after another.
+"""Sender: delivers a contact's batch: the contact and its orders first, then its events one after another.
 
 Many senders run side by side, each with one batch at a time, so that one task serves many entries. What
 keeps the order is that a contact has at most one batch out, and that an event is sent only after the one
@@ -68,10 +68,11 @@ class Sender:
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError when a drain begins before."""
         contact = batch.contact
-        if contact.status is ContactStatus.NEW:
-            newest = max(delivery.inserted_at for delivery in batch.deliveries)
+        if need := self._arrivals.need(batch):
             with self._outcomes.unless_drained():
-                await self._arrivals.ensure(contact, newest)
+                await self._arrivals.ensure(need)
+            if contact.status is ContactStatus.LINKED:
+                self._outcomes.touch(contact.id)
         for delivery in batch.deliveries:
             if contact.status is ContactStatus.REJECTED:
                 self._bury(contact, delivery)

@@ -1,0 +1,195 @@
+"""Contact writes: makes ActiveCampaign show contacts as they are wanted, many at once or one by one.
+
+What is known to have arrived is written only after ActiveCampaign confirmed it; an interrupted import is
+asked for again. A contact that is new there always comes by an import, since only an import can subscribe
+without bringing back who has unsubscribed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import anyio
+
+from kiva_stream.contacts import fingerprint
+from kiva_stream.errors import AccountRefused, Rejected, RowsRejected
+from kiva_stream.model import (
+    ContactId,
+    ContactStatus,
+    DesiredContact,
+    Email,
+    ImportReport,
+    ImportState,
+    Linked,
+    ListStatus,
+    OpenImport,
+    Reason,
+)
+from kiva_stream.ports import Contacts, Links, Sleep, TagsDue
+from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.telemetry import log
+from kiva_stream.turns import Turns
+
+
+class Wanted(NamedTuple):
+    """A contact that ActiveCampaign does not show as the shop has it."""
+
+    linked: Linked
+    desired: DesiredContact
+
+    @property
+    def id(self) -> ContactId:
+        """The contact's link."""
+        return self.linked.contact.id
+
+
+class ContactWrites:
+    """Writes contacts of one account. Every call raises AccountRefused, CheckpointError."""
+
+    def __init__(
+        self,
+        links: Links,
+        due: TagsDue,
+        contacts: Contacts,
+        turns: Turns,
+        settings: ActiveCampaignSettings,
+        sleep: Sleep = anyio.sleep,
+    ) -> None:
+        self._links = links
+        self._due = due
+        self._contacts = contacts
+        self._turns = turns
+        self._settings = settings
+        self._sleep = sleep
+        self._refusals: dict[ContactId, bytes] = {}  # of contacts that ActiveCampaign has
+
+    def is_refused(self, wanted: Wanted) -> bool:
+        """Return whether ActiveCampaign refused just this of a contact that it has."""
+        return self._refusals.get(wanted.id) == fingerprint(wanted.desired)
+
+    async def resume(self) -> int:
+        """Wait for the imports that an earlier run began; return how many contacts came by them."""
+        came = 0
+        for started in await self._links.open_imports():
+            is_lost = await self._finish(started) is None
+            came += 0 if is_lost else len(started.fingerprints)
+        return came
+
+    def fitting(self, wanted: Sequence[Wanted]) -> int:
+        """Return how many of these, from the first, go into one import."""
+        return self._contacts.fitting([each.desired for each in wanted])
+
+    async def write(self, wanted: Sequence[Wanted], *, exclude_automations: bool) -> None:
+        """Return when ActiveCampaign confirmed or refused these contacts; they are few enough for an import.
+
+        A few that it has already are sent one by one, so that nobody waits for an import.
+        """
+        new = [each for each in wanted if each.linked.contact.status is ContactStatus.NEW]
+        known = [each for each in wanted if each.linked.contact.status is not ContactStatus.NEW]
+        if len(wanted) >= self._settings.import_min_contacts:
+            new, known = list(wanted), []
+        async with anyio.create_task_group() as group:
+            for each in known:
+                group.start_soon(self.write_one, each)
+            if new:
+                await self.bring(new, exclude_automations=exclude_automations)
+
+    async def bring(self, wanted: Sequence[Wanted], *, exclude_automations: bool) -> None:
+        """Import contacts until ActiveCampaign completed it; without those that it refuses."""
+        async with self._turns.of([each.id for each in wanted]):
+            await self._links.give_tags(
+                {each.id: tag for each in wanted if (tag := each.desired.tag) and each.linked.tag is None}
+            )
+            alone = await self._import(list(wanted), exclude_automations=exclude_automations)
+        for each in alone:
+            await self.write_one(each)
+
+    async def write_one(self, wanted: Wanted) -> None:
+        """Send one contact by itself, and take it off the list where that is wanted.
+
+        It is not put on the list, and gets no tag, which are an import's to do.
+        """
+        linked, desired = wanted
+        takes_off = desired.list_status is ListStatus.UNSUBSCRIBE
+        async with self._turns.of([wanted.id]):
+            try:
+                ac_id = await self._contacts.sync(desired)
+                if takes_off and not linked.unsubscribed:
+                    await self._contacts.set_list(ac_id, subscribed=False)
+            except Rejected as error:
+                await self._refused(wanted, error.reply)
+            else:
+                await self._links.confirm(
+                    wanted.id, fingerprint(desired), ac_id, unsubscribed=takes_off or linked.unsubscribed
+                )
+
+    async def _import(self, wanted: list[Wanted], *, exclude_automations: bool) -> list[Wanted]:
+        """Import contacts; return those that failed in it, to be tried once more, alone."""
+        while wanted:
+            try:
+                desired = [each.desired for each in wanted]
+                accepted = await self._contacts.start_import(desired, exclude_automations=exclude_automations)
+            except RowsRejected as error:
+                self._refuse_to_lose(len(error.reasons), len(wanted))
+                for index in error.reasons:
+                    await self._refused(wanted[index], error.reasons[index])
+                wanted = [each for index, each in enumerate(wanted) if index not in error.reasons]
+                continue
+            sent = {each.id: fingerprint(each.desired) for each in wanted}
+            started = OpenImport(accepted.id, sent, accepted.is_short, _taken_off(wanted))
+            await self._links.keep_import(started)
+            by_id = {each.id: each for each in wanted}
+            failed = await self._finish(started)
+            if failed is not None:
+                return [by_id[number] for number in failed]
+        return []
+
+    async def _finish(self, started: OpenImport) -> list[ContactId] | None:
+        """Wait for the end of an import and keep what came of it; return who failed, None: it is lost."""
+        report = await self._ended(started.id)
+        if report.state is ImportState.LOST:
+            log.warning("an import is lost; its contacts are sent again", import_id=started.id)
+            await self._links.close_import(started, [])
+            return None
+        contacts = await self._links.contacts(started.fingerprints)
+        absent = report.failures | (await self._absent(contacts) if started.is_short else frozenset())
+        failed = [linked.contact for linked in contacts if linked.contact.email in absent]
+        came = [linked.contact.id for linked in contacts if linked.contact.email not in absent]
+        await self._links.close_import(started, came)
+        await self._due.forget_tags([each.id for each in failed if each.status is ContactStatus.NEW])
+        self._refuse_to_lose(len(failed), len(started.fingerprints))
+        return [each.id for each in failed]
+
+    async def _absent(self, contacts: Iterable[Linked]) -> frozenset[Email]:
+        """Return whom ActiveCampaign does not have: of those on its exclusion list it says nothing."""
+        emails = [linked.contact.email for linked in contacts]
+        return frozenset([email for email in emails if await self._contacts.find(email) is None])
+
+    async def _ended(self, import_id: str) -> ImportReport:
+        while True:
+            await self._sleep(self._settings.import_poll_s)
+            report = await self._contacts.import_report(import_id)
+            if report.state is not ImportState.RUNNING:
+                return report
+
+    async def _refused(self, wanted: Wanted, said: str) -> None:
+        """Reject a contact that ActiveCampaign refuses; one that it has stays as it is there."""
+        if wanted.linked.contact.status is ContactStatus.LINKED:
+            self._refusals[wanted.id] = fingerprint(wanted.desired)
+            log.warning("a change of a contact is refused; it stays as it was", contact=wanted.id, said=said)
+        else:
+            await self._links.reject(wanted.id, Reason.AC_REJECTED)
+
+    def _refuse_to_lose(self, failed: int, size: int) -> None:
+        """Raise AccountRefused when so many of an import failed that it is not about these people."""
+        share, least = self._settings.import_failure_share, self._settings.import_failure_min
+        if failed >= least and failed > share * size:
+            raise AccountRefused(
+                f"ActiveCampaign refused {failed} of {size} contacts of one import: look at the account's "
+                "contact limit and its exclusion list, then start again. Nobody was dead-lettered."
+            )
+
+
+def _taken_off(wanted: Iterable[Wanted]) -> frozenset[ContactId]:
+    return frozenset(each.id for each in wanted if each.desired.list_status is ListStatus.UNSUBSCRIBE)
