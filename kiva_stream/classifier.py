@@ -9,7 +9,7 @@ from itertools import compress
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from kiva_stream.catalog import EventLine
-from kiva_stream.eventdata import pairs_of, render
+from kiva_stream.eventdata import order_of, pairs_of, render
 from kiva_stream.lines import (
     CANCELLED_BY_CUSTOMER,
     CANCELLED_BY_SHOP,
@@ -44,7 +44,6 @@ _BY_DEFAULT = {CANCELLED_BY_CUSTOMER: "customer", CANCELLED_BY_SHOP: "admin"}
 
 _NOISE = Noise()
 _UNKNOWN_TEXT = Noise(notes=("unknown_text",))
-_SYNC_ONLY = SyncOnly()
 
 
 class Classifier:
@@ -75,20 +74,22 @@ class Classifier:
         if self._events_since is not None and _utc(entry.inserted_at) < self._events_since:
             return Noise(Reason.BEFORE_EVENTS_SINCE)
         at, skewed = self._at(entry)
-        values, bad = pairs_of(line, None if entry.action is None else entry.data, at)
+        values, bad, order = pairs_of(line, None if entry.action is None else entry.data, at)
         by, bad_by = _by(entry, line, values.pop("by", ""))
         eventdata, cut = render(values, by, at, entry.position.id)
         notes = tuple(compress(("clock", "bad_data", "cut"), (skewed, bad or bad_by, cut)))
-        return Event(line, eventdata, notes)
+        return Event(line, eventdata, notes, order)
 
     def _sync_only(self, entry: Entry, action: str) -> Verdict:
         refusal = self._refusal(entry, None)
-        if is_sync_only(action):
-            return refusal or _SYNC_ONLY
-        notes = (f"unknown_action:{_NUMBER.sub('#', action[:_MAX_ACTION_IN_NOTE])}",)
-        if refusal is None:
+        known = is_sync_only(action)
+        notes = () if known else (f"unknown_action:{_NUMBER.sub('#', action[:_MAX_ACTION_IN_NOTE])}",)
+        if refusal is not None:
+            return type(refusal)(refusal.why, notes)
+        if entry.data is None:
             return SyncOnly(notes)
-        return type(refusal)(refusal.why, notes)
+        order, bad = order_of(entry.data)
+        return SyncOnly((*notes, "bad_data") if bad else notes, order)
 
     def _refusal(self, entry: Entry, line: EventLine | None) -> Noise | Reject | None:
         """Return why a customer's entry goes nowhere, or None; `line` is None when it is no event."""

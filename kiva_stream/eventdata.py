@@ -1,5 +1,7 @@
 """What an event says besides its name: `key=value; …; at=…; log=…`, at most 255 bytes of UTF-8.
 
+And of which order an entry's data speaks.
+
 ActiveCampaign documents no limit for eventdata; 255 bytes is the one this project keeps.
 """
 
@@ -13,11 +15,14 @@ from typing import NamedTuple
 import msgspec
 
 from kiva_stream.catalog import CATALOG, EventLine, Pair
+from kiva_stream.model import OrderId
 from kiva_stream.text import clean
 
 MAX_BYTES = 255
 
 _CENTS = 100
+_MAX_BIGINT = 2**63 - 1
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])  # only what an event needs is decoded further
 _VALUE = msgspec.json.Decoder()
@@ -25,10 +30,11 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 
 
 class Pairs(NamedTuple):
-    """The domain pairs found in a row's data."""
+    """The domain pairs found in a row's data, and the order it names."""
 
     values: dict[str, str]  # by key, in the order of the catalog
     bad: bool  # part of the data had the wrong type, and was left out
+    order: OrderId | None = None
 
 
 def pairs_of(line: EventLine, data: str | None, at: datetime) -> Pairs:
@@ -41,7 +47,33 @@ def pairs_of(line: EventLine, data: str | None, at: datetime) -> Pairs:
     except _UNREADABLE:
         return Pairs({}, bad=True)
     read = {reader.key: reader.read(fields, at) for reader in readers}
-    return Pairs({key: value for key, value in read.items() if value}, bad=None in read.values())
+    order, bad_order = _order_in(fields)
+    values = {key: value for key, value in read.items() if value}
+    return Pairs(values, bad_order or None in read.values(), order)
+
+
+def order_of(data: str) -> tuple[OrderId | None, bool]:
+    """Return the order that a row's data, JSON text, names; and whether the data was of the wrong type."""
+    try:
+        return _order_in(_OBJECT.decode(data))
+    except _UNREADABLE:
+        return None, True
+
+
+def _order_in(fields: Mapping[str, msgspec.Raw]) -> tuple[OrderId | None, bool]:
+    if "order_id" not in fields:
+        return None, False
+    try:
+        value: object = _VALUE.decode(fields["order_id"])
+    except _UNREADABLE:
+        return None, True
+    text = clean(value) if isinstance(value, str) else "" if value is None else _written_number(value)
+    if not text:
+        return None, text is None
+    number = int(text) if _WHOLE_NUMBER.fullmatch(text) else None
+    if number is None or abs(number) > _MAX_BIGINT:
+        return None, True
+    return OrderId(number), False
 
 
 def render(values: Mapping[str, str], by: str, at: datetime, log_id: int) -> tuple[str, bool]:

@@ -167,12 +167,14 @@ class Event(msgspec.Struct, frozen=True):
     line: EventLine
     eventdata: str
     notes: tuple[str, ...] = ()
+    order: OrderId | None = None  # the one it is about
 
 
 class SyncOnly(msgspec.Struct, frozen=True):
-    """Tied to a customer, no event: only the contact may have changed."""
+    """Tied to a customer, no event: only the contact, and an order, may have changed."""
 
     notes: tuple[str, ...] = ()
+    order: OrderId | None = None  # the one it is about
 
 
 class Noise(msgspec.Struct, frozen=True):

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from kiva_stream.catalog import CATALOG
 from kiva_stream.classifier import LOG_IN_LINES, VISITOR_LINES
 from kiva_stream.eventdata import MAX_BYTES
-from kiva_stream.model import CustomerId, Email, Entry, Event, Noise, Position, Reason, Reject, SyncOnly
+from kiva_stream.model import (
+    CustomerId,
+    Email,
+    Entry,
+    Event,
+    Noise,
+    OrderId,
+    Position,
+    Reason,
+    Reject,
+    SyncOnly,
+)
 from tests.shop import (
     ANN,
     LINES,
@@ -97,7 +108,8 @@ def test_a_structured_row_is_the_event_of_its_action(line: int, action: str) -> 
     pairs = LINES[line].example_eventdata
     if action == "customer.cancel.auto":
         pairs = pairs.replace("by=admin", "by=auto")
-    assert verdict == Event(LINES[line], f"{pairs}; {TAIL}" if pairs else TAIL)
+    assert (verdict.line, verdict.eventdata) == (LINES[line], f"{pairs}; {TAIL}" if pairs else TAIL)
+    assert (verdict.notes, verdict.order) == ((), LINES[line].data.get("order_id"))
 
 
 @pytest.mark.parametrize(("line", "text"), LEGACY_TEXTS)
@@ -469,6 +481,42 @@ def test_a_number_may_come_as_text(number: object, written: str) -> None:
     assert event(structured("order.paid", {"order_id": number})).eventdata == f"order={written}; {TAIL}"
 
 
+# The order it is about
+
+
+@pytest.mark.parametrize("action", ["order.paid", "order.closed", "order.teleport"])
+@pytest.mark.parametrize("number", [184201, "184201", " 184201\n", 2**63 - 1])
+def test_a_structured_row_says_which_order_it_is_about(action: str, number: object) -> None:
+    assert order_and_oddity(structured(action, {"order_id": number})) == (int(str(number)), False)
+
+
+@pytest.mark.parametrize("action", ["order.paid", "order.closed", "order.teleport"])
+@pytest.mark.parametrize(
+    "data",
+    [f'{{"order_id": {bad}}}' for bad in ('"12a"', "true", "1.5", "[7]", "{}", 2**63, "1e999", '"²"')]
+    + ["[]", '"a string"', "{", '{"order_id": "\ud800"}'],
+)
+def test_an_order_that_is_no_whole_number_is_none_and_counted(action: str, data: str) -> None:
+    assert order_and_oddity(structured(action, data)) == (None, True)
+
+
+@pytest.mark.parametrize("action", ["order.paid", "order.closed", "order.teleport"])
+@pytest.mark.parametrize("data", [None, {}, {"order_id": None}, {"order_id": " "}])
+def test_a_row_need_not_be_about_an_order(action: str, data: object) -> None:
+    assert order_and_oddity(structured(action, data)) == (None, False)
+
+
+def test_legacy_text_names_no_order() -> None:
+    assert event(legacy("Order skipped", data={"order_id": 184201})).order is None
+
+
+def order_and_oddity(row: Entry) -> tuple[int | None, bool]:
+    """Return the order of an entry's verdict, and whether its data counts as bad."""
+    verdict = classify(row)
+    assert isinstance(verdict, Event | SyncOnly)
+    return verdict.order, "bad_data" in verdict.notes
+
+
 @pytest.mark.parametrize(
     ("reason", "written"),
     [
@@ -494,13 +542,13 @@ def test_a_value_with_half_a_character_is_written_without_it() -> None:
 def test_a_pair_that_does_not_fit_is_left_out_whole_and_the_others_stay() -> None:
     data = {"order_id": 184201, "week_start": "w" * 300, "reason": "out of town"}
     verdict = event(structured("order.skip", data))
-    assert verdict == Event(LINES[15], f"order=184201; reason=out of town; {TAIL}", ("cut",))
+    assert verdict == Event(LINES[15], f"order=184201; reason=out of town; {TAIL}", ("cut",), OrderId(184201))
 
 
 def test_pairs_that_fit_one_by_one_but_not_together_are_kept_in_order_while_there_is_room() -> None:
     data = {"removed": {"name": "x" * 120}, "added": {"name": "y" * 120}, "order_id": 184201}
     verdict = event(structured("order.sub", data))
-    assert verdict == Event(LINES[8], f"order=184201; out={'x' * 120}; {TAIL}", ("cut",))
+    assert verdict == Event(LINES[8], f"order=184201; out={'x' * 120}; {TAIL}", ("cut",), OrderId(184201))
 
 
 def test_who_acted_is_measured_in_bytes_too() -> None:
