@@ -16,10 +16,13 @@ from kiva_stream import telemetry
 from kiva_stream.activecampaign.account import AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import CheckpointError, DrainTimeoutError, TryLater
+from kiva_stream.kiva.changes import ChangeLog
 from kiva_stream.kiva.contract import require_contract
 from kiva_stream.kiva.customers import ShopCustomers
 from kiva_stream.kiva.log import SystemLog
+from kiva_stream.kiva.orders import ShopOrders
 from kiva_stream.kiva.source import Source
+from kiva_stream.kiva.weeks import DeliveryWeeks
 from kiva_stream.model import Site
 from kiva_stream.reports import Equation, StatusReport
 from kiva_stream.settings import ActiveCampaignSettings, Settings
@@ -35,6 +38,9 @@ class Shop(NamedTuple):
 
     site: Site
     customers: ShopCustomers
+    orders: ShopOrders
+    weeks: DeliveryWeeks
+    changes: ChangeLog
     log: SystemLog
 
 
@@ -46,7 +52,14 @@ async def open_shop(settings: Settings) -> AsyncIterator[Shop]:
         await source.read(lambda connection: require_contract(connection, schema, site_id))
         customers = ShopCustomers(source, site_id, settings.source.skip_domains)
         log = SystemLog(source, settings.source, customers)
-        yield Shop(await log.site(), customers, log)
+        yield Shop(
+            await log.site(),
+            customers,
+            ShopOrders(source, site_id),
+            DeliveryWeeks(source, site_id),
+            ChangeLog(source, site_id, customers),
+            log,
+        )
 
 
 def account_name(settings: ActiveCampaignSettings) -> str:
@@ -64,6 +77,16 @@ def account_setup(settings: ActiveCampaignSettings, client: Client, site: Site |
         sender_reminder=settings.list_sender_reminder
         or f"You are a customer of {site.name if site else 'us'}.",
     )
+
+
+def contact_url(api_url: str) -> str:
+    """Return where people look at a contact of the account, its id to be added.
+
+    The account `green` is at green.api-us1.com for programs and at green.activehosted.com for people.
+    """
+    host = urlsplit(api_url).netloc
+    account, _, rest = host.partition(".")
+    return f"https://{account + '.activehosted.com' if rest.startswith('api-') else host}/app/contacts/"
 
 
 def website(url: str) -> str:

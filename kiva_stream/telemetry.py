@@ -36,25 +36,28 @@ log = structlog.get_logger()
 class Progress(msgspec.Struct, frozen=True):
     """How far a backfill has come; sent about once a second, and once at the end."""
 
-    phase: str  # contacts | events | done
+    phase: str  # contacts | orders | events | tags | done
     entries_read: int
     outcomes: int  # entries that have their outcome
     events_sent: int
     contacts_done: int
     watermark: Position
-    per_second: float  # outcomes, lately; while the phase is `contacts`, contacts
+    per_second: float  # lately, of what is counted in this phase
     entries_total: int | None = None  # up to the high-water mark; None: not known
     contacts_total: int | None = None
+    orders_done: int = 0
+    orders_total: int | None = None
 
     @property
     def done(self) -> int:
-        """What is done of this phase: contacts, or entries with their outcome."""
-        return self.contacts_done if self.phase == "contacts" else self.outcomes
+        """What is done of this phase: contacts, orders, or entries with their outcome."""
+        return {"contacts": self.contacts_done, "orders": self.orders_done}.get(self.phase, self.outcomes)
 
     @property
     def total(self) -> int | None:
         """What there is to do in this phase, None when it is not known."""
-        return self.contacts_total if self.phase == "contacts" else self.entries_total
+        totals = {"contacts": self.contacts_total, "orders": self.orders_total}
+        return totals.get(self.phase, self.entries_total)
 
     @property
     def left_s(self) -> float | None:

@@ -1,0 +1,222 @@
+"""Following: what is left of the log, then what comes, for ever. What systemd runs.
+
+It begins with a snapshot of all contacts and orders and repeats it every `full_sweep_s`; in between it looks
+every `poll_interval_s` at what the shop changed, then at the entries that have become old enough. Week tags
+are worked behind the entries all the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+
+import anyio
+
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.app import Shop, Stopping, garbage_collected_rarely, open_shop
+from kiva_stream.assembly import FAR, Assembly
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.errors import HeldError
+from kiva_stream.kiva.changes import ChangeLog
+from kiva_stream.kiva.log import SystemLog
+from kiva_stream.model import Changes, Entry, HighWaterMark, Position
+from kiva_stream.notify import Notifier
+from kiva_stream.pipeline import Pipeline
+from kiva_stream.reports import Bound
+from kiva_stream.settings import Settings, SourceSettings
+from kiva_stream.start import Start, start_of
+from kiva_stream.state.store import Connection, Store
+from kiva_stream.telemetry import log
+
+WAIT_S = 5.0  # between two tries to hold a site that another process holds
+SLACK_S = 30.0  # beyond two polls, before systemd is left to believe that this process hangs
+FOR_EVER = HighWaterMark(Position(2**63 - 1, 2**63 - 1), FAR)
+
+
+class Following:
+    """Implements the port Log: entries as they become readable, and changes without one, for `for_s` seconds.
+
+    `on_poll` is called at every look at the log.
+    """
+
+    def __init__(
+        self,
+        system_log: SystemLog,
+        changes: ChangeLog,
+        settings: SourceSettings,
+        since: datetime,
+        for_s: float,
+        on_poll: Callable[[], None],
+    ) -> None:
+        self._log = system_log
+        self._changes = changes
+        self._settings = settings
+        self._looked_at = since
+        self._for_s = for_s
+        self._on_poll = on_poll
+        self._held_up_since: float | None = None
+
+    async def pages(self, after: Position, _mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
+        """Yield what the shop changed, then the entries above `after`, at every poll. Raises SourceError."""
+        ends_at = time.monotonic() + self._for_s
+        while time.monotonic() < ends_at:
+            next_at = time.monotonic() + self._settings.poll_interval_s
+            self._on_poll()
+            async for changes in self._changed():
+                yield changes
+            self._log.forget_customers()
+            mark = await self._log.mark()
+            async for entries in self._log.pages(after, mark):
+                after = entries[-1].position
+                yield entries
+            await self._warn_when_held_up(after)
+            await anyio.sleep(max(0.0, next_at - time.monotonic()))
+
+    async def _changed(self) -> AsyncIterator[Changes]:
+        """Yield what was changed since the last look, and a while before: rows appear after their moment."""
+        now = await self._changes.now()
+        since = self._looked_at - timedelta(seconds=self._settings.updated_overlap_s)
+        async for changes in self._changes.since(since):
+            yield Changes(changes)
+        self._looked_at = now
+
+    async def _warn_when_held_up(self, after: Position) -> None:
+        """Warn when something keeps the log from being read on, and go on doing so while it does."""
+        obstacle = await self._log.obstacle(after)
+        if obstacle is None:
+            self._held_up_since = None
+            return
+        self._held_up_since = self._held_up_since or time.monotonic()
+        held_up_s = time.monotonic() - self._held_up_since
+        if held_up_s >= self._settings.horizon_alarm_s:
+            log.warning("the log is held up", for_s=round(held_up_s), why=obstacle)
+
+
+async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> None:
+    """Follow the log until a signal. With `wait`, wait for another process that holds the site.
+
+    Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
+    ExceptionGroups of them.
+    """
+    async with (
+        open_shop(settings) as shop,
+        Store.open(settings.state) as store,
+        Client(settings.activecampaign) as client,
+    ):
+        await store.require_version()
+        run = FollowRun(settings, shop, store, client)
+        stopping = Stopping(run.drain, settings.pipeline.drain_timeout_s)
+        await stopping.run(lambda: run.go(since, wait=wait))
+
+
+class FollowRun:
+    """One run of the service."""
+
+    def __init__(self, settings: Settings, shop: Shop, store: Store, client: Client) -> None:
+        self._settings = settings
+        self._shop = shop
+        self._store = store
+        self._client = client
+        self._notifier = Notifier()
+        self._interruptible = anyio.CancelScope()
+        self._pipeline: Pipeline | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._is_draining = False
+        self._polled_at = time.monotonic()
+        self._error: Exception | None = None
+
+    async def go(self, since: Bound | None, *, wait: bool) -> None:
+        """Follow until drained."""
+        with self._interruptible:
+            await self._hold(since, wait=wait)
+
+    def drain(self) -> None:
+        """Let what is in flight finish, and `go` return."""
+        self._is_draining = True
+        self._notifier.stopping()
+        if self._pipeline is None:
+            self._interruptible.cancel()
+        else:
+            self._pipeline.drain()
+
+    async def _hold(self, since: Bound | None, *, wait: bool) -> None:
+        async with _held(self._store, self._shop.site.id, wait=wait) as connection:
+            assembly = Assembly(self._settings, self._shop, self._store, connection, self._client)
+            saved = await assembly.saved()
+            start = await start_of(self._shop, saved, since, None)
+            await assembly.open(resubscribes=True)
+            if saved is None:
+                await assembly.ledger.begin(start.since, start.events_since, start.after)
+            self._notifier.ready()
+            async with anyio.create_task_group() as background:
+                background.start_soon(self._notifier.watchdog, self._is_alive)
+                background.start_soon(self._work_tags, assembly)
+                while not self._is_draining:
+                    await self._round(assembly)
+                background.cancel_scope.cancel()
+        if self._error is not None:
+            raise self._error
+
+    async def _round(self, assembly: Assembly) -> None:
+        """Bring all contacts and orders, then follow the log until it is time to do so again."""
+        shop, saved = self._shop, await assembly.saved()
+        assert saved is not None  # noqa: S101  it has begun
+        start = Start(saved.watermark, saved.since, saved.events_since)
+        changed_at, mark = await shop.changes.now(), await shop.log.mark()
+        await assembly.ledger.begin_backfill(mark, await shop.log.count(start.after, mark.position))
+        await assembly.contacts.snapshot(mark.position, _unheard)
+        await assembly.ledger.count_contacts()
+        await assembly.orders.snapshot(_unheard)
+        for_s = self._settings.source.full_sweep_s
+        source = Following(shop.log, shop.changes, self._settings.source, changed_at, for_s, self._polled)
+        self._pipeline, self._checkpoint = await assembly.pipeline(start, source)
+        await assembly.ledger.set_phase("follow")
+        with garbage_collected_rarely():
+            async with assembly.contacts.working():
+                await self._pipeline.run(FOR_EVER)
+        self._pipeline = None
+
+    async def _work_tags(self, assembly: Assembly) -> None:
+        """Work the week tags behind the entries; what goes wrong there ends all, by a drain."""
+        try:
+            await assembly.tags.run(self._settings.source.poll_interval_s)
+        except Exception as error:  # noqa: BLE001  it is raised when the drain has ended
+            self._error = error
+            self.drain()
+
+    def _polled(self) -> None:
+        """Take in that the log was looked at."""
+        self._polled_at = time.monotonic()
+        if self._checkpoint is not None:
+            now = self._checkpoint.statistics()
+            self._notifier.status(
+                f"at {now.watermark}; {now.outcomes:,} entries since the start of this round"
+            )
+
+    def _is_alive(self) -> bool:
+        """Tell whether work goes on: the log is looked at, or something is waited for."""
+        patience_s = SLACK_S + 2 * self._settings.source.poll_interval_s
+        is_waiting = self._checkpoint is None or self._checkpoint.is_pending
+        return is_waiting or time.monotonic() - self._polled_at < patience_s
+
+
+def _unheard(_count: int) -> None:
+    """Take in how many came; nobody watches."""
+
+
+@asynccontextmanager
+async def _held(store: Store, site_id: int, *, wait: bool) -> AsyncIterator[Connection]:
+    """Hold the site. Raises HeldError when another process does, unless it is to be waited for."""
+    while True:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(store.hold(site_id))
+            except HeldError:
+                if not wait:
+                    raise
+            else:
+                yield connection
+                return
+        await anyio.sleep(WAIT_S)
