@@ -33,6 +33,10 @@ class CustomerCache:
         while len(self._customers) > self._rows:
             self._customers.popitem(last=False)
 
+    def clear(self) -> None:
+        """Let go of all."""
+        self._customers.clear()
+
 
 class ShopCustomers:
     """The customers of one site. Every call raises SourceError when the source cannot be read."""
@@ -98,8 +102,12 @@ class ShopCustomers:
             first_name=row["first_name"] or "",
             last_name=row["last_name"] or "",
             phone=row["phone"] or "",
-            status=row["status"],
+            status=row["status"] or "",
             newest_order_at=row["newest_order_at"],
             email_opt_in=row["email_opt_in"],
             email_blacklisted=row["email_blacklisted"],
+            next_delivery=row["next_delivery"],
+            cancel_date=row["cancel_date"],
+            birthday=row["birthday"],
+            box_type=row["box_type"],
         )

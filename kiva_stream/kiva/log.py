@@ -82,11 +82,26 @@ class SystemLog:
                     f"{place}: its inserted_at {row['inserted_at']:%Y-%m-%d %H:%M} lies in the future, and "
                     "nothing behind it is read before then. Correct it at the shop."
                 )
-            if row["is_held_up"]:
+            if row["is_held_up"] and row["is_of_another_server"]:
                 return (
-                    f"{place}: a writing transaction that could still precede it is open somewhere on the "
-                    "server; or the log was restored from a dump, and its txids mean nothing there."
+                    f"{place}: no transaction of this server has its txid yet; the log was restored from a "
+                    "dump or copied from another server, and its txids mean nothing here."
                 )
+            if row["is_held_up"]:
+                holder = await self.holder() or "which has just ended, or is not shown"
+                return f"{place}: a writing transaction that could still precede it is open: {holder}."
+        return None
+
+    async def holder(self) -> str | None:
+        """Return who has the oldest writing transaction of the server open, in any of its databases.
+
+        None: nobody any more. Since when is said where the role may see it.
+        """
+        for row in await self._source.fetch("holder"):
+            kind = "the prepared transaction" if row["application"] is None else "the session with pid"
+            place = f"{kind} {row['name']} in the database {row['database']}"
+            named = f"{place} ({row['application']})" if row["application"] else place
+            return named if row["for_s"] is None else f"{named}, for {row['for_s']:.0f} s"
         return None
 
     async def first_since(self, moment: datetime) -> Position | None:
@@ -118,6 +133,18 @@ class SystemLog:
             "sample", self._site_id, after.id, until.id, SAMPLE_PLACES, SAMPLE_ROWS
         )
         return await self._entries([tuple(row) for row in rows])
+
+    async def entries(self, positions: Collection[Position]) -> list[Entry]:
+        """Return the entries at these positions that are there, in log order, with their customers as now."""
+        wanted = set(positions)
+        txids, ids = [each.txid for each in wanted], [each.id for each in wanted]
+        rows = await self._source.fetch("entries", self._site_id, txids, ids)
+        self.forget_customers()
+        return await self._entries([tuple(row) for row in rows])
+
+    def forget_customers(self) -> None:
+        """Read customers anew from now on: their addresses may have changed."""
+        self._cache.clear()
 
     async def before(self, position: Position, count: int) -> Position:
         """Return the position after which the last `count` entries at or below `position` lie."""

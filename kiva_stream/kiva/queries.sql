@@ -24,11 +24,27 @@ greatest(least(coalesce(l.occurred_at, l.inserted_at, '0002-01-01Z'), '9998-12-3
 -- name: next
 -- The first entry above a position, and what may keep it from being read.
 SELECT l.txid, l.id, {inserted_at} AS inserted_at, {inserted_at} > clock_timestamp() AS is_in_future,
+       l.txid >= pg_snapshot_xmax(pg_current_snapshot()) AS is_of_another_server,
        l.txid >= pg_snapshot_xmin(pg_current_snapshot())
          AND {inserted_at} < clock_timestamp() - make_interval(secs => $4) AS is_held_up
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND (l.txid, l.id) > ($2, $3)
 ORDER BY l.txid, l.id
+LIMIT 1
+
+-- name: holder
+-- Who holds the horizon back: the session or prepared transaction of the oldest writing transaction. Only that
+-- role's own sessions show since when, unless it has pg_read_all_stats.
+SELECT a.pid::text AS name, a.datname AS database, a.application_name AS application,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS for_s
+FROM pg_stat_activity a
+WHERE a.backend_xid::text::bigint
+      = mod(pg_snapshot_xmin(pg_current_snapshot())::text::numeric, 4294967296)
+UNION ALL
+SELECT p.gid, p.database, NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8
+FROM pg_prepared_xacts p
+WHERE p.transaction::text::bigint
+      = mod(pg_snapshot_xmin(pg_current_snapshot())::text::numeric, 4294967296)
 LIMIT 1
 
 -- name: clock
@@ -86,6 +102,18 @@ CROSS JOIN LATERAL (
   LIMIT $5
 ) r
 
+-- name: entries
+-- Entries by their positions, one index look-up each.
+SELECT r.*
+FROM unnest($2::xid8[], $3::bigint[]) AS p (txid, id)
+CROSS JOIN LATERAL (
+  SELECT {entry}
+  FROM {schema}.system_log l
+  WHERE l.site_id = $1 AND l.txid = p.txid AND l.id = p.id
+  LIMIT 1
+) r
+ORDER BY p.txid, p.id
+
 -- name: count_reachable
 SELECT count(*)
 FROM {schema}.customers c
@@ -103,13 +131,22 @@ WHERE c.site_id = $1 AND lower(btrim(c.email)) = ANY($2::text[])
 ORDER BY c.id
 
 -- name: accounts
+-- A date that no Python date holds (infinity, BC, after 9999) is none. Without a box the box type is '', and
+-- NULL when its row is gone.
 SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased,
        c.phone, c.status, c.email_opt_in, c.email_blacklisted,
+       CASE WHEN c.next_delivery BETWEEN '0001-01-01' AND '9999-12-31' THEN c.next_delivery END AS next_delivery,
+       CASE WHEN c.cancelled_at BETWEEN '0002-01-01Z' AND '9998-12-31Z'
+            THEN (c.cancelled_at AT TIME ZONE s.timezone)::date END AS cancel_date,
+       CASE WHEN c.birthday BETWEEN '0001-01-01' AND '9999-12-31' THEN c.birthday END AS birthday,
+       CASE WHEN c.box_type_id IS NULL THEN '' ELSE b.name END AS box_type,
        (SELECT max(greatest(least(o.created_at, '9998-12-31Z'), '0002-01-01Z'))  -- NULL when there is none
         FROM {schema}.orders o
         WHERE o.customer_id = c.id AND o.site_id = c.site_id AND o.created_at IS NOT NULL)
          AS newest_order_at
 FROM {schema}.customers c
+JOIN {schema}.sites s ON s.id = c.site_id
+LEFT JOIN {schema}.box_types b ON b.id = c.box_type_id AND b.site_id = c.site_id
 WHERE c.site_id = $1 AND c.id = ANY($2::bigint[])
 
 -- name: customers_after
@@ -118,3 +155,91 @@ FROM {schema}.customers c
 WHERE c.site_id = $1 AND c.id > $2
 ORDER BY c.id
 LIMIT $3
+
+-- name: paid
+-- Which orders belong at ActiveCampaign even if they were never sent.
+(o.paid_at IS NOT NULL OR o.payment_status IN ('completed', 'refunded'))
+
+-- name: order
+-- An order's columns. Moments that no datetime holds become the first or the last one; least and greatest pass
+-- over NULL, which is to stay.
+o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status, 'none') AS payment_status,
+    greatest(least(coalesce(o.created_at, o.paid_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z') AS created_at,
+    CASE WHEN o.paid_at IS NOT NULL
+         THEN greatest(least(o.paid_at, '9998-12-31Z'), '0002-01-01Z') END AS paid_at,
+    coalesce(o.total_cents, 0) AS total_cents, coalesce(o.discount_cents, 0) AS discount_cents,
+    coalesce(o.credit_cents, 0) AS credit_cents
+
+-- name: items
+-- A row an item that is not removed; one row, without item, for an order that has none.
+SELECT o.*, i.id AS item_id, i.product_id, coalesce(i.name, '') AS item_name,
+       coalesce(i.category, '') AS category,
+       CASE WHEN i.qty < 'Infinity'::float8 THEN i.qty::numeric ELSE 0 END AS qty,  -- neither NULL nor NaN
+       coalesce(i.unit_price_cents, 0) AS unit_price_cents
+FROM picked o
+LEFT JOIN {schema}.order_items i ON i.order_id = o.id AND i.removed_at IS NULL
+ORDER BY o.id, i.id
+
+-- name: paid_orders_after
+WITH picked AS (
+  SELECT {order}
+  FROM {schema}.orders o
+  WHERE o.site_id = $1 AND o.id > $2 AND o.customer_id IS NOT NULL AND {paid}
+  ORDER BY o.id
+  LIMIT $3
+)
+{items}
+
+-- name: orders
+WITH picked AS (
+  SELECT {order}
+  FROM {schema}.orders o
+  WHERE o.site_id = $1 AND o.id = ANY($2::bigint[]) AND o.customer_id IS NOT NULL
+)
+{items}
+
+-- name: paid_by
+SELECT o.id
+FROM {schema}.orders o
+WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND {paid}
+ORDER BY o.id
+
+-- name: count_paid
+SELECT count(*)
+FROM {schema}.orders o
+WHERE o.site_id = $1 AND {paid}
+
+-- name: current_week
+-- The week opened last, by the database's clock; before the first, the calendar's at the site.
+SELECT coalesce(
+  (SELECT w.week_start
+   FROM {schema}.delivery_weeks w
+   WHERE w.site_id = $1 AND w.opened_at <= clock_timestamp()
+     AND w.week_start BETWEEN '0001-01-01' AND '9999-12-31'
+   ORDER BY w.opened_at DESC, w.week_start DESC
+   LIMIT 1),
+  date_trunc('week', clock_timestamp() AT TIME ZONE s.timezone)::date)
+FROM {schema}.sites s
+WHERE s.id = $1
+
+-- name: week_statuses
+SELECT o.customer_id, array_agg(DISTINCT o.status) AS statuses
+FROM {schema}.orders o
+WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND o.week_start = $3 AND o.status IS NOT NULL
+GROUP BY o.customer_id
+
+-- name: changed_customers
+-- By (updated_at, id), as an index on (site_id, updated_at, id) has them; a moment that no datetime holds is left
+-- to the full sweep.
+SELECT c.updated_at, c.id, c.id AS customer_id
+FROM {schema}.customers c
+WHERE c.site_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.updated_at < '9999-01-01Z'
+ORDER BY c.updated_at, c.id
+LIMIT $4
+
+-- name: changed_orders
+SELECT o.updated_at, o.id, o.customer_id
+FROM {schema}.orders o
+WHERE o.site_id = $1 AND (o.updated_at, o.id) > ($2, $3) AND o.updated_at < '9999-01-01Z'
+ORDER BY o.updated_at, o.id
+LIMIT $4
