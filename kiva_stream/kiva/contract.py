@@ -52,7 +52,7 @@ CONTRACT: Mapping[str, Mapping[str, Kind]] = {
             TEXT: "email first_name last_name phone status",
             BOOLEAN: "email_opt_in email_blacklisted is_test",
             DATE: "next_delivery birthday",
-            MOMENT: "cancelled_at created_at updated_at deleted_at",
+            MOMENT: "cancelled_at updated_at deleted_at",
         }
     ),
     "sites": _columns(
@@ -62,7 +62,7 @@ CONTRACT: Mapping[str, Mapping[str, Kind]] = {
             DATE: "launched_on",
         }
     ),
-    "delivery_weeks": _columns({INTEGER: "id site_id", DATE: "week_start", MOMENT: "opened_at"}),
+    "delivery_weeks": _columns({INTEGER: "site_id", DATE: "week_start", MOMENT: "opened_at"}),
     "box_types": _columns({INTEGER: "id site_id", TEXT: "name"}),
     "orders": _columns(
         {
