@@ -1,9 +1,12 @@
-"""The checkpoint and the ledger of one site: implements the port Ledger."""
+"""The checkpoint and the ledger of one site: implements the ports Ledger and Letters."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from datetime import datetime
 
+import anyio
 import asyncpg
 import msgspec
 
@@ -11,14 +14,18 @@ from kiva_stream.errors import HeldError, SettingsError
 from kiva_stream.model import (
     DELIVERED,
     Commit,
+    CustomerId,
     HighWaterMark,
     Outcome,
     Position,
+    Reason,
     SavedCheckpoint,
+    Tally,
 )
-from kiva_stream.state.store import Store, columns, translated
+from kiva_stream.state.store import Connection, Store, columns, translated
 
 FORGET_SLICE = 10_000  # rows a statement, so that none runs long
+FOR_WANT_OF_A_CONTACT = [Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT]
 
 
 class SiteLedger:
@@ -27,10 +34,20 @@ class SiteLedger:
     Every call raises CheckpointError.
     """
 
-    def __init__(self, store: Store, connection: asyncpg.Connection, site_id: int) -> None:
+    def __init__(self, store: Store, connection: Connection, site_id: int) -> None:
         self._store = store
         self._connection = connection
+        self._turn = anyio.Lock()  # a connection does one thing at a time
         self._site_id = site_id
+
+    async def bind(self, account: str, contact_url: str) -> None:
+        """Note which account the site's state speaks of, and where people look at a contact there.
+
+        Raises SettingsError, HeldError as `saved`.
+        """
+        await self._fetch("bind_site", account)
+        await self._require(account)
+        await self._fetch("set_contact_url", contact_url)
 
     async def saved(self, account: str) -> SavedCheckpoint | None:
         """Return the site's checkpoint, None when it has none.
@@ -38,13 +55,8 @@ class SiteLedger:
         Raises SettingsError when it belongs to another account, HeldError when the account serves another
         site: all hashes would match, and nothing would be sent.
         """
-        for row in await self._fetch("site"):
-            if row["account"] != account:
-                raise SettingsError(
-                    f"The state of site {self._site_id} belongs to the ActiveCampaign account "
-                    f"{row['account']}, and activecampaign.api_url and event_actid name {account}: "
-                    "set them back, or use another state.schema for the other account."
-                )
+        await self._require(account)
+        for row in await self._fetch("checkpoint"):
             return SavedCheckpoint(
                 account=account,
                 since=row["since"],
@@ -52,44 +64,67 @@ class SiteLedger:
                 counted_from=Position(row["counted_txid"], row["counted_id"]),
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
             )
-        for row in await self._store.fetch("site_of_account", account):
-            raise HeldError(
-                f"The ActiveCampaign account {account} serves site {row['site_id']}: "
-                "an account serves one site, use another one."
-            )
         return None
 
-    async def begin(self, account: str, since: str, events_since: datetime | None, after: Position) -> None:
-        """Create the site's checkpoint: nothing at or below `after` will be read."""
-        await self._fetch("begin_site", account, since, events_since, *after)
+    async def begin(self, since: str, events_since: datetime | None, after: Position) -> None:
+        """Create the checkpoint of a site that is bound: nothing at or below `after` will be read."""
+        await self._fetch("begin_checkpoint", since, events_since, *after)
 
     async def begin_backfill(self, mark: HighWaterMark, entries: int) -> None:
         """Note how far a backfill goes, and how many entries lay before it when it began."""
         await self._fetch("begin_backfill", *mark.position, entries)
 
     async def set_phase(self, phase: str) -> None:
-        """Note what is being done: contacts, events or done."""
+        """Note what is being done: contacts, orders, events, tags, done or follow."""
         await self._fetch("set_phase", phase)
 
     async def count_contacts(self) -> None:
         """Save how many contacts there are by status, so that nobody has to count them."""
         await self._fetch("count_contacts")
 
+    async def changed_at(self) -> datetime | None:
+        """Return up to when the shop's changes have been looked at, None before the first time."""
+        (row,) = await self._fetch("site")
+        return row["changed_at"]  # type: ignore[no-any-return]
+
+    async def set_changed_at(self, moment: datetime) -> None:
+        """Note up to when the shop's changes have been looked at."""
+        await self._fetch("set_changed_at", moment)
+
+    async def swept_at(self) -> datetime | None:
+        """Return when all that could have changed was last looked at, None before the first time."""
+        (row,) = await self._fetch("site")
+        return row["swept_at"]  # type: ignore[no-any-return]
+
+    async def set_swept_at(self, moment: datetime) -> None:
+        """Note when all that could have changed was looked at."""
+        await self._fetch("set_swept_at", moment)
+
     async def commit(self, commit: Commit) -> None:
         """Save outcomes and watermark together."""
         delivered = [(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered]
-        dead = [(*row.position, row.why, row.customer, row.attempts, row.reply) for row in commit.dead]
-        passed = [(*key, count) for key, count in commit.passed.items()]
         ahead = [[*key, count] for key, count in commit.ahead.items()]
         await self._fetch(
             "commit",
             *commit.watermark,
             commit.pending,
             *columns(delivered, 5),
-            *columns(dead, 6),
-            *columns(passed, 3),
+            *columns(_dead_rows(commit), 7),
+            *columns(_gone(commit), 2),
+            *columns([(*key, count) for key, count in _counted(commit).items()], 3),
+            list(commit.touched),
             msgspec.json.encode(ahead).decode(),
         )
+
+    async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
+        """Return the entries of these customers that died for want of a contact."""
+        rows = await self._fetch("letters", FOR_WANT_OF_A_CONTACT, list(customers))
+        return {Position(row["txid"], row["log_id"]): Reason(row["reason"]) for row in rows}
+
+    async def customers_with_letters(self) -> set[CustomerId]:
+        """Return the customers whose entries died for want of a contact."""
+        rows = await self._fetch("customers_with_letters", FOR_WANT_OF_A_CONTACT)
+        return {row["customer_id"] for row in rows}
 
     async def settled_above(self, watermark: Position) -> dict[Position, Outcome]:
         """Return the outcomes kept of entries above the watermark: they are not to be worked again."""
@@ -101,20 +136,59 @@ class SiteLedger:
 
     async def forget_old_deliveries(self, keep_days: int, watermark: Position) -> None:
         """Remove ledger rows older than `keep_days`, a slice at a time; none above the watermark."""
-        while True:
-            with translated():
-                done = await self._connection.execute(
-                    self._store.sql["forget_old_deliveries"],
-                    self._site_id,
-                    keep_days,
-                    *watermark,
-                    FORGET_SLICE,
+        done = f"DELETE {FORGET_SLICE}"
+        while done == f"DELETE {FORGET_SLICE}":
+            async with self._turn:
+                with translated():
+                    done = await self._connection.execute(
+                        self._store.sql["forget_old_deliveries"],
+                        self._site_id,
+                        keep_days,
+                        *watermark,
+                        FORGET_SLICE,
+                    )
+
+    async def _require(self, account: str) -> None:
+        """Raise SettingsError or HeldError when the site and this account do not belong together."""
+        for row in await self._fetch("site"):
+            if row["account"] != account:
+                raise SettingsError(
+                    f"The state of site {self._site_id} belongs to the ActiveCampaign account "
+                    f"{row['account']}, and activecampaign.api_url and event_actid name {account}: "
+                    "set them back, or use another state.schema for the other account."
                 )
-            if done != f"DELETE {FORGET_SLICE}":
-                return
+            return
+        for row in await self._store.fetch("site_of_account", account):
+            raise HeldError(
+                f"The ActiveCampaign account {account} serves site {row['site_id']}: "
+                "an account serves one site, use another one."
+            )
 
     async def _fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
-        with translated():
-            return await self._connection.fetch(  # type: ignore[no-any-return]
-                self._store.sql[block], self._site_id, *args
-            )
+        async with self._turn:
+            with translated():
+                return await self._connection.fetch(  # type: ignore[no-any-return]
+                    self._store.sql[block], self._site_id, *args
+                )
+
+
+def _dead_rows(commit: Commit) -> list[tuple[object, ...]]:
+    """Return the dead letters as rows, each with whether it is one that died before."""
+    revived = {position for position, _ in commit.revived}
+    return [
+        (*row.position, row.why, row.customer, row.attempts, row.reply, row.position in revived)
+        for row in commit.dead
+    ]
+
+
+def _gone(commit: Commit) -> list[Position]:
+    """Return the dead letters that are none any more: whoever died again stays one."""
+    dead = {row.position for row in commit.dead}
+    return [position for position, _ in commit.revived if position not in dead]
+
+
+def _counted(commit: Commit) -> Tally:
+    """Return what a commit adds to the counts: who was revived is not counted as dead any more."""
+    counts = Counter(commit.passed)
+    counts.subtract(("outcome", str(Outcome("dead", why))) for _, why in commit.revived)
+    return counts

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from kiva_stream.model import (
+    AcId,
     Contact,
     ContactId,
     ContactStatus,
@@ -17,8 +18,9 @@ from kiva_stream.model import (
     Linked,
     OpenImport,
     Reason,
+    WeekTag,
 )
-from kiva_stream.state.store import Store
+from kiva_stream.state.store import Store, columns
 
 CACHE_ROWS = 50_000
 
@@ -52,6 +54,15 @@ class ContactLinks:
         self._remember(links)
         return links
 
+    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+        """Return the contacts of those of these customers who have one."""
+        links = {key: self._by_customer[key] for key in customers if key in self._by_customer}
+        unknown = [key for key in customers if key not in links]
+        if unknown:
+            links |= await self._stored(unknown)
+        self._remember(links)
+        return links
+
     async def page(self, after: ContactId, count: int) -> list[Linked]:
         """Return up to `count` contacts with ids above `after`, by id."""
         return self._linked(await self._store.fetch("contacts_after", self._site_id, after, count))
@@ -60,44 +71,100 @@ class ContactLinks:
         """Return these contacts, with their customers."""
         return self._linked(await self._store.fetch("contacts", self._site_id, list(ids)))
 
+    async def at(self, email: Email) -> Linked | None:
+        """Return the contact of an address, None when there is none."""
+        rows = await self._store.fetch("contact_at", self._site_id, email)
+        return next(iter(self._linked(rows)), None)
+
     async def open_imports(self) -> list[OpenImport]:
         """Return the imports that ActiveCampaign accepted and whose end is not known yet."""
         rows = await self._store.fetch("open_imports", self._site_id)
-        return [
-            OpenImport(
-                row["id"],
-                dict(zip(row["contact_ids"], row["fingerprints"], strict=True)),
-                row["is_short"],
-            )
-            for row in rows
-        ]
+        return [_open_import(row) for row in rows]
 
     async def keep_import(self, started: OpenImport) -> None:
         """Remember an accepted import until its end is known."""
         contacts, fingerprints = list(started.fingerprints), list(started.fingerprints.values())
+        unsubscribed = [contact in started.unsubscribed for contact in contacts]
         await self._store.fetch(
-            "keep_import", self._site_id, started.id, contacts, fingerprints, started.is_short
+            "keep_import", self._site_id, started.id, contacts, fingerprints, unsubscribed, started.is_short
         )
 
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Forget an import; these contacts of it are linked as they were sent."""
-        sent = [ended.fingerprints[contact] for contact in confirmed]
+        sent = [
+            (contact, ended.fingerprints[contact], contact in ended.unsubscribed or None, None)
+            for contact in confirmed
+        ]
         async with self._store.transaction() as connection:
-            await connection.execute(self._store.sql["confirm"], list(confirmed), sent)
+            await connection.execute(self._store.sql["confirm"], *columns(sent, 4))
             await connection.execute(self._store.sql["close_import"], self._site_id, ended.id)
         self._mark(confirmed, ContactStatus.LINKED)
 
-    async def confirm(self, contact: ContactId, fingerprint: bytes) -> None:
-        """Note that ActiveCampaign has this contact as it was sent."""
-        await self._store.fetch("confirm", [contact], [fingerprint])
+    async def confirm(
+        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+    ) -> None:
+        """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
+        await self._store.fetch("confirm", [contact], [fingerprint], [unsubscribed], [ac_id])
         self._mark([contact], ContactStatus.LINKED)
+
+    async def on_list(self, contact: ContactId, *, unsubscribed: bool) -> None:
+        """Note that ActiveCampaign has this contact on the list, or not any more."""
+        await self._store.fetch("set_unsubscribed", contact, unsubscribed)
+
+    async def give_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+        """Note which tag the import that creates these contacts puts on each, before it is sent."""
+        await self._store.fetch("give_tags", list(tags), list(tags.values()))
+
+    async def known_to(self) -> AcId:
+        """Return up to which id ActiveCampaign's contacts have been looked at."""
+        rows = await self._store.fetch("site", self._site_id)
+        return next((row["known_to"] for row in rows), AcId(0))
+
+    async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+        """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
+        await self._store.fetch("learn", self._site_id, list(ids), list(ids.values()), known_to)
+
+    async def moved(self, contact: ContactId, email: Email) -> None:
+        """Note that ActiveCampaign's contact has another address now."""
+        await self._store.fetch("set_email", contact, email)
+        if (known := self._contacts.get(contact)) is not None:
+            known.email = email
+
+    async def join(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
+        """Have these customers leave their contact for that of an address, which is new if there is none.
+
+        `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
+        The week tags of those left and of the one joined are due: their customers are others now.
+        """
+        ids, statements = list(customers), self._store.sql
+        async with self._store.transaction() as connection:
+            left = await connection.fetch(statements["contacts_of_customers"], self._site_id, ids)
+            await connection.execute(statements["add_contacts"], self._site_id, [email])
+            row = await connection.fetchrow(statements["adopt"], self._site_id, email, ac_id)
+            await connection.execute(statements["add_customers"], self._site_id, ids, [email] * len(ids))
+            concerned = [each["id"] for each in (*left, row)]
+            await connection.execute(statements["add_due"], self._site_id, concerned)
+        joined = self._contact(row)
+        self._remember(dict.fromkeys(ids, joined))
+        return joined
+
+    async def dissolve(self, contact: ContactId) -> None:
+        """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
+        await self._store.fetch("dissolve", contact)
+        for customer in [key for key, place in self._by_customer.items() if place.id == contact]:
+            del self._by_customer[customer]
+        self._mark([contact], ContactStatus.NEW)
+
+    async def note(self, notes: Mapping[str, int]) -> None:
+        """Add to the counts of what was odd."""
+        await self._store.fetch("add_notes", self._site_id, list(notes), list(notes.values()))
 
     async def reject(self, contact: ContactId, why: Reason) -> None:
         """Note that ActiveCampaign refuses this contact."""
         await self._store.fetch("reject", contact, why)
         self._mark([contact], ContactStatus.REJECTED, why)
 
-    async def _stored(self, customers: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
+    async def _stored(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))
         return {row["customer_id"]: self._contact(row) for row in rows}
 
@@ -108,12 +175,12 @@ class ContactLinks:
             await connection.execute(self._store.sql["add_customers"], self._site_id, list(customers), emails)
 
     def _linked(self, rows: Iterable[asyncpg.Record]) -> list[Linked]:
-        return [Linked(self._contact(row), tuple(row["customers"]), row["fingerprint"]) for row in rows]
+        return [linked_from(row, self._contact(row)) for row in rows]
 
     def _contact(self, row: asyncpg.Record) -> Contact:
         contact = self._contacts.get(row["id"])
         if contact is None:
-            contact = Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"])
+            contact = contact_from(row)
             self._contacts[contact.id] = contact
         return contact
 
@@ -127,6 +194,34 @@ class ContactLinks:
             self._by_customer.move_to_end(customer)
         while len(self._by_customer) > self._cache_rows:
             self._by_customer.popitem(last=False)
+
+
+def contact_from(row: asyncpg.Record) -> Contact:
+    """Return the contact of a row."""
+    return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"])
+
+
+def linked_from(row: asyncpg.Record, contact: Contact) -> Linked:
+    """Return what is known of a contact, of a row of the query `linked`."""
+    return Linked(
+        contact,
+        customers=tuple(row["customers"]),
+        fingerprint=row["fingerprint"],
+        ac_id=row["ac_id"],
+        tag=None if row["tag"] is None else WeekTag(row["tag"]),
+        tag_link=row["tag_link"],
+        unsubscribed=row["unsubscribed"],
+    )
+
+
+def _open_import(row: asyncpg.Record) -> OpenImport:
+    contacts = row["contact_ids"]
+    return OpenImport(
+        row["id"],
+        dict(zip(contacts, row["fingerprints"], strict=True)),
+        row["is_short"],
+        frozenset(contact for contact, is_off in zip(contacts, row["unsubscribed"], strict=True) if is_off),
+    )
 
 
 def _is_open(contact: Contact | None, email: Email) -> bool:

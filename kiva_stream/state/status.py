@@ -30,11 +30,19 @@ class SiteStatus(msgspec.Struct, frozen=True):
     events: dict[str, int]  # by name
     notes: dict[str, int]
     contacts: dict[str, int]  # by status
+    tags_due: int  # contacts whose week tag may differ
+    orders_sent: int  # that ActiveCampaign accepted
+    orders_refused: int  # and refused
+
+    @property
+    def orders(self) -> dict[str, int]:
+        """The orders by what ActiveCampaign did with them."""
+        return {"sent": self.orders_sent, "refused": self.orders_refused}
 
 
 async def read_status(store: Store, site_id: int) -> SiteStatus | None:
     """Return where a site stands, None when it has no checkpoint. Raises CheckpointError."""
-    for row in await store.fetch("site", site_id):
+    for row in await store.fetch("checkpoint", site_id):
         tallies: dict[str, dict[str, int]] = {"outcome": {}, "event": {}, "note": {}, "contact": {}}
         ahead = msgspec.json.decode(row["ahead"], type=list[tuple[str, str, int]])
         for kind, name, count in (*await store.fetch("tallies", site_id), *ahead):
@@ -42,6 +50,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
         events: dict[str, int] = {}
         for line, count in tallies["event"].items():
             events[EVENT_NAMES[line]] = events.get(EVENT_NAMES[line], 0) + count
+        (backlog,) = await store.fetch("backlog", site_id)
         return SiteStatus(
             account=row["account"],
             phase=row["phase"],
@@ -53,9 +62,12 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             entries=row["entries"],
             pending=row["pending"],
             committed_at=row["committed_at"],
-            outcomes={Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items()},
+            outcomes={
+                Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items() if count
+            },
             events=events,
             notes=tallies["note"],
             contacts=tallies["contact"],
+            **backlog,
         )
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
+from typing import TypeAlias
 
 import asyncpg
 
@@ -12,6 +13,7 @@ from kiva_stream import sql
 from kiva_stream.errors import CheckpointError, HeldError
 from kiva_stream.settings import StateSettings, reading_dsn
 
+Connection: TypeAlias = asyncpg.Connection
 VERSION = 1  # of the state schema; a migration a version: schema_1.sql, …
 
 
@@ -45,7 +47,7 @@ class Store:
             return await self._pool.fetch(self.sql[block], *args)  # type: ignore[no-any-return]
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """Give a connection whose work is kept together or not at all."""
         with translated():
             async with self._pool.acquire() as connection, connection.transaction():
@@ -91,7 +93,7 @@ class Store:
         return True
 
     @asynccontextmanager
-    async def hold(self, site_id: int) -> AsyncIterator[asyncpg.Connection]:
+    async def hold(self, site_id: int) -> AsyncIterator[Connection]:
         """Hold a site for this process, and give the connection that holds it.
 
         The lock is the connection's: who loses the one loses the other, so commits go through it.
