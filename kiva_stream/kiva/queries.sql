@@ -174,7 +174,7 @@ o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status
 -- A row an item that is not removed; one row, without item, for an order that has none.
 SELECT o.*, i.id AS item_id, i.product_id, coalesce(i.name, '') AS item_name,
        coalesce(i.category, '') AS category,
-       CASE WHEN i.qty < 'Infinity'::float8 THEN i.qty::numeric ELSE 0 END AS qty,  -- neither NULL nor NaN
+       coalesce(i.qty::numeric, 0) AS qty,
        coalesce(i.unit_price_cents, 0) AS unit_price_cents
 FROM picked o
 LEFT JOIN {schema}.order_items i ON i.order_id = o.id AND i.removed_at IS NULL
