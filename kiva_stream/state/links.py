@@ -43,23 +43,20 @@ class ContactLinks:
 
         So does one whose address changed before ActiveCampaign confirmed the contact of the old one.
         """
-        links = {key: self._by_customer[key] for key in customers if key in self._by_customer}
-        unknown = {key: email for key, email in customers.items() if key not in links}
-        if unknown:
-            links |= await self._stored(unknown)
+        links = await self.of(customers)
         new = {key: email for key, email in customers.items() if _is_open(links.get(key), email)}
         if new:
             await self._add(new)
             links |= await self._stored(new)
-        self._remember(links)
+            self._remember(links)
         return links
 
     async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         """Return the contacts of those of these customers who have one."""
-        links = {key: self._by_customer[key] for key in customers if key in self._by_customer}
-        unknown = [key for key in customers if key not in links]
+        links = self._cached(customers)
+        unknown = [customer for customer in customers if customer not in links]
         if unknown:
-            links |= await self._stored(unknown)
+            links |= await self._stored(unknown) | self._cached(unknown)  # who joined meanwhile is cached
         self._remember(links)
         return links
 
@@ -163,6 +160,9 @@ class ContactLinks:
         """Note that ActiveCampaign refuses this contact."""
         await self._store.fetch("reject", contact, why)
         self._mark([contact], ContactStatus.REJECTED, why)
+
+    def _cached(self, customers: Iterable[CustomerId]) -> dict[CustomerId, Contact]:
+        return {key: self._by_customer[key] for key in customers if key in self._by_customer}
 
     async def _stored(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))

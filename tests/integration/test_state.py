@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exception
@@ -21,55 +20,56 @@ from kiva_stream.errors import CheckpointError, HeldError, SettingsError
 from kiva_stream.model import (
     DELIVERED,
     SYNCED,
+    AcId,
     Commit,
     ContactId,
-    ContactStatus,
     CustomerId,
     DeadLetter,
     Delivered,
     Email,
     HighWaterMark,
     OpenImport,
+    OrderId,
+    OrderSource,
     Outcome,
     Position,
     Reason,
+    SentOrder,
 )
-from kiva_stream.settings import StateSettings
 from kiva_stream.state import ledger as ledger_module
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
+from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import VERSION, Store
 from tests.dsn import UNREADABLE_DSNS, as_role, connected
-
-ACCOUNT = "account.example 1"
-ANN, BEA = Email("ann@example.com"), Email("bea@example.com")
-START = Position(5, 50)
-
-
-def settings(dsn: str, schema: str = "kiva_stream") -> StateSettings:
-    return StateSettings(dsn=dsn, schema=schema)
+from tests.states import (
+    ACCOUNT,
+    ANN,
+    BEA,
+    CONTACT_URL,
+    START,
+    begin,
+    commit_of,
+    delivered,
+    held_ledger,
+    migrated_store,
+    settings,
+)
 
 
 @pytest.fixture
 async def store(database: str) -> AsyncIterator[Store]:
     """A state schema of this version."""
-    async with Store.open(settings(database)) as opened:
-        await opened.migrate()
+    async with migrated_store(database) as opened:
         yield opened
-
-
-@asynccontextmanager
-async def held_ledger(store: Store, site_id: int = 1) -> AsyncIterator[SiteLedger]:
-    async with store.hold(site_id) as connection:
-        yield SiteLedger(store, connection, site_id)
 
 
 @pytest.fixture
 async def ledger(store: Store) -> AsyncIterator[SiteLedger]:
     """The ledger of site 1, which began after START."""
     async with held_ledger(store) as opened:
-        await opened.begin(ACCOUNT, "day1", None, START)
+        await begin(opened)
         yield opened
 
 
@@ -83,21 +83,6 @@ async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection beside, to look at the tables."""
     async with connected(database) as connection:
         yield connection
-
-
-def commit_of(
-    watermark: Position,
-    sent: Sequence[Delivered] = (),
-    dead: Sequence[DeadLetter] = (),
-    pending: int = 0,
-    **outcomes: int,
-) -> Commit:
-    passed = {("outcome", name): count for name, count in outcomes.items()}
-    return Commit(watermark, pending, list(sent), list(dead), passed, {})
-
-
-def delivered(txid: int, log_id: int, line: int = 1) -> Delivered:
-    return Delivered(Position(txid, log_id), ContactId(7), line, 1)
 
 
 async def until(is_so: Callable[[], Awaitable[object]]) -> None:
@@ -126,7 +111,7 @@ async def test_two_schemas_of_one_database_are_strangers(database: str) -> None:
         assert await other.version() == 0
         await other.migrate()
         async with held_ledger(one) as first, held_ledger(other) as second:
-            await first.begin(ACCOUNT, "day1", None, START)
+            await begin(first)
             assert await second.saved(ACCOUNT) is None
 
 
@@ -180,7 +165,7 @@ async def test_a_role_that_may_create_the_schema_needs_nothing_else(
     async with Store.open(settings(as_role(database, role))) as store:
         await store.migrate()
         async with held_ledger(store) as ledger:
-            await ledger.begin(ACCOUNT, "day1", None, START)
+            await begin(ledger)
             await ledger.commit(commit_of(Position(6, 60), [delivered(6, 60)], delivered=1))
         await ContactLinks(store, 1).link({CustomerId(5): ANN})
         assert await read_status(store, 1)
@@ -220,7 +205,8 @@ async def test_a_site_without_a_checkpoint_has_none(store: Store) -> None:
 async def test_a_checkpoint_is_saved_as_it_began(store: Store) -> None:
     moment = datetime(2018, 3, 4, tzinfo=UTC)
     async with held_ledger(store) as ledger:
-        await ledger.begin(ACCOUNT, "2018-03-04", moment, START)
+        await ledger.bind(ACCOUNT, CONTACT_URL)
+        await ledger.begin("2018-03-04", moment, START)
     async with held_ledger(store) as ledger:
         saved = await ledger.saved(ACCOUNT)
     assert saved is not None
@@ -228,23 +214,88 @@ async def test_a_checkpoint_is_saved_as_it_began(store: Store) -> None:
     assert saved.counted_from == saved.watermark == START
 
 
-async def test_a_sites_state_belongs_to_one_account(ledger: SiteLedger) -> None:
-    with pytest.raises(SettingsError, match=r"belongs to .* account\.example 1, .* name other\.example 1"):
-        await ledger.saved("other.example 1")
+async def test_a_site_that_is_bound_has_no_checkpoint_yet(store: Store) -> None:
+    async with held_ledger(store) as ledger:
+        await ledger.bind(ACCOUNT, CONTACT_URL)
+        assert await ledger.saved(ACCOUNT) is None
+    assert await read_status(store, 1) is None
 
 
-async def test_an_account_serves_one_site(store: Store, ledger: SiteLedger) -> None:
+async def test_a_site_may_be_bound_again_and_has_the_newest_contact_url(
+    ledger: SiteLedger, look: asyncpg.Connection
+) -> None:
+    await ledger.bind(ACCOUNT, "https://moved.example/contacts/")
+    assert await look.fetch("SELECT site_id, account, contact_url FROM kiva_stream.site") == [
+        (1, ACCOUNT, "https://moved.example/contacts/")
+    ]
+    assert await ledger.saved(ACCOUNT)
+
+
+async def test_a_sites_state_belongs_to_one_account(ledger: SiteLedger, look: asyncpg.Connection) -> None:
+    for refused in (ledger.saved("other.example 1"), ledger.bind("other.example 1", "https://other/")):
+        with pytest.raises(
+            SettingsError, match=r"belongs to .* account\.example 1, .* name other\.example 1"
+        ):
+            await refused
+    assert await look.fetchrow("SELECT account, contact_url FROM kiva_stream.site") == (ACCOUNT, CONTACT_URL)
+
+
+async def test_an_account_serves_one_site(store: Store, ledger: SiteLedger, look: asyncpg.Connection) -> None:
     async with held_ledger(store, 2) as second:
-        with pytest.raises(HeldError, match=r"account account\.example 1 serves site 1"):
-            await second.saved(ACCOUNT)
+        for refused in (second.saved(ACCOUNT), second.bind(ACCOUNT, CONTACT_URL)):
+            with pytest.raises(HeldError, match=r"account account\.example 1 serves site 1"):
+                await refused
         assert await second.saved("other.example 1") is None
-        with pytest.raises(CheckpointError):
-            await second.begin(ACCOUNT, "day1", None, START)
+    assert await look.fetchval("SELECT count(*) FROM kiva_stream.site") == 1
 
 
-async def test_a_site_begins_once(ledger: SiteLedger) -> None:
+async def test_of_two_sites_that_take_an_account_at_once_one_gets_it(store: Store) -> None:
+    async with held_ledger(store, 1) as first, held_ledger(store, 2) as second:
+        results = await asyncio.gather(
+            *(each.bind(ACCOUNT, CONTACT_URL) for each in (first, second)), return_exceptions=True
+        )
+    assert sorted(type(result).__name__ for result in results) == ["HeldError", "NoneType"]
+
+
+async def test_a_site_begins_once_and_only_when_it_is_bound(store: Store, ledger: SiteLedger) -> None:
     with pytest.raises(CheckpointError):
-        await ledger.begin("other.example 1", "day1", None, START)
+        await ledger.begin("day1", None, START)
+    async with held_ledger(store, 2) as unbound:
+        with pytest.raises(CheckpointError):
+            await unbound.begin("day1", None, START)
+
+
+@pytest.mark.parametrize("phase", ["contacts", "orders", "events", "tags", "done", "follow"])
+async def test_a_site_says_what_is_being_done(store: Store, ledger: SiteLedger, phase: str) -> None:
+    await ledger.set_phase(phase)
+    status = await read_status(store, 1)
+    assert status is not None
+    assert status.phase == phase
+
+
+async def test_a_site_remembers_how_far_changes_were_looked_at_and_when_all_was(
+    store: Store, ledger: SiteLedger
+) -> None:
+    changed, swept = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC), datetime(2018, 3, 5, tzinfo=UTC)
+    assert (await ledger.changed_at(), await ledger.swept_at()) == (None, None)
+    await ledger.set_changed_at(changed)
+    await ledger.set_swept_at(swept)
+    async with held_ledger(store, 2) as second:
+        await second.bind("other.example 1", CONTACT_URL)
+        assert (await second.changed_at(), await second.swept_at()) == (None, None)
+    assert (await ledger.changed_at(), await ledger.swept_at()) == (changed, swept)
+
+
+async def test_a_ledger_may_be_asked_by_several_at_once(ledger: SiteLedger) -> None:
+    """Follow notes how far it has looked while the checkpoint commits and letters are read."""
+    moment = datetime(2018, 3, 4, tzinfo=UTC)
+    await asyncio.gather(
+        ledger.commit(commit_of(Position(6, 61), [delivered(6, 61)])),
+        ledger.set_changed_at(moment),
+        ledger.of([CustomerId(5)]),
+        ledger.forget_old_deliveries(400, START),
+    )
+    assert await ledger.changed_at() == moment
 
 
 # Commits
@@ -253,17 +304,21 @@ async def test_a_site_begins_once(ledger: SiteLedger) -> None:
 async def everything(look: asyncpg.Connection) -> list[list[tuple[object, ...]]]:
     """Return all that a commit may move."""
     tables = [
-        "SELECT watermark_txid, watermark_id, pending, ahead FROM kiva_stream.site",
+        "SELECT watermark_txid, watermark_id, pending, ahead FROM kiva_stream.checkpoint",
         "SELECT kind, name, count FROM kiva_stream.tally ORDER BY 1, 2",
         "SELECT txid, log_id, contact_id, event, attempts FROM kiva_stream.ledger ORDER BY 1, 2",
         "SELECT txid, log_id, reason, customer_id, attempts, reply FROM kiva_stream.dead_letter ORDER BY 2",
+        "SELECT site_id, contact_id FROM kiva_stream.tag_due ORDER BY 2",
     ]
     return [[tuple(row) for row in await look.fetch(table)] for table in tables]
 
 
-async def test_a_commit_moves_ledger_dead_letters_counts_and_watermark(
-    ledger: SiteLedger, look: asyncpg.Connection
+async def test_a_commit_moves_ledger_dead_letters_counts_tags_due_and_watermark(
+    ledger: SiteLedger, look: asyncpg.Connection, links: ContactLinks
 ) -> None:
+    (ann,) = (await links.link({CustomerId(5): ANN})).values()
+    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    await look.execute("DELETE FROM kiva_stream.tag_due")
     letter = DeadLetter(Position(6, 62), Reason.EVENT_REJECTED, CustomerId(5), 2, "no such event")
     nobody = DeadLetter(Position(6, 63), Reason.NO_CUSTOMER, None)
     await ledger.commit(
@@ -274,6 +329,7 @@ async def test_a_commit_moves_ledger_dead_letters_counts_and_watermark(
             [letter, nobody],
             {("outcome", "delivered"): 1, ("event", "16"): 1, ("note", "bad_data"): 2},
             {("outcome", "delivered"): 1, ("outcome", "dead event_rejected"): 2},
+            frozenset({ann.id}),
         )
     )
     assert await everything(look) == [
@@ -281,6 +337,7 @@ async def test_a_commit_moves_ledger_dead_letters_counts_and_watermark(
         [("event", "16", 1), ("note", "bad_data", 2), ("outcome", "delivered", 1)],
         [(6, 61, 7, 16, 2), (7, 70, 7, 42, 1)],
         [(6, 62, "event_rejected", 5, 2, "no such event"), (6, 63, "no_customer", None, 0, "")],
+        [(1, ann.id)],
     ]
 
 
@@ -302,6 +359,9 @@ BROKEN = {
         ok=1,
     ),
     "a dead letter twice": commit_of(Position(8, 80), [delivered(8, 80)], [LETTER], ok=1),
+    "a revival whose event arrived twice": commit_of(Position(8, 80), [delivered(6, 61)], ok=1)._replace(
+        revived=((LETTER.position, LETTER.why),)
+    ),
     "a count of an unknown kind": Commit(Position(8, 80), 1, [delivered(8, 80)], [], {("what", "ok"): 1}, {}),
     "a count of too much": commit_of(Position(8, 80), [delivered(8, 80)], delivered=2**63 - 1),
     "a watermark out of range": commit_of(Position(2**63, 80), [delivered(8, 80)], ok=1),
@@ -323,12 +383,140 @@ async def test_a_commit_moves_everything_or_nothing(
 
 async def test_a_commit_touches_its_own_site_alone(store: Store, ledger: SiteLedger) -> None:
     async with held_ledger(store, 2) as second:
-        await second.begin("other.example 1", "day1", None, START)
+        await begin(second, "other.example 1")
         await second.commit(commit_of(Position(9, 90), [delivered(9, 90)], [LETTER], delivered=1))
     first = await read_status(store, 1)
     assert first is not None
     assert (first.watermark, first.outcomes) == (START, {})
     assert await ledger.settled_above(START) == {}
+
+
+async def test_a_commit_adds_to_counts_in_one_order(
+    database: str, store: Store, ledger: SiteLedger, links: ContactLinks
+) -> None:
+    """Who counts other notes at the same time waits for it, and not it for them."""
+    ahead = {("note", name): 1 for name in ("b", "a")}
+    for _ in range(50):
+        await asyncio.gather(
+            ledger.commit(commit_of(START)._replace(passed=ahead)), links.note({"a": 1, "b": 1})
+        )
+    status = await read_status(store, 1)
+    assert status is not None
+    assert status.notes == {"a": 100, "b": 100}
+
+
+# Dead letters that come back
+
+
+async def letters(look: asyncpg.Connection) -> list[tuple[object, ...]]:
+    rows = await look.fetch(
+        "SELECT txid, log_id, reason, customer_id, attempts, reply FROM kiva_stream.dead_letter ORDER BY 1, 2"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def outcomes(store: Store) -> dict[str, int]:
+    status = await read_status(store, 1)
+    assert status is not None
+    return {str(outcome): count for outcome, count in status.outcomes.items()}
+
+
+def letter(log_id: int, why: Reason, customer: int | None = 5) -> DeadLetter:
+    return DeadLetter(Position(6, log_id), why, None if customer is None else CustomerId(customer))
+
+
+async def died(ledger: SiteLedger, *dead: DeadLetter) -> None:
+    """Commit dead letters that the watermark passed."""
+    passed = Counter(("outcome", f"dead {row.why}") for row in dead)
+    await ledger.commit(Commit(Position(6, 99), 0, [], list(dead), passed))
+
+
+async def test_the_letters_of_customers_are_those_that_died_for_want_of_a_contact(
+    store: Store, ledger: SiteLedger
+) -> None:
+    wanting = {
+        Position(6, 60): Reason.NO_EMAIL,
+        Position(6, 61): Reason.AC_REJECTED,
+        Position(6, 62): Reason.NO_CONTACT,
+    }
+    others = (Reason.EVENT_REJECTED, Reason.ORDER_INVALID, Reason.WRONG_SITE)
+    await died(
+        ledger,
+        *(letter(position.id, why) for position, why in wanting.items()),
+        *(letter(70 + number, why) for number, why in enumerate(others)),
+        letter(80, Reason.NO_EMAIL, 6),
+        letter(81, Reason.NO_EMAIL, None),
+        letter(82, Reason.EVENT_REJECTED, 7),
+    )
+    async with held_ledger(store, 2) as second:
+        await begin(second, "other.example 1")
+        await died(second, letter(60, Reason.NO_EMAIL, 8))
+    assert await ledger.of([CustomerId(5), CustomerId(9)]) == wanting
+    assert await ledger.of([CustomerId(5), CustomerId(6)]) == wanting | {Position(6, 80): Reason.NO_EMAIL}
+    assert await ledger.of([]) == {}
+    assert await ledger.customers_with_letters() == {5, 6}
+
+
+async def test_who_is_revived_is_no_dead_letter_any_more(
+    store: Store, ledger: SiteLedger, look: asyncpg.Connection
+) -> None:
+    first, second, third = (letter(n, Reason.NO_EMAIL) for n in (60, 61, 62))
+    await died(ledger, first, second, third)
+    revived = tuple((row.position, row.why) for row in (first, second))
+    passed = {("outcome", "delivered"): 1, ("outcome", "synced"): 1}
+    await ledger.commit(
+        Commit(Position(6, 99), 0, [delivered(6, 60)], [], passed, revived=revived),
+    )
+    assert await outcomes(store) == {"delivered": 1, "synced": 1, "dead no_email": 1}
+    assert await letters(look) == [(6, 62, "no_email", 5, 0, "")]
+    await ledger.commit(
+        Commit(Position(6, 99), 0, [], [], {("outcome", "synced"): 1}, revived=((third.position, third.why),))
+    )
+    assert await outcomes(store) == {"delivered": 1, "synced": 2}
+    assert await letters(look) == []
+
+
+@pytest.mark.parametrize("why", [Reason.EVENT_REJECTED, Reason.NO_EMAIL])
+async def test_who_is_revived_and_dies_again_is_one_dead_letter_with_its_new_reason(
+    store: Store, ledger: SiteLedger, look: asyncpg.Connection, why: Reason
+) -> None:
+    first, second = letter(60, Reason.NO_EMAIL), letter(61, Reason.NO_EMAIL)
+    await died(ledger, first, second)
+    again = DeadLetter(first.position, why, CustomerId(5), 3, "said so")
+    fresh = letter(70, Reason.NO_EMAIL)
+    passed = Counter({("outcome", f"dead {why}"): 1}) + Counter({("outcome", "dead no_email"): 1})
+    await ledger.commit(
+        Commit(Position(6, 99), 0, [], [again, fresh], passed, revived=((first.position, first.why),))
+    )
+    assert await outcomes(store) == Counter({f"dead {why}": 1}) + Counter({"dead no_email": 2})
+    assert await letters(look) == [
+        (6, 60, why, 5, 3, "said so"),
+        (6, 61, "no_email", 5, 0, ""),
+        (6, 70, "no_email", 5, 0, ""),
+    ]
+
+
+async def test_a_letter_revived_by_one_commit_may_die_in_a_later_one(
+    store: Store, ledger: SiteLedger, look: asyncpg.Connection
+) -> None:
+    first = letter(60, Reason.AC_REJECTED)
+    await died(ledger, first)
+    await ledger.commit(commit_of(Position(6, 99), synced=1)._replace(revived=((first.position, first.why),)))
+    await died(ledger, first)
+    assert await letters(look) == [(6, 60, "ac_rejected", 5, 0, "")]
+    assert await outcomes(store) == {"synced": 1, "dead ac_rejected": 1}
+
+
+async def test_other_sites_letters_stay_dead(
+    store: Store, ledger: SiteLedger, look: asyncpg.Connection
+) -> None:
+    first = letter(60, Reason.NO_EMAIL)
+    async with held_ledger(store, 2) as second:
+        await begin(second, "other.example 1")
+        await died(second, first)
+    await died(ledger, first)
+    await ledger.commit(commit_of(Position(6, 99), synced=1)._replace(revived=((first.position, first.why),)))
+    assert await look.fetch("SELECT site_id FROM kiva_stream.dead_letter") == [(2,)]
 
 
 async def test_what_is_settled_above_a_watermark_is_what_was_delivered_or_died_there(
@@ -458,7 +646,7 @@ async def test_old_deliveries_are_forgotten_in_slices_and_never_above_the_waterm
 
 async def test_other_sites_deliveries_are_not_forgotten(store: Store, look: asyncpg.Connection) -> None:
     async with held_ledger(store, 2) as second:
-        await second.begin(ACCOUNT, "day1", None, START)
+        await begin(second)
         await second.commit(commit_of(START, [delivered(6, 60)]))
     await look.execute("UPDATE kiva_stream.ledger SET delivered_at = '2018-01-01'")
     async with held_ledger(store, 1) as first:
@@ -466,147 +654,14 @@ async def test_other_sites_deliveries_are_not_forgotten(store: Store, look: asyn
     assert await look.fetchval("SELECT count(*) FROM kiva_stream.ledger") == 1
 
 
-# Links
-
-
-async def test_customers_of_one_address_share_a_contact(links: ContactLinks) -> None:
-    found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA, CustomerId(7): ANN})
-    assert found[CustomerId(5)] is found[CustomerId(7)]
-    assert found[CustomerId(6)] is not found[CustomerId(5)]
-    contact = found[CustomerId(5)]
-    assert (contact.email, contact.status, contact.why) == (ANN, ContactStatus.NEW, "")
-    assert await links.link({CustomerId(8): ANN}) == {CustomerId(8): contact}
-    (linked,) = await links.contacts([contact.id])
-    assert linked.contact is contact
-    assert (linked.customers, linked.fingerprint) == ((5, 7, 8), None)
-
-
-async def test_linking_nobody_links_nobody(links: ContactLinks) -> None:
-    assert await links.link({}) == {}
-    assert await links.page(ContactId(0), 10) == []
-
-
-async def test_a_confirmed_link_stays_when_the_address_changes(store: Store, links: ContactLinks) -> None:
-    (first,) = (await links.link({CustomerId(5): ANN})).values()
-    await links.confirm(first.id, b"ann")
-    for again in (links, ContactLinks(store, 1)):
-        (contact,) = (await again.link({CustomerId(5): BEA})).values()
-        assert (contact.id, contact.email) == (first.id, ANN)
-    assert len(await links.page(ContactId(0), 10)) == 1
-
-
-@pytest.mark.parametrize("is_rejected", [False, True])
-async def test_a_link_that_nobody_confirmed_follows_the_address(
-    store: Store, links: ContactLinks, *, is_rejected: bool
-) -> None:
-    (first,) = (await links.link({CustomerId(5): ANN})).values()
-    if is_rejected:
-        await links.reject(first.id, Reason.AC_REJECTED)
-    for again in (links, ContactLinks(store, 1)):
-        (contact,) = (await again.link({CustomerId(5): BEA})).values()
-        assert (contact.email, contact.status) == (BEA, ContactStatus.NEW)
-    ((_, nobody, _), (_, customers, _)) = [
-        (each.contact, each.customers, each.fingerprint) for each in await links.page(ContactId(0), 10)
-    ]
-    assert (nobody, customers) == ((), (5,))
-
-
-async def test_sites_do_not_share_contacts(store: Store, links: ContactLinks) -> None:
-    (mine,) = (await links.link({CustomerId(5): ANN})).values()
-    (other,) = (await ContactLinks(store, 2).link({CustomerId(5): ANN})).values()
-    assert mine.id != other.id
-    assert [linked.contact.id for linked in await links.page(ContactId(0), 10)] == [mine.id]
-    assert await ContactLinks(store, 2).contacts([mine.id]) == []
-
-
-async def test_contacts_come_in_pages_by_id(links: ContactLinks) -> None:
-    found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in (9, 5, 7)})
-    ids = sorted(contact.id for contact in found.values())
-    assert [linked.contact.id for linked in await links.page(ContactId(0), 2)] == ids[:2]
-    assert [linked.contact.id for linked in await links.page(ids[1], 2)] == ids[2:]
-
-
-async def test_who_holds_a_contact_sees_it_confirmed_and_rejected(store: Store, links: ContactLinks) -> None:
-    found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
-    ann, bea = found[CustomerId(5)], found[CustomerId(6)]
-    await links.confirm(ann.id, b"ann")
-    await links.reject(bea.id, Reason.AC_REJECTED)
-    assert (ann.status, ann.why) == (ContactStatus.LINKED, "")
-    assert (bea.status, bea.why) == (ContactStatus.REJECTED, Reason.AC_REJECTED)
-    stored = {linked.contact.email: linked for linked in await ContactLinks(store, 1).page(ContactId(0), 9)}
-    assert stored[ANN].contact == ann
-    assert stored[ANN].fingerprint == b"ann"
-    assert stored[BEA].contact == bea
-    await links.confirm(bea.id, b"bea")
-    assert (bea.status, bea.why) == (ContactStatus.LINKED, "")
-    (again,) = await ContactLinks(store, 1).contacts([bea.id])
-    assert again.contact == bea
-
-
-async def test_an_import_is_kept_until_it_is_closed(store: Store, links: ContactLinks) -> None:
-    found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
-    ann, bea = found[CustomerId(5)], found[CustomerId(6)]
-    first = OpenImport("i-1", {ann.id: b"ann", bea.id: b"bea"}, is_short=True)
-    second = OpenImport("i-2", {bea.id: b"bea 2"}, is_short=False)
-    await links.keep_import(first)
-    await links.keep_import(second)
-    again = ContactLinks(store, 1)
-    assert await again.open_imports() == [first, second]
-    assert await ContactLinks(store, 2).open_imports() == []
-    await links.close_import(first, [ann.id])
-    assert await again.open_imports() == [second]
-    assert (ann.status, bea.status) == (ContactStatus.LINKED, ContactStatus.NEW)
-    prints = {linked.contact.email: linked.fingerprint for linked in await again.contacts([ann.id, bea.id])}
-    assert prints == {ANN: b"ann", BEA: None}
-    await links.close_import(second, [])
-    assert await again.open_imports() == []
-
-
-async def test_an_import_is_closed_with_its_contacts_or_not_at_all(
-    links: ContactLinks, look: asyncpg.Connection
-) -> None:
-    (ann,) = (await links.link({CustomerId(5): ANN})).values()
-    started = OpenImport("i-1", {ann.id: b"ann"}, is_short=False)
-    await links.keep_import(started)
-    await look.execute("CREATE RULE kept AS ON DELETE TO kiva_stream.import DO ALSO SELECT 1 / 0")
-    with pytest.raises(CheckpointError):
-        await links.close_import(started, [ann.id])
-    assert ann.status is ContactStatus.NEW
-    assert await look.fetchval("SELECT status FROM kiva_stream.contact") == "new"
-
-
-async def test_contacts_nobody_holds_are_let_go_beyond_the_bound(store: Store) -> None:
-    links = ContactLinks(store, 1, cache_rows=3)
-    await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(1, 10)})
-    gc.collect()
-    assert len(links._by_customer) == len(links._contacts) == 3
-    kept = (await links.link({CustomerId(1): ANN}))[CustomerId(1)]
-    for n in range(2, 10):
-        await links.link({CustomerId(n): ANN})
-    assert (await links.link({CustomerId(1): ANN}))[CustomerId(1)] is kept
-
-
-async def test_the_customers_not_asked_for_the_longest_go_first(store: Store) -> None:
-    links = ContactLinks(store, 1, cache_rows=2)
-    for n in (1, 2, 1, 3):
-        await links.link({CustomerId(n): ANN})
-    assert list(links._by_customer) == [1, 3]
-
-
-async def test_two_at_once_link_the_same_people_to_the_same_contacts(links: ContactLinks) -> None:
-    people = {CustomerId(n): Email(f"{n % 40}@example.com") for n in range(100)}
-    reverse = dict(reversed(people.items()))
-    one, other = await asyncio.gather(links.link(people), links.link(reverse))
-    assert all(one[customer] is other[customer] for customer in people)
-    assert len(await links.page(ContactId(0), 1000)) == 40
-
-
 # Status
 
 
 async def test_status_is_what_was_committed(store: Store, ledger: SiteLedger, links: ContactLinks) -> None:
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
-    await links.confirm(found[CustomerId(0)].id, b"0")
+    await links.confirm(found[CustomerId(0)].id, b"0", AcId(11), unsubscribed=False)
+    await OrderStates(store, 1).keep([sent_order(1), sent_order(2), sent_order(3, "no such product")])
+    await OrderStates(store, 2).keep([sent_order(1)])
     await ledger.begin_backfill(HighWaterMark(Position(9, 90), datetime.max.replace(tzinfo=UTC)), 1234)
     await ledger.set_phase("events")
     await ledger.count_contacts()
@@ -642,6 +697,25 @@ async def test_status_is_what_was_committed(store: Store, ledger: SiteLedger, li
     assert status.events == {"Customer cancelled": 4}  # lines 16 and 35 are one event
     assert status.notes == {"bad_data": 5}
     assert status.contacts == {"new": 4, "linked": 1, "rejected": 0}
+    assert (status.tags_due, status.orders_sent, status.orders_refused) == (1, 2, 1)
+    assert status.orders == {"sent": 2, "refused": 1}
+
+
+def sent_order(number: int, refused: str = "") -> SentOrder:
+    moment = datetime(2018, 3, 4, tzinfo=UTC)
+    return SentOrder(OrderId(number), OrderSource.HISTORICAL, b"print", moment, refused)
+
+
+async def test_oddities_are_counted_beside_those_of_the_entries(
+    store: Store, ledger: SiteLedger, links: ContactLinks
+) -> None:
+    await ledger.commit(commit_of(START)._replace(passed={("note", "bad_data"): 2}))
+    await links.note({"bad_data": 1, "several_addresses": 3})
+    await links.note({"several_addresses": 1})
+    await links.note({})
+    status = await read_status(store, 1)
+    assert status is not None
+    assert status.notes == {"bad_data": 3, "several_addresses": 4}
 
 
 async def test_counting_contacts_again_replaces_the_counts(
@@ -682,7 +756,7 @@ async def test_a_site_never_begun_has_no_status(store: Store, ledger: SiteLedger
     assert await read_status(store, 9) is None
 
 
-async def test_status_is_read_beside_a_running_process_and_counts_nothing(
+async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tags_due_alone(
     store: Store, ledger: SiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -695,5 +769,60 @@ async def test_status_is_read_beside_a_running_process_and_counts_nothing(
     monkeypatch.setattr(asyncpg.Pool, "fetch", noted)
     assert await read_status(store, 1)
     queries = sql.load("kiva_stream.state", "queries.sql", "kiva_stream")
-    assert asked == [queries["site"], queries["tallies"]]
-    assert not any("count(" in query.lower() for query in asked)
+    assert asked == [queries["checkpoint"], queries["tallies"], queries["backlog"]]
+    assert not any("count(" in query.lower() for query in asked[:2])
+
+
+# What the shop reads
+
+
+async def test_the_shop_sees_each_customers_contact(
+    ledger: SiteLedger, links: ContactLinks, look: asyncpg.Connection
+) -> None:
+    everybody = await links.link({CustomerId(5): ANN, CustomerId(6): ANN, CustomerId(7): BEA})
+    ann = everybody[CustomerId(5)]
+    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    rows = await look.fetch("SELECT * FROM kiva_stream.contacts ORDER BY customer_id")
+    moment = await look.fetchval("SELECT confirmed_at FROM kiva_stream.contact WHERE id = $1", ann.id)
+    url = f"{CONTACT_URL}11"
+    assert [dict(row) for row in rows] == [
+        {
+            "site_id": 1,
+            "customer_id": customer,
+            "email": ANN,
+            "ac_contact_id": 11,
+            "ac_contact_url": url,
+            "last_synced_at": moment,
+        }
+        for customer in (5, 6)
+    ]
+    assert moment is not None
+
+
+async def test_where_a_contact_is_shown_is_not_said_before_its_id_is_known(
+    ledger: SiteLedger, links: ContactLinks, look: asyncpg.Connection
+) -> None:
+    (ann,) = (await links.link({CustomerId(5): ANN})).values()
+    await links.close_import(OpenImport("i-1", {ann.id: b"ann"}, is_short=False), [ann.id])
+    query = "SELECT email, ac_contact_id, ac_contact_url FROM kiva_stream.contacts"
+    assert await look.fetch(query) == [(ANN, None, None)]
+    await links.learn({ANN: AcId(12)}, AcId(12))
+    assert await look.fetch(query) == [(ANN, 12, f"{CONTACT_URL}12")]
+
+
+async def test_who_may_read_the_view_needs_no_table_and_gets_none(
+    database: str, ledger: SiteLedger, links: ContactLinks, look: asyncpg.Connection
+) -> None:
+    (ann,) = (await links.link({CustomerId(5): ANN})).values()
+    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    role = f"kiva_test_{uuid4().hex}"
+    await look.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA kiva_stream TO {role};"
+        f"GRANT SELECT ON kiva_stream.contacts TO {role}"
+    )
+    async with connected(as_role(database, role)) as shop:
+        assert await shop.fetchval("SELECT ac_contact_id FROM kiva_stream.contacts") == 11
+        for table in ("contact", "customer", "site"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await shop.fetch(f"SELECT 1 FROM kiva_stream.{table}")
+    await look.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

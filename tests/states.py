@@ -1,0 +1,59 @@
+"""The state schema in tests: a store of a database, the ledger of a site that is held, what is committed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from kiva_stream.model import Commit, ContactId, DeadLetter, Delivered, Email, Position
+from kiva_stream.settings import StateSettings
+from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.store import Store
+
+ACCOUNT = "account.example 1"
+CONTACT_URL = "https://account.example/app/contacts/"
+ANN, BEA = Email("ann@example.com"), Email("bea@example.com")
+START = Position(5, 50)
+
+
+def settings(dsn: str, schema: str = "kiva_stream") -> StateSettings:
+    """Return the settings of a state schema."""
+    return StateSettings(dsn=dsn, schema=schema)
+
+
+@asynccontextmanager
+async def migrated_store(dsn: str) -> AsyncIterator[Store]:
+    """Give a state schema of this version."""
+    async with Store.open(settings(dsn)) as opened:
+        await opened.migrate()
+        yield opened
+
+
+@asynccontextmanager
+async def held_ledger(store: Store, site_id: int = 1) -> AsyncIterator[SiteLedger]:
+    """Give the ledger of a site, which is held meanwhile."""
+    async with store.hold(site_id) as connection:
+        yield SiteLedger(store, connection, site_id)
+
+
+async def begin(ledger: SiteLedger, account: str = ACCOUNT) -> None:
+    """Bind a ledger's site to an account, and begin its checkpoint after START."""
+    await ledger.bind(account, CONTACT_URL)
+    await ledger.begin("day1", None, START)
+
+
+def commit_of(
+    watermark: Position,
+    sent: Sequence[Delivered] = (),
+    dead: Sequence[DeadLetter] = (),
+    pending: int = 0,
+    **outcomes: int,
+) -> Commit:
+    """Return a commit, with how many entries of each outcome the watermark passed."""
+    passed = {("outcome", name): count for name, count in outcomes.items()}
+    return Commit(watermark, pending, list(sent), list(dead), passed)
+
+
+def delivered(txid: int, log_id: int, line: int = 1) -> Delivered:
+    """Return a delivered event of an entry."""
+    return Delivered(Position(txid, log_id), ContactId(7), line, 1)
