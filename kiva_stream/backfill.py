@@ -89,7 +89,7 @@ class BackfillRun:
         if saved is None:
             await assembly.ledger.begin(start.since, start.events_since, start.after)
         self._totals["contacts"] = await shop.customers.count_reachable()
-        self._totals["orders"] = await shop.orders.count_paid()
+        self._totals["orders"] = await shop.orders.count_paid() or 0
         self._totals["entries"] = await shop.log.count(start.after, mark.position)
         await assembly.ledger.begin_backfill(mark, self._totals["entries"])
         await assembly.ledger.forget_old_deliveries(self._settings.state.ledger_keep_days, start.after)

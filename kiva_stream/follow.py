@@ -7,6 +7,7 @@ are worked behind the entries all the time.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +22,7 @@ from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.errors import HeldError
 from kiva_stream.kiva.changes import ChangeLog
 from kiva_stream.kiva.log import SystemLog
-from kiva_stream.model import Changes, Entry, HighWaterMark, Position
+from kiva_stream.model import Change, Changes, Entry, HighWaterMark, Position
 from kiva_stream.notify import Notifier
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.reports import Bound
@@ -31,12 +32,15 @@ from kiva_stream.state.store import Connection, Store
 from kiva_stream.telemetry import log
 
 WAIT_S = 5.0  # between two tries to hold a site that another process holds
+LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
 SLACK_S = 30.0  # beyond two polls, before systemd is left to believe that this process hangs
 FOR_EVER = HighWaterMark(Position(2**63 - 1, 2**63 - 1), FAR)
 
 
 class Following:
     """Implements the port Log: entries as they become readable, and changes without one, for `for_s` seconds.
+
+    A change is given once: rows are looked at again for a while, since they appear after their `updated_at`.
 
     `on_poll` is called at every look at the log.
     """
@@ -54,6 +58,8 @@ class Following:
         self._changes = changes
         self._settings = settings
         self._looked_at = since
+        self._looked_back_at = -math.inf  # by the monotonic clock
+        self._seen: dict[Change, datetime] = {}
         self._for_s = for_s
         self._on_poll = on_poll
         self._held_up_since: float | None = None
@@ -77,10 +83,21 @@ class Following:
     async def _changed(self) -> AsyncIterator[Changes]:
         """Yield what was changed since the last look, and a while before: rows appear after their moment."""
         now = await self._changes.now()
-        since = self._looked_at - timedelta(seconds=self._settings.updated_overlap_s)
-        async for changes in self._changes.since(since):
-            yield Changes(changes)
+        async for changes in self._changes.since(self._looked_at - self._look_back()):
+            if new := [change for change in changes if change not in self._seen]:
+                yield Changes(new)
+                self._seen.update((change, change.changed_at) for change in new)
         self._looked_at = now
+        forgotten = now - timedelta(seconds=self._settings.updated_overlap_s)
+        self._seen = {change: at for change, at in self._seen.items() if at >= forgotten}
+
+    def _look_back(self) -> timedelta:
+        """Return how far before the last look to look: the whole overlap, but not at every quick poll."""
+        overlap_s = self._settings.updated_overlap_s
+        if time.monotonic() - self._looked_back_at < LOOK_BACK_EVERY_S:
+            return timedelta(seconds=min(LOOK_BACK_EVERY_S, overlap_s))
+        self._looked_back_at = time.monotonic()
+        return timedelta(seconds=overlap_s)
 
     async def _warn_when_held_up(self, after: Position) -> None:
         """Warn when something keeps the log from being read on, and go on doing so while it does."""
