@@ -189,3 +189,35 @@ def test_the_command_line_knows_what_a_unit_runs(name: str) -> None:
     group = typer.main.get_command(commands)
     assert isinstance(group, typer.core.TyperGroup)
     group.commands[command].make_context(command, arguments)
+
+
+def operations(section: str) -> str:
+    document = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+    return document.split(f"\n## {section}\n")[1].split("\n## ")[0]
+
+
+def test_operations_names_every_file_and_every_credential() -> None:
+    text = operations("Run as a service")
+    assert set(re.findall(r"^\| `([\w@.-]+)` \|", text, re.MULTILINE)) == {
+        path.name for path in DEPLOY.iterdir()
+    }
+    (credentials,) = re.findall(r"^for key in (.*); do$", text, re.MULTILINE)
+    assert set(credentials.split()) == {str(key) for key in SECRETS}
+
+
+def test_operations_says_what_systemd_does_at_each_exit_code_of_a_service() -> None:
+    rows = re.findall(r"^\| ([\d, ]+)", operations("Run as a service"), re.MULTILINE)
+    said = {int(code) for row in rows for code in re.findall(r"\d+", row)}
+    assert {0, *EXIT_CODES.values(), BY_SIGNAL + 15} <= said
+
+
+def test_the_units_of_a_second_site_are_sound_and_its_own(tmp_path: Path) -> None:
+    blocks = re.findall(r"```\n(.*?)```", operations("Run as a service"), re.DOTALL)
+    (script,) = (block for block in blocks if "sed " in block)
+    script = script.replace("/etc/systemd/system", str(tmp_path)).replace("/usr/local/sbin", str(tmp_path))
+    subprocess.run(["sh", "-ec", script], cwd=CHECKOUT, check=True)
+    written = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert set(written) == {path.name.replace("kiva-stream", "kiva-stream-uk") for path in DEPLOY.iterdir()}
+    for text in written.values():
+        assert "/etc/kiva_stream_uk/" in text or "etc=/etc/kiva_stream_uk\n" in text
+        assert not re.search(r"/etc/kiva_stream\b(?!_)|=kiva-stream\.service", text)
