@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+
+import anyio
 
 from kiva_stream.model import Commit, ContactId, DeadLetter, Delivered, Email, Position
 from kiva_stream.settings import StateSettings
@@ -57,3 +59,10 @@ def commit_of(
 def delivered(txid: int, log_id: int, line: int = 1) -> Delivered:
     """Return a delivered event of an entry."""
     return Delivered(Position(txid, log_id), ContactId(7), line, 1)
+
+
+async def until(is_so: Callable[[], Awaitable[object]]) -> None:
+    """Return when a condition holds; fail when it does not within ten seconds."""
+    with anyio.fail_after(10):
+        while not await is_so():  # noqa: ASYNC110  it is the server's condition
+            await anyio.sleep(0.005)

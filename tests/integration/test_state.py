@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exception
 from uuid import uuid4
 
-import anyio
 import asyncpg
 import pytest
 
@@ -55,6 +54,7 @@ from tests.states import (
     held_ledger,
     migrated_store,
     settings,
+    until,
 )
 
 
@@ -83,13 +83,6 @@ async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection beside, to look at the tables."""
     async with connected(database) as connection:
         yield connection
-
-
-async def until(is_so: Callable[[], Awaitable[object]]) -> None:
-    """Return when a condition holds; fail when it does not within ten seconds."""
-    with anyio.fail_after(10):
-        while not await is_so():  # noqa: ASYNC110  it is the server's condition
-            await anyio.sleep(0.005)
 
 
 # The schema
