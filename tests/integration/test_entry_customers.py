@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -16,6 +16,7 @@ from tests.shop_rows import ShopRows, Sleeps, opened_log, read, source_settings
 
 ANN = Email("ann@example.com")
 NOW = "now"  # as PostgreSQL reads it
+OneAccount = Callable[..., Awaitable[Account]]
 END = HighWaterMark(Position(2**62, 2**62), datetime.max.replace(tzinfo=UTC))
 
 
@@ -65,6 +66,18 @@ async def test_a_customer_is_read_once(shop: ShopRows, log: SystemLog) -> None:
     await read(log)
     await shop.connection.execute("DELETE FROM kiva.customers")
     await shop.entry(11, customer_id=5)
+    (entry,) = await read(log, first)
+    assert entry.customer is not None
+    assert entry.customer.email == ANN
+
+
+async def test_forgotten_customers_are_read_again(shop: ShopRows, log: SystemLog) -> None:
+    await shop.customer(5, "old@example.com")
+    first = await shop.entry(10, customer_id=5)
+    await read(log)
+    await shop.connection.execute("UPDATE kiva.customers SET email = $1", ANN)
+    await shop.entry(11, customer_id=5)
+    log.forget_customers()
     (entry,) = await read(log, first)
     assert entry.customer is not None
     assert entry.customer.email == ANN
@@ -382,6 +395,76 @@ async def test_an_account_is_the_row_as_it_is_now(shop: ShopRows, customers: Sho
             email_blacklisted=True,
         )
     ]
+
+
+@pytest.fixture
+async def one_account(shop: ShopRows, customers: ShopCustomers) -> OneAccount:
+    """Write customer 5 with some columns, and return the account."""
+
+    async def write_and_read(**columns: object) -> Account:
+        await shop.customer(5, ANN, **columns)
+        (account,) = await customers.accounts([CustomerId(5)])
+        return account
+
+    return write_and_read
+
+
+@pytest.mark.parametrize(
+    ("cancelled_at", "site_id", "day"),
+    [
+        ("2018-11-30 06:59Z", 1, date(2018, 11, 29)),  # Denver is 7 hours behind
+        ("2018-11-30 07:00Z", 1, date(2018, 11, 30)),
+        ("2018-07-01 05:59Z", 1, date(2018, 6, 30)),  # in summer 6
+        ("2018-11-30 23:59Z", 2, date(2018, 11, 30)),  # London
+    ],
+)
+async def test_the_cancel_date_is_the_sites(
+    database: str, shop: ShopRows, cancelled_at: str, site_id: int, day: date
+) -> None:
+    await shop.customer(5, ANN, cancelled_at=cancelled_at, site_id=site_id)
+    async with Source.open(source_settings(database)) as source:
+        (account,) = await ShopCustomers(source, site_id, []).accounts([CustomerId(5)])
+    assert account.cancel_date == day
+
+
+@pytest.mark.parametrize(
+    "birthday", [date(1904, 5, 2), date(1984, 2, 29), date(2318, 5, 2), date(1, 1, 1), date(9999, 12, 31)]
+)
+async def test_row_39_a_birthday_is_read_whatever_date_it_is(one_account: OneAccount, birthday: date) -> None:
+    account = await one_account(birthday=birthday, next_delivery=birthday)
+    assert (account.birthday, account.next_delivery) == (birthday, birthday)
+
+
+@pytest.mark.parametrize("wild", ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01", "294276-12-31"])
+async def test_dates_that_no_calendar_here_holds_are_none(one_account: OneAccount, wild: str) -> None:
+    account = await one_account(birthday=wild, next_delivery=wild, cancelled_at=wild)
+    assert (account.birthday, account.next_delivery, account.cancel_date) == (None, None, None)
+
+
+async def test_an_account_without_dates_and_without_a_box_has_none(one_account: OneAccount) -> None:
+    account = await one_account()
+    assert (account.birthday, account.next_delivery, account.cancel_date) == (None, None, None)
+    assert account.box_type == ""
+
+
+@pytest.mark.parametrize("active", [True, False])
+async def test_row_41_an_inactive_box_type_still_has_its_name(
+    shop: ShopRows, one_account: OneAccount, active: bool
+) -> None:
+    await shop.insert("box_types", id=3, site_id=1, code="m", name="Medium Box", price_cents=1, active=active)
+    assert (await one_account(box_type_id=3)).box_type == "Medium Box"
+
+
+async def test_row_41_of_a_box_type_whose_row_is_gone_nothing_is_known(
+    shop: ShopRows, one_account: OneAccount
+) -> None:
+    await shop.connection.execute("ALTER TABLE kiva.customers DROP CONSTRAINT customers_box_type_id_fkey")
+    assert (await one_account(box_type_id=3)).box_type is None
+
+
+async def test_a_box_type_of_another_site_is_as_good_as_gone(shop: ShopRows, one_account: OneAccount) -> None:
+    await shop.insert("box_types", id=3, site_id=2, code="m", name="Medium Box", price_cents=1)
+    assert (await one_account(box_type_id=3)).box_type is None
 
 
 async def test_the_newest_order_may_be_of_any_time_or_missing(

@@ -25,6 +25,7 @@ from kiva_stream.kiva.customers import ShopCustomers
 from kiva_stream.kiva.log import SystemLog
 from kiva_stream.kiva.source import WAITS_S, Source
 from kiva_stream.model import DAY1, CustomerId, Email, Entry, HighWaterMark, Position
+from kiva_stream.sandbox.postgres import own_postgres
 from tests.dsn import UNREADABLE_DSNS, as_role, connected
 from tests.shop_rows import (
     ShopRows,
@@ -255,6 +256,107 @@ async def test_a_row_as_young_as_the_delay_is_not_read(database: str, shop: Shop
         assert len(await read(log, mark=HighWaterMark(row, moment + timedelta(microseconds=1)))) == 1
 
 
+# Who holds the horizon back
+
+
+async def held_by(log: SystemLog, words: str) -> str:
+    """Return the sentence about who holds the horizon back, when it has these words.
+
+    Before, it may be somebody else on the server for a moment.
+    """
+
+    async def is_it() -> bool:
+        return words in str(await log.holder())
+
+    await until(is_it)
+    return str(await log.holder())
+
+
+async def test_the_session_that_holds_the_horizon_back_is_named(database: str, shop: ShopRows) -> None:
+    async with connected(database) as other, connected(database) as reader, opened_log(database) as log:
+        await reader.execute("BEGIN; SELECT 1")  # reads for long, and holds nothing up
+        await other.execute("SET application_name = 'month end'; BEGIN")
+        await ShopRows(other).entry()
+        entry = await shop.entry(inserted_at=datetime.now(UTC) - HOUR)
+        place = f"the session with pid {other.get_server_pid()} in the database {shop_name(database)}"
+        sentence = await held_by(log, place)
+        assert re.search(r" \(month end\), for \d+ s$", sentence)
+        obstacle = str(await log.obstacle(DAY1))
+    assert f"{entry}: a writing transaction that could still precede it is open: the session" in obstacle
+
+
+def shop_name(dsn: str) -> str:
+    return urlsplit(dsn).path.removeprefix("/")
+
+
+async def test_a_plain_role_sees_who_holds_the_horizon_back_but_not_since_when(
+    database: str, shop: ShopRows, role: str
+) -> None:
+    async with connected(database) as other, opened_log(as_role(database, role)) as log, other.transaction():
+        await ShopRows(other).entry()
+        sentence = await held_by(log, f"pid {other.get_server_pid()} ")
+        assert " s" not in sentence.rpartition("database")[2]
+
+
+async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> None:
+    with own_postgres() as server:
+        async with connected(server.dsn()) as admin:
+            await admin.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
+        server.stop()
+        server.start()
+        database = await server.create_database("prepared")
+        async with ShopRows.create(database) as shop, opened_log(database) as log:
+            await shop.connection.execute("BEGIN")
+            await shop.entry()
+            await shop.connection.execute("PREPARE TRANSACTION 'month end'")
+            sentence = await held_by(log, "the prepared transaction month end in the database prepared, for ")
+            assert sentence.endswith(" s")
+            await shop.connection.execute("ROLLBACK PREPARED 'month end'")
+
+
+async def test_nobody_holds_the_horizon_back_when_nobody_writes(database: str, shop: ShopRows) -> None:
+    async with opened_log(database) as log:
+
+        async def is_free() -> bool:
+            return await log.holder() is None
+
+        await until(is_free)
+
+
+async def test_a_log_of_another_server_says_so(database: str, shop: ShopRows) -> None:
+    foreign = await shop.entry(2**40)
+    async with opened_log(database) as log:
+        assert f"before the entry {foreign}: no transaction of this server has its txid yet" in (
+            str(await log.obstacle(DAY1))
+        )
+
+
+# Single entries
+
+
+async def test_entries_come_by_their_positions_in_log_order(database: str, shop: ShopRows) -> None:
+    late, early, other = [await shop.entry(txid) for txid in (30, 10, 20)]
+    foreign = await shop.entry(10, site_id=2)
+    gone = early._replace(txid=11)
+    async with opened_log(database) as log:
+        assert positions(await log.entries([late, gone, foreign, early, late])) == [early, late]
+        assert await log.entries([]) == []
+        assert positions(await log.entries([other])) == [other]
+
+
+async def test_entries_by_position_have_their_customers_as_they_are_now(
+    database: str, shop: ShopRows
+) -> None:
+    await shop.customer(5, "n/a")
+    position = await shop.entry(10, customer_id=5)
+    async with opened_log(database) as log:
+        await read(log)
+        await shop.connection.execute("UPDATE kiva.customers SET email = 'ann@example.com'")
+        (entry,) = await log.entries([position])
+    assert entry.customer is not None
+    assert entry.customer.email == "ann@example.com"
+
+
 # Ranges
 
 
@@ -327,13 +429,15 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
         "read": "1, '300', 2000, '1000000', 1, 1000",
         "before": "1, '300', 2000, 100",
         "mark": "1, 600",
+        "next": "1, '300', 2000, 600",
+        "entries": f"1, '{{{','.join(['300'] * 1000)}}}', '{{{','.join(map(str, range(2000, 3000)))}}}'",
     }.items():
         await shop.connection.execute(f"PREPARE {block} AS {queries[block]}")
         explained = await shop.connection.fetch(f"EXPLAIN EXECUTE {block} ({arguments})")
         plan = "\n".join(row[0] for row in explained)
         assert re.search("Index .*using system_log_commit", plan), plan
         assert "Seq Scan" not in plan
-        assert "Sort" not in plan
+        assert block == "entries" or "Sort" not in plan  # they are few, and asked for in any order
 
 
 # The last rows, dates, counts
@@ -384,7 +488,9 @@ async def test_a_day_begins_at_midnight_in_the_sites_timezone(
         assert await log.midnight(day) == datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
 
 
-async def test_the_site_is_read_with_its_currency_tidied(database: str, shop: ShopRows) -> None:
+async def test_row_36_the_site_is_read_with_its_currency_trimmed_and_upper_case(
+    database: str, shop: ShopRows
+) -> None:
     await shop.connection.execute("UPDATE kiva.sites SET currency = ' zr'")
     async with opened_log(database) as log:
         site = await log.site()
