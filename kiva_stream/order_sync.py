@@ -51,6 +51,11 @@ class _Change(NamedTuple):
     def id(self) -> OrderId:
         return self.desired.id
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show yet: an order without items, never sent."""
+        return self.sent is None and not self.desired.lines
+
 
 class _Call:
     """Somebody who waits for orders: for which ones still, or what went wrong."""
@@ -63,7 +68,8 @@ class _Call:
 class OrderSync:
     """Implements the port OrderArrivals, and the snapshot of all orders that comes before the events.
 
-    `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError.
+    `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError,
+    the snapshot ExceptionGroups of them.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class OrderSync:
         """Yield the orders that differ from what was last sent, a batch's worth at a time."""
         changed: list[OrderId] = []
         async for orders in self._pages():
-            changed += [change.id for change in await self._changes(orders)]
+            changed += [change.id for change in await self._changes(orders) if not change.is_empty]
             while len(changed) >= self._size:
                 part, changed = changed[: self._size], changed[self._size :]
                 yield part
@@ -146,7 +152,7 @@ class OrderSync:
         An order that is under way is looked at once more, as it may have changed after it was read.
         """
         call = _Call(ids)
-        for order in ids:
+        for order in dict.fromkeys(ids):
             self._asked.setdefault(order, []).append(call)
         try:
             while call.ids and call.error is None:
@@ -191,19 +197,25 @@ class OrderSync:
         finally:
             self._batches -= 1
             self._under_way -= taken.keys()
-            for order in left:
-                self._asked.setdefault(order, []).extend(taken[order])
+            self._ask_again({order: taken[order] for order in left})
             self._stir()
+
+    def _ask_again(self, left: Mapping[OrderId, list[_Call]]) -> None:
+        """Have the next batch take these orders, as far as somebody still waits for them."""
+        for order, calls in left.items():
+            if waiting := [call for call in calls if order in call.ids]:
+                self._asked.setdefault(order, []).extend(waiting)
 
     async def _bring_ready(self, ids: Collection[OrderId]) -> set[OrderId]:
         """Send what differs of these orders; return those that were accepted too short a time ago."""
         orders = await self._orders.orders(ids)
-        changes = await self._changes(orders)
+        found = await self._changes(orders)
+        changes = [change for change in found if not change.is_empty]
         young = {change.id: wait_s for change in changes if (wait_s := self._settles_in_s(change.sent))}
         now = anyio.current_time()
         self._ready_at |= {order: now + wait_s for order, wait_s in young.items()}
         await self._send([change for change in changes if change.id not in young])
-        if missing := len(ids) - len(orders):
+        if missing := len(ids) - len(orders) + len(found) - len(changes):
             await self._links.note({"order_missing": missing})
         return set(young)
 
@@ -215,10 +227,11 @@ class OrderSync:
     async def _wait(self) -> None:
         """Return when something happened that may let this caller go on."""
         stirred = self._stirred
-        ready_at = min(self._ready_at.values(), default=None)
+        now = anyio.current_time()
+        wait_s = min((at - now for at in self._ready_at.values() if at > now), default=None)
         async with anyio.create_task_group() as group:
-            if ready_at is not None:
-                group.start_soon(self._stir_after, max(0.0, ready_at - anyio.current_time()))
+            if wait_s is not None:
+                group.start_soon(self._stir_after, wait_s)
             await stirred.wait()
             group.cancel_scope.cancel()
 
@@ -231,11 +244,12 @@ class OrderSync:
         self._stirred = anyio.Event()
 
     def _withdraw(self, call: _Call) -> None:
+        """Ask no more for the orders that a call still waits for."""
         for order in call.ids & self._asked.keys():
-            self._asked[order].remove(call)
+            self._asked[order] = [each for each in self._asked[order] if each is not call]
             if not self._asked[order]:
                 del self._asked[order]
-                self._ready_at.pop(order, None)
+        call.ids.clear()
 
     # --- what is wanted ---
 
