@@ -16,6 +16,7 @@ from kiva_stream import telemetry
 from kiva_stream.activecampaign.account import AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import CheckpointError, DrainTimeoutError, TryLater
+from kiva_stream.estimates import swaps_s
 from kiva_stream.kiva.changes import ChangeLog
 from kiva_stream.kiva.contract import require_contract
 from kiva_stream.kiva.customers import ShopCustomers
@@ -123,6 +124,7 @@ async def status(settings: Settings) -> StatusReport:
         found = await read_status(store, site_id)
     if found is None:
         raise CheckpointError(f"Nothing has been done for site {site_id} yet: start a backfill.")
+    now = datetime.now(UTC)
     return StatusReport(
         site=str(site_id),
         account=found.account,
@@ -136,9 +138,13 @@ async def status(settings: Settings) -> StatusReport:
         equation=equation_of(found),
         events=found.events,
         contacts=found.contacts,
+        orders=found.orders,
+        tags_due=found.tags_due,
+        tags_left_s=swaps_s(found.tags_due, settings.activecampaign),
         notes=found.notes,
         committed_at=found.committed_at,
-        updated_at=datetime.now(UTC),
+        updated_at=now,
+        lag_s=max((now - found.committed_at).total_seconds(), 0.0),
     )
 
 

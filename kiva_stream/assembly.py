@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
@@ -49,7 +48,7 @@ class Assembly:
         self._due = DueTags(store, shop.site.id)
         self._sent = OrderStates(store, shop.site.id)
         self._turns = Turns()
-        self._ids: AccountIds
+        self.account: Contacts
         self.orders: OrderSync
         self.contacts: ContactSync
         self.tags: WeekTagSync
@@ -66,7 +65,7 @@ class Assembly:
         settings, shop = self._settings.activecampaign, self.shop
         ids = await account_setup(settings, self.client, shop.site).ids()
         await self.ledger.bind(self._account, contact_url(settings.api_url))
-        contacts = Contacts(settings, self.client, ids)
+        self.account = contacts = Contacts(settings, self.client, ids)
         tags = TagLinks(self.client, ids)
         uploads = OrderBatches(self.client, ids)
         self.orders = OrderSync(shop.site.currency, shop.orders, self._sent, self.links, uploads, settings)

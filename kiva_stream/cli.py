@@ -7,6 +7,7 @@ exit code says what kind of trouble it is.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from rich.progress import Progress as Bars
 from kiva_stream import __version__, app, settings, telemetry
 from kiva_stream import backfill as history
 from kiva_stream import check as checks
+from kiva_stream import follow as following
+from kiva_stream import plan as plans
+from kiva_stream import trial as trials
 from kiva_stream.errors import (
     AccountRefused,
     CheckpointError,
@@ -35,6 +39,7 @@ from kiva_stream.errors import (
     SettingsError,
     SourceError,
 )
+from kiva_stream.model import CustomerId
 from kiva_stream.reports import BackfillRequest, Bound, CheckReport, Summary, parse_bound
 from kiva_stream.settings import LogSettings, Settings
 from kiva_stream.telemetry import OnProgress, Progress, ProgressLog, Scrubber
@@ -61,7 +66,9 @@ FAULT_HELP = (
     "reset-before, reset-after."
 )
 BOUND = "day1|DATE|POSITION"
-PHASES = ("contacts", "events")
+MAX_BIGINT = 2**63 - 1
+TAGS = "tags"  # the phase in which nobody knows before how many differ
+PHASES = ("contacts", "orders", "events", TAGS)
 
 # A line that starts with \b and ends with an empty line keeps its line breaks.
 EPILOG = (
@@ -113,6 +120,9 @@ class Shell:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Since = Annotated[str | None, typer.Option(metavar=BOUND, help="Where the history begins.")]
+Until = Annotated[str | None, typer.Option(metavar=BOUND, help="Where it ends; else now.")]
+EventsSince = Annotated[str | None, typer.Option(metavar="DATE", help="Older entries become no events.")]
 
 
 def main() -> None:
@@ -208,7 +218,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 def setup(context: typer.Context) -> None:
     """Create what is missing; safe to repeat.
 
-    The state schema; at ActiveCampaign the list, the field and the event names.
+    The state schema; at ActiveCampaign the list, tags, fields, connection and event names.
     """
     loaded = _shell(context).load()
     for created in _run(app.set_up, loaded) or ["nothing, all is there"]:
@@ -216,34 +226,78 @@ def setup(context: typer.Context) -> None:
 
 
 @commands.command()
+def plan(
+    context: typer.Context,
+    since: Since = None,
+    until: Until = None,
+    events_since: EventsSince = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a backfill would do, and send nothing.
+
+    Entries by class and event, customers, orders, requests, dead letters; hours at the limits in the
+    settings. What is there already is not counted as work. What is about comes from a sample of the log.
+    """
+    request = _request(since, until, events_since)
+    _answer(_run(plans.plan, _shell(context).load(), request), as_json=as_json)
+
+
+@commands.command()
+def sync(
+    context: typer.Context,
+    customer: Annotated[int, typer.Option(min=1, max=MAX_BIGINT, metavar="ID", help="Id of the customer.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring one customer to ActiveCampaign, as a trial, and show what became of it.
+
+    Contact, paid orders and week tag, without starting automations; no events, no checkpoint.
+    """
+    _answer(_run(trials.trial, _shell(context).load(), CustomerId(customer)), as_json=as_json)
+
+
+@commands.command()
 def backfill(
     context: typer.Context,
-    since: Annotated[str | None, typer.Option(metavar=BOUND, help="Where the history begins.")] = None,
-    until: Annotated[str | None, typer.Option(metavar=BOUND, help="Where it ends; else now.")] = None,
-    events_since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Older entries become no events.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
+    events_since: EventsSince = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and send nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
 ) -> None:
-    """Carry the history up to now, then exit. Run again, it goes on where it stopped.
+    """Carry contacts, orders and history up to now, then exit. Run again, it goes on where it stopped.
 
     --since and --events-since are kept with the checkpoint. A DATE is midnight of the site.
     """
-    request = BackfillRequest(
-        since=_bound("--since", since),
-        until=_bound("--until", until),
-        events_since=_date("--events-since", events_since),
-    )
+    request = _request(since, until, events_since)
     loaded = _shell(context).load()
     is_shown = sys.stdin.isatty() and sys.stdout.isatty()
     if dry_run or is_shown:
-        answers.print(_run(history.plan, loaded, request))
+        answers.print(_run(plans.plan, loaded, request))
     if dry_run or (is_shown and not yes and not typer.confirm("Go ahead?")):
         return
     with _progress() as on_progress:
         summary = _run(history.backfill, loaded, request, on_progress)
     _answer_summary(summary)
+
+
+@commands.command()
+def follow(
+    context: typer.Context,
+    since: Annotated[
+        str | None, typer.Option(metavar=BOUND, help="Where to begin, when there is no checkpoint yet.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another process holds the site, and then go on.")
+    ] = False,
+) -> None:
+    """Carry what is left of the log, then what comes, for ever: what runs as a service.
+
+    It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight finish.
+    """
+    bound = _bound("--since", since)
+    stopped_by = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)
+    if stopped_by == signal.SIGINT:
+        raise typer.Exit(BY_SIGNAL + stopped_by)
 
 
 @commands.command()
@@ -337,6 +391,14 @@ def _answer_summary(summary: Summary) -> None:
         raise typer.Exit(BY_SIGNAL + summary.stopped_by)
 
 
+def _request(since: str | None, until: str | None, events_since: str | None) -> BackfillRequest:
+    return BackfillRequest(
+        since=_bound("--since", since),
+        until=_bound("--until", until),
+        events_since=_date("--events-since", events_since),
+    )
+
+
 def _bound(option: str, text: str | None) -> Bound | None:
     try:
         return None if text is None else parse_bound(text)
@@ -370,15 +432,24 @@ def _progress() -> Iterator[OnProgress]:
         tasks = {phase: bars.add_task(phase, total=None, far="", visible=False) for phase in PHASES}
 
         def show(progress: Progress) -> None:
-            phase = progress.phase if progress.phase in tasks else PHASES[-1]
-            if phase != PHASES[0]:  # how many there would be was an estimate
-                came = progress.contacts_done
-                bars.update(tasks[PHASES[0]], completed=came or 1, total=came or 1, far=f"{came:,}")
-            bars.update(
-                tasks[phase], completed=progress.done, total=progress.total, far=_far(progress), visible=True
-            )
+            for phase in _before(progress.phase):  # how much there would be was an estimate
+                bars.update(tasks[phase], total=1, completed=1)
+            is_counted = progress.phase != TAGS
+            if progress.phase in tasks:
+                bars.update(
+                    tasks[progress.phase],
+                    completed=progress.done if is_counted else 0,
+                    total=progress.total if is_counted else None,
+                    far=_far(progress) if is_counted else "those that differ",
+                    visible=True,
+                )
 
         yield show
+
+
+def _before(phase: str) -> tuple[str, ...]:
+    """Return the phases that are over in a phase."""
+    return PHASES[: PHASES.index(phase)] if phase in PHASES else PHASES
 
 
 def _far(progress: Progress) -> str:

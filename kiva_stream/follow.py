@@ -111,8 +111,8 @@ class Following:
             log.warning("the log is held up", for_s=round(held_up_s), why=obstacle)
 
 
-async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> None:
-    """Follow the log until a signal. With `wait`, wait for another process that holds the site.
+async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> int | None:
+    """Follow the log until a signal, and return it. With `wait`, wait for a process that holds the site.
 
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
     ExceptionGroups of them.
@@ -126,6 +126,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> None
         run = FollowRun(settings, shop, store, client)
         stopping = Stopping(run.drain, settings.pipeline.drain_timeout_s)
         await stopping.run(lambda: run.go(since, wait=wait))
+        return stopping.signal
 
 
 class FollowRun:

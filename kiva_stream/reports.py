@@ -115,27 +115,45 @@ class Equation(msgspec.Struct, frozen=True):
 
 
 class BackfillPlan(msgspec.Struct, frozen=True):
-    """What a backfill would do, before it does it."""
+    """What a backfill would do, before it does it. What it sends is about, and leaves out what is there."""
 
     after: str  # position above which it reads
     until: str  # position up to which it reads
     entries: int
-    events_about: int
-    contacts: int
-    hours: float  # at the limits in the settings
+    sampled: int  # of them, from which the following are estimated
+    classes: dict[str, int]  # of the entries: event, sync only, noise, reject
+    events: dict[str, int]  # by name
+    dead: dict[str, int]  # by why
+    customers: int  # with an address
+    orders: int | None  # paid; None: counting them takes too long
+    requests: dict[str, int]  # by endpoint
+    phases: dict[str, float]  # hours of each, at the limits in the settings
+    hours: float  # in all
+    tags_due: int  # week tags that may have to be swapped
+    new_week_hours: float  # the longest that the tags take when a week opens
     resumes: bool = False
     events_since: datetime | None = None
 
     def __rich__(self) -> RenderableType:
-        return _pairs(
-            {
-                "reads": f"{'on from' if self.resumes else 'from'} {self.after} to {self.until}",
-                "entries": f"{self.entries:,}",
-                "events": f"about {self.events_about:,}"
-                + (f", of entries since {_moment(self.events_since)}" if self.events_since else ""),
-                "contacts": f"{self.contacts:,}",
-                "hours": f"about {self.hours:.2f} at the limits in the settings",
-            }
+        phases = ", ".join(f"{name} {hours:.2f}" for name, hours in self.phases.items())
+        pairs = {
+            "reads": f"{'on from' if self.resumes else 'from'} {self.after} to {self.until}",
+            "entries": f"{self.entries:,}",
+            "events": f"about {sum(self.events.values()):,}"
+            + (f", of entries since {_moment(self.events_since)}" if self.events_since else ""),
+            "customers": f"{self.customers:,} with an address",
+            "orders": "not counted: that takes too long" if self.orders is None else f"{self.orders:,} paid",
+            "week tags": f"{self.tags_due:,} may have to be swapped" if self.tags_due else "",
+            "hours": f"about {self.hours:.2f} at the limits in the settings: {phases}",
+            "a new week": f"up to {self.new_week_hours:.2f} hours until every week tag is right again",
+        }
+        about = f"about, from {self.sampled:,} of them"
+        return Group(
+            _pairs({name: text for name, text in pairs.items() if text}),
+            *_counts(f"Entries ({about})", self.classes),
+            *_counts("Events (about)", self.events),
+            *_counts("Dead letters (about)", self.dead),
+            *_counts("Requests (about)", self.requests),
         )
 
 
@@ -148,6 +166,8 @@ class Summary(msgspec.Struct, frozen=True):
     events: dict[str, int]  # since the counts began, by name
     contacts: dict[str, int]  # by status
     requests: dict[str, int]  # of this run, by endpoint
+    orders: dict[str, int] = {}  # sent, refused
+    tags_due: int = 0  # contacts whose week tag may still differ
     notes: dict[str, int] = {}  # what was odd about entries, since the counts began
     breaches: dict[str, int] | None = None  # of ActiveCampaign's limits and contract; only the sandbox tells
     stopped_by: int | None = None  # the signal that ended it before its end
@@ -162,6 +182,7 @@ class Summary(msgspec.Struct, frozen=True):
         parts: list[RenderableType] = [
             *_counts("Events", self.events),
             *_counts("Contacts", self.contacts),
+            *_counts("Orders", self.orders),
             *_counts("Skipped", self.equation.skipped),
             *_counts("Dead letters", self.equation.dead),
             *_counts("Oddities", self.notes),
@@ -171,6 +192,8 @@ class Summary(msgspec.Struct, frozen=True):
                 f"{self.entries:,} entries in {_duration(self.seconds)}: {self.entries_per_hour:,.0f} an hour"
             ),
         ]
+        if self.tags_due:
+            parts.append(Text(f"{self.tags_due:,} week tags may still differ", "yellow"))
         if self.breaches is not None:
             parts.append(_breaches(self.breaches))
         if self.stopped_by is not None:
@@ -185,7 +208,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 
     site: str
     account: str
-    phase: str  # contacts | events | done
+    phase: str  # contacts | orders | events | tags | done | follow
     since: str  # as given
     events_since: datetime | None
     counted_from: str  # position after which the counts begin
@@ -195,9 +218,13 @@ class StatusReport(msgspec.Struct, frozen=True):
     equation: Equation
     events: dict[str, int]  # by name
     contacts: dict[str, int]  # by status
+    orders: dict[str, int]  # sent, refused
+    tags_due: int  # contacts whose week tag may differ
+    tags_left_s: float  # about how long they take at the limits in the settings, with nothing else to do
     notes: dict[str, int]  # what was odd about entries
     committed_at: datetime | None  # the last commit
     updated_at: datetime  # when this was read
+    lag_s: float | None  # between the two
 
     def __rich__(self) -> RenderableType:
         pairs = {
@@ -209,19 +236,67 @@ class StatusReport(msgspec.Struct, frozen=True):
             "watermark": self.watermark,
             "high-water mark": self.high_water_mark or "",
             "entries in all": "" if self.entries_total is None else f"{self.entries_total:,}",
-            "last commit": _moment(self.committed_at) if self.committed_at else "none yet",
+            "last commit": self._last_commit(),
+            "week tags": f"{self.tags_due:,} due, for about {_duration(self.tags_left_s)}"
+            if self.tags_due
+            else "none due",
             "now": _moment(self.updated_at),
         }
         return Group(
             _pairs({name: text for name, text in pairs.items() if text}),
             *_counts("Events", self.events),
             *_counts("Contacts", self.contacts),
+            *_counts("Orders", self.orders),
             *_counts("Skipped", self.equation.skipped),
             *_counts("Dead letters", self.equation.dead),
             *_counts("Oddities", self.notes),
             Text(f"\n{self.equation}", "bold"),
             Text(f"counted from {self.counted_from}"),
         )
+
+    def _last_commit(self) -> str:
+        if self.committed_at is None or self.lag_s is None:
+            return "none yet"
+        return f"{_moment(self.committed_at)}, {_duration(self.lag_s)} ago"
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What became of one customer, brought as a trial."""
+
+    customer: str
+    contact: str  # new | linked | rejected: what kiva_stream knows of it now
+    why: str  # of a rejected one
+    sent: bool  # whether anything of the contact had to be sent
+    ac_contact_id: int | None
+    url: str | None  # where people look at it
+    fields: dict[str, str]  # as they are wanted there, by title
+    list_status: str  # subscribed | unsubscribed | left as it is
+    tag: str | None  # the week tag it has there
+    orders: dict[str, int]  # sent | refused | unchanged | not sent
+    refusals: dict[str, str]  # what ActiveCampaign said against orders, by their ids
+    requests: dict[str, int]  # by endpoint
+
+    def __rich__(self) -> RenderableType:
+        pairs = {
+            "customer": self.customer,
+            "contact": self._contact(),
+            "at": self.url or "",
+            **{title: text or "(empty)" for title, text in self.fields.items()},
+            "all customers": self.list_status,
+            "week tag": self.tag or "not known",
+            "orders": ", ".join(f"{count:,} {name}" for name, count in self.orders.items() if count)
+            or "none that is paid",
+            **{f"order {number} refused": said for number, said in self.refusals.items()},
+        }
+        return Group(
+            _pairs({name: text for name, text in pairs.items() if text}), *_counts("Requests", self.requests)
+        )
+
+    def _contact(self) -> str:
+        number = "" if self.ac_contact_id is None else f" {self.ac_contact_id}"
+        if self.contact != "linked":
+            return f"{self.contact}: {self.why}" if self.why else self.contact
+        return f"{'sent' if self.sent else 'unchanged'}, contact{number} at ActiveCampaign"
 
 
 def _grid() -> Table:

@@ -106,6 +106,14 @@ class WeekTagSync:
                 async for swap in self._differing():
                     await send.send(swap)
 
+    async def settle_one(self, contact: ContactId) -> None:
+        """Give one contact its tag, whether it was due or not, and leave the others due."""
+        await self._due.add([contact])
+        week, _ = await self._look_at_week()
+        page = await self._due.page(ContactId(contact - 1), 1)
+        for swap in await self._begun([due for due in page if due.linked.contact.id == contact], week):
+            await self._swap(swap)
+
     async def _swap_each(self, swaps: MemoryObjectReceiveStream[_Swap]) -> None:
         async with swaps:
             async for swap in swaps:
@@ -124,12 +132,16 @@ class WeekTagSync:
             if not page:
                 return
             after = page[-1].linked.contact.id
-            swaps = await self._swaps(page, week)
-            await self._settle_others(page, swaps)
-            if swaps:
-                await self._due.forget_tags([swap.id for swap in swaps])
-            for swap in swaps:
+            for swap in await self._begun(page, week):
                 yield swap
+
+    async def _begun(self, page: Sequence[Due], week: date) -> list[_Swap]:
+        """Settle those whose tag is right; return the others, whose tag is not known from now on."""
+        swaps = await self._swaps(page, week)
+        await self._settle_others(page, swaps)
+        if swaps:
+            await self._due.forget_tags([swap.id for swap in swaps])
+        return swaps
 
     async def _swaps(self, page: Sequence[Due], week: date) -> list[_Swap]:
         bases = [_basis(due) for due in page]  # first: what is read later is no older
