@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from kiva_stream.contacts import moved
 from kiva_stream.model import (
+    FOR_WANT_OF_A_CONTACT,
     SYNCED,
     Batch,
     Change,
@@ -106,16 +107,22 @@ class Revivals:
     async def of(self, contacts: Mapping[CustomerId, Contact]) -> list[Revived]:
         """Return the dead entries of those of these customers whose contact is not refused, in log order.
 
+        Those that an earlier run left above the watermark are left out: they come again in their place.
+
         Raises SourceError, CheckpointError.
         """
         customers = [
             customer
             for customer, contact in contacts.items()
-            if contact.status is not ContactStatus.REJECTED and self._outcomes.has_letters(customer)
+            if not contact.is_refused and await self._outcomes.has_letters(customer)
         ]
         if not customers:
             return []
-        letters = await self._letters.of(customers)
+        letters = {
+            position: why
+            for position, why in (await self._letters.of(customers)).items()
+            if not self._outcomes.comes_again(position)
+        }
         entries = await self._log.entries(letters)
         return [Revived(entry, self._classify(entry), letters[entry.position]) for entry in entries]
 
@@ -199,8 +206,7 @@ class Batcher:
                 contacts = await self._contacts(_addresses(page))
                 for revived in await self._revivals.of(contacts):
                     self._place_revived(revived, contacts)
-                for change in page.changes:
-                    await self._place_change(change, page.span.last, contacts)
+                await self._place_changes(page, contacts)
                 for entry, verdict in page.verdicts:
                     self._place(page.span, entry, verdict, contacts)
                 self._outcomes.commit_soon()
@@ -222,6 +228,8 @@ class Batcher:
         notes = (*entry.notes, *verdict.notes) if entry.notes else verdict.notes
         if outcome := self._outcomes.settled(entry.position):
             span.resolve(outcome, line=_line(verdict) if outcome.kind == "delivered" else None, notes=notes)
+            if outcome.why in FOR_WANT_OF_A_CONTACT:
+                self._place_revived(Revived(entry, verdict, Reason(outcome.why)), contacts)
         elif isinstance(verdict, Noise):
             span.resolve(SKIPPED[verdict.why], notes=notes)
         elif isinstance(verdict, Reject):
@@ -250,20 +258,20 @@ class Batcher:
     def _place_revived(self, revived: Revived, contacts: dict[CustomerId, Contact]) -> None:
         """Give a dead entry whose customer has a contact now another outcome, before newer entries."""
         entry, verdict, why = revived
-        if isinstance(verdict, Event | SyncOnly):
+        contact = contacts.get(entry.customer_id) if entry.customer_id else None
+        if contact and not contact.is_refused and isinstance(verdict, Event | SyncOnly):
+            self._arrivals.doubt(contact, [verdict.order] if verdict.order else [])
             span = self._outcomes.revive(entry.position, why)
-            self._deliver(span, entry, verdict, (*entry.notes, *verdict.notes), contacts)
+            self._deliver(span, entry, verdict, (), contacts)  # its notes were counted when it died
 
-    async def _place_change(
-        self, change: Change, position: Position, contacts: dict[CustomerId, Contact]
-    ) -> None:
-        """Have the contact of a changed customer looked at; one that is erased may have had one."""
-        customer = change.customer.id
-        found = contacts if customer in contacts else await self._links.of([customer])
-        if contact := found.get(customer):
-            self._arrivals.doubt(contact, change.orders)
-            uncounted = Span(position, 1)
-            self._lanes.add(contact, Delivery(position, change.changed_at, uncounted, customer, None))
+    async def _place_changes(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
+        """Have the contacts of changed customers looked at; one that is erased may have had one."""
+        without = [change.customer.id for change in page.changes if change.customer.id not in contacts]
+        found = {**contacts, **(await self._links.of(without) if without else {})}
+        for change in page.changes:
+            if contact := found.get(change.customer.id):
+                self._arrivals.doubt(contact, change.orders)
+                self._lanes.add(contact, _look(change, page.span.last))
 
     def _is_repeat(self, entry: Entry, verdict: Verdict) -> bool:
         if isinstance(verdict, Event):
@@ -291,6 +299,13 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
 
 def _has_contact(customer: Customer) -> bool:
     return not customer.erased and not customer.is_test
+
+
+def _look(change: Change, position: Position) -> Delivery:
+    """Return what has a contact looked at for a change, which no outcome is counted of."""
+    return Delivery(
+        position, change.changed_at, Span(position, 1), change.customer.id, line=None, is_entry=False
+    )
 
 
 def _delivery(span: Span, entry: Entry, verdict: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:

@@ -17,6 +17,7 @@ import anyio
 from kiva_stream.errors import DrainedError
 from kiva_stream.model import (
     DELIVERED,
+    FOR_WANT_OF_A_CONTACT,
     Commit,
     ContactId,
     CustomerId,
@@ -30,8 +31,6 @@ from kiva_stream.model import (
     Tally,
 )
 from kiva_stream.ports import Ledger, Sleep
-
-FOR_WANT_OF_A_CONTACT = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
 
 
 class Watermark:
@@ -53,7 +52,11 @@ class Watermark:
         ahead: Counter[tuple[str, str]] = Counter()
         for span in self._spans:
             ahead.update(span.tally)
-        return ahead
+        return +ahead
+
+    def above(self, position: Position) -> Span | None:
+        """Return the span of an entry that the watermark has not passed, None when it has."""
+        return next((span for span in self._spans if position <= span.last), None)
 
     def track(self, last: Position, size: int) -> Span:
         """Take in the next entries in log order; `last` is the position of the last of them."""
@@ -109,7 +112,7 @@ class CheckpointStatistics(NamedTuple):
 class Revival(NamedTuple):
     """A dead entry that is on its way to another outcome."""
 
-    span: Span  # its own: the watermark has passed it
+    span: Span  # its own, besides that of its page
     position: Position
     why: Reason  # it was dead
 
@@ -140,7 +143,8 @@ class Checkpoint:
         self._interval_s = commit_interval_s
         self._sleep = sleep
         self._slots = Slots(max_in_flight)
-        self._room = anyio.Event()
+        self._committed = anyio.Event()  # the next commit
+        self._is_committing = False
         self._delivered: list[Delivered] = []
         self._dead: list[DeadLetter] = []
         self._touched: set[ContactId] = set()
@@ -159,6 +163,11 @@ class Checkpoint:
         """The watermark."""
         return self._watermark.position
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether an entry that was read has no outcome yet."""
+        return self._watermark.pending > 0
+
     def statistics(self) -> CheckpointStatistics:
         """Return how far this run has come."""
         outcomes = self._read - self._watermark.pending
@@ -170,14 +179,17 @@ class Checkpoint:
         A page larger than the window passes alone.
         """
         while self._watermark.width and self._watermark.width + size > self._window:
-            self._room = anyio.Event()
-            await self._room.wait()
+            await self._committed.wait()
         self._read += size
         return self._watermark.track(last, size)
 
     def settled(self, position: Position) -> Outcome | None:
         """Return the outcome that an earlier run kept of an entry above the watermark, once."""
         return self._settled.pop(position, None) if self._settled else None
+
+    def comes_again(self, position: Position) -> bool:
+        """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
+        return position in self._settled
 
     async def slot(self) -> bool:
         """Wait until one more event may be in flight; False: none may any more, this is a drain."""
@@ -230,10 +242,15 @@ class Checkpoint:
         self._touched.add(contact)
         self.commit_soon()
 
-    def has_letters(self, customer: CustomerId) -> bool:
-        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten."""
+    async def has_letters(self, customer: CustomerId) -> bool:
+        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten.
+
+        All of them are in the state by then.
+        """
         if customer not in self._letters:
             return False
+        while self._dead or self._is_committing:
+            await self._committed.wait()
         self._letters.discard(customer)
         return True
 
@@ -280,14 +297,27 @@ class Checkpoint:
             return
         self._outcomes = self._read - pending
         for revival in revived:
-            passed.update(revival.span.tally)
+            self._count(revival, passed)
         letters = tuple((revival.position, revival.why) for revival in revived)
+        self._is_committing = True
         await self._ledger.commit(
             Commit(watermark.position, pending, delivered, dead, passed, watermark.ahead, touched, letters)
         )
+        self._is_committing = False
         self._events += slots
         self._slots.free(slots)
-        self._room.set()
+        self._committed.set()
+        self._committed = anyio.Event()
+
+    def _count(self, revival: Revival, passed: Counter[tuple[str, str]]) -> None:
+        """Count a revival where its death is counted; the ledger takes that from what was passed."""
+        dead = "outcome", str(Outcome("dead", revival.why))
+        if revival.position > self._watermark.position and (span := self._watermark.above(revival.position)):
+            passed[dead] += 1
+            span.tally[dead] -= 1
+            span.tally.update(revival.span.tally)
+        else:
+            passed.update(revival.span.tally)
 
     def _take_revived(self) -> list[Revival]:
         """Return those that have their new outcome."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from kiva_stream.contacts import countable
 from kiva_stream.errors import AddressTaken, Rejected
-from kiva_stream.model import AcId, Contact, ContactStatus, CustomerId, Email, Linked
+from kiva_stream.model import AcId, Contact, CustomerId, Email, Linked
 from kiva_stream.ports import Contacts, Customers, Links, WeekTags
 from kiva_stream.telemetry import log
 from kiva_stream.turns import Turns
@@ -37,8 +37,8 @@ class ContactMoves:
         self._turns = turns
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
-        """Bring customers to the contacts of their addresses; return those contacts that gained customers."""
-        gained = []
+        """Bring customers to the contacts of their addresses; return contacts that others belong to now."""
+        changed = []
         places = await self._links.of(customers)
         for contact in {place.id: place for place in places.values()}.values():
             movers = {
@@ -46,21 +46,21 @@ class ContactMoves:
                 for customer, email in customers.items()
                 if places.get(customer) is contact and email != contact.email
             }
-            gained += await self._leave(contact, _by_email(movers))
-        return gained
+            changed += await self._leave(contact, _by_email(movers))
+        return changed
 
     async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
-        """Have movers leave a contact; return whom they joined."""
-        gained = []
+        """Have movers leave a contact; return which they joined, and this one if others stay."""
+        changed = []
         for email, customers in movers.items():
             (linked,) = await self._links.contacts([contact.id])
             if await self._stays(linked) or not await self._renamed(linked, email):
                 async with self._turns.of([contact.id]):
-                    gained.append(await self._links.join(customers, email, await self._contacts.find(email)))
+                    changed.append(await self._links.join(customers, email, await self._contacts.find(email)))
         (left,) = await self._links.contacts([contact.id])
-        if not left.customers and contact.status is ContactStatus.LINKED:
-            await self._dissolve(left)
-        return gained
+        if not left.customers:
+            await self.dissolve(left)
+        return [*changed, contact] if changed and left.customers else changed
 
     async def _stays(self, linked: Linked) -> bool:
         """Return whether somebody of a contact still has its address."""
@@ -70,7 +70,7 @@ class ContactMoves:
     async def _renamed(self, linked: Linked, email: Email) -> bool:
         """Give a contact that address; False: it is to be another contact."""
         contact = linked.contact
-        if contact.status is not ContactStatus.LINKED or await self._links.at(email) is not None:
+        if await self._links.at(email) is not None:
             return False
         async with self._turns.of([contact.id]):
             ac_id = await self._known(linked)
@@ -87,7 +87,7 @@ class ContactMoves:
             await self._links.moved(contact.id, email)
         return True
 
-    async def _dissolve(self, linked: Linked) -> None:
+    async def dissolve(self, linked: Linked) -> None:
         """Take customer id and week tag off a contact that is nobody's any more; it stays there as it is."""
         contact = linked.contact
         async with self._turns.of([contact.id]):

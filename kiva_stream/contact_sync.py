@@ -25,7 +25,6 @@ from kiva_stream.contacts import countable, desired_contact, fingerprint, moved,
 from kiva_stream.model import (
     DAY1,
     Account,
-    AcId,
     Batch,
     Contact,
     ContactId,
@@ -47,6 +46,7 @@ from kiva_stream.settings import ActiveCampaignSettings
 PAGE_ROWS = 1_000
 IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
 GROUPS_AT_ONCE = 4  # of contacts that wait for each other's import
+_HISTORY = datetime.min.replace(tzinfo=UTC)  # the age of what no entry brings
 RESUBSCRIBED = "email_resubscribed"  # the one event after which an unsubscribed contact is subscribed again
 
 
@@ -141,7 +141,7 @@ class ContactSync:
             after = page[-1].id
             emails = _addresses(page)
             contacts = await self._ports.links.link(emails)
-            await self.move(moved(contacts, emails))
+            await self._move(moved(contacts, emails), _HISTORY)
 
     async def _changed(self) -> AsyncIterator[list[Wanted]]:
         """Yield what differs from what ActiveCampaign confirmed, an import's worth at a time."""
@@ -149,12 +149,19 @@ class ContactSync:
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
+            await self._dissolve(page)
             wanted += await self._wanted(page, await self._accounts(page))
             while (size := self._writes.fitting(wanted)) < len(wanted):
                 yield wanted[:size]
                 del wanted[:size]
         if wanted:
             yield wanted
+
+    async def _dissolve(self, rows: Iterable[Linked]) -> None:
+        """Clear the contacts that were left when an earlier run was stopped before it did."""
+        for linked in rows:
+            if linked.contact.status is ContactStatus.LINKED and not linked.customers:
+                await self._moves.dissolve(linked)
 
     async def _write_each(
         self, lists: MemoryObjectReceiveStream[list[Wanted]], on_done: Callable[[int], None]
@@ -169,7 +176,7 @@ class ContactSync:
     def need(self, batch: Batch) -> Need | None:
         """Return what a batch must wait for before its events; None: nothing, all is there."""
         contact, deliveries = batch
-        if contact.status is ContactStatus.REJECTED:
+        if contact.is_refused:
             return None
         newest = max(each.position for each in deliveries)
         named = {each.order for each in deliveries if each.order and each.position > self._floor}
@@ -192,6 +199,7 @@ class ContactSync:
         mine = Waiting(need)
         self._waiting[need.contact.id] = mine
         self._some_wait.set()
+        self._some_wait = anyio.Event()
         try:
             await mine.is_over.wait()
         finally:
@@ -201,11 +209,18 @@ class ContactSync:
             raise mine.error
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
-        """Bring customers whose address changed to the contact they belong to now, with their orders."""
-        if customers:
-            gained = await self._moves.move(customers)
-            orders = frozenset(await self._ports.orders.paid_by(customers)) if gained else frozenset()
-            await self.bring([Need(contact, DAY1, self._now(), orders) for contact in gained])
+        """Bring customers whose address changed to the contact they belong to now, and these contacts.
+
+        No work of the contacts concerned may be at the sender meanwhile.
+        """
+        await self._move(customers, self._now())
+
+    async def _move(self, customers: Mapping[CustomerId, Email], moment: datetime) -> None:
+        """Move customers; contacts that others belong to now are brought, with all orders of the movers."""
+        if customers and (contacts := await self._moves.move(customers)):
+            orders = frozenset(await self._ports.orders.paid_by(customers))
+            await self._ports.due.add([contact.id for contact in contacts])
+            await self.bring([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -218,8 +233,8 @@ class ContactSync:
 
     async def _serve(self) -> None:
         while True:
-            await self._some_wait.wait()
-            self._some_wait = anyio.Event()
+            while not self._waiting:
+                await self._some_wait.wait()
             taken, self._waiting = self._waiting, {}
             error = await self._failure([each.need for each in taken.values()])
             for each in taken.values():
@@ -276,13 +291,9 @@ class ContactSync:
 
     async def _resubscribe(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> None:
         """Put a contact on the list again, if all of its accounts want e-mails now."""
-        contact = linked.contact
         counted = self._countable(linked, accounts)
-        if contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
-            ac_id = linked.ac_id or await self._ports.contacts.find(contact.email)
-            if ac_id is not None:
-                await self._ports.contacts.set_list(ac_id, subscribed=True)
-                await self._ports.links.on_list(contact.id, unsubscribed=False)
+        if linked.contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
+            await self._writes.set_list(linked, subscribed=True)
 
     # --- what is wanted ---
 
@@ -309,8 +320,8 @@ class ContactSync:
         for linked in rows:
             contact = linked.contact
             counted = self._countable(linked, accounts)
-            if counted and contact.status is not ContactStatus.REJECTED:
-                is_new = contact.status is ContactStatus.NEW
+            if counted and not contact.is_refused:
+                is_new = contact.status is not ContactStatus.LINKED
                 each = Wanted(linked, desired_contact(contact.email, counted, is_new, today))
                 if is_new and linked.ac_id is None:
                     newcomers[contact.id] = [account.customer.id for account in counted]
@@ -334,8 +345,10 @@ class ContactSync:
             for contact, mine in newcomers.items()
         }
         return [
-            Wanted(linked, replace(desired, tag=linked.tag or tags.get(linked.contact.id)))
-            for linked, desired in wanted
+            Wanted(each.linked, replace(each.desired, tag=each.linked.tag or tags[each.id]))
+            if each.id in tags
+            else each
+            for each in wanted
         ]
 
     def _countable(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> list[Account]:
@@ -344,13 +357,11 @@ class ContactSync:
 
     async def _let_go(self, linked: Linked) -> None:
         """Take a contact off the list whose customers are all erased; it loses its week tag too."""
-        contact = linked.contact
-        if contact.status is ContactStatus.LINKED and not linked.unsubscribed:
-            ac_id: AcId | None = linked.ac_id or await self._ports.contacts.find(contact.email)
-            if ac_id is not None:
-                await self._ports.contacts.set_list(ac_id, subscribed=False)
-            await self._ports.links.on_list(contact.id, unsubscribed=True)
-            await self._ports.due.add([contact.id])
+        if linked.contact.status is ContactStatus.LINKED:
+            if linked.tag is not None:
+                await self._ports.due.add([linked.contact.id])
+            if not linked.unsubscribed:
+                await self._writes.set_list(linked, subscribed=False)
 
 
 def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:

@@ -85,8 +85,8 @@ class ContactWrites:
 
         A few that it has already are sent one by one, so that nobody waits for an import.
         """
-        new = [each for each in wanted if each.linked.contact.status is ContactStatus.NEW]
-        known = [each for each in wanted if each.linked.contact.status is not ContactStatus.NEW]
+        new = [each for each in wanted if each.linked.contact.status is not ContactStatus.LINKED]
+        known = [each for each in wanted if each.linked.contact.status is ContactStatus.LINKED]
         if len(wanted) >= self._settings.import_min_contacts:
             new, known = list(wanted), []
         async with anyio.create_task_group() as group:
@@ -124,6 +124,19 @@ class ContactWrites:
                     wanted.id, fingerprint(desired), ac_id, unsubscribed=takes_off or linked.unsubscribed
                 )
 
+    async def set_list(self, linked: Linked, *, subscribed: bool) -> None:
+        """Put a contact that ActiveCampaign has on the list, or take it off."""
+        contact = linked.contact
+        async with self._turns.of([contact.id]):
+            ac_id = linked.ac_id or await self._contacts.find(contact.email)
+            try:
+                if ac_id is not None:
+                    await self._contacts.set_list(ac_id, subscribed=subscribed)
+            except Rejected as error:
+                log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
+            else:
+                await self._links.on_list(contact.id, unsubscribed=not subscribed)
+
     async def _import(self, wanted: list[Wanted], *, exclude_automations: bool) -> list[Wanted]:
         """Import contacts; return those that failed in it, to be tried once more, alone."""
         while wanted:
@@ -157,7 +170,7 @@ class ContactWrites:
         failed = [linked.contact for linked in contacts if linked.contact.email in absent]
         came = [linked.contact.id for linked in contacts if linked.contact.email not in absent]
         await self._links.close_import(started, came)
-        await self._due.forget_tags([each.id for each in failed if each.status is ContactStatus.NEW])
+        await self._due.forget_tags([each.id for each in failed if each.status is not ContactStatus.LINKED])
         self._refuse_to_lose(len(failed), len(started.fingerprints))
         return [each.id for each in failed]
 

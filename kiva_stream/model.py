@@ -161,6 +161,10 @@ class Reason(StrEnum):
     EVENT_REJECTED = "event_rejected"
 
 
+# What an entry dies of that may be delivered when its customer's address appears or changes.
+FOR_WANT_OF_A_CONTACT = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
+
+
 class Event(msgspec.Struct, frozen=True):
     """Becomes an event of its contact."""
 
@@ -224,6 +228,11 @@ class Contact(msgspec.Struct, weakref=True):
     status: ContactStatus
     why: str = ""  # of a rejected one: the Reason its entries die with
     synced_to: Position = Position(0, 0)  # what entries up to here changed is at ActiveCampaign
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether ActiveCampaign refuses it; one that nobody was left of may still come back."""
+        return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
 
 class Delivered(NamedTuple):
@@ -300,6 +309,7 @@ class Delivery(NamedTuple):
     eventdata: str = ""
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about
+    is_entry: bool = True  # False: a change, which is no entry of the log and has no outcome
 
 
 class Need(NamedTuple):

@@ -274,6 +274,10 @@ class Outcomes(Protocol):
         """Return the outcome that an earlier run kept of an entry above the watermark, once."""
         ...
 
+    def comes_again(self, position: Position) -> bool:
+        """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
+        ...
+
     def unless_drained(self) -> AbstractContextManager[None]:
         """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
         ...
@@ -298,8 +302,11 @@ class Outcomes(Protocol):
         """Note that a contact's week tag may differ now."""
         ...
 
-    def has_letters(self, customer: CustomerId) -> bool:
-        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten."""
+    async def has_letters(self, customer: CustomerId) -> bool:
+        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten.
+
+        All of them are in the state by then.
+        """
         ...
 
     def revive(self, position: Position, why: Reason) -> Span:
@@ -341,7 +348,7 @@ class Arrivals(Protocol):
         ...
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
-        """Bring customers whose address changed to the contact they belong to now.
+        """Bring customers whose address changed to the contact they belong to now, and these contacts.
 
         No work of the contacts concerned may be at the sender meanwhile.
         """

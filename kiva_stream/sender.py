@@ -85,8 +85,9 @@ class Sender:
                 raise DrainedError("the rest of the batch is left to the next run")
 
     def _bury(self, contact: Contact, delivery: Delivery) -> None:
-        letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
-        self._outcomes.buried(delivery.span, letter, delivery.notes)
+        if delivery.is_entry:
+            letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
+            self._outcomes.buried(delivery.span, letter, delivery.notes)
 
     async def _send(self, contact: Contact, delivery: Delivery) -> None:
         """Send one event until it has its outcome.
