@@ -161,13 +161,13 @@ class FollowRun:
 
     async def _hold(self, since: Bound | None, *, wait: bool) -> None:
         async with _held(self._store, self._shop.site.id, wait=wait) as connection:
+            self._notifier.ready()
             assembly = Assembly(self._settings, self._shop, self._store, connection, self._client)
             saved = await assembly.saved()
             start = await start_of(self._shop, saved, since, None)
             await assembly.open(resubscribes=True)
             if saved is None:
                 await assembly.ledger.begin(start.since, start.events_since, start.after)
-            self._notifier.ready()
             async with anyio.create_task_group() as background:
                 background.start_soon(self._notifier.watchdog, self._is_alive)
                 background.start_soon(self._work_tags, assembly)
@@ -179,6 +179,7 @@ class FollowRun:
 
     async def _round(self, assembly: Assembly) -> None:
         """Bring all contacts and orders, then follow the log until it is time to do so again."""
+        self._notifier.status("comparing all contacts and orders")
         shop, saved = self._shop, await assembly.saved()
         assert saved is not None  # noqa: S101  it has begun
         start = Start(saved.watermark, saved.since, saved.events_since)
@@ -194,7 +195,7 @@ class FollowRun:
         with garbage_collected_rarely():
             async with assembly.contacts.working():
                 await self._pipeline.run(FOR_EVER)
-        self._pipeline = None
+        self._pipeline = self._checkpoint = None
 
     async def _work_tags(self, assembly: Assembly) -> None:
         """Work the week tags behind the entries; what goes wrong there ends all, by a drain."""
