@@ -242,6 +242,10 @@ async def test_the_state_is_readable_as_figures(session: aiohttp.ClientSession) 
         "imports": 0,
         "orders": 0,
         "orders_overtaken": 0,
+        "tag_overlaps": 0,
+        "resubscribed": 0,
+        "contacts_in_two_requests": 0,
+        "changing_requests": 1,
     }
     assert state["faults"] == {"429": 1}
 
@@ -270,6 +274,38 @@ async def test_events_contacts_and_strays_are_readable_as_json_lines(session: ai
     assert [(row["id"], row["email"], row["events"]) for row in contacts] == [(1, ANN, 2500)]
     assert strays == [{"received_at": 7.0, "email": "eve@example.org", "name": NAMES[0], "eventdata": ""}]
     assert orders == ""
+
+
+async def test_contacts_show_their_fields_lists_and_tags_by_name_and_orders_their_contact(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with sandbox(shop(requests_per_second=0, import_duration_s=0)) as running:
+        account = running.account("shop")
+        account.fields.add({"title": "Kiva Status"})
+        account.lists.add({"name": "all customers"})
+        row = {"email": ANN, "fields": [{"id": 1, "value": "active"}], "subscribe": [{"listid": 1}]}
+        body = {"contacts": [{**row, "tags": ["no order"]}]}
+        async with session.post(f"{running.api_url}/api/3/import/bulk_import", json=body) as response:
+            assert response.status == 200
+        await session.get(f"{running.api_url}/api/3/contacts")
+        account.orders.write((1, "7"), 1, {"storeOrderId": "7", "storeCustomerId": "17"})
+        contact = json.loads(await read(session, running, "contacts"))
+        order = json.loads(await read(session, running, "orders"))
+
+    assert (contact["fields"], contact["lists"]) == ({"Kiva Status": "active"}, {"all customers": 1})
+    assert (contact["tags"], contact["order_customers"]) == (["no order"], ["17"])
+    assert order == {"id": "1", "storeOrderId": "7", "storeCustomerId": "17", "contact_email": ANN}
+
+
+async def test_two_writes_of_a_contact_that_meet_on_the_way_are_counted(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with sandbox(latency_ms=100) as running:
+        await sync(session, running)
+        await sync(session, running)
+        assert running.account("shop").watch.contacts_in_two_requests == 0
+        await asyncio.gather(sync(session, running), sync(session, running))
+        assert running.account("shop").watch.contacts_in_two_requests == 1
 
 
 async def test_faults_are_set_while_it_runs(session: aiohttp.ClientSession) -> None:

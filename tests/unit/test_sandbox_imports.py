@@ -296,3 +296,16 @@ def test_the_overview_counts_imports_by_day_in_text() -> None:
         "outstanding": [{"forDate": "1970-01-12", "batches": "1", "contacts": "2"}],
         "recentlyCompleted": [{"forDate": "1970-01-12", "batches": "1", "contacts": "1"}],
     }
+
+
+def test_an_empty_value_clears_a_field() -> None:
+    caller = Caller()
+    caller.call("POST", "/fields", {"field": {"title": "Kiva Cancel Date", "type": "date"}})
+    for value in ("2026-03-01", ""):
+        completed(caller, {"email": "ann@example.org", "fields": [{"id": 1, "value": value}]})
+
+    _, stored = caller.call("GET", "/contacts/1/fieldValues")
+    assert [row["value"] for row in stored["fieldValues"]] == [""]
+    caller.call("PUT", "/contacts/1", {"contact": {"fieldValues": [{"field": "1", "value": "2026-03-02"}]}})
+    body = {"email": "ann@example.org", "fieldValues": [{"field": "1", "value": ""}]}
+    assert caller.call("POST", "/contact/sync", {"contact": body})[1]["fieldValues"][0]["value"] == ""

@@ -197,3 +197,66 @@ def test_a_page_of_more_than_100_orders_is_refused() -> None:
     answer = run(shop(), "{ searchOrder(filter: {pagination: {limit: 101}}) { id } }")
 
     assert "limit from 1 to 100" in answer["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("settings", [{"max_orders_per_batch": 2}, {"max_order_batch_bytes": 1_000}])
+def test_a_batch_too_large_is_refused_as_a_whole_and_is_no_breach(settings: dict[str, int]) -> None:
+    caller = shop(order_delay_s=0.0, **settings)
+
+    refused = run(caller, LATER, orders=[order(str(n)) for n in range(3)])
+    accepted = run(caller, LATER, orders=[order(str(n)) for n in range(2)])
+
+    assert [error["message"] for error in refused["errors"]] == ["More than 15000 grammar tokens"]
+    assert refused["data"] is None
+    assert "errors" not in accepted
+    caller.now += 1.0
+    assert [row["storeOrderId"] for row in caller.shop.orders] == ["0", "1"]
+    assert caller.shop.tally.breaches == {}
+
+
+def test_a_batch_may_be_refused_without_naming_the_order_at_fault() -> None:
+    caller = shop(unnamed_orders=frozenset({"8"}))
+
+    answer = run(caller, LATER, orders=[order("7"), order("8")])
+
+    assert answer["errors"][0]["message"] == "Internal server error"
+    assert "extensions" not in answer["errors"][0]
+    caller.now += 60.0
+    assert len(caller.shop.orders) == 0
+
+
+def test_an_order_belongs_to_the_contact_of_its_address_also_when_that_moves() -> None:
+    caller = shop(order_delay_s=0.0)
+    run(caller, LATER, orders=[order("7"), order("8", storeCustomerId="18"), order("9")])
+    caller.now += 1.0
+    caller.call("PUT", "/contacts/1", {"contact": {"email": "anna@example.org"}})
+
+    assert [(owner.contact_id, owner.customer_id) for owner, _ in caller.shop.orders.owned()] == [
+        (1, "17"),
+        (1, "18"),
+        (1, "17"),
+    ]
+    assert caller.shop.orders.customers() == {1: ["17", "18"]}
+
+
+def test_an_order_of_nine_lines_takes_less_than_half_a_kilobyte() -> None:
+    caller = shop(order_delay_s=0.0)
+    names = ("Kale", "Apples", "Bok Choy", "Sweet Potatoes", "Leeks", "Corn", "Dill", "Mint", "Oat Milk")
+    lines = [
+        {
+            "storeLineItemId": str(1_000_000_000 + n),
+            "productStorePrimaryId": str(1_000 + n),
+            "name": name,
+            "category": "menu",
+            "quantity": 1,
+            "priceAmount": 0.25 * n,
+        }
+        for n, name in enumerate(names)
+    ]
+    run(caller, LATER, orders=[order("7", lineItems=lines)])
+    caller.now += 1.0
+
+    assert caller.shop.orders.size_bytes < 400
+    stored = caller.shop.orders.get((1, "7"))
+    assert stored
+    assert stored["lineItems"] == lines

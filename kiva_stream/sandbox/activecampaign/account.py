@@ -11,11 +11,18 @@ from typing import Any
 
 import msgspec
 
-from kiva_stream.sandbox.activecampaign.contacts import AddressBook, Contact, Table
+from kiva_stream.sandbox.activecampaign.contacts import (
+    SUBSCRIBED,
+    UNSUBSCRIBED,
+    AddressBook,
+    Contact,
+    Table,
+)
 from kiva_stream.sandbox.activecampaign.events import EventLog, ReceivedEvent, StrayEvent
 from kiva_stream.sandbox.activecampaign.limits import Peak, Window
 from kiva_stream.sandbox.activecampaign.orders import OrderBook
 from kiva_stream.sandbox.activecampaign.replies import iso_time, unprocessable
+from kiva_stream.sandbox.activecampaign.watch import WEEK_TAGS, Watch
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +42,10 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     tracking_log_delay_s: float = 0.0  # until a contact's tracking log shows an event
     order_delay_s: float = 2.0  # until an order accepted asynchronously is written
     contact_limit: int = 0
-    invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid
+    max_orders_per_batch: int = 0  # more are refused like a document of too many tokens; 0: no bound
+    max_order_batch_bytes: int = 0  # the same for the variables' JSON
+    invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid, and named
+    unnamed_orders: frozenset[str] = frozenset()  # store ids whose batch is refused without a name
     invalid_emails: frozenset[str] = frozenset()  # 422 in contact/sync, a bad row in an import
     failing_emails: frozenset[str] = frozenset()  # 422 in contact/sync, `failure` in an import
     excluded_emails: frozenset[str] = (
@@ -112,6 +122,10 @@ class Import(msgspec.Struct):
             return False
         return "waiting" if elapsed_s < (1.0 + self.duration_s) / 2 else "active"
 
+    def is_under_way(self, now: float) -> bool:
+        """Tell whether it may still write contacts."""
+        return not self.interrupted and now < self.accepted_at + self.duration_s
+
 
 class Account:
     """The state of one account. Nothing in it waits; times come from the caller."""
@@ -119,6 +133,7 @@ class Account:
     def __init__(self, settings: SandboxAccount) -> None:
         self.settings = settings
         self.tally = Tally()
+        self.watch = Watch()
         self.peak = Peak()
         self.requests_window = Window(1.0)
         self.bulk_imports_window = Window(60.0)
@@ -188,6 +203,12 @@ class Account:
             else:
                 self.tally.breach(Breach.UNKNOWN_FIELD, f"no field {field_id}")
 
+    def set_list(self, contact: Contact, list_id: int, status: int) -> None:
+        """Set a contact's status on a list."""
+        before = contact.lists.get(list_id)
+        self.watch.resubscribed += before == UNSUBSCRIBED and status == SUBSCRIBED
+        contact.lists[list_id] = status
+
     def tag_named(self, name: str, now: float) -> int:
         """Return the id of a tag, which is created when there is none of that name."""
         tag = self.tags.find(tag=name) or self.add_tag(name, "contact", "", now)
@@ -204,4 +225,10 @@ class Account:
             return False
         link = self.contact_tags.add({"contact": str(contact.id), "tag": str(tag_id), "cdate": iso_time(now)})
         contact.tags[tag_id] = int(link["id"])
+        if self.tags.rows[tag_id]["tag"] in WEEK_TAGS:
+            self.watch.tagged(self.tags_of(contact))
         return True
+
+    def tags_of(self, contact: Contact) -> list[str]:
+        """Return the names of a contact's tags."""
+        return [self.tags.rows[tag_id]["tag"] for tag_id in contact.tags]

@@ -164,7 +164,7 @@ def set_list_status(account: Account, call: Call) -> Reply:
     list_id = int(sent["list"])
     if list_id not in account.lists:
         raise not_found("List", list_id)
-    contact.lists[list_id] = int(sent["status"])
+    account.set_list(contact, list_id, int(sent["status"]))
     return json_reply({"contacts": [_shown(contact)], "contactList": _shown_list(contact, list_id)})
 
 

@@ -90,12 +90,26 @@ def _strays(account: Account) -> Iterator[dict[str, object]]:
 
 
 def _contacts(account: Account) -> Iterator[dict[str, object]]:
+    """Show contacts with their fields, lists and tags by name; `order_customers` are the shop's ids."""
+    titles = {field_id: row["title"] for field_id, row in account.fields.rows.items()}
+    lists = {list_id: row["name"] for list_id, row in account.lists.rows.items()}
+    customers = account.orders.customers()
     for contact in list(account.contacts):
-        yield {**msgspec.structs.asdict(contact), "events": len(contact.events)}
+        yield {
+            **msgspec.structs.asdict(contact),
+            "fields": {titles[field_id]: value for field_id, value in contact.fields.items()},
+            "lists": {lists[list_id]: status for list_id, status in contact.lists.items()},
+            "tags": account.tags_of(contact),
+            "events": len(contact.events),
+            "order_customers": customers.get(contact.id, []),
+        }
 
 
 def _orders(account: Account) -> Iterator[dict[str, Any]]:
-    return iter(list(account.orders))
+    """Show orders in full; `contact_email` is the address of their contact now, null when that is deleted."""
+    for owner, order in account.orders.owned():
+        contact = account.contacts.get(owner.contact_id)
+        yield {**order, "contact_email": contact.email if contact else None}
 
 
 STREAMS = {
@@ -129,6 +143,10 @@ def _figures(account: Account) -> dict[str, object]:
         "imports": len(account.imports),
         "orders": len(account.orders),
         "orders_overtaken": account.orders.overtaken,
+        "tag_overlaps": account.watch.tag_overlaps,
+        "resubscribed": account.watch.resubscribed,
+        "contacts_in_two_requests": account.watch.contacts_in_two_requests,
+        "changing_requests": account.watch.changing_requests,
     }
 
 

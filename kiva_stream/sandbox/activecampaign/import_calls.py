@@ -34,6 +34,7 @@ def bulk_import(account: Account, call: Call) -> Reply:
     rows = [row for row in rows if not _is_left_out(account, row)]
     queued = Import(str(uuid4()), call.now, account.settings.import_duration_s, len(rows))
     account.imports[queued.id] = queued
+    account.watch.accept_import((normal_email(row["email"]) for row in rows), queued)
     account.agenda.add(call.now + queued.duration_s, partial(_complete, account, queued, rows))
     reply = {
         "success": 1,
@@ -98,9 +99,9 @@ def _apply(account: Account, queued: Import, row: Row, now: float) -> None:
     contact.phone = row.get("phone", contact.phone)
     account.set_fields(contact, {field["id"]: field["value"] for field in row.get("fields", ())})
     for item in row.get("subscribe", ()):
-        contact.lists[int(item["listid"])] = SUBSCRIBED
+        account.set_list(contact, int(item["listid"]), SUBSCRIBED)
     for item in row.get("unsubscribe", ()):
-        contact.lists[int(item["listid"])] = UNSUBSCRIBED
+        account.set_list(contact, int(item["listid"]), UNSUBSCRIBED)
     for name in row.get("tags", ()):
         account.tag(contact, account.tag_named(name, now), now)
 

@@ -7,13 +7,14 @@ all: `errors[0].message` is "Validation errors", and its `extensions` name the o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from graphql import (
     ExecutionResult,
     GraphQLError,
@@ -25,13 +26,14 @@ from graphql import (
     validate,
 )
 
-from kiva_stream.sandbox.activecampaign.account import Account, Breach
+from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
 from kiva_stream.sandbox.activecampaign.contacts import Contact
 from kiva_stream.sandbox.activecampaign.orders import OrderKey
 from kiva_stream.sandbox.activecampaign.replies import Reply, json_reply
 
 MAX_TOKENS = 15_000
+_TOO_LARGE = f"More than {MAX_TOKENS} grammar tokens"
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _CURRENCY = re.compile("[A-Za-z]{3}")
 _INSISTED = ("email", "creationSource", "orderNumber", "currency")  # the vendor's own plugin does
@@ -67,6 +69,8 @@ def graphql(account: Account, call: Call) -> Reply:
     problems = validate(schema(), document)
     if problems:
         return _refused(account, problems)
+    if _is_too_large(account.settings, call.body.get("variables") or {}):
+        return json_reply({"errors": [GraphQLError(_TOO_LARGE).formatted], "data": None})
     result = execute_sync(
         schema(),
         document,
@@ -79,8 +83,16 @@ def graphql(account: Account, call: Call) -> Reply:
 
 def _token_error(error: GraphQLError) -> GraphQLError:
     if f"more than {MAX_TOKENS} tokens" in error.message:
-        return GraphQLError(f"More than {MAX_TOKENS} grammar tokens")
+        return GraphQLError(_TOO_LARGE)
     return error
+
+
+def _is_too_large(settings: SandboxAccount, variables: Mapping[str, Any]) -> bool:
+    """Tell whether a batch has more orders or bytes than the account was told to take; it is no breach."""
+    most, most_bytes = settings.max_orders_per_batch, settings.max_order_batch_bytes
+    orders = variables.get("orders") or ()
+    too_many = 0 < most < len(orders)
+    return too_many or (bool(most_bytes) and len(msgspec.json.encode(variables)) > most_bytes)
 
 
 def _refused(account: Account, errors: Sequence[GraphQLError]) -> Reply:
@@ -120,27 +132,33 @@ class _Resolvers:
 
     def upsert(self, _info: object, order: Order) -> dict[str, Any]:
         """Write an order now."""
-        self._accept([order])
-        return self._account.orders.write(_key(order), _without_customer(order))
+        (contact_id,) = self._accept([order])
+        return self._account.orders.write(_key(order), contact_id, _without_customer(order))
 
     def upsert_later(self, _info: object, orders: Sequence[Order]) -> dict[str, str]:
         """Accept orders now and write them later; their contacts are there at once."""
-        self._accept(orders)
+        contact_ids = self._accept(orders)
         at = self._now + self._account.settings.order_delay_s
-        for order in orders:
+        for order, contact_id in zip(orders, contact_ids, strict=True):
             key = _key(order)
             self._account.orders.accept(key)
-            write = partial(self._account.orders.settle, key, _without_customer(order))
+            write = partial(self._account.orders.settle, key, contact_id, _without_customer(order))
             self._account.agenda.add(at, write)
         return {"recordId": str(uuid4())}
 
-    def _accept(self, orders: Iterable[Order]) -> None:
+    def _accept(self, orders: Sequence[Order]) -> list[int]:
+        """Return the ids of the orders' contacts. Raises GraphQLError when one of them is invalid."""
         wrong = {_error_key(order): why for order in orders if (why := self._why_invalid(order))}
         if wrong:
             raise GraphQLError("Validation errors", extensions=wrong)
-        for order in orders:
-            contact, _ = self._account.upsert(order["email"], self._now)
-            _name(contact, order)
+        if any(order["storeOrderId"] in self._account.settings.unnamed_orders for order in orders):
+            raise GraphQLError("Internal server error")
+        return [self._contact(order).id for order in orders]
+
+    def _contact(self, order: Order) -> Contact:
+        contact, _ = self._account.upsert(order["email"], self._now)
+        _name(contact, order)
+        return contact
 
     def _why_invalid(self, order: Order) -> str:
         missing = [name for name in _INSISTED if not order.get(name)]

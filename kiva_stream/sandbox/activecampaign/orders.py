@@ -1,20 +1,39 @@
-"""The orders of an account, kept as JSON: half a kilobyte each instead of several."""
+"""The orders of an account, kept as compressed JSON: a quarter of a kilobyte each instead of several."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 OrderKey = tuple[int, str]  # the connection and the shop's own id of the order
+# What most orders have in common: zlib finds it here instead of once an order.
+_COMMON = (
+    b'{"name":"","category":"menu","quantity":1,"priceAmount":0.0},{"storeLineItemId":"1000000","name":"'
+    b'","category":"addon","quantity":1,"priceAmount":15.0,"productStorePrimaryId":"1101"},'
+    b'{"id":"100","contact":1,"storeOrderId":"100001","storeCustomerId":"1001","email":"@example.com",'
+    b'"orderNumber":"100001","legacyConnectionId":1,"normalizedStatus":"COMPLETED","storeStatus":"complete",'
+    b'"creationSource":"HISTORICAL","storeCreatedDate":"2026-01-01T17:30:00Z","currency":"USD",'
+    b'"finalAmount":38.0,"discountsAmount":0.0,"lineItems":[{"storeLineItemId":"1000000",'
+    b'"productStorePrimaryId":"1001","name":"","category":"menu","quantity":1,"priceAmount":0.0}]}'
+)
+
+
+class Owner(NamedTuple):
+    """Whose order it is: the contact's id, and the customer's id in the shop."""
+
+    contact_id: int
+    customer_id: str
 
 
 class OrderBook:
     """All orders written, by key; and which are accepted but not written yet."""
 
     def __init__(self) -> None:
-        self._orders: dict[OrderKey, bytes] = {}
+        self._orders: dict[OrderKey, tuple[Owner, bytes]] = {}
+        self._owners: dict[Owner, Owner] = {}  # one object for all orders of an owner
         self._pending: dict[OrderKey, int] = {}
         self.overtaken = 0  # orders accepted while an earlier version was still to be written
 
@@ -27,25 +46,52 @@ class OrderBook:
         self.overtaken += waiting > 0
         self._pending[key] = waiting + 1
 
-    def settle(self, key: OrderKey, order: Mapping[str, Any]) -> None:
+    def settle(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> None:
         """Write an accepted version of an order."""
         self._pending[key] -= 1
         if not self._pending[key]:
             del self._pending[key]
-        self.write(key, order)
+        self.write(key, contact_id, order)
 
-    def write(self, key: OrderKey, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Write an order over what there is of it; return all of it. What is not sent is kept."""
+    def write(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a contact's order over what there is of it; return all of it. What is not sent is kept."""
         old = self.get(key) or {"id": str(len(self._orders) + 1)}
         kept = {**old, **order}
-        self._orders[key] = msgspec.json.encode(kept)
+        owner = Owner(contact_id, str(kept.get("storeCustomerId") or ""))
+        self._orders[key] = self._owners.setdefault(owner, owner), _packed(kept)
         return kept
 
     def get(self, key: OrderKey) -> dict[str, Any] | None:
         """Return an order as it is written."""
-        text = self._orders.get(key)
-        return None if text is None else msgspec.json.decode(text)
+        kept = self._orders.get(key)
+        return None if kept is None else _unpacked(kept[1])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the orders in the order in which they were first written."""
-        return (msgspec.json.decode(text) for text in self._orders.values())
+        return (order for _, order in self.owned())
+
+    def owned(self) -> Iterator[tuple[Owner, dict[str, Any]]]:
+        """Yield the orders with their owners."""
+        return ((owner, _unpacked(packed)) for owner, packed in list(self._orders.values()))
+
+    def customers(self) -> dict[int, list[str]]:
+        """Return the shop's customer ids of the orders of each contact that has some, sorted."""
+        found: dict[int, set[str]] = {}
+        for owner, _ in self._orders.values():
+            found.setdefault(owner.contact_id, set()).add(owner.customer_id)
+        return {contact_id: sorted(ids) for contact_id, ids in found.items()}
+
+    @property
+    def size_bytes(self) -> int:
+        """What the orders take in memory, without the keys."""
+        return sum(len(packed) for _, packed in self._orders.values())
+
+
+def _packed(order: Mapping[str, Any]) -> bytes:
+    packer = zlib.compressobj(level=1, zdict=_COMMON)
+    return packer.compress(msgspec.json.encode(order)) + packer.flush()
+
+
+def _unpacked(packed: bytes) -> dict[str, Any]:
+    order: dict[str, Any] = msgspec.json.decode(zlib.decompressobj(zdict=_COMMON).decompress(packed))
+    return order

@@ -19,7 +19,7 @@ from aiohttp import web
 from kiva_stream.sandbox.activecampaign import control
 from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount
 from kiva_stream.sandbox.activecampaign.faults import Fault, Faults
-from kiva_stream.sandbox.activecampaign.replies import Silence
+from kiva_stream.sandbox.activecampaign.replies import Reply, Silence
 from kiva_stream.sandbox.activecampaign.service import EVENT_PATH, Request, Service, steady_time
 
 _MAX_BODY_BYTES = 32 * 2**20  # more than any limit that the sandbox enforces: it is the one to refuse
@@ -114,9 +114,7 @@ class _Front:
         path = request.raw_path.partition("?")[0]
         if path.startswith(control.PREFIX):
             return await control.answer(self._sandbox.service, request, path, body)
-        await _travel(self._sandbox.way_in_s())
-        reply = self._sandbox.service.answer(_read(request, path, body))
-        await _travel(self._sandbox.way_out_s())
+        reply = await self._answer(_read(request, path, body))
         if isinstance(reply, Silence):
             await self._keep_silent(request, reply)
             return web.Response()  # goes nowhere: the connection is closed
@@ -125,6 +123,14 @@ class _Front:
             status=reply.status,
             headers={"Content-Type": reply.content_type, **reply.headers},
         )
+
+    async def _answer(self, asked: Request) -> Reply | Silence:
+        service = self._sandbox.service
+        with service.under_way(asked):
+            await _travel(self._sandbox.way_in_s())
+            reply = service.answer(asked)
+            await _travel(self._sandbox.way_out_s())
+        return reply
 
     async def _keep_silent(self, request: web.BaseRequest, silence: Silence) -> None:
         if silence is Silence.HANG:

@@ -7,7 +7,8 @@ contract, the account.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from kiva_stream.sandbox.activecampaign import (
     order_calls,
     setup_calls,
     tracking_calls,
+    writes,
 )
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount, Tally
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
@@ -43,6 +45,7 @@ from kiva_stream.sandbox.activecampaign.replies import (
 
 EVENT_PATH = "/event"
 API_PREFIX = "/api/3"
+_GRAPHQL_PATH = "/ecom/graphql"
 
 _HANDLERS: Handlers = {
     **tracking_calls.HANDLERS,
@@ -94,6 +97,23 @@ class Service:
         account.agenda.advance(self._clock())
         return account
 
+    @contextmanager
+    def under_way(self, request: Request) -> Iterator[None]:
+        """Watch which contacts a REST request writes while the block lasts: while it is under way."""
+        account = self._by_token.get(request.token or "") if request.method != "GET" else None
+        found = contract().find(request.method, request.path.removeprefix(API_PREFIX)) if account else None
+        if account is None or found is None:
+            yield
+            return
+        operation, path_id = found
+        now = self._clock()
+        account.agenda.advance(now)
+        begun = account.watch.begin(writes.written(account, operation.id, path_id, request.body), now)
+        try:
+            yield
+        finally:
+            account.watch.end(begun)
+
     def answer(self, request: Request) -> Reply | Silence:
         """Return what is to be answered."""
         if request.path == EVENT_PATH:
@@ -110,6 +130,7 @@ class Service:
         found = contract().find(request.method, path) if path != request.path else None
         operation, path_id = found or (None, 0)
         account.tally.requests[operation.id if operation else "unknown"] += 1
+        account.watch.changing_requests += _may_change(request)
         if not account.take_request(now):
             account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
             return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
@@ -150,6 +171,12 @@ class Service:
             return _PLAIN_RECEIVED if is_plain else _RECEIVED
         tally.refused_events[why] += 1
         return _PLAIN_REFUSED if is_plain else json_reply({"success": 0, "message": why})
+
+
+def _may_change(request: Request) -> bool:
+    """Tell whether a request could change something; a GraphQL document does when it is a mutation."""
+    is_query = request.path.endswith(_GRAPHQL_PATH) and b"mutation" not in request.body
+    return request.method != "GET" and not is_query
 
 
 def _counted(tally: Tally, reply: Reply | Silence) -> Reply | Silence:

@@ -1,0 +1,61 @@
+"""What a client must not do although ActiveCampaign lets it, counted where it arrives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+WEEK_TAGS = frozenset({"open order", "closed order", "no order"})  # a contact has one of them at a time
+
+
+class Unfinished(Protocol):
+    """An import, as far as it matters here."""
+
+    def is_under_way(self, now: float) -> bool:
+        """Tell whether it may still write."""
+        ...
+
+
+class Writes(NamedTuple):
+    """The contacts, by address, that one request may write."""
+
+    emails: frozenset[str]
+
+
+class Watch:
+    """The figures of one account. Times are the sandbox's clock, in seconds."""
+
+    def __init__(self) -> None:
+        self.tag_overlaps = 0  # times a contact came to have two of the three week tags
+        self.resubscribed = 0  # times a contact went from unsubscribed to subscribed
+        self.contacts_in_two_requests = 0
+        self.changing_requests = 0  # events and what only reads are none
+        self._under_way: Counter[str] = Counter()  # REST writes, by address
+        self._imports: dict[str, Unfinished] = {}  # the last one of an address
+
+    def begin(self, emails: Iterable[str], now: float) -> Writes:
+        """Note that a REST write of these contacts is on its way; count those that are written already."""
+        writes = Writes(frozenset(emails))
+        self.contacts_in_two_requests += sum(self._is_written(email, now) for email in writes.emails)
+        self._under_way.update(writes.emails)
+        return writes
+
+    def end(self, writes: Writes) -> None:
+        """Note that a write's answer has left."""
+        for email in writes.emails:
+            self._under_way[email] -= 1
+            if not self._under_way[email]:
+                del self._under_way[email]
+
+    def accept_import(self, emails: Iterable[str], accepted: Unfinished) -> None:
+        """Note that an import of these contacts is under way until it says otherwise."""
+        self._imports.update(dict.fromkeys(emails, accepted))
+
+    def tagged(self, names: Iterable[str]) -> None:
+        """Look at the tags of a contact that has just got a week tag."""
+        self.tag_overlaps += len(WEEK_TAGS.intersection(names)) > 1
+
+    def _is_written(self, email: str, now: float) -> bool:
+        unfinished = self._imports.get(email)
+        return email in self._under_way or (unfinished is not None and unfinished.is_under_way(now))
