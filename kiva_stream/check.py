@@ -2,58 +2,150 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.app import account_name, account_setup
+from kiva_stream.app import Shop, account_name, account_setup, open_shop
 from kiva_stream.catalog import CATALOG
-from kiva_stream.errors import KivaStreamError, TryLater
+from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
 from kiva_stream.kiva.contract import Finding, check_contract
-from kiva_stream.kiva.customers import ShopCustomers
-from kiva_stream.kiva.log import SystemLog
 from kiva_stream.kiva.source import Source
-from kiva_stream.model import Site
+from kiva_stream.model import SavedCheckpoint, Site, WeekTag
 from kiva_stream.reports import CheckLine
 from kiva_stream.settings import ActiveCampaignSettings, Settings
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
 
 PATIENCE_S = 10.0  # somebody waits for the answer
+CLOCK_SKEW = timedelta(minutes=1)  # the ages of entries, orders and accepted batches are told by both clocks
+OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
+
+
+class _Part(NamedTuple):
+    """A part of the account's set-up: a word of what is missing of it, and what is said when it is there."""
+
+    subject: str
+    word: str
+    there: str
+
+
+PARTS = (
+    _Part("event tracking", "event tracking", "on; event_key shows with the first event only"),
+    _Part("event names", "event name", f"{len(CATALOG.ac_names())} are there"),
+    _Part("fields", "field", "all six are there, and show on every contact"),
+    _Part("tags", "tag", ", ".join(WeekTag) + " are there"),
+    _Part("connection", "connection", "there: orders have where to go"),
+    _Part(
+        "list",
+        "list",
+        "there (a list without a user group is hidden in ActiveCampaign: that is yours to set)",
+    ),
+)
 
 
 async def check(settings: Settings) -> list[CheckLine]:
     """Look at the source, the state schema and the account; what is wrong with one hides no other."""
-    site, lines = await _check_source(settings)
-    lines += await _check_state(settings)
-    lines += await _check_account(settings.activecampaign, site)
-    return lines
+    saved, state = await _check_state(settings)
+    site, source = await _check_source(settings, saved)
+    return [*source, *state, *await _check_account(settings.activecampaign, site)]
 
 
-async def _check_source(settings: Settings) -> tuple[Site | None, list[CheckLine]]:
+# --- the shop's database ---
+
+
+async def _check_source(
+    settings: Settings, saved: SavedCheckpoint | None
+) -> tuple[Site | None, list[CheckLine]]:
     schema, site_id = settings.source.schema, settings.source.site_id
     try:
         async with Source.open(settings.source) as source:
             findings: list[Finding] = await source.read(lambda found: check_contract(found, schema, site_id))
-            if findings:
-                return None, [CheckLine("source", False, finding.text) for finding in findings]
-            customers = ShopCustomers(source, site_id, settings.source.skip_domains)
-            site = await SystemLog(source, settings.source, customers).site()
+        if findings:
+            return None, [CheckLine("source", False, finding.text) for finding in findings]
+        async with open_shop(settings) as shop:
+            return shop.site, [
+                CheckLine(
+                    "source",
+                    True,
+                    f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
+                ),
+                await _check_clock(shop),
+                await _check_horizon(shop, saved),
+                await _check_orders(shop),
+                await _check_weeks(shop),
+            ]
     except KivaStreamError as error:
         return None, [CheckLine("source", False, str(error))]
-    return site, [
-        CheckLine("source", True, f"site {site.id}, {site.name}: tables, columns and rights are there")
-    ]
 
 
-async def _check_state(settings: Settings) -> list[CheckLine]:
+async def _check_clock(shop: Shop) -> CheckLine:
+    return clock_line(await shop.changes.now(), datetime.now(UTC))
+
+
+def clock_line(theirs: datetime, ours: datetime) -> CheckLine:
+    """Compare the clock of the shop's database with this machine's."""
+    skew = abs(theirs - ours)
+    if skew <= CLOCK_SKEW:
+        return CheckLine("clock", True, "the database's and this machine's agree")
+    return CheckLine(
+        "clock",
+        False,
+        f"the database's and this machine's differ by {skew.total_seconds():,.0f} s: set both by NTP",
+    )
+
+
+async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckLine:
+    """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
+    mark = await shop.log.mark()
+    obstacle = await shop.log.obstacle(saved.watermark if saved else mark.position)
+    return CheckLine("horizon", obstacle is None, obstacle or f"the log can be read up to {mark.position}")
+
+
+async def _check_orders(shop: Shop) -> CheckLine:
+    count = await shop.orders.count_paid()
+    if count is None:
+        return CheckLine("orders", True, "can be read; counting them takes too long")
+    return CheckLine("orders", True, f"can be read; {count:,} are paid")
+
+
+async def _check_weeks(shop: Shop) -> CheckLine:
+    today = datetime.now(ZoneInfo(shop.site.timezone)).date()
+    week = await shop.weeks.current()
+    if not await shop.weeks.is_opened():
+        return CheckLine("weeks", True, f"none was opened yet: week tags go by the calendar's, of {week}")
+    if today - week <= OLD_WEEK:
+        return CheckLine("weeks", True, f"the current one is that of {week}")
+    return CheckLine(
+        "weeks",
+        True,
+        f"the one opened last is that of {week}, and week tags go by its orders until the shop opens another",
+    )
+
+
+# --- the state ---
+
+
+async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckLine]]:
     try:
         async with Store.open(settings.state) as store:
             await store.require_version()
+            there = CheckLine("state", True, f"schema {settings.state.schema} is there")
             async with store.transaction() as connection:
                 ledger = SiteLedger(store, connection, settings.source.site_id)
                 saved = await ledger.saved(account_name(settings.activecampaign))
+    except (HeldError, SettingsError) as error:
+        return None, [there, CheckLine("account", False, str(error))]
     except KivaStreamError as error:
-        return [CheckLine("state", False, str(error))]
+        return None, [CheckLine("state", False, str(error))]
     where = f"its checkpoint is at {saved.watermark}" if saved else "no backfill has begun"
-    return [CheckLine("state", True, f"schema {settings.state.schema} is there; {where}")]
+    bound = CheckLine("account", True, f"no other site's, and no other is this site's; {where}")
+    return saved, [there, bound]
+
+
+# --- ActiveCampaign ---
 
 
 async def _check_account(settings: ActiveCampaignSettings, site: Site | None) -> list[CheckLine]:
@@ -65,19 +157,26 @@ async def _check_account(settings: ActiveCampaignSettings, site: Site | None) ->
         return [CheckLine("activecampaign", False, f"{error}: {what}")]
     except KivaStreamError as error:
         return [CheckLine("activecampaign", False, str(error))]
-    found = [
-        CheckLine("activecampaign", False, f"missing: {what}; run `kiva-stream setup`") for what in missing
-    ] or [
-        CheckLine(
-            "activecampaign",
-            True,
-            f"the key is accepted; event tracking is on; {len(CATALOG.ac_names())} event names, list and "
-            "field are there (a list without a user group is hidden in ActiveCampaign: that is yours to set; "
-            "event_key shows with the first event only)",
-        )
-    ]
+    key = CheckLine("activecampaign", True, "the key is accepted")
+    return [key, *account_lines(missing), CheckLine("limits", True, _limits(settings))]
+
+
+def account_lines(missing: Sequence[str]) -> list[CheckLine]:
+    """Return a line for each part of the account that is there, and one for each thing that is missing."""
+    lines: list[CheckLine] = []
+    left = list(missing)
+    for part in PARTS:
+        lacks = [what for what in left if part.word in what]
+        left = [what for what in left if what not in lacks]
+        lines += map(_missing, lacks) if lacks else [CheckLine(part.subject, True, part.there)]
+    return [*lines, *map(_missing, left)]
+
+
+def _missing(what: str) -> CheckLine:
+    return CheckLine("activecampaign", False, f"missing: {what}; run `kiva-stream setup`")
+
+
+def _limits(settings: ActiveCampaignSettings) -> str:
     paced = f"{settings.events_per_second} events/s" if settings.events_per_second else "events unpaced"
-    limits = (
-        f"{settings.requests_per_second} requests/s, {settings.bulk_imports_per_minute} imports/min, {paced}"
-    )
-    return [*found, CheckLine("limits", True, limits)]
+    imports = f"{settings.bulk_imports_per_minute} imports/min"
+    return f"{settings.requests_per_second} requests/s, {imports}, {paced}"

@@ -222,6 +222,12 @@ SELECT coalesce(
 FROM {schema}.sites s
 WHERE s.id = $1
 
+-- name: has_opened_week
+SELECT EXISTS (
+  SELECT FROM {schema}.delivery_weeks w
+  WHERE w.site_id = $1 AND w.opened_at <= clock_timestamp()
+    AND w.week_start BETWEEN '0001-01-01' AND '9999-12-31')
+
 -- name: week_statuses
 SELECT o.customer_id, array_agg(DISTINCT o.status) AS statuses
 FROM {schema}.orders o

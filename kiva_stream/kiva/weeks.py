@@ -21,6 +21,11 @@ class DeliveryWeeks:
         rows = await self._source.fetch("current_week", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # date
 
+    async def is_opened(self) -> bool:
+        """Return whether the shop has ever opened a week; before that the calendar's is current."""
+        rows = await self._source.fetch("has_opened_week", self._site_id)
+        return rows[0][0]  # type: ignore[no-any-return]  # boolean
+
     async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
         """Return the statuses of these customers' orders of a week; without orders, nothing."""
         rows = await self._source.fetch("week_statuses", self._site_id, list(customers), week)
