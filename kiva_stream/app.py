@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from kiva_stream import telemetry
-from kiva_stream.activecampaign.account import AccountSetup
+from kiva_stream.activecampaign.account import AccountSetup, Wanted, field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import CheckpointError, DrainTimeoutError, TryLater
 from kiva_stream.estimates import swaps_s
@@ -68,15 +68,22 @@ def account_name(settings: ActiveCampaignSettings) -> str:
     return f"{urlsplit(settings.api_url).netloc} {settings.event_actid}"
 
 
-def account_setup(settings: ActiveCampaignSettings, client: Client, site: Site | None) -> AccountSetup:
+def account_setup(settings: Settings, client: Client, site: Site | None) -> AccountSetup:
     """Return what the account needs for a site; without one it can be looked at, not set up."""
+    account = settings.activecampaign
     shop_url = website(site.admin_base_url) if site else ""
+    name = site.name if site else "us"
     return AccountSetup(
         client,
-        settings.field_customer_id,
-        sender_url=settings.list_sender_url or shop_url,
-        sender_reminder=settings.list_sender_reminder
-        or f"You are a customer of {site.name if site else 'us'}.",
+        Wanted(
+            site_id=settings.source.site_id,
+            site_name=name,
+            titles=field_titles(account),
+            sender_url=account.list_sender_url or shop_url,
+            sender_reminder=account.list_sender_reminder or f"You are a customer of {name}.",
+            link_url=account.connection_link_url or shop_url,
+            logo_url=account.connection_logo_url,
+        ),
     )
 
 
@@ -106,7 +113,7 @@ async def set_up(settings: Settings) -> list[str]:
         created = [f"the state schema {settings.state.schema}"] if await store.migrate() else []
         async with Client(settings.activecampaign, patience_s=PATIENCE_S) as client:
             try:
-                return created + await account_setup(settings.activecampaign, client, shop.site).set_up()
+                return created + await account_setup(settings, client, shop.site).set_up()
             except TryLater as error:
                 raise TryLater(f"{error}: check api_url, or try again later.") from None
 

@@ -63,7 +63,7 @@ class Assembly:
         Raises SettingsError before `setup`, HeldError, AccountRefused, CheckpointError.
         """
         settings, shop = self._settings.activecampaign, self.shop
-        ids = await account_setup(settings, self.client, shop.site).ids()
+        ids = await account_setup(self._settings, self.client, shop.site).ids()
         await self.ledger.bind(self._account, contact_url(settings.api_url))
         self.account = contacts = Contacts(settings, self.client, ids)
         tags = TagLinks(self.client, ids)

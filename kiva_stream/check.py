@@ -50,7 +50,7 @@ async def check(settings: Settings) -> list[CheckLine]:
     """Look at the source, the state schema and the account; what is wrong with one hides no other."""
     saved, state = await _check_state(settings)
     site, source = await _check_source(settings, saved)
-    return [*source, *state, *await _check_account(settings.activecampaign, site)]
+    return [*source, *state, *await _check_account(settings, site)]
 
 
 # --- the shop's database ---
@@ -148,9 +148,9 @@ async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list
 # --- ActiveCampaign ---
 
 
-async def _check_account(settings: ActiveCampaignSettings, site: Site | None) -> list[CheckLine]:
+async def _check_account(settings: Settings, site: Site | None) -> list[CheckLine]:
     try:
-        async with Client(settings, patience_s=PATIENCE_S) as client:
+        async with Client(settings.activecampaign, patience_s=PATIENCE_S) as client:
             missing = await account_setup(settings, client, site).missing()
     except TryLater as error:
         what = "check activecampaign.api_url and the network"
@@ -158,7 +158,7 @@ async def _check_account(settings: ActiveCampaignSettings, site: Site | None) ->
     except KivaStreamError as error:
         return [CheckLine("activecampaign", False, str(error))]
     key = CheckLine("activecampaign", True, "the key is accepted")
-    return [key, *account_lines(missing), CheckLine("limits", True, _limits(settings))]
+    return [key, *account_lines(missing), CheckLine("limits", True, _limits(settings.activecampaign))]
 
 
 def account_lines(missing: Sequence[str]) -> list[CheckLine]:

@@ -245,14 +245,16 @@ def plan(
 @commands.command()
 def sync(
     context: typer.Context,
-    customer: Annotated[int, typer.Option(min=1, max=MAX_BIGINT, metavar="ID", help="Id of the customer.")],
+    customer: Annotated[str, typer.Option(metavar="ID", help="The customer's id at the shop.")],
     as_json: AsJson = False,
 ) -> None:
-    """Bring one customer to ActiveCampaign, as a trial, and show what became of it.
+    """Bring one customer to ActiveCampaign, as a trial.
 
-    Contact, paid orders and week tag, without starting automations; no events, no checkpoint.
+    Contact, paid orders and week tag, without starting automations; no events, no checkpoint. It shows what
+    became of them, and holds the site meanwhile.
     """
-    _answer(_run(trials.trial, _shell(context).load(), CustomerId(customer)), as_json=as_json)
+    wanted = _customer("--customer", customer)
+    _answer(_run(trials.trial, _shell(context).load(), wanted), as_json=as_json)
 
 
 @commands.command()
@@ -290,9 +292,9 @@ def follow(
         bool, typer.Option("--wait", help="Wait while another process holds the site, and then go on.")
     ] = False,
 ) -> None:
-    """Carry what is left of the log, then what comes, for ever: what runs as a service.
+    """Carry what is left of the log, then what comes, for ever.
 
-    It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight finish.
+    What runs as a service. It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight finish.
     """
     bound = _bound("--since", since)
     stopped_by = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)
@@ -411,6 +413,12 @@ def _date(option: str, text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date (YYYY-MM-DD).", param_hint=option) from None
+
+
+def _customer(option: str, text: str) -> CustomerId:
+    if not (text.isdecimal() and 0 < int(text) <= MAX_BIGINT):
+        raise typer.BadParameter(f"{text!r} is not the id of a customer (a number).", param_hint=option)
+    return CustomerId(int(text))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from kiva_stream.activecampaign.account import field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.app import PATIENCE_S, Shop, contact_url, open_shop
 from kiva_stream.assembly import Assembly
@@ -164,12 +165,5 @@ def _became(before: SentOrder | None, after: SentOrder | None) -> str:
 
 def _fields(desired: DesiredContact, settings: ActiveCampaignSettings) -> dict[str, str]:
     """Return the custom fields by title; one that is not sent is not among them."""
-    fields = {
-        settings.field_customer_id: desired.customer_id,
-        settings.field_status: desired.status,
-        settings.field_box_type: desired.box_type,
-        settings.field_next_delivery: desired.next_delivery,
-        settings.field_cancel_date: desired.cancel_date,
-        settings.field_birthday: desired.birthday,
-    }
+    fields = {title: getattr(desired, name) for name, title in field_titles(settings).items()}
     return {title: text for title, text in fields.items() if text is not None}
