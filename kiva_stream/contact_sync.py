@@ -219,7 +219,6 @@ class ContactSync:
         """Move customers; contacts that others belong to now are brought, with all orders of the movers."""
         if customers and (contacts := await self._moves.move(customers)):
             orders = frozenset(await self._ports.orders.paid_by(customers))
-            await self._ports.due.add([contact.id for contact in contacts])
             await self.bring([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     @asynccontextmanager

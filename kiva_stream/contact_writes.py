@@ -7,6 +7,7 @@ without bringing back who has unsubscribed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -94,6 +95,8 @@ class ContactWrites:
                 group.start_soon(self.write_one, each)
             if new:
                 await self.bring(new, exclude_automations=exclude_automations)
+        if notes := Counter(note for each in wanted for note in each.desired.notes):
+            await self._links.note(notes)
 
     async def bring(self, wanted: Sequence[Wanted], *, exclude_automations: bool) -> None:
         """Import contacts until ActiveCampaign completed it; without those that it refuses."""

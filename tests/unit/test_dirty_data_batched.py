@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from tests.fakes import EVENT, customer, entry, up_to
+from tests.fakes import EVENT, customer, entry, position
 from tests.unit.world import AGAIN, ANN, World, story
 from tests.virtual_time import run
 
@@ -34,8 +34,9 @@ def test_row_46_a_hot_account_does_not_delay_others() -> None:
 
     async def carry() -> float:
         world.begin()
+        await world.sync.snapshot(position(world.size), lambda _count: None)
         started_at = anyio.current_time()
-        await world.pipeline.run(up_to(world.size))
+        await world.carry()
         return started_at
 
     started_at = run(carry())

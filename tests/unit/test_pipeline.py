@@ -23,7 +23,6 @@ from tests.fakes import (
     position,
     raises_one,
     until,
-    up_to,
 )
 from tests.unit.world import AGAIN, ANN, BAD_EVENT, BOB, FAILING, NOBODY, PEOPLE, REFUSED, TWIN, World, story
 from tests.virtual_time import run
@@ -478,7 +477,7 @@ async def test_a_drain_before_the_first_entry_sends_nothing() -> None:
     world.begin()
     world.pipeline.drain()
     with anyio.fail_after(5):
-        await world.pipeline.run(up_to(6))
+        await world.carry()
     assert world.events.arrivals == []
     await world.run()
     world.assert_complete(all_delivered(6))

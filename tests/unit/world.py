@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import anyio
 from msgspec.structs import replace
 
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier
-from kiva_stream.contact_sync import ContactSync
+from kiva_stream.contact_moves import ContactMoves
+from kiva_stream.contact_sync import ContactPorts, ContactSync
+from kiva_stream.contact_writes import ContactWrites
 from kiva_stream.errors import Rejected
 from kiva_stream.model import ContactStatus, Customer, Email, Entry, Position
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.settings import PipelineSettings
+from kiva_stream.turns import Turns
 from tests.fakes import (
     EVENT,
     NOISE,
@@ -21,10 +25,17 @@ from tests.fakes import (
     SYNC_ONLY,
     FakeContacts,
     FakeCustomers,
+    FakeEntries,
     FakeEvents,
     FakeLedger,
+    FakeLetters,
     FakeLinks,
     FakeLog,
+    FakeOrderArrivals,
+    FakeOrders,
+    FakeTags,
+    FakeTagsDue,
+    FakeWeeks,
     account,
     customer,
     entry,
@@ -54,10 +65,20 @@ class World:
     pipeline: Pipeline
 
     def __init__(
-        self, entries: Iterable[Entry], *, page_rows: int = 3, window: int = 100, max_in_flight: int = 4
+        self,
+        entries: Iterable[Entry],
+        *,
+        page_rows: int = 3,
+        window: int = 100,
+        max_in_flight: int = 4,
+        resubscribes: bool = False,
+        now: datetime | None = None,
+        **activecampaign: object,
     ) -> None:
         self.log = FakeLog(entries, page_rows)
+        self.entries = FakeEntries(self.log)
         self.links = FakeLinks()
+        self.due = FakeTagsDue(self.links)
         self.ledger = FakeLedger()
         self.events = FakeEvents()
         self.events.on_arrival = self.check_arrival
@@ -66,8 +87,18 @@ class World:
         self.contacts.refused = {_address(REFUSED)}
         people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
         self.shop = FakeCustomers(map(account, people.values()))
+        self.log.people = self.shop.rows
+        self.letters = FakeLetters(self.ledger)
+        self.orders = FakeOrders()
+        self.order_arrivals = FakeOrderArrivals()
+        self.weeks = FakeWeeks()
+        self.resubscribes = resubscribes
+        self.now = now or datetime.now(UTC)
+        self.takes_snapshot = False
         self.settings = settings(
-            PipelineSettings(window=window, queue_chunks=2, drain_timeout_s=5), max_in_flight=max_in_flight
+            PipelineSettings(window=window, queue_chunks=2, drain_timeout_s=5),
+            max_in_flight=max_in_flight,
+            **activecampaign,
         )
 
     @property
@@ -76,6 +107,8 @@ class World:
 
     def begin(self) -> None:
         """Begin a new process: all it knows is what the state keeps."""
+        self.links.restarted()
+        self.contacts.restarted()
         window, in_flight = self.settings.pipeline.window, self.settings.activecampaign.max_in_flight
         self.checkpoint = Checkpoint(
             self.ledger,
@@ -84,16 +117,17 @@ class World:
             window=window,
             max_in_flight=in_flight,
             commit_interval_s=0.02,
+            letters=self.ledger.with_letters(),
             sleep=no_time,
         )
-        self.sync = ContactSync(
-            SITE.id, self.shop, self.links, self.contacts, self.settings.activecampaign, no_time
-        )
+        self.sync = self._sync()
         self.pipeline = Pipeline(
             self.settings,
             self.log,
+            self.entries,
             Classifier(SITE),
             self.links,
+            self.letters,
             self.sync,
             self.events,
             self.checkpoint,
@@ -101,22 +135,43 @@ class World:
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
         self.pipeline.remember(behind[-window:])
 
+    def _sync(self) -> ContactSync:
+        settings, turns, tags = self.settings.activecampaign, Turns(), FakeTags(self.contacts)
+        contacts = self.contacts
+        return ContactSync(
+            SITE,
+            ContactPorts(
+                self.shop, self.links, contacts, self.orders, self.order_arrivals, self.weeks, self.due
+            ),
+            ContactWrites(self.links, self.due, contacts, turns, settings, no_time),
+            ContactMoves(SITE.id, self.shop, self.links, contacts, tags, turns),
+            settings,
+            resubscribes=self.resubscribes,
+            now=lambda: self.now,
+        )
+
     async def run(self, until_place: int | None = None) -> None:
         """Carry the log up to a place, by default to its end, in a new process."""
         self.begin()
         with anyio.fail_after(10):
+            if self.takes_snapshot:
+                await self.sync.snapshot(position(self.size), lambda _count: None)
+            await self.carry(until_place)
+
+    async def carry(self, until_place: int | None = None) -> None:
+        """Carry the log up to a place, by default to its end."""
+        async with self.sync.working():
             await self.pipeline.run(up_to(until_place or self.size))
 
     async def run_with_snapshot(self) -> None:
         """Bring all contacts first, as a backfill does."""
-        self.begin()
-        with anyio.fail_after(10):
-            await self.sync.snapshot(lambda _count: None)
-            await self.pipeline.run(up_to(self.size))
+        self.takes_snapshot = True
+        await self.run()
 
     def link_everybody(self) -> None:
-        """Have all contacts at ActiveCampaign already."""
-        self.links.first_status = ContactStatus.LINKED
+        """Have all contacts at ActiveCampaign, as they are, before the first entry is read."""
+        self.takes_snapshot = True
+        self.contacts.failing, self.contacts.refused = set(), set()
 
     def first_arrivals(self) -> dict[Email, list[int]]:
         """Return the places of the events that arrived, by contact, without those that came again."""
