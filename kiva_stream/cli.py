@@ -294,7 +294,8 @@ def follow(
 ) -> None:
     """Carry what is left of the log, then what comes, for ever.
 
-    What runs as a service. It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight finish.
+    What runs as a service. It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight
+    finish.
     """
     bound = _bound("--since", since)
     stopped_by = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from kiva_stream.app import set_up
@@ -31,7 +33,10 @@ async def demo(entries: int, seed: int, on_progress: OnProgress) -> Summary:
             await set_up(settings)
             summary = await backfill(settings, BackfillRequest(since=DAY1), on_progress)
             state = await activecampaign.state()
-            return msgspec.structs.replace(summary, requests=state["requests"], breaches=state["breaches"])
+            tags = Counter([tag async for row in activecampaign.rows("contacts") for tag in row["tags"]])
+            return msgspec.structs.replace(
+                summary, requests=state["requests"], breaches=state["breaches"], tags=dict(tags)
+            )
 
 
 def _settings(dsn: str, activecampaign: LocalActiveCampaign) -> Settings:

@@ -167,7 +167,7 @@ class Summary(msgspec.Struct, frozen=True):
     contacts: dict[str, int]  # by status
     requests: dict[str, int]  # of this run, by endpoint
     orders: dict[str, int] = {}  # sent, refused
-    tags_due: int = 0  # contacts whose week tag may still differ
+    tags: dict[str, int] | None = None  # contacts by week tag; only the sandbox tells
     notes: dict[str, int] = {}  # what was odd about entries, since the counts began
     breaches: dict[str, int] | None = None  # of ActiveCampaign's limits and contract; only the sandbox tells
     stopped_by: int | None = None  # the signal that ended it before its end
@@ -183,6 +183,7 @@ class Summary(msgspec.Struct, frozen=True):
             *_counts("Events", self.events),
             *_counts("Contacts", self.contacts),
             *_counts("Orders", self.orders),
+            *_counts("Week tags", self.tags or {}),
             *_counts("Skipped", self.equation.skipped),
             *_counts("Dead letters", self.equation.dead),
             *_counts("Oddities", self.notes),
@@ -192,8 +193,6 @@ class Summary(msgspec.Struct, frozen=True):
                 f"{self.entries:,} entries in {_duration(self.seconds)}: {self.entries_per_hour:,.0f} an hour"
             ),
         ]
-        if self.tags_due:
-            parts.append(Text(f"{self.tags_due:,} week tags may still differ", "yellow"))
         if self.breaches is not None:
             parts.append(_breaches(self.breaches))
         if self.stopped_by is not None:
