@@ -1,31 +1,76 @@
-"""Compares what arrived at the sandbox with the ground truth: what was lost, repeated, out of order."""
+"""Compares what the sandbox has with the ground truth: what was lost, repeated, changed, out of order."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+REALTIME_MAX_AGE_S = 86_400  # an order paid longer ago than this, when first sent, is historical
+
 # The last `log=` of an event's eventdata names its entry.
 _LOG_MARK = "log="
-_LIST_STATUS = {1: "subscribe", 2: "unsubscribe", None: None}  # by ActiveCampaign's number
+_LIST = "all customers"
+_LIST_STATUS = {1: "subscribe", 2: "unsubscribe"}  # by ActiveCampaign's number
+_WEEK_TAGS = {"open order", "closed order", "no order"}
+_FIELDS = (
+    "Kiva Customer ID",
+    "Kiva Status",
+    "Kiva Box Type",
+    "Kiva Next Delivery",
+    "Kiva Cancel Date",
+    "Kiva Birthday",
+)
 
 _ARRIVED = """
 CREATE TEMP TABLE arrived (
   seq INTEGER PRIMARY KEY, log_id INTEGER NOT NULL, email TEXT, name TEXT NOT NULL, eventdata TEXT NOT NULL
 );
 CREATE TEMP TABLE shown (
-  email TEXT PRIMARY KEY, first_name TEXT, last_name TEXT, phone TEXT, customer_id TEXT, list_status TEXT
+  email TEXT PRIMARY KEY, first_name TEXT, last_name TEXT, phone TEXT, list_status TEXT, tag TEXT,
+  customer_id TEXT, status TEXT, box_type TEXT, next_delivery TEXT, cancel_date TEXT, birthday TEXT
+);
+CREATE TEMP TABLE sent_order (
+  order_id TEXT, order_number TEXT, email TEXT, customer_id TEXT, normalized_status TEXT, source TEXT,
+  currency TEXT, total_cents INTEGER, discounts_cents INTEGER, created_at TEXT
+);
+CREATE TEMP TABLE sent_line (
+  order_id TEXT, line_id TEXT, product_id TEXT, name TEXT, category TEXT,
+  quantity INTEGER, price_cents INTEGER
 );
 """
 
-_INDEX = "CREATE INDEX temp.arrived_log ON arrived (log_id)"
+_INDEX = """
+CREATE INDEX temp.arrived_log ON arrived (log_id);
+CREATE INDEX temp.sent_order_id ON sent_order (order_id);
+"""
 
 _EXPECTED = "SELECT * FROM entry WHERE site_id = :site AND outcome = 'delivered'"
+
+_CONTACTS = """
+SELECT email, first_name, last_name, phone, list_status, tag, kiva_customer_id, status,
+       coalesce(box_type, ''), coalesce(next_delivery, ''), coalesce(cancel_date, ''), coalesce(birthday, '')
+FROM contact WHERE site_id = :site
+"""
+
+_ORDERS = """
+SELECT CAST(order_id AS TEXT) AS order_id, CAST(order_id AS TEXT) AS order_number, email,
+       CAST(customer_id AS TEXT) AS customer_id, normalized_status,
+       CASE WHEN paid_ms > :historical_until_ms THEN 'REAL_TIME' ELSE 'HISTORICAL' END AS source,
+       currency, total_cents, discounts_cents, created_at
+FROM customer_order WHERE site_id = :site
+"""
+
+_LINES = """
+SELECT CAST(order_id AS TEXT) AS order_id, CAST(line_id AS TEXT), CAST(product_id AS TEXT), name, category,
+       quantity, price_cents
+FROM order_line WHERE site_id = :site
+"""
 
 _QUESTIONS = {
     "expected": f"SELECT count(*) FROM ({_EXPECTED})",
@@ -45,18 +90,38 @@ _QUESTIONS = {
           JOIN ({_EXPECTED}) e USING (log_id))
         WHERE ord < before""",
     "contacts": "SELECT count(*) FROM shown",
-    "contacts_wrong": """
-        SELECT count(*) FROM (
-          SELECT email, first_name, last_name, phone, kiva_customer_id, list_status
-          FROM contact WHERE site_id = :site
-          EXCEPT SELECT * FROM shown)""",
+    "contacts_wrong": f"SELECT count(*) FROM ({_CONTACTS} EXCEPT SELECT * FROM shown)",
     "contacts_unexpected": """
         SELECT count(*) FROM shown WHERE email NOT IN (SELECT email FROM contact WHERE site_id = :site)""",
+    "tags_wrong": """
+        SELECT count(*) FROM contact c JOIN shown s USING (email)
+        WHERE c.site_id = :site AND c.tag IS NOT s.tag""",
+    "orders_expected": f"SELECT count(*) FROM ({_ORDERS})",
+    "orders_arrived": "SELECT count(*) FROM sent_order",
+    "orders_lost": f"""
+        SELECT count(*) FROM ({_ORDERS}) WHERE order_id NOT IN (SELECT order_id FROM sent_order)""",
+    # An order that is there twice, on another connection, is one too many.
+    "orders_unexpected": f"""
+        SELECT count(*) FILTER (WHERE order_id NOT IN (SELECT order_id FROM ({_ORDERS})))
+               + count(*) - count(DISTINCT order_id)
+        FROM sent_order""",
+    "orders_changed": f"""
+        SELECT count(*) FROM (
+          SELECT order_id FROM (SELECT * FROM ({_ORDERS}) EXCEPT SELECT * FROM sent_order)
+          UNION SELECT order_id FROM (SELECT * FROM ({_LINES}) EXCEPT SELECT * FROM sent_line)
+          UNION SELECT order_id FROM (SELECT * FROM sent_line EXCEPT SELECT * FROM ({_LINES}))
+          UNION SELECT order_id FROM sent_line GROUP BY order_id, line_id HAVING count(*) > 1)
+        WHERE order_id IN (SELECT order_id FROM sent_order)
+          AND order_id IN (SELECT order_id FROM ({_ORDERS}))""",
 }
+_NO_DIFFERENCE = {"expected", "arrived", "contacts", "orders_expected", "orders_arrived"}
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """How what arrived differs from the truth. All but `expected`, `arrived` and `contacts` should be 0."""
+    """How what is there differs from the truth.
+
+    All figures but `expected`, `arrived`, `contacts`, `orders_expected` and `orders_arrived` should be 0.
+    """
 
     expected: int  # events
     arrived: int  # events
@@ -66,46 +131,108 @@ class Comparison(msgspec.Struct, frozen=True):
     changed: int  # to another contact, of another name, or with other eventdata
     out_of_order: int  # for their contact, by position
     contacts: int
-    contacts_wrong: int
+    contacts_wrong: int  # missing, or with another name, field, list status or week tag
     contacts_unexpected: int
+    tags_wrong: int  # contacts with none, with several, or with the wrong one of the three
+    orders_expected: int
+    orders_arrived: int
+    orders_lost: int
+    orders_unexpected: int
+    orders_changed: int  # of another contact, or with other content or lines
+
+    @property
+    def differences(self) -> int:
+        """Return the sum of all figures that should be 0."""
+        figures: dict[str, int] = msgspec.structs.asdict(self)
+        return sum(figure for name, figure in figures.items() if name not in _NO_DIFFERENCE)
 
     @property
     def is_exact(self) -> bool:
-        """Whether the truth arrived, each event once and in order, and nothing else."""
-        same = self.expected == self.arrived
-        return same and not any(
-            getattr(self, name) for name in self.__struct_fields__[2:] if name != "contacts"
-        )
+        """Whether the truth is there, each event once and in order, and nothing else."""
+        same = self.expected == self.arrived and self.orders_expected == self.orders_arrived
+        return same and not self.differences
 
 
 def compare(
-    truth: Path, site_id: int, events: Iterable[dict[str, Any]], contacts: Iterable[dict[str, Any]]
+    truth: Path,
+    site_id: int,
+    events: Iterable[Mapping[str, Any]],
+    contacts: Iterable[Mapping[str, Any]],
+    orders: Iterable[Mapping[str, Any]],
+    *,
+    sent_at: float | None = None,
 ) -> Comparison:
-    """Compare events in the order of arrival, and contacts, as the sandbox tells them, with a truth file."""
+    """Compare events in the order of arrival, contacts and orders, as the sandbox tells them, with a truth.
+
+    `sent_at` is when the orders were first sent, in seconds since 1970, by default now: it decides which of
+    them are historical.
+    """
+    moment_s = time.time() if sent_at is None else sent_at
+    asked = {"site": site_id, "historical_until_ms": (moment_s - REALTIME_MAX_AGE_S) * 1000}
     with closing(sqlite3.connect(truth)) as database:
         database.executescript(_ARRIVED)
         database.executemany("INSERT INTO arrived VALUES (?, ?, ?, ?, ?)", _arrivals(events))
-        database.executemany("INSERT INTO shown VALUES (?, ?, ?, ?, ?, ?)", _shown(contacts))
-        database.execute(_INDEX)
-        site = {"site": site_id}
-        figures = {name: database.execute(sql, site).fetchone()[0] for name, sql in _QUESTIONS.items()}
+        database.executemany(f"INSERT INTO shown VALUES ({_marks(12)})", map(_shown, contacts))
+        for order in orders:
+            database.execute(f"INSERT INTO sent_order VALUES ({_marks(10)})", _sent(order))
+            database.executemany(f"INSERT INTO sent_line VALUES ({_marks(7)})", _lines(order))
+        database.executescript(_INDEX)
+        figures = {name: database.execute(sql, asked).fetchone()[0] for name, sql in _QUESTIONS.items()}
         return Comparison(**figures)
 
 
-def _arrivals(events: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+def _marks(count: int) -> str:
+    return ",".join("?" * count)
+
+
+def _arrivals(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[object, ...]]:
     for seq, event in enumerate(events):
         log_id = event["eventdata"].rpartition(_LOG_MARK)[2]
         yield seq, int(log_id), event["email"], event["name"], event["eventdata"]
 
 
-def _shown(contacts: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
-    """Take what contacts show; `setup` creates one list and one field."""
-    for contact in contacts:
+def _shown(contact: Mapping[str, Any]) -> tuple[object, ...]:
+    """Take what a contact shows. A field without a value is as one that is empty."""
+    tags = ", ".join(sorted(_WEEK_TAGS.intersection(contact["tags"])))
+    return (
+        contact["email"],
+        contact["first_name"],
+        contact["last_name"],
+        contact["phone"],
+        _LIST_STATUS.get(contact["lists"].get(_LIST)),
+        tags,
+        *(contact["fields"].get(title, "") for title in _FIELDS),
+    )
+
+
+def _sent(order: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        order["storeOrderId"],
+        order["orderNumber"],
+        order["contact_email"],
+        order.get("storeCustomerId"),
+        order.get("normalizedStatus"),
+        order["creationSource"],
+        order["currency"],
+        _cents(order["finalAmount"]),
+        _cents(order.get("discountsAmount") or 0),
+        order["storeCreatedDate"],
+    )
+
+
+def _lines(order: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for line in order.get("lineItems") or ():
         yield (
-            contact["email"],
-            contact["first_name"],
-            contact["last_name"],
-            contact["phone"],
-            next(iter(contact["fields"].values()), None),
-            _LIST_STATUS[next(iter(contact["lists"].values()), None)],
+            order["storeOrderId"],
+            line.get("storeLineItemId"),
+            line.get("productStorePrimaryId"),
+            line.get("name"),
+            line.get("category"),
+            line.get("quantity"),
+            _cents(line.get("priceAmount") or 0),
         )
+
+
+def _cents(amount: float) -> float:
+    """Return an amount of whole units in cents, to which a part of a cent still belongs."""
+    return round(amount * 100, 4)

@@ -14,6 +14,8 @@ from kiva_stream.sandbox.generator.shop import Shop
 STATUSES = ("active", "paused", "pending", "cancelled", "expired", "dead")  # best first
 ENDED = {"cancelled", "expired", "dead"}
 STALE_EVERY = 100  # accounts whose stored next delivery is in the past
+LEFT_OVER_EVERY = 10  # of those who cancelled: their next delivery stays stored
+BOX_GONE_EVERY, BOX_GONE_FIRST = 200, 11  # accounts
 GONE = {"erased", "deleted"}
 
 
@@ -43,8 +45,10 @@ def expected_contacts(shop: Shop) -> Iterator[ExpectedContact]:
         if account.address.key and account.bar == "":
             by_address.setdefault(account.address.key, []).append(account)
     statuses: dict[int, set[str]] = {}
+    current = shop.calendar(WEEKS - 1).mondays[0]
     for order in shop.of_last_week():
-        statuses.setdefault(order.customer_id, set()).add(order.status)
+        if order.week == current:
+            statuses.setdefault(order.customer_id, set()).add(order.status)
     for email, accounts in by_address.items():
         found = set().union(*(statuses.get(account.id, ()) for account in accounts))
         yield _contact(shop, email, accounts, _tag(found))
@@ -63,7 +67,7 @@ def _contact(shop: Shop, email: str, accounts: list[Account], tag: str) -> Expec
         "subscribe" if subscribed else "unsubscribe",
         ",".join(str(account.id) for account in accounts),
         best.status,
-        best.box.name if best.box else None,
+        best.box.name if best.box and not box_is_gone(best) else None,
         None if best.status == "cancelled" else next_delivery(shop, best),
         _cancel_date(shop, best),
         None if best.birthday and best.birthday > today(shop).isoformat() else best.birthday,
@@ -78,7 +82,8 @@ def today(shop: Shop) -> date:
 
 def next_delivery(shop: Shop, account: Account) -> str | None:
     """Return the next delivery as the shop has stored it, now and then one that is over."""
-    if account.status != "active" or account.frequency is None:
+    left_over = account.status == "cancelled" and account.id % LEFT_OVER_EVERY == 0
+    if account.frequency is None or not (account.status == "active" or left_over):
         return None
     monday = shop.start + timedelta(weeks=WEEKS)
     if account.id % STALE_EVERY == 0:
@@ -86,6 +91,11 @@ def next_delivery(shop: Shop, account: Account) -> str | None:
     weeks = (monday + timedelta(weeks=n) for n in range(8))
     first = next((week for week in weeks if on_week(account, week)), monday)
     return (first + timedelta(days=account.weekday - 1)).isoformat()
+
+
+def box_is_gone(account: Account) -> bool:
+    """Whether the row of the account's box type is no longer there (domain.md 6.5, row 41)."""
+    return account.id % BOX_GONE_EVERY == BOX_GONE_FIRST
 
 
 def _cancel_date(shop: Shop, account: Account) -> str | None:

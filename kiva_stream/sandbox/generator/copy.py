@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import SECOND, stamp
 from kiva_stream.sandbox.generator.commits import Entry
-from kiva_stream.sandbox.generator.contacts import GONE, next_delivery
+from kiva_stream.sandbox.generator.contacts import GONE, box_is_gone, next_delivery
 from kiva_stream.sandbox.generator.population import Account
 from kiva_stream.sandbox.generator.rows import Row
 from kiva_stream.sandbox.generator.shop import Shop
 
 NULL = r"\N"
+NO_BOX = 9  # an id without a row
 
 COLUMNS = {
     "sites": "id name timezone currency admin_base_url structured_log_since launched_on",
@@ -124,12 +125,18 @@ def _customer_line(shop: Shop, a: Account) -> str:
     return line(
         *(a.id, site_id, a.address.stored, a.first_name, a.last_name, a.business_name, a.phone),
         *(a.street, a.city, "IL", a.zip, a.account_type, a.status),
-        site_id * 10 + box.id if box else None,
+        _box_id(site_id, a),
         *(a.frequency, a.anchor, a.weekday if box else None, a.anchor, next_delivery(shop, a)),
         *(stamp(a.cancelled_ms) if a.cancelled_ms else None, a.cancel_reason, a.birthday),
         *(a.opt_in, a.blacklisted, a.fate == "test", stamp(a.created_ms), stamp(a.updated_ms)),
         stamp(a.updated_ms) if a.fate == "deleted" else None,
     )
+
+
+def _box_id(site_id: int, account: Account) -> int | None:
+    if account.box is None:
+        return None
+    return site_id * 10 + (NO_BOX if box_is_gone(account) else account.box.id)
 
 
 def override_lines(shop: Shop) -> Iterator[str]:

@@ -21,6 +21,7 @@ FREQUENCIES = {1: "every week", 2: "every other week", 3: "every 3 weeks", 4: "e
 FREQUENCY_CHANGES = (569, 376, 16, 39)
 BOX_CHANGES = (290, 541, 125, 44)
 AUTO_CANCEL_SHARE = 0.25
+FUTURE = 2087  # a year nobody is born in while this is in use
 UNKNOWN_YEAR_SHARE = 0.25
 
 
@@ -355,7 +356,9 @@ def order_cancelled(s: Scene) -> Text:
 def birthday_added(s: Scene) -> Text:
     """Line 33."""
     year = (
-        1904 if s.draw.chance(UNKNOWN_YEAR_SHARE) else s.draw.pick((1940, 1956, 1972, 1984, 1992, 2000, 2027))
+        1904
+        if s.draw.chance(UNKNOWN_YEAR_SHARE)
+        else s.draw.pick((1940, 1956, 1972, 1984, 1992, 2000, FUTURE))
     )
     leaps = year % 4 == 0 and s.draw.chance(0.1)
     day = "02-29" if leaps else f"{1 + s.draw.below(12):02d}-{1 + s.draw.below(28):02d}"

@@ -17,7 +17,8 @@ from kiva_stream.sandbox.generator.contacts import GONE, expected_contacts
 from kiva_stream.sandbox.generator.history import START, History
 from kiva_stream.sandbox.generator.load import Loader, loading, require_empty
 from kiva_stream.sandbox.generator.mix import WEEKS
-from kiva_stream.sandbox.generator.orders import Order, OrderText
+from kiva_stream.sandbox.generator.order_truth import expected_lines, expected_order
+from kiva_stream.sandbox.generator.orders import Order, OrderText, Settled
 from kiva_stream.sandbox.generator.rows import STRUCTURED_WEEK
 from kiva_stream.sandbox.generator.shop import Shop
 from kiva_stream.sandbox.generator.truth import Judge, Tally, TruthFile, judged
@@ -38,6 +39,7 @@ class Generated(msgspec.Struct, frozen=True):
     orders: int
     order_items: int
     contacts: int  # expected at ActiveCampaign
+    orders_expected: int  # there too
 
 
 class _Generation:
@@ -47,14 +49,15 @@ class _Generation:
         self._commits = Commits(seed)
         self._tally = Tally()
         self._entries = 0
+        self._orders_expected = 0
         self._history = history
         self._loader = loader
         self._truth = truth
         self._judge = Judge()
         self._counting = {member.shop.site.id for member in history.members if member.counts}
         self._order_texts = {
-            member.shop.site.id: OrderText(member.shop.site.id, member.shop.draw, n * FIRST_ITEM_ID + 1)
-            for n, member in enumerate(history.members)
+            shop.site.id: OrderText(shop.site.id, shop.draw, shop.touch, n * FIRST_ITEM_ID + 1)
+            for n, shop in enumerate(member.shop for member in history.members)
         }
 
     async def run(self, progress: Callable[[int], None]) -> None:
@@ -87,6 +90,7 @@ class _Generation:
             orders=sum(text.orders for text in texts),
             order_items=sum(text.items for text in texts),
             contacts=len(contacts),
+            orders_expected=self._orders_expected,
         )
 
     async def _log(self, transactions: Iterator[list[Entry]], progress: Callable[[int], None]) -> None:
@@ -104,11 +108,22 @@ class _Generation:
     async def _orders(self, settled: Iterator[tuple[Shop, Order]]) -> None:
         orders, items = [], []
         for shop, order in settled:
-            row, lines = self._order_texts[shop.site.id].rows(order)
-            orders.append(row)
-            items.append(lines)
+            text = self._order_texts[shop.site.id]
+            stored = text.settle(order)
+            orders.append(text.row(stored))
+            items.append(text.item_rows(stored))
+            if shop.site.id in self._counting and not shop.account(order.customer_id).bar:
+                self._expect(shop, stored)
         await self._loader.put_all("orders", orders)
         await self._loader.put_all("order_items", items)
+
+    def _expect(self, shop: Shop, stored: Settled) -> None:
+        site = shop.site
+        expected = expected_order(site.id, site.currency, stored)
+        if expected:
+            self._orders_expected += 1
+            if self._truth:
+                self._truth.add_orders((expected,), expected_lines(site.id, stored))
 
     async def _shops(self) -> None:
         for shop in (member.shop for member in self._history.members):

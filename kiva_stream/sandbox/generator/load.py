@@ -17,6 +17,12 @@ SCHEMA = "kiva"
 WAITING = 4  # chunks between the writer of rows and the database
 _SEQUENCES = ("delivery_weeks", "recurring_products", "order_items", "system_log")
 
+# A shop's views give the types, not these rules (domain.md 6.5): another category, a box type that is gone.
+_LOOSER = """
+ALTER TABLE order_items DROP CONSTRAINT order_items_category_check;
+ALTER TABLE customers DROP CONSTRAINT customers_box_type_id_fkey;
+"""
+
 Chunk = tuple[str, str]  # table, lines of COPY text
 
 
@@ -59,7 +65,7 @@ async def loading(connection: asyncpg.Connection) -> AsyncIterator[Loader]:
     """Create the schema, load what the block puts, then create the indexes and analyse."""
     tables, indexes = _contract()
     await connection.execute("SET synchronous_commit = off")
-    await connection.execute("".join(tables))
+    await connection.execute("".join(tables) + _LOOSER)
     loader = Loader(connection)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(loader.run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import stamp
@@ -15,6 +16,8 @@ MEDIAN_CENTS = 3800
 SIGMA = 0.59  # 1 % of totals above $150
 FREE_SHARE = 0.03  # promotion or credit
 DIRTY_SHARE = 0.004  # orders whose stored lines or totals are off (domain.md 6.5, rows 34 to 38)
+CATEGORY_SHARE = 0.002  # orders with a line of another category (row 37)
+TOUCHED_SHARE = 0.004  # paid orders that somebody changed by hand, without a word in the log
 RECURRING_SHARE = 0.05  # add-ons that come by themselves
 AUTO_SUB_SHARE = 0.1
 
@@ -42,6 +45,11 @@ class Order:
     addons: list[tuple[Product, int]] = field(default_factory=list)
 
     @property
+    def is_paid(self) -> bool:
+        """Whether it is paid, in one way or the other of saying so (domain.md 0.11)."""
+        return self.paid_ms is not None or self.payment_status in {"completed", "refunded"}
+
+    @property
     def lines(self) -> int:
         """How many lines the customer sees."""
         return self.menu_lines + len(self.addons)
@@ -61,45 +69,86 @@ def spoil(order: Order, draw: Draw) -> None:
         order.total_cents = draw.pick((-550, 1_250_000))
 
 
-class OrderText:
-    """Writes settled orders of one site as lines of PostgreSQL's COPY text format."""
+class Item(NamedTuple):
+    """A row of `order_items`."""
 
-    def __init__(self, site_id: int, draw: Draw, first_item_id: int) -> None:
+    id: int
+    product_id: int
+    name: str
+    category: str
+    qty: str  # `1`, `0`, `1.5`
+    price_cents: int  # of one
+    replaces: int | None = None
+    removed: bool = False
+
+
+class Settled(NamedTuple):
+    """An order that goes into the database, with what was worked out for it."""
+
+    order: Order
+    lines_cents: int
+    discount_cents: int
+    credit_cents: int
+    items: list[Item]
+
+
+class OrderText:
+    """Settles orders of one site, and writes them as lines of PostgreSQL's COPY text format."""
+
+    def __init__(self, site_id: int, draw: Draw, touch: Draw, first_item_id: int) -> None:
+        """`draw` is the shop's own chance; `touch` decides what somebody did to an order afterwards."""
         self.orders = 0
         self.items = 0
         self._site_id = site_id
         self._draw = draw
+        self._touch = touch
         self._next_item_id = first_item_id
 
-    def order(self, order: Order, addons: list[tuple[Product, int]]) -> str:
-        """Return the row of `orders`, whose lines add up to its total wherever the shop's do."""
-        lines_cents = order.box.price_cents + sum(product.price_cents * qty for product, qty in addons)
-        over = lines_cents + DELIVERY_CENTS - order.total_cents
-        discount = over if order.discount_code and over > 0 else 0
-        kind = "normal" if order.total_cents else "promo"
-        return (
-            f"{order.id}\t{self._site_id}\t{order.customer_id}\t{order.week}\t{order.delivery}\t{order.status}"
-            f"\t{order.payment_status}\t{kind}\t{self._site_id * 10 + order.box.id}\t{lines_cents}"
-            f"\t{DELIVERY_CENTS}\t{discount}\t{max(over - discount, 0)}\t{order.total_cents}"
-            f"\t{order.discount_code or NULL}\t{order.email or NULL}\t{stamp(order.created_ms)}"
-            f"\t{_stamp(order.closed_ms)}\t{_stamp(order.paid_ms)}\t{stamp(order.updated_ms)}\n"
-        )
-
-    def rows(self, order: Order) -> tuple[str, str]:
-        """Return the row of `orders` and the rows of `order_items`."""
-        draw = self._draw
-        addons = order.addons
+    def settle(self, order: Order) -> Settled:
+        """Return an order as it is to be stored; its total is what it costs, wherever the shop's adds up."""
+        draw, addons = self._draw, order.addons
         while draw.chance(RECURRING_SHARE):
             addons.append((draw.pick(words.PANTRY), 1))
         excess = order.total_cents - DELIVERY_CENTS - order.box.price_cents
         excess -= sum(product.price_cents * qty for product, qty in addons)
         if excess > 0:
             addons.append((words.EXTRA_SHARE._replace(price_cents=excess), 1))
+        lines_cents = order.box.price_cents + sum(product.price_cents * qty for product, qty in addons)
+        over = lines_cents + DELIVERY_CENTS - order.total_cents
+        discount = over if order.discount_code and over > 0 else 0
+        items = [] if order.status == "skipped" else list(self._items(order, addons))
+        if order.is_paid and self._touch.chance(TOUCHED_SHARE):
+            _touch(order, self._touch)
         self.orders += 1
-        row = self.order(order, addons)
-        return row, "" if order.status == "skipped" else "".join(self._items(order, addons))
+        self.items += len(items)
+        return Settled(order, lines_cents, discount, max(over - discount, 0), items)
 
-    def _items(self, order: Order, addons: list[tuple[Product, int]]) -> Iterator[str]:
+    def row(self, settled: Settled) -> str:
+        """Return the row of `orders`."""
+        order, lines_cents, discount, credit, _ = settled
+        kind = "normal" if order.total_cents else "promo"
+        return (
+            f"{order.id}\t{self._site_id}\t{order.customer_id}\t{order.week}\t{order.delivery}\t{order.status}"
+            f"\t{order.payment_status}\t{kind}\t{self._site_id * 10 + order.box.id}\t{lines_cents}"
+            f"\t{DELIVERY_CENTS}\t{discount}\t{credit}\t{order.total_cents}"
+            f"\t{order.discount_code or NULL}\t{order.email or NULL}\t{stamp(order.created_ms)}"
+            f"\t{_stamp(order.closed_ms)}\t{_stamp(order.paid_ms)}\t{stamp(order.updated_ms)}\n"
+        )
+
+    def item_rows(self, settled: Settled) -> str:
+        """Return the rows of `order_items`."""
+        order = settled.order
+        removed = stamp(order.created_ms + 1)
+        return "".join(
+            [
+                f"{item.id}\t{order.id}\t{item.product_id}\t{item.name}\t{item.category}\t{item.qty}"
+                f"\t{item.price_cents}\t{NULL if item.replaces is None else item.replaces}"
+                f"\t{removed if item.removed else NULL}\n"
+                for item in settled.items
+            ]
+        )
+
+    def _items(self, order: Order, addons: list[tuple[Product, int]]) -> Iterator[Item]:
         draw = self._draw
         dirt = draw.pick(("none", "name", "zero", "fraction")) if draw.chance(DIRTY_SHARE) else ""
         if dirt == "none":
@@ -107,38 +156,48 @@ class OrderText:
         produce, count = words.PRODUCE, len(words.PRODUCE)
         begin = draw.below(count)
         for n in range(order.menu_lines):
-            yield self._item(order.id, produce[(begin + n * 7) % count], "menu", "1", 0)
+            yield self._item(produce[(begin + n * 7) % count], "menu", "1", 0)
         if draw.chance(AUTO_SUB_SHARE):
             order.subs.append((produce[begin], produce[begin - 1], 1))
         for out, new, qty in order.subs:
-            yield self._item(order.id, out, "menu", "1", 0, removed=stamp(order.created_ms + 1))
-            yield self._item(order.id, new, "sub", str(qty), 0, replaces=self._next_item_id - 1)
+            yield self._item(out, "menu", "1", 0, removed=True)
+            yield self._item(new, "sub", str(qty), 0, replaces=self._next_item_id - 1)
         for product, qty in addons:
-            yield self._item(order.id, product, "addon", str(qty), product.price_cents)
+            yield self._item(product, "addon", str(qty), product.price_cents)
         if dirt:
-            name = "" if dirt == "name" else None
-            yield self._item(order.id, _DIRTY_ITEM, "addon", _DIRTY_QTY[dirt], 0, name=name)
+            product = _DIRTY_ITEM._replace(name="") if dirt == "name" else _DIRTY_ITEM
+            yield self._item(product, "addon", _DIRTY_QTY[dirt], product.price_cents)
+        if self._touch.chance(CATEGORY_SHARE):
+            yield self._item(_DIRTY_ITEM, "gift", "1", 0)
 
     def _item(
         self,
-        order_id: int,
         product: Product,
         category: str,
         qty: str,
         price_cents: int,
         *,
         replaces: int | None = None,
-        removed: str = r"\N",
-        name: str | None = None,
-    ) -> str:
+        removed: bool = False,
+    ) -> Item:
         item_id = self._next_item_id
         self._next_item_id += 1
-        self.items += 1
-        return (
-            f"{item_id}\t{order_id}\t{self._site_id * 1000 + product.id}"
-            f"\t{product.name if name is None else name}\t{category}\t{qty}\t{price_cents}"
-            f"\t{NULL if replaces is None else replaces}\t{removed}\n"
+        product_id = self._site_id * 1000 + product.id
+        return Item(item_id, product_id, product.name, category, qty, price_cents, replaces, removed)
+
+
+def _touch(order: Order, draw: Draw) -> None:
+    """Leave a paid order as hands leave it: its status says one thing, its payment another."""
+    order.status, order.payment_status, order.paid_ms = draw.pick(
+        (
+            ("cancelled", "completed", order.paid_ms),
+            ("cancelled", "none", order.paid_ms),
+            ("cancelled", "refunded", order.paid_ms),
+            ("complete", "failed", order.paid_ms),  # charged back
+            ("closed", "completed", None),
+            ("open", "completed", order.paid_ms),  # also of weeks long over (row 48)
         )
+    )
 
 
 NULL = r"\N"

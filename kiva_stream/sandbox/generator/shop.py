@@ -18,6 +18,7 @@ IMPORTED_SHARE = 0.0002  # accounts without a sign-up entry, per entry
 PENDING_SHARE = 200 / 15_000
 DOUBLED_SHARE = 0.0005  # rows written twice
 TRIES = 8
+FORGOTTEN_EVERY = 5  # of those who come back: when they had cancelled stays stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Shop:
         self.entries = entries
         self.start = start
         self.draw = Draw(f"{seed}/{entries}/{site.id}")
+        self.touch = Draw(
+            f"{seed}/{entries}/{site.id}/orders"
+        )  # what is done to orders behind the log's back
         self.doubles = int(entries * DOUBLED_SHARE + 0.5)
         self.quotas = Quotas(entries - self.doubles)
         self.zone = ZoneInfo(site.timezone)
@@ -140,7 +144,9 @@ class Shop:
             account = pool[place]
             if account.cancelled_week < week:
                 pool.pop(place)
-                account.status, account.cancelled_ms, account.updated_ms = "active", None, now_ms
+                account.status, account.updated_ms = "active", now_ms
+                if account.id % FORGOTTEN_EVERY:
+                    account.cancelled_ms = None
                 self.activity.add(account)
                 return account
         return self.activity.anyone()

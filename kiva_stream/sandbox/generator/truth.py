@@ -15,6 +15,7 @@ from kiva_stream.errors import SettingsError
 from kiva_stream.sandbox.generator.clock import SECOND, instant
 from kiva_stream.sandbox.generator.commits import Entry
 from kiva_stream.sandbox.generator.contacts import ExpectedContact
+from kiva_stream.sandbox.generator.order_truth import ExpectedLine, ExpectedOrder
 from kiva_stream.sandbox.generator.rows import Row, is_wild
 
 MAX_BYTES = 255
@@ -32,6 +33,17 @@ CREATE TABLE entry_row (
   ac_name TEXT, eventdata TEXT, -- of events, whatever their outcome
   customer_id INTEGER           -- whose contact it is
 );
+CREATE TABLE order_row (
+  site_id INTEGER NOT NULL, order_id INTEGER NOT NULL, customer_id INTEGER NOT NULL,
+  normalized_status TEXT NOT NULL, currency TEXT NOT NULL,
+  total_cents INTEGER NOT NULL, discounts_cents INTEGER NOT NULL,
+  created_at TEXT NOT NULL,
+  paid_ms INTEGER               -- since 1970; the source follows from it and the moment of sending
+);
+CREATE TABLE order_line (
+  site_id INTEGER NOT NULL, order_id INTEGER NOT NULL, line_id INTEGER NOT NULL, product_id INTEGER NOT NULL,
+  name TEXT NOT NULL, category TEXT NOT NULL, quantity INTEGER NOT NULL, price_cents INTEGER NOT NULL
+);
 CREATE TABLE account (customer_id INTEGER PRIMARY KEY, email TEXT);
 CREATE TABLE contact (
   site_id INTEGER NOT NULL, email TEXT NOT NULL,
@@ -44,6 +56,8 @@ CREATE TABLE contact (
 CREATE VIEW entry AS
   SELECT e.site_id, e.log_id, e.ord, e.kind, e.outcome, e.why, e.ac_name, e.eventdata, a.email
   FROM entry_row e LEFT JOIN account a ON a.customer_id = e.customer_id;
+CREATE VIEW customer_order AS
+  SELECT o.*, a.email FROM order_row o JOIN account a ON a.customer_id = o.customer_id;
 """
 
 
@@ -128,7 +142,7 @@ def _fitting(pairs: str, tail: str) -> str:
 
 
 class TruthFile:
-    """The ground truth as an SQLite file: `entry` and `contact`, see the schema."""
+    """The ground truth as an SQLite file: `entry`, `contact`, `customer_order`, `order_line`."""
 
     def __init__(self, path: Path) -> None:
         """Begin the file, in place of an earlier one. Raises SettingsError when it cannot be written."""
@@ -144,6 +158,11 @@ class TruthFile:
         """Write the verdicts of entries, in log order."""
         self._db.executemany("INSERT INTO entry_row VALUES (?,?,?,?,?,?,?,?,?)", self._numbered(judged))
 
+    def add_orders(self, orders: Iterable[ExpectedOrder], lines: Iterable[ExpectedLine]) -> None:
+        """Write orders that must arrive, and their lines."""
+        self._db.executemany("INSERT INTO order_row VALUES (?,?,?,?,?,?,?,?,?)", orders)
+        self._db.executemany("INSERT INTO order_line VALUES (?,?,?,?,?,?,?,?)", lines)
+
     def finish(
         self, addresses: Iterable[tuple[int, str | None]], contacts: Iterable[ExpectedContact]
     ) -> None:
@@ -152,6 +171,7 @@ class TruthFile:
         marks = ",".join("?" * len(ExpectedContact._fields))
         self._db.executemany(f"INSERT INTO contact VALUES ({marks})", contacts)
         self._db.execute("CREATE UNIQUE INDEX entry_row_log ON entry_row (site_id, log_id)")
+        self._db.execute("CREATE UNIQUE INDEX order_row_order ON order_row (site_id, order_id)")
         self._db.execute("COMMIT")
 
     def close(self) -> None:
