@@ -35,6 +35,8 @@ API_PATH = "/api/3"
 USER_AGENT = "kiva_stream"  # Cloudflare, before ActiveCampaign, turns away requests that name none
 AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
+_json = msgspec.json.Encoder(decimal_format="number")  # money is a number there, and as exact as it was
+
 
 class Client:
     """Talks to one account; `async with` it.
@@ -90,18 +92,22 @@ class Client:
         body: object,
         read: Callable[[Reply], T],
         budgets: tuple[Budget, ...] = (),
+        *,
+        yields: bool = False,
     ) -> T:
         """Ask until there is an answer; return what `read` makes of it.
 
-        `path` follows /api/3 and has its query; `body` becomes JSON, None is none; `budgets` are kept besides
-        that of all requests. Raises what `read` raises, but TryLater only when patience is over, and
-        AccountRefused when it came three times in a row.
+        `path` follows /api/3 and has its query; `body` becomes JSON, None is none, a Decimal is a number;
+        `budgets` are kept besides that of all requests, behind all other calls when it `yields`. Raises what
+        `read` raises, but TryLater only when patience is over, and AccountRefused when it came three times in
+        a row.
         """
         url = URL(self._url + path, encoded=True)
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else _json.encode(body)
+        kept = (*budgets, self._budget)
 
         async def attempt() -> T:
-            return read(await self._ask(method, url, data, (*budgets, self._budget)))
+            return read(await self._ask(method, url, data, kept, yields=yields))
 
         return await self.persist(attempt, self.pause)
 
@@ -119,10 +125,12 @@ class Client:
                 else:
                     await pause.back_off(wait_s)
 
-    async def _ask(self, method: str, url: URL, data: bytes | None, budgets: tuple[Budget, ...]) -> Reply:
+    async def _ask(
+        self, method: str, url: URL, data: bytes | None, budgets: tuple[Budget, ...], *, yields: bool
+    ) -> Reply:
         async with AsyncExitStack() as slots:
             for budget in budgets:
-                await slots.enter_async_context(budget)
+                await slots.enter_async_context(budget.behind() if yields else budget)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self.exchange(method, url, data, self._headers, (_once,))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+
+import msgspec
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.limits import Clock, import_budget
-from kiva_stream.activecampaign.replies import has_contact, queued, report, rest
-from kiva_stream.model import AcceptedImport, DesiredContact, Email, ImportReport, ListStatus
+from kiva_stream.activecampaign.replies import found, of_contact, page, queued, renamed, report, synced
+from kiva_stream.model import AcceptedImport, AcId, DesiredContact, Email, ImportReport, ListStatus
 from kiva_stream.settings import ActiveCampaignSettings
 
 SINGLE_IMPORTS_PER_MINUTE = 20  # ActiveCampaign's limit for imports of one contact
+IMPORT_BYTES = 399_999  # the longest body of an import
+PAGE_ROWS = 100  # the most ActiveCampaign lists at a time
+SUBSCRIBED, UNSUBSCRIBED = 1, 2
+BACK_ON_THE_LIST = {"sourceid": 4}  # as documented of one who is subscribed again
 
 
 class Contacts:
-    """Implements `ports.Contacts` for one account, whose list and field are `ids`."""
+    """Implements `ports.Contacts` for one account, whose list and fields are `ids`."""
 
     def __init__(
         self,
@@ -32,6 +38,7 @@ class Contacts:
         per_minute = settings.bulk_imports_per_minute
         self._client = client
         self._ids = ids
+        self._per_import = settings.contacts_per_import
         self._imports = import_budget(per_minute, client.pause, clock)
         self._singles = import_budget(min(SINGLE_IMPORTS_PER_MINUTE, per_minute), client.pause, clock)
 
@@ -39,10 +46,8 @@ class Contacts:
         self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
     ) -> AcceptedImport:
         """Have contacts imported: see `ports.Contacts`. An import whose answer was lost is sent again."""
-        body = {
-            "contacts": [import_row(contact, self._ids) for contact in contacts],
-            "exclude_automations": exclude_automations,
-        }
+        rows = [import_row(contact, self._ids) for contact in contacts]
+        body = import_body(rows, exclude_automations=exclude_automations)
         budgets = (self._imports,) if len(contacts) > 1 else (self._singles, self._imports)
         read = partial(queued, count=len(contacts))
         return await self._client.call("POST", "/import/bulk_import", body, read, budgets)
@@ -52,36 +57,81 @@ class Contacts:
         path = f"/import/info?batchId={quote(import_id, safe='')}"
         return await self._client.call("GET", path, None, report)
 
-    async def find(self, email: Email) -> bool:
-        """Return whether there is a contact of this address: see `ports.Contacts`."""
-        path = f"/contacts?email={quote(email, safe='')}"
-        return await self._client.call("GET", path, None, partial(has_contact, email=email))
+    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+        """Return how many of these fit into one import: see `ports.Contacts`."""
+        left_bytes = IMPORT_BYTES - len(msgspec.json.encode(import_body([], exclude_automations=False)))
+        for count, contact in enumerate(contacts[: self._per_import]):
+            left_bytes -= len(msgspec.json.encode(import_row(contact, self._ids))) + 1  # and a comma
+            if left_bytes < -1:  # the last has none
+                return max(count, 1)
+        return min(len(contacts), self._per_import)
 
-    async def sync(self, contact: DesiredContact) -> None:
+    async def find(self, email: Email) -> AcId | None:
+        """Return the id of the contact of this address: see `ports.Contacts`."""
+        path = f"/contacts?{urlencode({'email': email})}"
+        return await self._client.call("GET", path, None, partial(found, email=email))
+
+    async def page(self, after: AcId) -> dict[Email, AcId]:
+        """Return the contacts with the next ids: see `ports.Contacts`."""
+        query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
+        return await self._client.call("GET", f"/contacts?{query}", None, page)
+
+    async def sync(self, contact: DesiredContact) -> AcId:
         """Create or update one contact: see `ports.Contacts`."""
         body = {"contact": sync_body(contact, self._ids)}
-        await self._client.call("POST", "/contact/sync", body, partial(rest, shape=dict[str, Any]))
+        return await self._client.call("POST", "/contact/sync", body, synced)
+
+    async def rename(self, contact: AcId, email: Email) -> None:
+        """Give a contact another address: see `ports.Contacts`."""
+        await self._client.call("PUT", f"/contacts/{contact}", {"contact": {"email": email}}, renamed)
+
+    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+        """Subscribe a contact to the list, or unsubscribe it: see `ports.Contacts`."""
+        status = {"status": SUBSCRIBED, **BACK_ON_THE_LIST} if subscribed else {"status": UNSUBSCRIBED}
+        body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
+        await self._client.call("POST", "/contactLists", body, partial(of_contact, shape=dict[str, Any]))
+
+    async def disown(self, email: Email) -> None:
+        """Clear the customer id of a contact: see `ports.Contacts`."""
+        cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
+        body = {"contact": {"email": email, "fieldValues": [cleared]}}
+        await self._client.call("POST", "/contact/sync", body, synced)
+
+
+def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) -> dict[str, Any]:
+    """Return a bulk import of these rows."""
+    return {"contacts": rows, "exclude_automations": exclude_automations}
 
 
 def import_row(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
-    """Return a contact as bulk import takes it: snake_case, the field and the list by number."""
+    """Return a contact as bulk import takes it: snake_case, fields and list by number, the tag by name."""
     row = {
         "email": contact.email,
         **_filled(first_name=contact.first_name, last_name=contact.last_name, phone=contact.phone),
-        "fields": [{"id": ids.customer_id_field_id, "value": contact.customer_id}],
+        "fields": [{"id": number, "value": value} for number, value in _fields(contact, ids)],
     }
     if contact.list_status is not ListStatus.LEAVE:
         row[contact.list_status.value] = [{"listid": ids.list_id}]
+    if contact.tag:
+        row["tags"] = [contact.tag.value]
     return row
 
 
 def sync_body(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
-    """Return a contact as contact/sync takes it: camelCase, the field by number, no list."""
+    """Return a contact as contact/sync takes it: camelCase, fields by number, neither list nor tag."""
     return {
         "email": contact.email,
         **_filled(firstName=contact.first_name, lastName=contact.last_name, phone=contact.phone),
-        "fieldValues": [{"field": str(ids.customer_id_field_id), "value": contact.customer_id}],
+        "fieldValues": [{"field": str(number), "value": value} for number, value in _fields(contact, ids)],
     }
+
+
+def _fields(contact: DesiredContact, ids: AccountIds) -> Iterator[tuple[int, str]]:
+    """Yield the number and the value of each field that is sent; "" clears one."""
+    for name, number in ids.fields.items():
+        value: str | None = getattr(contact, name)
+        if value is not None:
+            yield number, value
 
 
 def _filled(**texts: str) -> dict[str, str]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 from types import TracebackType
 
@@ -56,34 +57,79 @@ class Pause:
 class Budget:
     """So many slots, each taken for one request and free again `refill_s` after its answer or failure.
 
-    `async with budget:` around a request; who waits is served first come first served. It starts spent: the
-    process before this one may have used it just now.
+    `async with budget:` around a request; who waits is served first come first served. `async with
+    budget.behind():` gets what is left: as long as anybody of the first kind waits, it is not served; among
+    themselves they keep their order too. It starts spent: the process before this one may have used it just
+    now.
     """
 
     def __init__(self, slots: int, refill_s: float, pause: Pause, clock: Clock = time.monotonic) -> None:
         self._refill_s = refill_s
         self._pause = pause
         self._clock = clock
-        self._free = asyncio.Semaphore(slots)  # slots that nobody took
-        self._ready_at = [clock() + refill_s] * slots  # when each of those may be used; a heap
+        self._ready_at = [clock() + refill_s] * slots  # when each slot that nobody took may be; a heap
+        self._some_free = asyncio.Event()
+        self._some_free.set()
+        self._queue = asyncio.Lock()
+        self._queue_behind = asyncio.Lock()
+        self._waiting = 0  # in the first queue
+        self._none_waits = asyncio.Event()
+        self._none_waits.set()
 
     async def __aenter__(self) -> None:
-        await self._free.acquire()
-        ready_at = heappop(self._ready_at)
+        self._waiting += 1
+        self._none_waits.clear()
         try:
-            await self._pause.over(ready_at)
-        except BaseException:
-            self._put_back(ready_at)
-            raise
+            async with self._queue:
+                await self._ready()
+                self._take()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._none_waits.set()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._put_back(self._clock() + self._refill_s)
+        self._give_back()
 
-    def _put_back(self, ready_at: float) -> None:
-        heappush(self._ready_at, ready_at)
-        self._free.release()
+    @asynccontextmanager
+    async def behind(self) -> AsyncIterator[None]:
+        """Wait, and make one request, behind all who wait for the budget itself."""
+        async with self._queue_behind:
+            await self._left_over()
+            self._take()
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _left_over(self) -> None:
+        """Return when a slot may be taken that nobody of the first queue waits for."""
+        while True:
+            await self._none_waits.wait()
+            await self._ready()
+            if not self._waiting:
+                return
+
+    async def _ready(self) -> None:
+        """Return when a slot may be taken: before the next await, since nobody holds it meanwhile."""
+        while True:
+            while not self._ready_at:
+                await self._some_free.wait()
+            ready_at = self._ready_at[0]
+            await self._pause.over(ready_at)
+            if self._ready_at and self._ready_at[0] <= ready_at:
+                return
+
+    def _take(self) -> None:
+        heappop(self._ready_at)
+        if not self._ready_at:
+            self._some_free.clear()
+
+    def _give_back(self) -> None:
+        heappush(self._ready_at, self._clock() + self._refill_s)
+        self._some_free.set()
 
 
 def request_budget(per_second: int, pause: Pause, clock: Clock = time.monotonic) -> Budget:

@@ -5,8 +5,11 @@ A reader takes a `Reply` and returns what was asked for, or raises the `Delivery
 - `event` reads an answer of event tracking, where a repeat is a duplicate: what may have been processed is
   an UnknownOutcome;
 - `rest` reads any other answer: those calls are upserts and reads, so the same is a TryLater;
+- `of_contact` likewise, where the request named a contact by its id: that may be gone;
 - `queued` and `report` read the bulk import's, which has its own ways of saying no;
-- `has_contact` reads a look-up by address.
+- `found`, `page`, `synced` and `renamed` read what is asked of contacts, `links`, `linked` and `unlinked`
+  of their tags;
+- `upserted` reads GraphQL's, which says no with a 200.
 
 Success is read from the body, never from the status alone: refusals come with 200, throttling with 400.
 """
@@ -14,14 +17,26 @@ Success is read from the body, never from the status alone: refusals come with 2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
 
 import msgspec
 
-from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, RowsRejected, TryLater, UnknownOutcome
-from kiva_stream.model import AcceptedImport, Email, ImportReport, ImportState
+from kiva_stream.errors import (
+    AccountRefused,
+    AddressTaken,
+    BatchTooLarge,
+    ContactGone,
+    DeliveryError,
+    OrdersRejected,
+    Rejected,
+    RowsRejected,
+    TryLater,
+    UnknownOutcome,
+)
+from kiva_stream.model import AcceptedImport, AcId, Email, ImportReport, ImportState, OrderId
 
 T = TypeVar("T")
 
@@ -29,9 +44,10 @@ OK = range(200, 300)
 BAD_REQUEST = 400
 ACCOUNT_REFUSALS = frozenset({401, 402, 403})  # 402: the account lapsed; 401 is hardly used
 NOT_FOUND = 404
+TOO_LARGE = 413
 UNPROCESSABLE = 422
 REFUSED_EVENT = frozenset({BAD_REQUEST, UNPROCESSABLE})
-REFUSED_OBJECT = frozenset({BAD_REQUEST, 409, 413, UNPROCESSABLE})
+REFUSED_OBJECT = frozenset({BAD_REQUEST, 409, TOO_LARGE, UNPROCESSABLE})
 UNANSWERED = frozenset({408, 425, 499})  # a proxy's: it did not wait for the answer, or for the request
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = range(500, 600)  # Cloudflare's 520 to 526 among them
@@ -194,6 +210,16 @@ def rest(reply: Reply, shape: type[T], *, is_of_one: bool = False) -> T:
     raise AccountRefused(f"ActiveCampaign does not answer there; check api_url: {said(reply)}")
 
 
+def of_contact(reply: Reply, shape: type[T]) -> T:
+    """Return what `rest` does, where the request named a contact by its id. Raises ContactGone besides."""
+    try:
+        return rest(reply, shape, is_of_one=True)
+    except Rejected as refusal:
+        if reply.status == NOT_FOUND:
+            raise ContactGone("ActiveCampaign has no such contact", refusal.reply) from None
+        raise
+
+
 def _read(reply: Reply, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(reply.body, type=shape, strict=False)
@@ -290,21 +316,174 @@ def report(reply: Reply) -> ImportReport:
 # --- contacts -------------------------------------------------------------------------------------------
 
 
-class _Found(msgspec.Struct):
-    email: str
+class _Contact(msgspec.Struct):
+    """A contact of a listing; one that was made of a telephone number has no address."""
+
+    id: AcId
+    email: str | None = None
+
+    @property
+    def address(self) -> Email:
+        return Email((self.email or "").strip().lower())
 
 
-class _FoundPage(msgspec.Struct):
-    contacts: list[_Found]
+class _ContactPage(msgspec.Struct):
+    contacts: list[_Contact]
 
 
-def has_contact(reply: Reply, email: Email) -> bool:
-    """Return whether a look-up by address found the contact. Raises TryLater, AccountRefused."""
+class _OneContact(msgspec.Struct):
+    contact: _Contact
+
+
+def found(reply: Reply, email: Email) -> AcId | None:
+    """Return the id of the contact that a look-up by address found. Raises TryLater, AccountRefused."""
     try:
-        page = rest(reply, _FoundPage)
+        contacts = rest(reply, _ContactPage).contacts
     except Rejected:  # an address that it does not take as one
-        return False
-    return any(found.email.strip().lower() == email for found in page.contacts)
+        return None
+    return next((contact.id for contact in contacts if contact.address == email), None)
+
+
+def page(reply: Reply) -> dict[Email, AcId]:
+    """Return the contacts of a listing by their addresses, "" where there is none, in the order they came."""
+    return {contact.address: contact.id for contact in rest(reply, _ContactPage).contacts}
+
+
+def synced(reply: Reply) -> AcId:
+    """Return the id of the contact that was created or updated. Raises what `rest` does."""
+    return rest(reply, _OneContact).contact.id
+
+
+def renamed(reply: Reply) -> None:
+    """Return when a contact has its new address. Raises AddressTaken and what `of_contact` does."""
+    try:
+        of_contact(reply, _OneContact)
+    except Duplicate as refusal:
+        raise AddressTaken("another contact has the address", refusal.reply) from None
+
+
+# --- tags -----------------------------------------------------------------------------------------------
+
+
+class TagLink(msgspec.Struct):
+    """A tag on a contact; `id` is that of the link."""
+
+    id: int
+    tag: int
+
+
+class _TagLinks(msgspec.Struct):
+    links: list[TagLink] = msgspec.field(name="contactTags")
+
+
+class _OneTagLink(msgspec.Struct):
+    link: TagLink = msgspec.field(name="contactTag")
+
+
+def links(reply: Reply) -> list[TagLink]:
+    """Return the tags on a contact. Raises ContactGone, TryLater, AccountRefused."""
+    return _of_tags(reply, _TagLinks).links
+
+
+def linked(reply: Reply) -> int:
+    """Return the id of the link of a tag that was put on a contact, or was there. Raises as `links`."""
+    return _of_tags(reply, _OneTagLink).link.id
+
+
+def unlinked(reply: Reply) -> None:
+    """Return when a tag is off a contact, as it is when there is no such link. Raises as `links`."""
+    with suppress(ContactGone):
+        _of_tags(reply, dict[str, Any])
+
+
+def _of_tags(reply: Reply, shape: type[T]) -> T:
+    """Read an answer about a tag of a contact: any refusal but that it is gone is about the tag itself."""
+    try:
+        return of_contact(reply, shape)
+    except ContactGone:
+        raise
+    except Rejected as refusal:
+        raise AccountRefused(
+            f"ActiveCampaign refuses a week tag; run `kiva-stream setup`: {refusal.reply}"
+        ) from None
+
+
+# --- orders ---------------------------------------------------------------------------------------------
+
+
+class _Accepted(msgspec.Struct):
+    record: str = msgspec.field(name="recordId")
+
+
+class _Upserted(msgspec.Struct):
+    accepted: _Accepted | None = msgspec.field(name="bulkUpsertOrdersAsync")
+
+
+class _Upsert(msgspec.Struct):
+    """GraphQL's answer; beside errors there may be data, which then are not to be relied on."""
+
+    data: _Upserted | None = None
+
+
+class _GraphQLFault(msgspec.Struct):
+    message: Any = ""
+    extensions: Any = None
+
+
+class _GraphQLFaults(msgspec.Struct):
+    errors: list[_GraphQLFault] | None = None
+
+
+_ORDER_KEY = re.compile(r"[^-]*-storeOrderId-([0-9]{1,19})(?![0-9])")
+_LARGE_BATCH = re.compile(
+    r"grammar tokens|\b(request|payload|body|entity|document|query|batch)\b.* too (large|big|long)",
+    re.IGNORECASE,
+)
+
+
+def upserted(reply: Reply, ids: Collection[OrderId]) -> None:
+    """Return when the batch of these orders is accepted.
+
+    Raises OrdersRejected, which names those of them that the answer does; BatchTooLarge; TryLater,
+    AccountRefused.
+    """
+    faults = _graphql_faults(reply.body)
+    reasons = _reasons(faults, ids, reply.secrets)
+    if not reasons and (reply.status == TOO_LARGE or any(map(_is_about_size, faults))):
+        raise BatchTooLarge(f"ActiveCampaign finds a batch of {len(ids)} orders too large: {said(reply)}")
+    try:
+        answer = rest(reply, dict[str, Any]) if faults else rest(reply, _Upsert)
+    except Rejected:
+        raise _refused(reasons, reply) from None
+    if not isinstance(answer, _Upsert):
+        raise _refused(reasons, reply)
+    if answer.data is None or answer.data.accepted is None:
+        raise TryLater(f"ActiveCampaign does not say whether it took the orders: {said(reply)}")
+
+
+def _graphql_faults(body: bytes) -> Sequence[_GraphQLFault]:
+    try:
+        return msgspec.json.decode(body, type=_GraphQLFaults).errors or ()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ()
+
+
+def _reasons(
+    faults: Iterable[_GraphQLFault], ids: Collection[OrderId], secrets: Iterable[str]
+) -> dict[int, str]:
+    """Return why orders of the batch were refused: the extensions of an error are by `x-storeOrderId-ID`."""
+    extensions = (fault.extensions for fault in faults if isinstance(fault.extensions, dict))
+    named = ((_ORDER_KEY.match(key), why) for each in extensions for key, why in each.items())
+    reasons = {int(key[1]): masked(str(why), secrets) for key, why in named if key}
+    return {order: why for order, why in reasons.items() if order in ids}
+
+
+def _is_about_size(fault: _GraphQLFault) -> bool:
+    return _LARGE_BATCH.search(str(fault.message)) is not None
+
+
+def _refused(reasons: dict[int, str], reply: Reply) -> OrdersRejected:
+    return OrdersRejected(f"ActiveCampaign refused a batch of orders: {said(reply)}", reasons, said(reply))
 
 
 # --- what holds for all ---------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ class Stage(msgspec.Struct):
         """Compare what arrived with the truth."""
         events = [event async for event in self.activecampaign.rows("events")]
         contacts = [contact async for contact in self.activecampaign.rows("contacts")]
-        return compare(self.truth, SITE_ID, events, contacts)
+        orders = [order async for order in self.activecampaign.rows("orders")]
+        return compare(self.truth, SITE_ID, events, contacts, orders)
 
     def assert_equation(self) -> None:
         """Assert that every entry has its one outcome, and each outcome as often as the truth says."""
@@ -79,7 +80,7 @@ async def staged(dsn: str, folder: Path) -> AsyncIterator[Stage]:
     truth = folder / "truth.sqlite"
     generated = await generate(dsn, ENTRIES, seed=7, truth=truth)
     async with local_activecampaign() as activecampaign:
-        await activecampaign.change(requests_per_second=0, import_duration_s=0)
+        await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
         environ = {**activecampaign.environ(), **settings(dsn)}
         (empty := folder / "empty").mkdir()
         yield Stage(empty, dsn, truth, generated, activecampaign, environ)

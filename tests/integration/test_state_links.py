@@ -452,3 +452,13 @@ async def test_somebody_new_at_the_address_of_a_dissolved_contact_gets_it(links:
     assert found[CustomerId(8)] is ann
     assert found[CustomerId(5)].email == BEA
     assert (await stored(links, ann)).customers == (8,)
+
+
+async def test_two_imports_of_the_same_contacts_may_end_at_once(links: ContactLinks) -> None:
+    found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(20)})
+    contacts = [contact.id for contact in found.values()]
+    prints = dict.fromkeys(contacts, b"print")
+    for turn in range(20):
+        one, other = (OpenImport(f"i-{turn}-{n}", prints, is_short=False) for n in range(2))
+        await asyncio.gather(links.close_import(one, contacts), links.close_import(other, contacts[::-1]))
+    assert all(contact.status is ContactStatus.LINKED for contact in found.values())

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from kiva_stream.batcher import Batcher, Duplicates, Lanes
+from kiva_stream.batcher import Batcher, Duplicates, Lanes, Revivals
 from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.classifier import Classifier
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model import (
     DAY1,
@@ -30,8 +31,13 @@ from kiva_stream.model import (
     Verdict,
 )
 from tests.fakes import (
+    SITE,
+    FakeArrivals,
+    FakeEntries,
     FakeLedger,
+    FakeLetters,
     FakeLinks,
+    FakeLog,
     contact,
     customer,
     delivery,
@@ -201,7 +207,13 @@ class Bench:
         self.checkpoint = Checkpoint(
             self.ledger, DAY1, settled or {}, window=100, max_in_flight=9, commit_interval_s=0, sleep=no_time
         )
-        self.batcher = Batcher(self.links, self.checkpoint, Duplicates(window, 2), self.lanes)
+        self.log = FakeLog([])
+        self.letters = FakeLetters(self.ledger)
+        self.arrivals = FakeArrivals()
+        revivals = Revivals(self.letters, FakeEntries(self.log), Classifier(SITE).classify, self.checkpoint)
+        self.batcher = Batcher(
+            self.links, self.arrivals, self.checkpoint, revivals, Duplicates(window, 2), self.lanes
+        )
 
     async def run(self, *pages: Verdicts) -> list[Batch]:
         """Give pages to the batcher; return the batches that it sends on, once all is committed."""

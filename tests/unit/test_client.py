@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
@@ -188,6 +189,37 @@ def test_calls_keep_to_the_requests_per_second() -> None:
         return now() - began
 
     assert 5 <= tell(story) < 5.1
+
+
+def test_a_call_that_yields_is_made_behind_all_others_and_so_are_its_attempts() -> None:
+    async def story(client: Client, answers: Answers) -> list[str]:
+        answers.add(TAGS + "/1", status=500)
+        answers.add(TAGS + "/1", payload={}, repeat=True)
+        answers.add(TAGS, payload={}, repeat=True)
+        ended: list[str] = []
+
+        async def call(path: str, *, yields: bool) -> None:
+            await client.call("GET", path, None, read, yields=yields)
+            ended.append(path)
+
+        async with asyncio.TaskGroup() as calls:
+            calls.create_task(call("/tags/1", yields=True))
+            await asyncio.sleep(1.1)  # it failed once
+            for _ in range(300):
+                calls.create_task(call("/tags", yields=False))
+        return ended
+
+    assert tell(story) == ["/tags"] * 300 + ["/tags/1"]
+
+
+def test_money_is_sent_as_an_exact_number() -> None:
+    async def story(client: Client, answers: Answers) -> object:
+        answers.add(TAGS, "POST", payload={})
+        await client.call("POST", "/tags", {"amount": Decimal("1234567890123456.78")}, read)
+        [request] = sent(answers, "POST")
+        return request["data"]
+
+    assert tell(story) == b'{"amount":1234567890123456.78}'
 
 
 def test_patience_ends_where_a_person_waits() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from itertools import pairwise
 
 import pytest
@@ -107,6 +108,185 @@ def test_who_waits_is_served_first_come_first_served() -> None:
         return served
 
     assert run(story()) == list(range(20))
+
+
+class Served:
+    """A budget of which it is noted who was served, and when."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.pause = pause()
+        self.budget = request_budget(slots, self.pause, now)
+        self.names: list[str] = []
+        self.times: list[float] = []
+
+    def ask(self, name: str, *, yields: bool = False) -> asyncio.Task[None]:
+        """Have a request made, which takes no time."""
+        return asyncio.create_task(self._ask(name, yields))
+
+    async def _ask(self, name: str, yields: bool) -> None:
+        async with self.budget.behind() if yields else self.budget:
+            self.names.append(name)
+            self.times.append(now())
+
+
+def test_who_yields_is_served_behind_all_who_wait_and_keeps_its_order() -> None:
+    async def story() -> list[str]:
+        served = Served()
+        behind = [served.ask(f"behind {number}", yields=True) for number in range(6)]
+        await asyncio.sleep(0.5)
+        first = [served.ask(f"first {number}") for number in range(6)]
+        await asyncio.sleep(1)  # the first two are served by now
+        first += [served.ask(f"late {number}") for number in range(3)]
+        await asyncio.gather(*behind, *first)
+        return served.names
+
+    assert run(story()) == [
+        *(f"first {number}" for number in range(6)),
+        *(f"late {number}" for number in range(3)),
+        *(f"behind {number}" for number in range(6)),
+    ]
+
+
+def test_who_comes_while_one_that_yields_waits_for_a_slot_is_served_before() -> None:
+    async def story() -> tuple[list[str], float]:
+        served = Served(slots=1)
+        behind = served.ask("behind", yields=True)
+        await asyncio.sleep(SECOND)  # its slot is nearly ready
+        await asyncio.gather(behind, served.ask("first"))
+        return served.names, served.times[1] - served.times[0]
+
+    names, apart_s = run(story())
+
+    assert names == ["first", "behind"]
+    assert SECOND <= apart_s < 1.1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    load=st.lists(
+        st.tuples(st.floats(min_value=0, max_value=6), st.booleans(), latencies, st.booleans()), max_size=40
+    )
+)
+def test_nobody_who_yields_passes_one_who_waits_whatever_comes_when_and_gives_up(
+    load: list[tuple[float, bool, float, bool]],
+) -> None:
+    waiting = 0
+    arrivals: list[float] = []
+    passed: list[int] = []
+
+    async def request(budget: Budget, yields: bool, trip_s: float) -> None:
+        nonlocal waiting
+        waiting += not yields
+        try:
+            async with AsyncExitStack() as slots:
+                try:
+                    await slots.enter_async_context(budget.behind() if yields else budget)
+                finally:
+                    waiting -= not yields
+                if yields:
+                    passed.append(waiting)
+                arrivals.append(now())
+                await asyncio.sleep(trip_s)
+        except asyncio.CancelledError:
+            pass
+
+    async def later(budget: Budget, start_s: float, yields: bool, trip_s: float, gives_up: bool) -> None:
+        await asyncio.sleep(start_s)
+        asked = asyncio.create_task(request(budget, yields, trip_s))
+        if gives_up:
+            await asyncio.sleep(trip_s)
+            asked.cancel()
+        await asked
+
+    async def story() -> float:
+        budget = request_budget(3, pause(), now)
+        await asyncio.gather(*(later(budget, *each) for each in load))
+        await asyncio.sleep(2 * SECOND)
+        began = now()
+        async with AsyncExitStack() as slots:  # no slot was lost
+            for _ in range(3):
+                await slots.enter_async_context(budget)
+        return now() - began
+
+    assert run(story()) < 0.01
+    assert not any(passed)
+    assert most_in(SECOND, arrivals) <= 3
+
+
+def test_who_yields_gets_all_that_is_left() -> None:
+    async def story() -> tuple[Counter[str], float]:
+        served = Served(slots=5)
+        behind = [served.ask("behind", yields=True) for _ in range(200)]
+        began = now()
+        for _ in range(20):
+            await asyncio.gather(served.ask("first"), served.ask("first"))
+            await asyncio.sleep(SECOND - now() % SECOND)
+        took_s = now() - began - SECOND  # the first second belongs to the process before
+        for task in behind:
+            task.cancel()
+        return Counter(served.names), took_s
+
+    counts, took_s = run(story())
+
+    assert counts["first"] == 40
+    assert (counts["first"] + counts["behind"]) / took_s >= 0.9 * 5
+
+
+def test_who_yields_alone_uses_nine_tenths_of_the_limit() -> None:
+    async def story() -> list[float]:
+        served = Served(slots=5)
+        await asyncio.gather(*(served.ask("behind", yields=True) for _ in range(100)))
+        return served.times
+
+    times = run(story())
+
+    assert most_in(SECOND, times) <= 5
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.9 * 5
+
+
+@pytest.mark.parametrize("yields", [False, True])
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.2])
+def test_one_of_many_who_gives_up_costs_nobody_a_slot(*, yields: bool, after_s: float) -> None:
+    async def story() -> list[str]:
+        served = Served(slots=1)
+        stays = served.ask("served")
+        given_up = [served.ask("given up", yields=yields) for _ in range(3)]
+        last = served.ask("last", yields=yields)
+        await asyncio.sleep(after_s)
+        for task in given_up:
+            task.cancel()
+        await asyncio.gather(stays, last)
+        async with served.budget:
+            return served.names
+
+    assert run(story()) == ["served", "last"]
+
+
+def test_a_pause_holds_those_who_yield_too() -> None:
+    async def story() -> float:
+        served = Served()
+        asked = served.ask("behind", yields=True)
+        began = now()
+        await asyncio.sleep(0.5)
+        served.pause.ask(30)
+        await asked
+        return now() - began
+
+    assert run(story()) >= 30.5
+
+
+def test_a_request_behind_that_fails_keeps_its_slot_for_a_second_too() -> None:
+    async def story() -> list[float]:
+        budget = request_budget(1, pause(), now)
+        times: list[float] = []
+        for _ in range(3):
+            with suppress(ConnectionError):
+                async with budget.behind():
+                    times.append(now())
+                    raise ConnectionError
+        return times
+
+    assert all(later - earlier >= SECOND for earlier, later in pairwise(run(story())))
 
 
 def test_a_request_that_fails_keeps_its_slot_for_a_second_too() -> None:

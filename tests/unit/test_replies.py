@@ -13,23 +13,36 @@ from kiva_stream.activecampaign.replies import (
     SAID_CHARS,
     Duplicate,
     Reply,
+    TagLink,
     UnknownEventName,
     event,
-    has_contact,
+    found,
+    linked,
+    links,
+    of_contact,
+    page,
     queued,
+    renamed,
     report,
     rest,
     still_unknown,
+    synced,
+    unlinked,
+    upserted,
 )
 from kiva_stream.errors import (
     AccountRefused,
+    AddressTaken,
+    BatchTooLarge,
+    ContactGone,
     DeliveryError,
+    OrdersRejected,
     Rejected,
     RowsRejected,
     TryLater,
     UnknownOutcome,
 )
-from kiva_stream.model import AcceptedImport, Email, ImportReport, ImportState
+from kiva_stream.model import AcceptedImport, Email, ImportReport, ImportState, OrderId
 
 HTML = b"<html><body><h1>We are currently having some issues.</h1></body></html>"
 DUPLICATE = {"errors": [{"title": "in use", "code": "duplicate", "source": {"pointer": "/data"}}]}
@@ -55,6 +68,9 @@ class Thing(msgspec.Struct):
 
 read_thing = partial(rest, shape=Thing)
 read_import = partial(queued, count=3)
+read_orders = partial(upserted, ids={OrderId(4), OrderId(5)})
+ALL_READERS = [event, read_thing, read_import, report, page, synced, renamed, links, unlinked, read_orders]
+REST_READERS = ALL_READERS[1:]
 
 
 # --- events
@@ -181,7 +197,7 @@ def test_what_no_event_caused_is_about_the_address_and_rejects_none(status: int,
 # --- what events and the rest share
 
 
-@pytest.mark.parametrize("read", [event, read_thing, read_import, report])
+@pytest.mark.parametrize("read", ALL_READERS)
 @pytest.mark.parametrize("body", [b"", HTML, {"message": "Too Many Requests"}, {"success": 0}])
 @pytest.mark.parametrize(
     ("status", "retry_after", "after_s"),
@@ -202,7 +218,7 @@ def test_throttling_says_how_long_the_account_waits(
     assert error.after_s == after_s
 
 
-@pytest.mark.parametrize("read", [event, read_thing, read_import, report])
+@pytest.mark.parametrize("read", ALL_READERS)
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("body", [b"", {"message": "Forbidden"}, {"success": 0}, HTML])
 def test_401_402_and_403_refuse_the_account(read: Callable[[Reply], Any], status: int, body: object) -> None:
@@ -217,7 +233,7 @@ def test_the_body_is_what_was_asked_for() -> None:
     assert rest(answer(201, {"id": 7}), Thing) == Thing(7)
 
 
-@pytest.mark.parametrize("read", [read_thing, read_import, report])
+@pytest.mark.parametrize("read", REST_READERS)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -266,6 +282,7 @@ def test_a_refusal_of_one_object_rejects_it(reply: Reply) -> None:
 def test_an_object_asked_for_by_its_id_may_not_be_there() -> None:
     reply = answer(404, {"message": "No Result found for Subscriber with id 1"})
 
+    assert type(raised(partial(of_contact, shape=Thing), reply)) is ContactGone
     assert type(raised(partial(rest, shape=Thing, is_of_one=True), reply)) is Rejected
 
 
@@ -392,26 +409,268 @@ def test_an_import_status_that_is_not_known_is_asked_again(status: object) -> No
 # --- contacts
 
 
+ANN = Email("ann@example.org")
+
+
 @pytest.mark.parametrize(
-    ("contacts", "is_there"),
+    ("contacts", "found_id"),
     [
-        ([], False),
-        ([{"id": "1", "email": "Ann@Example.org"}], True),
-        ([{"id": "1", "email": "joann@example.org"}], False),
-        ([{"id": "1", "email": "joann@example.org"}, {"id": "2", "email": "ann@example.org"}], True),
+        ([], None),
+        ([{"id": "1", "email": "Ann@Example.org"}], 1),
+        ([{"id": "1", "email": "joann@example.org"}], None),
+        ([{"id": "1", "email": "joann@example.org"}, {"id": 2, "email": "ann@example.org"}], 2),
+        ([{"id": "1", "email": None}], None),
     ],
 )
-def test_a_contact_is_found_by_its_whole_address(contacts: object, *, is_there: bool) -> None:
-    assert has_contact(answer(200, {"contacts": contacts}), Email("ann@example.org")) is is_there
+def test_a_contact_is_found_by_its_whole_address(contacts: object, found_id: int | None) -> None:
+    assert found(answer(200, {"contacts": contacts}), ANN) == found_id
 
 
 def test_an_address_that_cannot_be_looked_up_is_of_no_contact() -> None:
-    assert not has_contact(answer(422, {"errors": []}), Email("ann@example.org"))
+    assert found(answer(422, {"errors": []}), ANN) is None
 
 
-@pytest.mark.parametrize("body", [{}, {"contacts": [{}]}, b""])
-def test_a_look_up_that_says_nothing_is_asked_again(body: object) -> None:
-    assert type(raised(partial(has_contact, email=Email("ann@example.org")), answer(200, body))) is TryLater
+@pytest.mark.parametrize("read", [partial(found, email=ANN), page])
+@pytest.mark.parametrize("body", [{}, {"contacts": [{}]}, {"contacts": [{"email": "ann@example.org"}]}, b""])
+def test_a_look_up_that_says_nothing_is_asked_again(read: Callable[[Reply], Any], body: object) -> None:
+    assert type(raised(read, answer(200, body))) is TryLater
+
+
+def test_a_page_of_contacts_has_their_addresses_in_lower_case_and_keeps_the_last_id() -> None:
+    contacts = [
+        {"id": "3", "email": " Ann@Example.org", "firstName": "Ann"},
+        {"id": "5", "email": ""},
+        {"id": "7", "email": None},
+        {"id": "8"},
+    ]
+
+    assert page(answer(200, {"contacts": contacts, "meta": {"total": "4"}})) == {"ann@example.org": 3, "": 8}
+
+
+def test_a_page_without_contacts_is_the_last() -> None:
+    assert page(answer(200, {"contacts": []})) == {}
+
+
+@pytest.mark.parametrize("number", ["115", 115])
+@pytest.mark.parametrize("status", [200, 201])
+def test_the_id_of_a_contact_is_read_from_what_was_created_or_updated(status: int, number: object) -> None:
+    assert synced(answer(status, {"contact": {"id": number, "email": "x"}, "fieldValues": []})) == 115
+
+
+@pytest.mark.parametrize("body", [{}, {"contact": {}}, {"contact": None}, HTML])
+def test_a_contact_without_an_id_is_asked_for_again(body: object) -> None:
+    assert type(raised(synced, answer(200, body))) is TryLater
+
+
+def test_a_contact_that_is_refused_is_rejected() -> None:
+    assert type(raised(synced, answer(422, {"errors": [{"code": "email_invalid"}]}))) is Rejected
+
+
+def test_a_contact_has_its_new_address_when_the_answer_shows_it() -> None:
+    renamed(answer(200, {"contact": {"id": "1"}}))
+
+
+@pytest.mark.parametrize(
+    ("reply", "meaning"),
+    [
+        (answer(422, DUPLICATE), AddressTaken),
+        (answer(404, {"message": "No Result found for Subscriber with id 1"}), ContactGone),
+        (answer(404), ContactGone),
+        (answer(404, HTML), TryLater),
+        (answer(422, {"errors": [{"code": "email_invalid"}]}), Rejected),
+        (answer(405), AccountRefused),
+        (answer(200, {}), TryLater),
+        (answer(500), TryLater),
+    ],
+)
+def test_an_address_is_refused_for_what_the_answer_says(reply: Reply, meaning: type[DeliveryError]) -> None:
+    assert type(raised(renamed, reply)) is meaning
+
+
+def test_the_address_that_is_taken_is_not_repeated() -> None:
+    body = {"errors": [{"title": "ann@example.org is in use", "code": "duplicate"}]}
+    error = raised(renamed, answer(422, body))
+
+    assert isinstance(error, AddressTaken)
+    assert "[address] is in use" in error.reply
+
+
+# --- tags
+
+
+def test_the_links_of_a_contact_are_its_tags_with_their_ids() -> None:
+    rows = [{"id": "31", "contact": "1", "tag": "11"}, {"id": 32, "contact": 1, "tag": 12}]
+
+    assert links(answer(200, {"contactTags": rows})) == [TagLink(31, 11), TagLink(32, 12)]
+    assert links(answer(200, {"contactTags": []})) == []
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_tag_that_was_put_on_has_a_link(status: int) -> None:
+    assert linked(answer(status, {"contacts": [], "contactTag": {"id": "31", "tag": "11"}})) == 31
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, {}),
+        answer(404, {"message": "No Result found for SubscriberTag with id 1"}),
+        answer(404, {"errors": [{"status": 404, "detail": "Not found"}]}),
+    ],
+)
+def test_a_tag_that_is_off_is_off(reply: Reply) -> None:
+    unlinked(reply)
+
+
+@pytest.mark.parametrize("read", [links, linked])
+def test_a_contact_to_tag_may_be_gone(read: Callable[[Reply], Any]) -> None:
+    reply = answer(404, {"errors": [{"status": 404, "title": "Not Found", "detail": "Contact not found"}]})
+
+    assert type(raised(read, reply)) is ContactGone
+
+
+@pytest.mark.parametrize("read", [links, linked, unlinked])
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_of_a_tag_is_no_contacts_fault(read: Callable[[Reply], Any], status: int) -> None:
+    error = raised(read, answer(status, {"errors": [{"title": "No tag id provided"}]}))
+
+    assert type(error) is AccountRefused
+    assert "No tag id provided" in str(error)
+
+
+@pytest.mark.parametrize("read", [links, linked, unlinked])
+@pytest.mark.parametrize("reply", [answer(500), answer(404, HTML), answer(200, HTML), answer(200, b"")])
+def test_an_answer_about_a_tag_that_cannot_be_read_is_asked_again(
+    read: Callable[[Reply], Any], reply: Reply
+) -> None:
+    assert type(raised(read, reply)) is TryLater
+
+
+# --- orders
+
+ACCEPTED = {"data": {"bulkUpsertOrdersAsync": {"recordId": "b8d0"}}}
+
+
+def faulty(message: object, extensions: object = None, data: object = None) -> dict[str, object]:
+    return {"errors": [{"message": message, "extensions": extensions}], "data": data}
+
+
+@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize("errors", [{}, {"errors": []}, {"errors": None}])
+def test_orders_are_accepted_when_there_is_a_record_and_no_error(
+    status: int, errors: dict[str, object]
+) -> None:
+    upserted(answer(status, ACCEPTED | errors), {OrderId(4)})
+
+
+@pytest.mark.parametrize("status", [200, 201, 400, 422])
+def test_orders_that_the_extensions_name_are_at_fault(status: int) -> None:
+    named = {
+        "order-storeOrderId-4": "finalAmount: must not be null for ann@example.org",
+        "0-storeOrderId-5-lineItems": ["a", "b"],
+        "order-storeOrderId-6": "of another batch",
+        "order-storeOrderId-": "no id",
+        "order-storeRecurringPaymentId-4": "no order",
+        "classification": "x",
+    }
+    error = raised(read_orders, answer(status, faulty("Validation errors", named)))
+
+    assert isinstance(error, OrdersRejected)
+    assert error.reasons == {4: "finalAmount: must not be null for [address]", 5: "['a', 'b']"}
+    assert "Validation errors" in error.reply
+
+
+def test_orders_may_be_named_by_several_errors() -> None:
+    errors = [
+        {"message": "Validation errors", "extensions": {"order-storeOrderId-4": "no"}},
+        {"message": "Validation errors"},
+        {"message": "Validation errors", "extensions": {"order-storeOrderId-5": "no"}},
+    ]
+    error = raised(read_orders, answer(200, {"errors": errors}))
+
+    assert isinstance(error, OrdersRejected)
+    assert list(error.reasons) == [4, 5]
+
+
+def test_an_order_whose_id_begins_like_another_is_not_that_one() -> None:
+    named = {"order-storeOrderId-44": "no", f"order-storeOrderId-{'4' * 5_000}": "no"}
+    error = raised(read_orders, answer(200, faulty("Validation errors", named)))
+
+    assert isinstance(error, OrdersRejected)
+    assert error.reasons == {}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, faulty("Internal Server Error(s) while executing query")),
+        answer(200, faulty("Validation errors", {})),
+        answer(200, faulty("Validation errors", ["order-storeOrderId-4"])),
+        answer(200, faulty("Validation errors", {"order-storeOrderId-6": "of another batch"})),
+        answer(200, faulty("Validation errors", data={"bulkUpsertOrdersAsync": None})),
+        answer(200, ACCEPTED | faulty("partly", data=ACCEPTED["data"])),
+        answer(200, faulty(None)),
+        answer(400, {"errors": [{"title": "Bad Request"}]}),
+        answer(422, {"errors": "a bare text"}),
+        answer(422),
+        answer(409, b"\xff"),
+    ],
+)
+def test_a_batch_that_is_refused_without_a_name_names_none(reply: Reply) -> None:
+    error = raised(read_orders, reply)
+
+    assert isinstance(error, OrdersRejected)
+    assert error.reasons == {}
+    assert error.reply.startswith(str(reply.status))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(413),
+        answer(413, HTML),
+        answer(413, {"message": "Payload Too Large"}),
+        answer(200, faulty("More than 15000 grammar tokens have been presented.")),
+        answer(400, faulty("More than 15000 grammar tokens have been presented.")),
+        answer(500, faulty("More than 15000 grammar tokens have been presented.")),
+        answer(200, faulty("The request body is too large")),
+        answer(422, faulty("Query too long")),
+    ],
+)
+def test_a_batch_may_be_too_large(reply: Reply) -> None:
+    assert type(raised(read_orders, reply)) is BatchTooLarge
+
+
+@pytest.mark.parametrize("message", ["quantity is too large", "The name of the order is too long"])
+def test_a_value_that_is_too_large_does_not_make_the_batch_so(message: str) -> None:
+    assert type(raised(read_orders, answer(200, faulty(message)))) is OrdersRejected
+
+
+def test_an_order_that_is_named_for_its_size_is_at_fault_not_the_batch() -> None:
+    named = {"order-storeOrderId-4": "too large"}
+
+    assert type(raised(read_orders, answer(200, faulty("The request is too large", named)))) is OrdersRejected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, {"data": None}),
+        answer(200, {"data": {}}),
+        answer(200, {"data": {"bulkUpsertOrdersAsync": None}}),
+        answer(200, {"data": {"bulkUpsertOrdersAsync": {"recordId": None}}}),
+        answer(200, {"data": {"upsertOrder": {"id": "1"}}}),
+        answer(500, faulty("Internal Server Error")),
+        answer(503, faulty("Validation errors", {"order-storeOrderId-4": "no"})),
+    ],
+)
+def test_orders_of_which_the_answer_says_nothing_are_sent_again(reply: Reply) -> None:
+    assert type(raised(read_orders, reply)) is TryLater
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_orders_are_not_at_fault_where_nobody_answers(status: int) -> None:
+    assert type(raised(read_orders, answer(status))) is AccountRefused
 
 
 # --- secrets
@@ -435,6 +694,14 @@ def test_a_look_up_that_says_nothing_is_asked_again(body: object) -> None:
         (read_import, 400, {"message": "{}"}),
         (read_import, 400, {"message": "Rate limit exceeded. {}"}),
         (report, 500, {"title": "{}"}),
+        (renamed, 422, {"errors": [{"title": "{}", "code": "duplicate"}]}),
+        (renamed, 404, {"message": "{}"}),
+        (linked, 422, {"message": "{}"}),
+        (read_orders, 200, {"errors": [{"message": "{}"}]}),
+        (read_orders, 200, {"errors": [{"message": "no", "extensions": {"x-storeOrderId-4": "{}"}}]}),
+        (read_orders, 422, {"message": "{}"}),
+        (read_orders, 413, {"message": "{}"}),
+        (read_orders, 200, {"data": None, "more": "{}"}),
     ],
 )
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from tests.fakes import (
     moment,
     no_time,
     position,
+    raises_one,
     until,
 )
 
@@ -92,6 +93,57 @@ async def test_events_of_a_batch_go_one_after_another_in_log_order() -> None:
     ]
 
 
+async def test_a_linked_contact_whose_row_changed_arrives_before_its_next_event() -> None:
+    bench, ann = Bench(), contact()
+    bench.arrivals.changed = {ann.email}
+    bench.arrivals.gate = anyio.Event()
+    span = await bench.span(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(ann, delivery(1, span)))
+        await until(lambda: bench.arrivals.asked)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.events.arrivals == []
+        bench.arrivals.gate.set()
+    assert bench.events.places() == [1]
+
+
+async def test_the_week_tag_of_a_contact_that_arrived_may_differ() -> None:
+    bench, ann, bob = Bench(), contact(1, ContactStatus.NEW), contact(2, ContactStatus.NEW)
+    bench.arrivals.bad = (bob.email,)
+    span = await bench.span(3)
+    nothing_new = batch(contact(3), delivery(3, span))
+    await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(2, span)), nothing_new)
+    assert bench.ledger.touched == {ann.id}
+
+
+async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
+    bench, ann = Bench(), contact()
+    bench.arrivals.changed = {ann.email}
+    change = delivery(1, Span(position(1), 1), is_event=False)._replace(is_entry=False)
+    await bench.run(batch(ann, change))
+    assert bench.arrivals.asked == [ann.email]
+    assert bench.ledger.tally() == {}
+    assert bench.ledger.touched == {ann.id}
+
+
+async def test_a_change_of_a_refused_contact_is_no_dead_letter() -> None:
+    bench = Bench()
+    rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
+    await bench.run(
+        batch(rejected, delivery(1, Span(position(1), 1), is_event=False)._replace(is_entry=False))
+    )
+    assert bench.ledger.commits == []
+
+
+async def test_a_contact_that_cannot_arrive_ends_the_sender_and_its_events_have_no_outcome() -> None:
+    bench = Bench()
+    bench.arrivals.refuses = True
+    span = await bench.span(1)
+    with raises_one(AccountRefused):
+        await bench.run(batch(contact(status=ContactStatus.NEW), delivery(1, span)))
+    assert (bench.events.arrivals, span.pending) == ([], 1)
+
+
 async def test_a_linked_contact_is_not_waited_for() -> None:
     bench = Bench()
     span = await bench.span(1)
@@ -120,7 +172,8 @@ async def test_a_contact_arrives_with_the_moment_of_the_newest_entry_that_waits(
     span = await bench.span(3)
     deliveries = [delivery(place, span) for place in (1, 3, 2)]
     await bench.run(batch(contact(status=ContactStatus.NEW), *deliveries))
-    assert bench.arrivals.newest == [moment(3)]
+    (need,) = bench.arrivals.needs
+    assert (need.position, need.inserted_at) == (position(3), moment(3))
 
 
 async def test_sync_only_takes_no_slot_and_sends_no_event() -> None:
@@ -137,14 +190,14 @@ async def test_sync_only_takes_no_slot_and_sends_no_event() -> None:
 async def test_entries_of_a_rejected_contact_die_with_its_reason() -> None:
     bench = Bench()
     span = await bench.span(2)
-    rejected = contact(status=ContactStatus.REJECTED, why=Reason.NO_CONTACT)
+    rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
     await bench.run(batch(rejected, delivery(1, span, notes=("odd",)), delivery(2, span, is_event=False)))
     assert bench.arrivals.asked == []
     assert bench.events.arrivals == []
     assert bench.ledger.commits[-1].dead == [
-        DeadLetter(position(place), Reason.NO_CONTACT, CustomerId(1)) for place in (1, 2)
+        DeadLetter(position(place), Reason.AC_REJECTED, CustomerId(1)) for place in (1, 2)
     ]
-    assert bench.ledger.tally() == {"dead no_contact": 2}
+    assert bench.ledger.tally() == {"dead ac_rejected": 2}
     assert bench.ledger.tally("note") == {"odd": 1}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import date
+from itertools import chain
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +18,7 @@ from kiva_stream.sandbox.generator.contacts import GONE, expected_contacts
 from kiva_stream.sandbox.generator.history import START, History
 from kiva_stream.sandbox.generator.load import Loader, loading, require_empty
 from kiva_stream.sandbox.generator.mix import WEEKS
-from kiva_stream.sandbox.generator.order_truth import expected_lines, expected_order
+from kiva_stream.sandbox.generator.order_truth import ExpectedOrder, expected_lines, expected_order
 from kiva_stream.sandbox.generator.orders import Order, OrderText, Settled
 from kiva_stream.sandbox.generator.rows import STRUCTURED_WEEK
 from kiva_stream.sandbox.generator.shop import Shop
@@ -107,23 +108,24 @@ class _Generation:
 
     async def _orders(self, settled: Iterator[tuple[Shop, Order]]) -> None:
         orders, items = [], []
+        expected: list[tuple[ExpectedOrder, Settled]] = []
         for shop, order in settled:
             text = self._order_texts[shop.site.id]
             stored = text.settle(order)
             orders.append(text.row(stored))
             items.append(text.item_rows(stored))
             if shop.site.id in self._counting and not shop.account(order.customer_id).bar:
-                self._expect(shop, stored)
+                must = expected_order(shop.site.id, shop.site.currency, stored)
+                expected += [(must, stored)] if must else []
         await self._loader.put_all("orders", orders)
         await self._loader.put_all("order_items", items)
+        self._expect(expected)
 
-    def _expect(self, shop: Shop, stored: Settled) -> None:
-        site = shop.site
-        expected = expected_order(site.id, site.currency, stored)
-        if expected:
-            self._orders_expected += 1
-            if self._truth:
-                self._truth.add_orders((expected,), expected_lines(site.id, stored))
+    def _expect(self, orders: list[tuple[ExpectedOrder, Settled]]) -> None:
+        self._orders_expected += len(orders)
+        if self._truth:
+            lines = (expected_lines(order.site_id, stored) for order, stored in orders)
+            self._truth.add_orders((order for order, _ in orders), chain.from_iterable(lines))
 
     async def _shops(self) -> None:
         for shop in (member.shop for member in self._history.members):
