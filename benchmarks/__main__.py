@@ -17,6 +17,7 @@ from benchmarks import (
     requests,
     rest_budget,
     unpaced,
+    year,
 )
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, save, table
@@ -29,6 +30,7 @@ ALL = {
     "bare_session": bare_session.figures,
     "rest_budget": rest_budget.figures,
     "documented_limits": documented_limits.figures,
+    "year": year.figures,
 }
 KNOWN = {**ALL, "killed": killed.figures}  # the last on request only
 

@@ -8,6 +8,8 @@ import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
@@ -71,8 +73,18 @@ class Job(NamedTuple):
     def differences(self) -> int:
         """What of the ground truth did not arrive as it should, or should not have arrived."""
         found: dict[str, int] = msgspec.structs.asdict(self.comparison)
-        counts = ("expected", "arrived", "contacts")
+        counts = ("expected", "arrived", "contacts", "orders_expected", "orders_arrived")
         return sum(count for name, count in found.items() if name not in counts)
+
+
+class Year(NamedTuple):
+    """A backfill that was planned before, and run again after."""
+
+    job: Job
+    planned_hours: float
+    phases: dict[str, float]  # seconds of each
+    state: dict[str, Any]  # of the account, at the end
+    changing_again: int  # requests of the second backfill that could change something
 
 
 class Killed(NamedTuple):
@@ -93,10 +105,8 @@ class Bench:
         self._unpaced: dict[int, Job] = {}
         self._config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
         self._config.touch()
-        self._backfill = [
-            *(sys.executable, "-m", "kiva_stream", "--config", str(self._config)),
-            *("backfill", "--since", "day1"),
-        ]
+        self._command = [sys.executable, "-m", "kiva_stream", "--config", str(self._config)]
+        self._backfill = [*self._command, "backfill", "--since", "day1"]
 
     @classmethod
     @asynccontextmanager
@@ -135,6 +145,21 @@ class Bench:
             run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
             return await _arrived(history, run, activecampaign, before)
 
+    async def year(self, entries: int, *, latency_ms: float) -> Year:
+        """Plan a backfill, run it at the documented limits, its events unpaced, and run it again."""
+        history = await self.history(entries, "year")
+        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
+            environ = _environ(history.dsn, activecampaign, "year", 0)
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            before = await activecampaign.state()
+            plan = await self._said(["plan", "--since", "day1", "--json"], environ)
+            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            job = await _arrived(history, run, activecampaign, before)
+            state = await activecampaign.state()
+            await self._said(["backfill"], environ)
+            changing = (await activecampaign.state())["changing_requests"] - state["changing_requests"]
+            return Year(job, msgspec.json.decode(plan)["hours"], phases(run.output), state, changing)
+
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived."""
         history = await self.history(entries)
@@ -155,11 +180,17 @@ class Bench:
             comparison = await _compared(history, activecampaign)
             return Killed(events, comparison, sum(state["breaches"].values()))
 
+    async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
+        """Run another command to its end; return what it said on stdout."""
+        command = [*self._command, *arguments]
+        return (await anyio.run_process(command, cwd=self.folder, env=environ, stderr=None)).stdout
+
 
 async def _compared(history: History, activecampaign: LocalActiveCampaign) -> Comparison:
     events = [event async for event in activecampaign.rows("events")]
     contacts = [contact async for contact in activecampaign.rows("contacts")]
-    return compare(history.truth, SITE_ID, events, contacts)
+    orders = [order async for order in activecampaign.rows("orders")]
+    return compare(history.truth, SITE_ID, events, contacts, orders)
 
 
 def _environ(
@@ -206,6 +237,19 @@ async def _arrived(
         breaches=sum(state["breaches"].values()),
         most_events_in_a_second=most_in_a_second(event["received_at"] for event in events),
     )
+
+
+def phases(output: str) -> dict[str, float]:
+    """Return the seconds of each phase of a backfill, by its progress lines; a short one may be missed."""
+    began: dict[str, datetime] = {}
+    for line in output.splitlines():
+        if line.startswith("{") and '"event": "progress"' in line:
+            progress = msgspec.json.decode(line)
+            began.setdefault(progress["phase"], datetime.fromisoformat(progress["timestamp"]))
+    moments = list(began.items())
+    return {
+        phase: (ended_at - began_at).total_seconds() for (phase, began_at), (_, ended_at) in pairwise(moments)
+    }
 
 
 def most_in_a_second(moments: Iterable[float]) -> int:
