@@ -160,6 +160,25 @@ class Bench:
             changing = (await activecampaign.state())["changing_requests"] - state["changing_requests"]
             return Year(job, msgspec.json.decode(plan)["hours"], phases(run.output), state, changing)
 
+    @asynccontextmanager
+    async def following(
+        self, entries: int, schema: str, more: Mapping[str, str]
+    ) -> AsyncIterator[tuple[str, LocalActiveCampaign]]:
+        """Carry a history, then follow its shop with these settings; give the shop's DSN and the account."""
+        history = await self.history(entries, "following")
+        async with local_activecampaign() as activecampaign:
+            environ = {**more, **_environ(history.dsn, activecampaign, schema, 0)}
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            process = await anyio.open_process(
+                [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+            )
+            try:
+                yield history.dsn, activecampaign
+            finally:
+                process.terminate()
+                await process.wait()
+
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived."""
         history = await self.history(entries)

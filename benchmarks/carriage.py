@@ -5,14 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.bench import Bench, History
 from kiva_stream.app import Shop, garbage_collected_rarely, open_shop
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier
-from kiva_stream.contact_sync import ContactSync
-from kiva_stream.model import DAY1, AcceptedImport, DesiredContact, Email, ImportReport, ImportState
+from kiva_stream.contact_moves import ContactMoves
+from kiva_stream.contact_sync import ContactPorts, ContactSync
+from kiva_stream.contact_writes import ContactWrites
+from kiva_stream.model import (
+    DAY1,
+    AcceptedImport,
+    AcId,
+    DesiredContact,
+    Email,
+    HighWaterMark,
+    ImportReport,
+    ImportState,
+)
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Events
 from kiva_stream.sandbox.process import LocalActiveCampaign
@@ -20,6 +31,11 @@ from kiva_stream.settings import Settings
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
+from kiva_stream.state.tags import DueTags
+from kiva_stream.turns import Turns
+
+CONTACTS_PER_IMPORT = 250
+NOBODY: Any = None  # whom nothing is asked of: no address changes, and after a snapshot every order is there
 
 _schemas = (f"carriage_{number}" for number in count())
 
@@ -54,8 +70,8 @@ class Stopwatch:
         return Spent(entries, time.monotonic() - wall, time.process_time() - cpu)
 
 
-class InstantContacts:
-    """Implements `ports.Contacts`: an account that has every contact at once."""
+class InstantAccount:
+    """Implements `ports.Contacts` as far as a snapshot goes: an account that takes every contact at once."""
 
     def __init__(self) -> None:
         self._imports = count()
@@ -73,12 +89,13 @@ class InstantContacts:
         """Say that it is done."""
         return ImportReport(ImportState.COMPLETED)
 
-    async def find(self, email: Email) -> bool:  # noqa: ARG002  a port
-        """Have it."""
-        return True
+    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+        """Take as many as ActiveCampaign does."""
+        return min(len(contacts), CONTACTS_PER_IMPORT)
 
-    async def sync(self, contact: DesiredContact) -> None:
-        """Take one contact."""
+    async def page(self, after: AcId) -> dict[Email, AcId]:  # noqa: ARG002  a port
+        """Have nobody whose id is to be learned."""
+        return {}
 
 
 async def read_and_drop(bench: Bench, history: History, nowhere: LocalActiveCampaign) -> Spent:
@@ -97,9 +114,10 @@ async def carry(bench: Bench, history: History, activecampaign: LocalActiveCampa
         await store.migrate()
         async with store.hold(shop.site.id) as connection:
             ledger = SiteLedger(store, connection, shop.site.id)
-            await ledger.begin("bench", "day1", None, DAY1)
-            pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events)
+            await ledger.bind("bench", "https://nowhere.example/")
+            await ledger.begin("day1", None, DAY1)
             mark = await shop.log.mark()
+            pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events, mark)
             watch = Stopwatch()
             with garbage_collected_rarely():
                 await pipeline.run(mark)
@@ -107,13 +125,12 @@ async def carry(bench: Bench, history: History, activecampaign: LocalActiveCampa
 
 
 async def _pipeline(
-    settings: Settings, shop: Shop, store: Store, ledger: SiteLedger, events: Events
+    settings: Settings, shop: Shop, store: Store, ledger: SiteLedger, events: Events, mark: HighWaterMark
 ) -> tuple[Pipeline, Checkpoint]:
-    """Return what `backfill` builds, with every contact linked."""
+    """Return what `backfill` builds, with every contact linked and every order there."""
     limits = settings.activecampaign
     links = ContactLinks(store, shop.site.id)
-    sync = ContactSync(shop.site.id, shop.customers, links, InstantContacts(), limits, _no_time)
-    await sync.snapshot(lambda _: None)
+    contacts = await _contacts(settings, shop, store, links, mark)
     checkpoint = Checkpoint(
         ledger,
         DAY1,
@@ -122,7 +139,23 @@ async def _pipeline(
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
-    return Pipeline(settings, shop.log, Classifier(shop.site), links, sync, events, checkpoint), checkpoint
+    classifier = Classifier(shop.site)
+    stages = settings, shop.log, shop.log, classifier, links, ledger, contacts, events, checkpoint
+    return Pipeline(*stages), checkpoint
+
+
+async def _contacts(
+    settings: Settings, shop: Shop, store: Store, links: ContactLinks, mark: HighWaterMark
+) -> ContactSync:
+    """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
+    limits, due, turns = settings.activecampaign, DueTags(store, shop.site.id), Turns()
+    account: Any = InstantAccount()
+    ports = ContactPorts(shop.customers, links, account, shop.orders, NOBODY, shop.weeks, due)
+    writes = ContactWrites(links, due, account, turns, limits, _no_time)
+    moves = ContactMoves(shop.site.id, shop.customers, links, account, NOBODY, turns)
+    contacts = ContactSync(shop.site, ports, writes, moves, limits)
+    await contacts.snapshot(mark.position, lambda _: None)
+    return contacts
 
 
 async def _no_time(_seconds: float) -> None:

@@ -117,14 +117,17 @@ class ContactSync:
             on_done(came)
         await self._link_customers()
         await self._learn_ids()
+        has_sent = False
         send, receive = anyio.create_memory_object_stream[list[Wanted]]()
         async with anyio.create_task_group() as imports, receive:
             for _ in range(IMPORTS_AT_ONCE):
                 imports.start_soon(self._write_each, receive.clone(), on_done)
             async with send:
                 async for wanted in self._changed():
+                    has_sent = True
                     await send.send(wanted)
-        await self._learn_ids()
+        if has_sent:
+            await self._learn_ids()
         self._floor = covers
 
     async def _learn_ids(self) -> None:

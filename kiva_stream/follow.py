@@ -228,6 +228,7 @@ def _unheard(_count: int) -> None:
 @asynccontextmanager
 async def _held(store: Store, site_id: int, *, wait: bool) -> AsyncIterator[Connection]:
     """Hold the site. Raises HeldError when another process does, unless it is to be waited for."""
+    is_waiting = False
     while True:
         async with AsyncExitStack() as stack:
             try:
@@ -235,6 +236,9 @@ async def _held(store: Store, site_id: int, *, wait: bool) -> AsyncIterator[Conn
             except HeldError:
                 if not wait:
                     raise
+                if not is_waiting:
+                    log.info("waiting for the process that holds the site", site=site_id)
+                    is_waiting = True
             else:
                 yield connection
                 return

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -22,15 +23,14 @@ from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaig
 
 ENTRIES = 6_000
 SITE_ID = 1
+PATIENCE_S = 60
 
 
-class Stage(msgspec.Struct):
-    """Everything a run of the command line needs, and what it may be judged by."""
+class Commands(msgspec.Struct):
+    """The command line with its settings: those of a shop and of an account."""
 
     folder: Path
     dsn: str
-    truth: Path
-    generated: Generated
     activecampaign: LocalActiveCampaign
     environ: dict[str, str]
 
@@ -57,12 +57,20 @@ class Stage(msgspec.Struct):
         """Return what `status --json` says."""
         return msgspec.json.decode(self.run("status", "--json"))  # type: ignore[no-any-return]
 
+
+class Stage(Commands, kw_only=True):
+    """A generated shop besides, and what a run may be judged by."""
+
+    truth: Path
+    generated: Generated
+    site_id: int = SITE_ID
+
     async def compare(self) -> Comparison:
         """Compare what arrived with the truth."""
         events = [event async for event in self.activecampaign.rows("events")]
         contacts = [contact async for contact in self.activecampaign.rows("contacts")]
         orders = [order async for order in self.activecampaign.rows("orders")]
-        return compare(self.truth, SITE_ID, events, contacts, orders)
+        return compare(self.truth, self.site_id, events, contacts, orders)
 
     def assert_equation(self) -> None:
         """Assert that every entry has its one outcome, and each outcome as often as the truth says."""
@@ -83,7 +91,7 @@ async def staged(dsn: str, folder: Path) -> AsyncIterator[Stage]:
         await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
         environ = {**activecampaign.environ(), **settings(dsn)}
         (empty := folder / "empty").mkdir()
-        yield Stage(empty, dsn, truth, generated, activecampaign, environ)
+        yield Stage(empty, dsn, activecampaign, environ, truth=truth, generated=generated)
 
 
 @pytest.fixture
@@ -111,11 +119,24 @@ def shared(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         portal.call(postgres.drop_database, "kiva_shared_stage")
 
 
-def settings(dsn: str, **more: str) -> Mapping[str, str]:
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
+    with anyio.fail_after(PATIENCE_S):
+        while not await condition():  # noqa: ASYNC110  what is waited for happens in another process
+            await anyio.sleep(0.01)
+
+
+def heard(process: subprocess.Popen[str], words: str) -> None:
+    """Wait until a process says these words on stderr."""
+    assert process.stderr is not None
+    assert any(words in line for line in process.stderr)
+
+
+def settings(dsn: str, site_id: int = SITE_ID, **more: str) -> Mapping[str, str]:
     """Return settings as environment variables: unpaced, and quick to ask again."""
     chosen = {
         "SOURCE__DSN": dsn,
-        "SOURCE__SITE_ID": str(SITE_ID),
+        "SOURCE__SITE_ID": str(site_id),
         "STATE__DSN": dsn,
         "ACTIVECAMPAIGN__REQUESTS_PER_SECOND": "1000",
         "ACTIVECAMPAIGN__EVENTS_PER_SECOND": "0",

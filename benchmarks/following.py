@@ -1,0 +1,111 @@
+"""Following at the documented limits: entries stay in time while a new week's tags use up the account.
+
+60 entries a second are written, 5 requests a second allowed, and a week has just opened in which every
+contact's tag is another one: minutes of work off the log. The lag of an event is measured in the state, from
+the moment the entry was written to the commit of its outcome; `delay_s` is 0, so it is readable at once.
+
+Seen to fail: the lag with source.poll_interval_s = 8; the requests with requests_per_second = 4.
+"""
+
+from __future__ import annotations
+
+import anyio
+import asyncpg
+
+from benchmarks.bench import SITE_ID, Bench
+from benchmarks.figures import Figure
+from kiva_stream.sandbox.process import LocalActiveCampaign
+
+ENTRIES = 15_000
+POLL_S = 2
+MOST_LAG_S = 2 * POLL_S
+PER_SECOND = 60
+SECONDS = 20
+LEAST_REQUESTS_PER_SECOND = 4.4
+SCHEMA = "following"
+LOOK_EVERY_S = 0.1
+SETTINGS = {
+    "KIVA_STREAM__SOURCE__DELAY_S": "0",
+    "KIVA_STREAM__SOURCE__POLL_INTERVAL_S": str(POLL_S),
+    "KIVA_STREAM__ACTIVECAMPAIGN__ORDER_SETTLE_S": "1",
+}
+
+_NEW_WEEK = """
+INSERT INTO kiva.orders (id, site_id, customer_id, week_start, delivery_date, status,
+                         subtotal_cents, total_cents, created_at, updated_at)
+SELECT 9000000 + id, site_id, id, current_date + 70, current_date + 70, 'open', 1, 1, now(), now()
+FROM kiva.customers WHERE site_id = $1
+"""
+_OPEN = (
+    "INSERT INTO kiva.delivery_weeks (site_id, week_start, opened_at) VALUES ($1, current_date + 70, now())"
+)
+_WRITE = """
+INSERT INTO kiva.system_log (site_id, occurred_at, category, action, actor_type, message, customer_id, data)
+SELECT site_id, clock_timestamp(), 'customer', 'logout', 'customer', 'Logged out', id,
+       jsonb_build_object('n', $2::int)
+FROM kiva.customers
+WHERE site_id = $1 AND deleted_at IS NULL AND NOT is_test AND email LIKE '%_@_%._%'
+ORDER BY id LIMIT 1 OFFSET $2::int % 100
+"""
+_WRITTEN = "category = 'customer' AND action = 'logout' AND data ? 'n'"
+_LAGS = f"""
+SELECT extract(epoch FROM d.delivered_at - l.inserted_at)::float8
+FROM kiva.system_log l LEFT JOIN {SCHEMA}.ledger d ON (d.txid, d.log_id) = (l.txid::text::bigint, l.id)
+WHERE l.site_id = $1 AND {_WRITTEN}
+"""
+
+
+async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
+    """Run it."""
+    async with bench.following(entries or ENTRIES, SCHEMA, SETTINGS) as (dsn, activecampaign):
+        shop = await asyncpg.connect(dsn)
+        try:
+            await shop.execute(_NEW_WEEK, SITE_ID)
+            await shop.execute(_OPEN, SITE_ID)
+            await _until_tags_change(activecampaign)
+            before = await _requests(activecampaign)
+            seconds = await _write(shop)
+            rate = (await _requests(activecampaign) - before) / seconds
+            left = await shop.fetchval(f"SELECT count(*) FROM {SCHEMA}.tag_due")
+            lags = await _lags(shop)
+        finally:
+            await shop.close()
+        state = await activecampaign.state()
+    return [
+        Figure("following: entries written a second", [len(lags) / seconds]),
+        Figure("following: event lag in s, the longest", [max(lags)], most=MOST_LAG_S),
+        Figure("following: event lag in s, the median", [sorted(lags)[len(lags) // 2]]),
+        Figure("following: REST requests a second", [rate], least=LEAST_REQUESTS_PER_SECOND),
+        Figure("following: tags still to be swapped at the end", [left], least=1),
+        Figure("following: moments with two of the three week tags", [state["tag_overlaps"]], most=0),
+        Figure("following: breaches of limits and contract", [sum(state["breaches"].values())], most=0),
+    ]
+
+
+async def _until_tags_change(activecampaign: LocalActiveCampaign) -> None:
+    while "removeContactTag" not in (await activecampaign.state())["requests"]:  # noqa: ASYNC110  it is remote
+        await anyio.sleep(LOOK_EVERY_S)
+
+
+async def _requests(activecampaign: LocalActiveCampaign) -> int:
+    """Return how many REST and GraphQL requests arrived."""
+    requests: dict[str, int] = (await activecampaign.state())["requests"]
+    return sum(count for operation, count in requests.items() if operation != "trackEvent")
+
+
+async def _write(shop: asyncpg.Connection) -> float:
+    """Write entries at their moments, each in a transaction of its own; return the seconds it took."""
+    began_at = anyio.current_time()
+    for number in range(PER_SECOND * SECONDS):
+        await anyio.sleep(max(0.0, began_at + number / PER_SECOND - anyio.current_time()))
+        await shop.execute(_WRITE, SITE_ID, number)
+    return anyio.current_time() - began_at
+
+
+async def _lags(shop: asyncpg.Connection) -> list[float]:
+    """Return the lags of all events that were written, when the last of them has its outcome."""
+    while True:
+        lags = [lag for (lag,) in await shop.fetch(_LAGS, SITE_ID)]
+        if None not in lags:
+            return lags
+        await anyio.sleep(LOOK_EVERY_S)

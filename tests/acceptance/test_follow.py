@@ -1,0 +1,311 @@
+"""Following as systemd runs it: what a shop writes while it is open, whatever its transactions do."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import asyncpg
+import pytest
+
+from tests.acceptance.conftest import PATIENCE_S, Commands, Stage, heard, until
+from tests.acceptance.live_shop import LONG_PAID, NEXT_WEEK, WEEK, LiveShop, Row, by_contact, email, live_shop
+from tests.dsn import connected
+
+FOLLOW = ("follow", "--since", "day1")
+WRITERS = 8
+LONGEST_HOLD_S = 1.5
+OPEN, CLOSED, NONE = ["open order"], ["closed order"], ["no order"]
+
+
+@asynccontextmanager
+async def following(shop: Commands, *arguments: str, **environ: str) -> AsyncIterator[None]:
+    """Follow during the block, then drain; it has to end as it should."""
+    with shop.start(*(arguments or FOLLOW), **environ) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            _, err = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE_S))
+        assert process.returncode == 0, err
+
+
+async def arrived(shop: LiveShop, count: int) -> None:
+    """Wait until so many events are there."""
+
+    async def are_there() -> bool:
+        return bool((await shop.activecampaign.state())["events"] >= count)
+
+    await until(are_there)
+
+
+async def assert_nothing_broken(shop: Commands) -> None:
+    state = await shop.activecampaign.state()
+    assert (state["breaches"], state["events_without_contact"]) == ({}, 0)
+    assert (state["tag_overlaps"], state["contacts_in_two_requests"], state["resubscribed"]) == (0, 0, 0)
+
+
+# Every committed row once, none early, none missed
+
+
+class Adversary:
+    """Writers that take ids early and commit late, out of order, or not at all."""
+
+    def __init__(self, shop: LiveShop, seed: int) -> None:
+        self._shop = shop
+        self._random = random.Random(seed)
+        self.rows: list[Row] = []
+        self.rolled_back = 0
+        self.visible_from: dict[int, datetime] = {}  # by log id: a moment before the commit
+
+    async def write(self, transactions: int) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(WRITERS):
+                group.start_soon(self._writer, transactions)
+
+    async def _writer(self, transactions: int) -> None:
+        async with connected(self._shop.dsn) as connection:
+            for _ in range(transactions):
+                await self._transaction(connection)
+
+    async def _transaction(self, connection: asyncpg.Connection) -> None:
+        transaction = connection.transaction()
+        await transaction.start()
+        customers = self._random.choices(self._shop.customers, k=self._random.randint(1, 4))
+        rows = []
+        for customer in customers:
+            rows.append(await self._shop.write(connection, customer))
+            await anyio.sleep(self._random.random() ** 4 * LONGEST_HOLD_S)
+        if self._random.random() < 0.1:
+            self.rolled_back += 1
+            await transaction.rollback()
+            return
+        self.visible_from |= {row.position.id: datetime.now(UTC) for row in rows}
+        await transaction.commit()
+        self.rows += rows
+
+
+@pytest.mark.parametrize("delay_s", [0, 2])
+async def test_writers_that_overtake_each_other_are_followed_row_by_row(
+    database: str, tmp_path: Path, delay_s: int
+) -> None:
+    async with live_shop(database, tmp_path, 40) as shop:
+        adversary = Adversary(shop, delay_s)
+        async with following(shop, KIVA_STREAM__SOURCE__DELAY_S=str(delay_s)):
+            await adversary.write(12)
+            await arrived(shop, len(adversary.rows))
+        events = await shop.arrivals()
+        received: dict[str, list[int]] = {}
+        for event in events:
+            received.setdefault(event["email"], []).append(event["id"])
+        assert adversary.rolled_back > 0
+        assert received == by_contact(adversary.rows)  # each once, in log order
+        inserted = {row.position.id: row.inserted_at for row in adversary.rows}
+        for event in events:
+            received_at = datetime.fromtimestamp(event["received_at"], UTC)
+            assert received_at >= adversary.visible_from[event["id"]]
+            assert (received_at - inserted[event["id"]]).total_seconds() >= delay_s
+        await assert_nothing_broken(shop)
+        assert shop.status()["equation"]["delivered"] == len(adversary.rows)
+
+
+async def test_a_row_written_late_by_an_old_transaction_is_not_lost_while_following(
+    database: str, tmp_path: Path
+) -> None:
+    async with (
+        live_shop(database, tmp_path, 2) as shop,
+        connected(database) as old,
+        connected(database) as young,
+        following(shop),
+    ):
+        await shop.write(young, 1)
+        await arrived(shop, 1)  # it follows
+        transaction = old.transaction()
+        await transaction.start()
+        await old.execute("SELECT pg_current_xact_id()")
+        overtaking = await shop.write(young, 1)
+        written_late = await shop.write(old, 1)
+        await polls(shop, 3)
+        assert len(await shop.arrivals()) == 1  # nothing passes a transaction that may still write below
+        await transaction.commit()
+        await arrived(shop, 3)
+        assert written_late.position < overtaking.position
+        assert [event["id"] for event in await shop.arrivals()][1:] == [
+            written_late.position.id,
+            overtaking.position.id,
+        ]
+
+
+async def polls(shop: LiveShop, count: int) -> None:
+    """Wait until the log was looked at so many times more, as PostgreSQL counts."""
+    async with connected(shop.dsn) as connection:
+
+        async def scans() -> int:
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+            return int(
+                await connection.fetchval(
+                    "SELECT idx_scan FROM pg_stat_all_indexes WHERE indexrelname = 'system_log_commit'"
+                )
+            )
+
+        before = await scans()
+
+        async def has_looked() -> bool:
+            return await scans() >= before + count
+
+        await until(has_looked)
+
+
+# Taking over
+
+
+async def test_follow_takes_over_at_a_backfills_checkpoint_without_a_gap_or_a_repeat(ready: Stage) -> None:
+    third = ready.generated.outcomes["delivered"] // 3
+
+    async def is_third_there() -> bool:
+        return bool((await ready.activecampaign.state())["events"] >= third)
+
+    async def is_all_there() -> bool:
+        return bool((await ready.activecampaign.state())["events"] >= ready.generated.outcomes["delivered"])
+
+    with ready.start("backfill", "--since", "day1", "--yes") as backfill:
+        await until(is_third_there)
+        backfill.send_signal(signal.SIGTERM)
+        backfill.communicate(timeout=PATIENCE_S)
+    async with following(ready, "follow"):
+        await until(is_all_there)
+    comparison = await ready.compare()
+    assert comparison.is_exact, comparison
+    ready.assert_equation()
+    await assert_nothing_broken(ready)
+
+
+async def test_a_second_process_says_that_the_site_is_held_or_waits_for_it(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as connection:
+        async with following(shop):
+            await shop.write(connection, 1)
+            await arrived(shop, 1)
+            assert "held by another" in shop.run("follow", code=6)
+            waiting = shop.start("follow", "--wait")
+            await anyio.to_thread.run_sync(heard, waiting, "waiting for the process that holds the site")
+        row = await shop.write(connection, 1)
+        try:
+            await arrived(shop, 2)
+        finally:
+            waiting.terminate()
+            waiting.communicate(timeout=PATIENCE_S)
+        assert waiting.returncode == 0
+        assert [event["id"] for event in await shop.arrivals()][1:] == [row.position.id]
+
+
+# Contacts, orders and tags
+
+
+async def test_what_the_shop_changes_without_an_entry_arrives(database: str, tmp_path: Path) -> None:
+    async with live_shop(database, tmp_path, 3) as shop:
+        await shop.order(71, 1, **LONG_PAID)
+        async with following(shop), connected(database) as shopkeeper:
+            await until(lambda: is_order(shop, 71, "COMPLETED"))
+            await shopkeeper.execute(
+                "UPDATE kiva.orders SET payment_status = 'refunded', updated_at = now() WHERE id = 71"
+            )
+            await until(lambda: is_order(shop, 71, "REFUNDED"))
+            change = shopkeeper.transaction()
+            await change.start()  # `updated_at` is older than the commit by several looks
+            await shopkeeper.execute(
+                "UPDATE kiva.customers SET status = 'paused', next_delivery = '2030-01-07', "
+                "updated_at = clock_timestamp() WHERE id = 2"
+            )
+            await polls(shop, 3)
+            await change.commit()
+            await until(lambda: is_field(shop, 2, "Kiva Status", "paused"))
+            await until(lambda: is_field(shop, 2, "Kiva Next Delivery", "2030-01-07"))
+        assert await shop.arrivals() == []
+        await assert_nothing_broken(shop)
+
+
+async def is_order(shop: LiveShop, number: int, status: str) -> bool:
+    return (await shop.order_there(number)).get("normalizedStatus") == status
+
+
+async def is_field(shop: LiveShop, customer: int, title: str, value: str) -> bool:
+    contact = (await shop.contacts()).get(email(customer), {"fields": {}})
+    return bool(contact["fields"].get(title) == value)
+
+
+async def test_when_a_week_opens_every_contact_gets_its_tag_also_without_an_entry(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 30) as shop:
+        for customer in range(1, 11):
+            await shop.order(customer, customer, WEEK, **LONG_PAID)
+            await shop.order(100 + customer, customer, NEXT_WEEK)
+        before = {email(each): CLOSED if each <= 10 else NONE for each in shop.customers}
+        after = {email(each): OPEN if each <= 10 else NONE for each in shop.customers}
+
+        async def is_before() -> bool:
+            return await shop.tags() == before
+
+        async def is_after() -> bool:
+            return await shop.tags() == after
+
+        async with following(shop):
+            await until(is_before)
+            await shop.open_week(NEXT_WEEK)
+            await until(is_after)
+        requests = (await shop.activecampaign.state())["requests"]
+        swaps = requests["removeContactTag"], requests["addContactTag"]
+        assert swaps == (10, 10)  # only those whose tag differs
+        assert shop.status()["tags_due"] == 0
+        await assert_nothing_broken(shop)
+
+
+async def test_one_who_wants_e_mails_again_is_subscribed_again_only_by_following(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 2) as shop, connected(database) as shopkeeper:
+        await shopkeeper.execute("UPDATE kiva.customers SET email_opt_in = false")
+        shop.run("backfill", "--since", "day1", "--yes")
+        assert await lists(shop) == {email(1): 2, email(2): 2}
+        await shopkeeper.execute("UPDATE kiva.customers SET email_opt_in = true")
+        await shop.write(shopkeeper, 1, "email.resubscribe")
+        shop.run("backfill")  # history brings nobody back
+        assert await lists(shop) == {email(1): 2, email(2): 2}
+        async with following(shop, "follow"):
+            await shop.write(shopkeeper, 1, "email.resubscribe")
+            await arrived(shop, 2)
+        assert await lists(shop) == {email(1): 1, email(2): 2}  # the other did not ask
+
+
+async def lists(shop: LiveShop) -> dict[str, int]:
+    return {each: contact["lists"]["all customers"] for each, contact in (await shop.contacts()).items()}
+
+
+# The service
+
+
+async def test_systemd_hears_ready_status_watchdog_and_stopping(database: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        place = str(tmp_path / "notify")
+        manager.bind(place)
+        manager.settimeout(PATIENCE_S)
+        heard: list[str] = []
+
+        def hears(word: str) -> None:
+            while not heard or not heard[-1].startswith(word):
+                heard.append(manager.recv(4096).decode())
+
+        async with live_shop(database, tmp_path, 1) as shop:
+            async with following(shop, NOTIFY_SOCKET=place, WATCHDOG_USEC="200000"):
+                for word in ("READY=1", "STATUS=at ", "WATCHDOG=1"):
+                    await anyio.to_thread.run_sync(hears, word)
+            await anyio.to_thread.run_sync(hears, "STOPPING=1")
+        assert heard[0] == "READY=1"
