@@ -7,6 +7,7 @@ exit code says what kind of trouble it is.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,7 +41,7 @@ from kiva_stream.errors import (
     SourceError,
 )
 from kiva_stream.model import CustomerId
-from kiva_stream.reports import BackfillRequest, Bound, CheckReport, Summary, parse_bound
+from kiva_stream.reports import BackfillRequest, Bound, CheckReport, Summary, parse_bound, parse_date
 from kiva_stream.settings import LogSettings, Settings
 from kiva_stream.telemetry import OnProgress, Progress, ProgressLog, Scrubber
 
@@ -236,7 +237,8 @@ def plan(
     """Show what a backfill would do, and send nothing.
 
     Entries by class and event, customers, orders, requests, dead letters; hours at the limits in the
-    settings. What is there already is not counted as work. What is about comes from a sample of the log.
+    settings. What is there already is not counted as work; figures with "about" are estimates. A DATE is
+    midnight of the site.
     """
     request = _request(since, until, events_since)
     _answer(_run(plans.plan, _shell(context).load(), request), as_json=as_json)
@@ -295,7 +297,7 @@ def follow(
     """Carry what is left of the log, then what comes, for ever.
 
     What runs as a service. It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight
-    finish.
+    finish. A DATE is midnight of the site.
     """
     bound = _bound("--since", since)
     stopped_by = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)
@@ -411,13 +413,13 @@ def _bound(option: str, text: str | None) -> Bound | None:
 
 def _date(option: str, text: str | None) -> date | None:
     try:
-        return None if text is None else date.fromisoformat(text)
+        return None if text is None else parse_date(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date (YYYY-MM-DD).", param_hint=option) from None
 
 
 def _customer(option: str, text: str) -> CustomerId:
-    if not (text.isdecimal() and 0 < int(text) <= MAX_BIGINT):
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= MAX_BIGINT:
         raise typer.BadParameter(f"{text!r} is not the id of a customer (a number).", param_hint=option)
     return CustomerId(int(text))
 

@@ -11,7 +11,7 @@ ROUND_TRIP_S = 0.1  # taken for the time to ActiveCampaign and back
 POLLS = 2  # for an import, asking how far it is
 IDS_A_PAGE = 100
 LAST_PAGES = 2  # the empty ones that end the two listings of contact ids
-SWAP_REQUESTS = 2  # of a week tag: the old one off, the new one on
+SWAP_REQUESTS = 3  # of a week tag, at the most: which link it has, if that is not known; it off; another on
 UNPACED_EVENTS_PER_SECOND = 1_000  # what `events_per_second = 0` is taken for
 MINUTE_S, HOUR_S = 60, 3_600
 
@@ -36,7 +36,11 @@ def requests(work: Work, limits: ActiveCampaignSettings) -> dict[str, dict[str, 
         },
         "orders": {"POST /ecom/graphql": math.ceil(work.orders / limits.orders_per_batch)},
         "events": {"POST /event": work.events},
-        "tags": {"DELETE /contactTags": work.tags, "POST /contactTags": work.tags},
+        "tags": {
+            "GET /contacts/ID/contactTags": work.tags,
+            "DELETE /contactTags": work.tags,
+            "POST /contactTags": work.tags,
+        },
     }
 
 

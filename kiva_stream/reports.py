@@ -6,7 +6,7 @@ With `--json` the same struct is one JSON object on stdout. Positions are texts 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import MAXYEAR, MINYEAR, date, datetime
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -20,12 +20,20 @@ Bound = Position | date  # a place in the log, or midnight of the site
 HOUR_S = 3600
 
 
+def parse_date(text: str) -> date:
+    """Read YYYY-MM-DD. Raises ValueError when it is not that, or a day that not every timezone can write."""
+    day = date.fromisoformat(text)
+    if day.isoformat() != text or not MINYEAR < day.year < MAXYEAR:
+        raise ValueError(f"{text!r} is not a date (YYYY-MM-DD)")
+    return day
+
+
 def parse_bound(text: str) -> Bound:
     """Read `day1`, YYYY-MM-DD or TXID:ID. Raises ValueError when it is none of them."""
     if text == "day1":
         return DAY1
     try:
-        return Position.parse(text) if ":" in text else date.fromisoformat(text)
+        return Position.parse(text) if ":" in text else parse_date(text)
     except ValueError:
         raise ValueError(
             f"{text!r} is neither day1, nor a date (YYYY-MM-DD), nor a position (TXID:ID)"

@@ -380,6 +380,10 @@ class _OneTagLink(msgspec.Struct):
     link: TagLink = msgspec.field(name="contactTag")
 
 
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """An empty object: what was to go is gone."""
+
+
 def links(reply: Reply) -> list[TagLink]:
     """Return the tags on a contact. Raises ContactGone, TryLater, AccountRefused."""
     return _of_tags(reply, _TagLinks).links
@@ -393,7 +397,7 @@ def linked(reply: Reply) -> int:
 def unlinked(reply: Reply) -> None:
     """Return when a tag is off a contact, as it is when there is no such link. Raises as `links`."""
     with suppress(ContactGone):
-        _of_tags(reply, dict[str, Any])
+        _of_tags(reply, _Nothing)
 
 
 def _of_tags(reply: Reply, shape: type[T]) -> T:

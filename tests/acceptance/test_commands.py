@@ -183,7 +183,7 @@ async def test_status_tells_of_orders_and_of_the_time_that_week_tags_take(ready:
     status = ready.status()
     assert status["orders"] == {"sent": len(await orders(ready)), "refused": status["orders"]["refused"]}
     assert status["tags_due"] == 10
-    assert status["tags_left_s"] == pytest.approx(10 * 2 * 1.1 / 1000)
+    assert status["tags_left_s"] == pytest.approx(10 * 3 * 1.1 / 1000)
     assert json_of(ready, "plan")["tags_due"] == 10
 
 

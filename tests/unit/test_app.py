@@ -10,9 +10,32 @@ import anyio
 import pytest
 
 from kiva_stream import app
-from kiva_stream.errors import TryLater
+from kiva_stream.errors import CheckpointError, TryLater
+from kiva_stream.estimates import swaps_s
+from kiva_stream.model import DELIVERED, Outcome, Position
 from kiva_stream.settings import PipelineSettings, Settings
-from tests.fakes import SITE, settings
+from kiva_stream.state.status import SiteStatus
+from tests.fakes import SITE, moment, settings
+
+FOUND = SiteStatus(
+    account="a.example 1",
+    phase="follow",
+    since="day1",
+    events_since=None,
+    counted_from=Position(0, 0),
+    watermark=Position(77, 1_000),
+    high_water_mark=None,
+    entries=None,
+    pending=3,
+    committed_at=moment(0),
+    outcomes={DELIVERED: 5, Outcome("dead", "no_email"): 2},
+    events={"Logged out": 5},
+    notes={},
+    contacts={"linked": 4},
+    tags_due=20_000,
+    orders_sent=411,
+    orders_refused=2,
+)
 
 
 class StoreThere:
@@ -26,12 +49,15 @@ class StoreThere:
     async def migrate(self) -> bool:
         return False
 
+    async def require_version(self) -> None:
+        pass
+
 
 @asynccontextmanager
 async def shop_there(_settings: Settings) -> AsyncIterator[app.Shop]:
     """Stand for the shop's database."""
     unread: Any = None
-    yield app.Shop(SITE, customers=unread, log=unread)
+    yield app.Shop(SITE, unread, unread, unread, unread, unread)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +72,58 @@ async def shop_there(_settings: Settings) -> AsyncIterator[app.Shop]:
 )
 def test_the_website_of_the_shop_has_scheme_and_host(url: str, website: str) -> None:
     assert app.website(url) == website
+
+
+@pytest.mark.parametrize(
+    ("api_url", "contacts"),
+    [
+        ("https://green.api-us1.com", "https://green.activehosted.com/app/contacts/"),
+        ("https://green.api-eu2.com/api/3", "https://green.activehosted.com/app/contacts/"),
+        ("https://crm.example.com", "https://crm.example.com/app/contacts/"),
+    ],
+)
+def test_people_look_at_a_contact_where_the_account_is_for_people(api_url: str, contacts: str) -> None:
+    assert app.contact_url(api_url) == contacts
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[int, SiteStatus]:
+    """Have the state schema say of sites what this dictionary says; of others it knows nothing."""
+    known: dict[int, SiteStatus] = {}
+
+    async def read_status(_store: object, site_id: int) -> SiteStatus | None:
+        return known.get(site_id)
+
+    monkeypatch.setattr(app, "Store", StoreThere)
+    monkeypatch.setattr(app, "read_status", read_status)
+    return known
+
+
+async def test_status_says_how_many_week_tags_are_due_and_how_long_they_take_at_the_limits_set(
+    found: dict[int, SiteStatus],
+) -> None:
+    found[SITE.id] = FOUND
+    for rate in (1, 5):
+        limits = settings(PipelineSettings(), requests_per_second=rate)
+        report = await app.status(limits)
+        assert report.tags_due == 20_000
+        assert report.tags_left_s == swaps_s(20_000, limits.activecampaign) > 0
+
+
+async def test_status_tells_of_orders_and_of_the_time_since_the_last_commit(
+    found: dict[int, SiteStatus],
+) -> None:
+    found[SITE.id] = FOUND
+    report = await app.status(settings(PipelineSettings()))
+    assert report.orders == {"sent": 411, "refused": 2}
+    assert report.equation.entries_read == 10
+    assert report.lag_s == (report.updated_at - moment(0)).total_seconds() > 0
+
+
+async def test_status_of_a_site_that_nobody_began_says_what_to_do(found: dict[int, SiteStatus]) -> None:
+    found[SITE.id + 1] = FOUND
+    with pytest.raises(CheckpointError, match=f"site {SITE.id} yet: start a backfill"):
+        await app.status(settings(PipelineSettings()))
 
 
 async def test_a_set_up_that_cannot_reach_activecampaign_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -9,20 +10,27 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from kiva_stream import app, cli, errors, settings
 from kiva_stream import backfill as history
 from kiva_stream import check as checks
-from kiva_stream.model import DAY1, Outcome, Position
+from kiva_stream import follow as following
+from kiva_stream import plan as plans
+from kiva_stream import trial as trials
+from kiva_stream.model import DAY1, CustomerId, Outcome, Position
 from kiva_stream.reports import (
     BackfillPlan,
     BackfillRequest,
+    Bound,
     CheckLine,
     Equation,
     StatusReport,
     Summary,
+    Trial,
 )
 from kiva_stream.settings import KEYS, Settings
 from kiva_stream.telemetry import OnProgress, Progress
@@ -37,7 +45,10 @@ ENVIRON = {
     "KIVA_STREAM__ACTIVECAMPAIGN__EVENT_ACTID": "123456",
     "KIVA_STREAM__ACTIVECAMPAIGN__EVENT_KEY": TOKEN,
 }
-COMMANDS = ("demo", "init", "check", "setup", "backfill", "status", "generate", "sandbox")
+COMMANDS = (
+    *("demo", "init", "check", "setup", "plan", "sync", "backfill", "follow", "status", "generate"),
+    "sandbox",
+)
 COUNTS = {
     Outcome("delivered"): 500,
     Outcome("synced"): 200,
@@ -46,16 +57,33 @@ COUNTS = {
     Outcome("dead", "no_email"): 6,
 }
 EQUATION = Equation.of(COUNTS, pending=10)
-PLAN = BackfillPlan(after="0:0", until="77:1234", entries=1010, events_about=505, contacts=90, hours=0.25)
+PLAN = BackfillPlan(
+    after="0:0",
+    until="77:1234",
+    entries=1010,
+    sampled=202,
+    classes={"event": 505, "noise": 300, "sync only": 200, "reject": 5},
+    events={"Logged in": 305, "Order Completed": 200},
+    dead={"no_email": 5},
+    customers=90,
+    orders=1_430,
+    requests={"POST /import/bulk_import": 1, "POST /ecom/graphql": 29, "POST /event": 505},
+    phases={"contacts": 0.01, "orders": 0.04, "events": 0.2, "tags": 0.0},
+    hours=0.25,
+    tags_due=0,
+    new_week_hours=0.33,
+)
 SUMMARY = Summary(
     equation=EQUATION,
     entries=1010,
     seconds=36.0,
     events={"Logged in": 300, "Order Completed": 200},
     contacts={"linked": 88, "rejected": 2, "new": 0},
-    requests={"POST import/bulk_import": 5},
+    requests={"POST /import/bulk_import": 5},
+    orders={"sent": 411, "refused": 0},
     breaches={"rate_limit": 0},
 )
+PHASES = ("contacts", "orders", "events", "tags", "done")
 MOMENT = datetime(2018, 3, 4, 17, 2, 10, tzinfo=UTC)
 STATUS = StatusReport(
     site="1 Green Box",
@@ -70,9 +98,27 @@ STATUS = StatusReport(
     equation=EQUATION,
     events={"Logged in": 300},
     contacts={"linked": 88},
+    orders={"sent": 411, "refused": 2},
+    tags_due=0,
+    tags_left_s=0.0,
     notes={"bad_data": 3},
     committed_at=MOMENT,
     updated_at=MOMENT,
+    lag_s=4.26,
+)
+TRIAL = Trial(
+    customer="1001",
+    contact="linked",
+    why="",
+    sent=True,
+    ac_contact_id=17,
+    url="https://account.activehosted.com/app/contacts/17",
+    fields={"Kiva Status": "active", "Kiva Cancel Date": ""},
+    list_status="subscribed",
+    tag="open order",
+    orders={"sent": 33, "refused": 1},
+    refusals={"4711": "422 finalAmount"},
+    requests={"POST /ecom/graphql": 1},
 )
 
 
@@ -110,34 +156,90 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 class Backfills:
-    """Stands for the backfill itself: notes what it was asked, tells its progress, answers `summary`."""
+    """Stands for backfill and plan: notes what they were asked, tells of progress, answers as it is told."""
 
     def __init__(self) -> None:
         self.requests: list[BackfillRequest] = []
         self.planned: list[BackfillRequest] = []
         self.summary = SUMMARY
+        self.answer = PLAN
 
     async def plan(self, _: Settings, request: BackfillRequest) -> BackfillPlan:
         self.planned.append(request)
-        return PLAN
+        return self.answer
 
     async def backfill(self, _: Settings, request: BackfillRequest, hook: OnProgress) -> Summary:
         self.requests.append(request)
-        for phase in ("contacts", "events", "done"):
-            hook(Progress(phase, 1010, 1010, 500, 90, Position(77, 1234), 280.0, 1010, 90))
+        for phase in PHASES:
+            hook(Progress(phase, 1010, 1010, 500, 90, Position(77, 1234), 280.0, 1010, 90, 400, 411))
         return self.summary
 
 
 @pytest.fixture
 def backfills(monkeypatch: pytest.MonkeyPatch) -> Backfills:
     fake = Backfills()
-    monkeypatch.setattr(history, "plan", fake.plan)
+    monkeypatch.setattr(plans, "plan", fake.plan)
     monkeypatch.setattr(history, "backfill", fake.backfill)
     return fake
 
 
+class Follows:
+    """Stands for following the log: notes where it was to begin and whether to wait, ends by `signal`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Bound | None, bool]] = []
+        self.signal: int | None = signal.SIGTERM
+
+    async def follow(self, _: Settings, since: Bound | None, *, wait: bool) -> int | None:
+        self.asked.append((since, wait))
+        return self.signal
+
+
+@pytest.fixture
+def follows(monkeypatch: pytest.MonkeyPatch) -> Follows:
+    fake = Follows()
+    monkeypatch.setattr(following, "follow", fake.follow)
+    return fake
+
+
+class Trials:
+    """Stands for the trial of a customer: notes whom, and answers `answer`."""
+
+    def __init__(self) -> None:
+        self.customers: list[CustomerId] = []
+        self.answer = TRIAL
+
+    async def trial(self, _: Settings, customer: CustomerId) -> Trial:
+        self.customers.append(customer)
+        return self.answer
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Trials:
+    fake = Trials()
+    monkeypatch.setattr(trials, "trial", fake.trial)
+    return fake
+
+
+class Statuses:
+    """Stands for reading the state schema: answers `answer`."""
+
+    def __init__(self) -> None:
+        self.answer = STATUS
+
+    async def status(self, _: Settings) -> StatusReport:
+        return self.answer
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> Statuses:
+    fake = Statuses()
+    monkeypatch.setattr(app, "status", fake.status)
+    return fake
+
+
 def raising(error: BaseException) -> Callable[..., object]:
-    async def work(*_: object) -> None:
+    async def work(*_: object, **__: object) -> None:
         raise error
 
     return work
@@ -181,6 +283,25 @@ def test_only_commands_that_work_are_offered(run: Run) -> None:
         ("backfill", "--since", "99999999999999999999999:1"),
         ("backfill", "--until", "2018-02-30"),
         ("backfill", "--events-since", "7:8"),
+        ("plan", "--since", "tomorrow"),
+        ("plan", "--until", "2018-13-01"),
+        ("plan", "--events-since", "day1"),
+        ("plan", "--events-since", "9999-12-31"),
+        ("plan", "--since", "0001-01-01"),
+        ("plan", "--since", "20180304"),
+        ("sync", "--customer", "9" * 5_000),
+        ("plan", "--yes"),
+        ("follow", "--since", "2018-02-30"),
+        ("follow", "--until", "day1"),
+        ("sync", "--customer"),
+        ("sync", "--customer", ""),
+        ("sync", "--customer", "anna@example.com"),
+        ("sync", "--customer", "0"),
+        ("sync", "--customer", "-5"),
+        ("sync", "--customer", "1.5"),
+        ("sync", "--customer", "\N{SUPERSCRIPT TWO}"),
+        ("sync", "--customer", str(2**63)),
+        ("status", "--customer", "1"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_names_the_option(run: Run, arguments: tuple[str, ...]) -> None:
@@ -189,6 +310,16 @@ def test_wrong_usage_is_exit_code_2_and_names_the_option(run: Run, arguments: tu
     assert result.out == ""
     named = [argument for argument in arguments if argument.startswith("--")]
     assert (named or arguments)[-1 if len(arguments) < 4 else 0] in result.err
+
+
+def test_a_trial_needs_a_customer(run: Run) -> None:
+    result = run("sync")
+    assert (result.code, result.out) == (2, "")
+    assert "Missing option '--customer'" in result.err
+
+
+def test_a_customer_that_is_no_number_says_what_is_expected(run: Run) -> None:
+    assert "'anna' is not the id of a customer (a number)" in run("sync", "--customer", "anna").err
 
 
 def test_a_date_that_is_none_says_what_is_expected(run: Run) -> None:
@@ -222,6 +353,24 @@ def test_trouble_is_one_sentence_and_its_exit_code(
     assert result == Result(code, "", said)
 
 
+@pytest.mark.parametrize(
+    ("place", "name", "command"),
+    [
+        (plans, "plan", ("plan", "--since", "day1")),
+        (plans, "plan", ("backfill", "--dry-run")),
+        (history, "backfill", ("backfill", "--yes")),
+        (trials, "trial", ("sync", "--customer", "7")),
+        (following, "follow", ("follow", "--wait")),
+        (app, "status", ("status", "--json")),
+    ],
+)
+def test_every_command_leaves_with_the_code_of_its_trouble_and_answers_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, place: object, name: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(place, name, raising(errors.HeldError("Stop the other.")))
+    assert run(*command) == Result(6, "", "Stop the other.\n")
+
+
 def test_what_nobody_expected_is_a_short_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "set_up", raising(ZeroDivisionError("over")))
     assert run("setup") == Result(
@@ -244,11 +393,18 @@ def test_secrets_and_addresses_stay_out_of_errors(run: Run, monkeypatch: pytest.
     assert "anna@" not in err
 
 
-def test_without_settings_a_command_says_which_are_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("plan", "--since", "day1"), ("sync", "--customer", "1"), ("backfill",), ("follow",)],
+    ids=lambda command: command[0],
+)
+def test_without_settings_a_command_says_which_are_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
     for name in ENVIRON:
         monkeypatch.delenv(name)
-    result = run("status")
-    assert result.code == 2
+    result = run(*command)
+    assert (result.code, result.out) == (2, "")
     assert result.err.startswith("Missing settings: source.dsn, source.site_id, state.dsn, activecampaign.")
     assert "Traceback" not in result.err
 
@@ -334,17 +490,67 @@ def test_setup_says_what_it_created(run: Run, monkeypatch: pytest.MonkeyPatch) -
         (("--events-since", "2018-03-04"), BackfillRequest(events_since=date(2018, 3, 4))),
     ],
 )
-def test_backfill_is_asked_what_the_options_say(
+def test_backfill_and_plan_are_asked_what_the_options_say(
     run: Run, backfills: Backfills, arguments: tuple[str, ...], request_: BackfillRequest
 ) -> None:
+    assert run("plan", *arguments).code == 0
+    assert (backfills.planned, backfills.requests) == ([request_], [])
     assert run("backfill", *arguments).code == 0
-    assert backfills.requests == [request_]
+    assert (backfills.planned, backfills.requests) == ([request_], [request_])
+
+
+def test_a_plan_shows_what_a_backfill_would_do(run: Run, backfills: Backfills) -> None:
+    text = words(run("plan", "--since", "day1").out)
+    for part in (
+        "reads from 0:0 to 77:1234",
+        "entries 1,010",
+        "events about 505 customers",
+        "customers 90 with an address",
+        "orders 1,430 paid",
+        "hours about 0.25 at the limits in the settings: contacts 0.01, orders 0.04, events 0.20, tags 0.00",
+        "a new week up to 0.33 hours until every week tag is right again",
+        "Entries (about, from 202 of them) event 505 noise 300 sync only 200 reject 5",
+        "Events (about) Logged in 305 Order Completed 200",
+        "Dead letters (about) no_email 5",
+        "Requests (about) POST /event 505 POST /ecom/graphql 29 POST /import/bulk_import 1",
+    ):
+        assert part in text
+    assert "week tags" not in text
+
+
+def test_a_plan_says_what_differs_when_a_checkpoint_is_there(run: Run, backfills: Backfills) -> None:
+    backfills.answer = replace(PLAN, resumes=True, tags_due=2_000, events_since=MOMENT)
+    text = words(run("plan").out)
+    for part in (
+        "reads on from 0:0 to 77:1234",
+        "events about 505, of entries since 2018-03-04 17:02:10+00:00",
+        "week tags 2,000 may have to be swapped",
+    ):
+        assert part in text
+
+
+def test_a_plan_says_when_orders_are_too_many_to_count(run: Run, backfills: Backfills) -> None:
+    backfills.answer = replace(PLAN, orders=None)
+    assert "orders not counted: that takes too long" in words(run("plan").out)
+
+
+def test_a_plan_of_nothing_to_read_has_no_empty_tables(run: Run, backfills: Backfills) -> None:
+    backfills.answer = replace(PLAN, entries=0, sampled=0, classes={}, events={}, dead={}, requests={})
+    out = run("plan").out
+    assert "events about 0" in words(out)
+    assert "(about" not in out
+
+
+def test_a_plan_as_json_is_one_object_with_all_figures(run: Run, backfills: Backfills) -> None:
+    result = run("plan", "--json")
+    assert result.code == 0
+    assert json.loads(result.out) == msgspec.to_builtins(PLAN)
 
 
 def test_off_a_terminal_backfill_does_not_ask_and_logs_its_progress(run: Run, backfills: Backfills) -> None:
     result = run("backfill", "--since", "day1")
     lines = [json.loads(line) for line in result.err.splitlines()]
-    assert [line["phase"] for line in lines] == ["contacts", "events", "done"]
+    assert [line["phase"] for line in lines] == list(PHASES)
     assert backfills.planned == []
     assert "101,000 an hour" in result.out
     assert words("1,010 entries read = 500 delivered + 200 synced + 294 skipped") in words(result.out)
@@ -361,7 +567,8 @@ def test_on_a_terminal_backfill_shows_the_plan_and_asks(
     assert backfills.requests == []
     accepted = run("backfill", "--since", "day1", on_terminal=True)
     assert len(backfills.requests) == 1
-    assert "1,010 of 1,010" in accepted.err
+    for far in ("90 of 90", "400 of 411", "1,010 of 1,010", "those that differ"):
+        assert far in accepted.err
 
 
 def test_on_a_terminal_yes_answers_the_question(run: Run, backfills: Backfills) -> None:
@@ -373,40 +580,169 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, backfills: Backfil
     result = run("backfill", "--since", "day1", "--dry-run", "--yes")
     assert result.code == 0
     assert all(
-        figure in result.out for figure in ("1,010", "about 505", "90", "about 0.25", "0:0 to 77:1234")
+        figure in result.out for figure in ("1,010", "about 505", "1,430", "about 0.25", "0:0 to 77:1234")
     )
     assert backfills.requests == []
 
 
-@pytest.mark.parametrize(("signal", "code"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_backfill_says_how_to_go_on_and_leaves_with_its_signal(
-    run: Run, backfills: Backfills, signal: int, code: int
+    run: Run, backfills: Backfills, number: int, code: int
 ) -> None:
-    backfills.summary = Summary(EQUATION, 10, 1.0, {}, {}, {}, stopped_by=signal)
+    backfills.summary = Summary(EQUATION, 10, 1.0, {}, {}, {}, stopped_by=number)
     result = run("backfill")
     assert result.code == code
     assert "run the same command again" in result.out
 
 
-def test_status_shows_the_equation_and_its_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def status(loaded: Settings) -> StatusReport:
-        return STATUS
+def test_a_backfill_that_cannot_read_on_says_why(run: Run, backfills: Backfills) -> None:
+    backfills.summary = replace(SUMMARY, obstacle="A transaction of pid 42 is open.")
+    result = run("backfill")
+    assert result.code == 0
+    assert result.out.endswith("A transaction of pid 42 is open.\n")
 
-    monkeypatch.setattr(app, "status", status)
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ((), (None, False)),
+        (("--since", "day1"), (DAY1, False)),
+        (("--since", "2018-03-04"), (date(2018, 3, 4), False)),
+        (("--since", "7:8", "--wait"), (Position(7, 8), True)),
+        (("--wait",), (None, True)),
+    ],
+)
+def test_follow_is_asked_what_the_options_say(
+    run: Run, follows: Follows, arguments: tuple[str, ...], asked: tuple[Bound | None, bool]
+) -> None:
+    assert run("follow", *arguments) == Result(0, "", "")
+    assert follows.asked == [asked]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_drained_follow_is_done_after_sigterm_and_interrupted_after_ctrl_c(
+    run: Run, follows: Follows, number: int, code: int
+) -> None:
+    follows.signal = number
+    assert run("follow") == Result(code, "", "")
+
+
+def test_a_follow_that_does_not_drain_in_time_is_unexpected(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = ExceptionGroup("", [errors.DrainTimeoutError("Run it again.")])
+    monkeypatch.setattr(following, "follow", raising(late))
+    assert run("follow") == Result(1, "", "Run it again.\n")
+
+
+@pytest.mark.parametrize("option", ["--since", "--wait"])
+def test_the_help_of_follow_says_what_its_options_are_for(run: Run, option: str) -> None:
+    said = words(run("follow", "--help").out)
+    assert {
+        "--since": "--since day1|DATE|POSITION Where to begin, when there is no checkpoint yet.",
+        "--wait": "--wait Wait while another process holds the site, and then go on.",
+    }[option] in said
+
+
+@pytest.mark.parametrize(("text", "customer"), [("1", 1), ("1001", 1001), (str(2**63 - 1), 2**63 - 1)])
+def test_a_trial_is_of_the_customer_that_was_named(
+    run: Run, tried: Trials, text: str, customer: CustomerId
+) -> None:
+    assert run("sync", "--customer", text).code == 0
+    assert tried.customers == [customer]
+
+
+def test_a_trial_shows_what_became_of_the_customer(run: Run, tried: Trials) -> None:
+    result = run("sync", "--customer", "1001")
+    assert (result.code, result.err) == (0, "")
+    assert [words(line) for line in result.out.splitlines()] == [
+        "customer 1001",
+        "contact sent, contact 17 at ActiveCampaign",
+        "at https://account.activehosted.com/app/contacts/17",
+        "Kiva Status active",
+        "Kiva Cancel Date (empty)",
+        "all customers subscribed",
+        "week tag open order",
+        "orders 33 sent, 1 refused",
+        "order 4711 refused 422 finalAmount",
+        "",
+        "Requests",
+        "POST /ecom/graphql 1",
+    ]
+
+
+def test_a_trial_of_a_contact_that_was_right_says_so(run: Run, tried: Trials) -> None:
+    tried.answer = replace(TRIAL, sent=False, orders={"unchanged": 33}, refusals={}, tag=None, requests={})
+    text = words(run("sync", "--customer", "1001").out)
+    assert "contact unchanged, contact 17 at ActiveCampaign" in text
+    assert text.endswith("week tag not known orders 33 unchanged")
+
+
+def test_a_trial_of_a_customer_without_paid_orders_says_so(run: Run, tried: Trials) -> None:
+    tried.answer = replace(TRIAL, orders={}, refusals={})
+    assert "orders none that is paid" in words(run("sync", "--customer", "1001").out)
+
+
+@pytest.mark.parametrize(("why", "said"), [("ac_rejected", "rejected: ac_rejected"), ("", "rejected")])
+def test_a_trial_of_a_contact_that_is_refused_says_why(run: Run, tried: Trials, why: str, said: str) -> None:
+    tried.answer = replace(
+        TRIAL, contact="rejected", why=why, ac_contact_id=None, url=None, fields={}, list_status="", tag=None
+    )
+    result = run("sync", "--customer", "1001")
+    assert result.code == 0
+    assert [words(line) for line in result.out.splitlines()][1:3] == [f"contact {said}", "week tag not known"]
+
+
+def test_a_trial_as_json_is_one_object(run: Run, tried: Trials) -> None:
+    assert json.loads(run("sync", "--customer", "1001", "--json").out) == msgspec.to_builtins(TRIAL)
+
+
+def test_status_shows_the_equation_and_its_parts(run: Run, statuses: Statuses) -> None:
     text = words(run("status").out)
     for part in (
         "1,010 entries read = 500 delivered + 200 synced + 294 skipped + 6 dead + 10 pending + 0 parked",
         "counted from 0:0",
         "no_email 6",
         "Logged in 300",
+        "Orders sent 411 refused 2",
         "bad_data 3",
         "watermark 77:1000",
+        "last commit 2018-03-04 17:02:10+00:00, 4.3 s ago",
+        "week tags none due",
     ):
         assert part in text
+
+
+def test_status_as_json_has_the_figures_under_their_names(run: Run, statuses: Statuses) -> None:
+    statuses.answer = replace(STATUS, tags_due=2_000, tags_left_s=880.0)
     answer = json.loads(run("status", "--json").out)
     assert answer["equation"]["entries_read"] == 1010
     assert answer["equation"]["dead"] == {"no_email": 6}
     assert answer["watermark"] == "77:1000"
+    assert answer["orders"] == {"sent": 411, "refused": 2}
+    assert (answer["tags_due"], answer["tags_left_s"], answer["lag_s"]) == (2_000, 880.0, 4.26)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (0.44, "0.4 s"),
+        (59.6, "1 min 00 s"),
+        (75, "1 min 15 s"),
+        (4_400, "1 h 13 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_status_says_how_many_week_tags_are_due_and_how_long_they_take(
+    run: Run, statuses: Statuses, left_s: float, said: str
+) -> None:
+    statuses.answer = replace(STATUS, tags_due=20_000, tags_left_s=left_s)
+    assert f"week tags 20,000 due, for about {said} now" in words(run("status").out)
+
+
+def test_status_before_the_first_commit_says_so(run: Run, statuses: Statuses) -> None:
+    statuses.answer = replace(STATUS, committed_at=None, lag_s=None)
+    assert "last commit none yet" in words(run("status").out)
 
 
 def test_a_summary_shows_breaches_only_of_the_sandbox(run: Run, backfills: Backfills) -> None:
@@ -418,13 +754,12 @@ def test_a_summary_shows_breaches_only_of_the_sandbox(run: Run, backfills: Backf
 
 
 def test_requests_an_entry_are_shown_by_endpoint(run: Run, backfills: Backfills) -> None:
-    assert "POST import/bulk_import 5 0.0050" in words(run("backfill").out)
+    assert "POST /import/bulk_import 5 0.0050" in words(run("backfill").out)
 
 
 def test_rows_of_nothing_are_not_shown(run: Run, backfills: Backfills) -> None:
     out = words(run("backfill").out)
-    assert "rejected 2" in out
-    assert "new 0" not in out
+    assert "Contacts linked 88 rejected 2 Orders sent 411 Skipped" in out
 
 
 def test_the_equation_adds_up() -> None:

@@ -69,8 +69,9 @@ class Thing(msgspec.Struct):
 read_thing = partial(rest, shape=Thing)
 read_import = partial(queued, count=3)
 read_orders = partial(upserted, ids={OrderId(4), OrderId(5)})
-ALL_READERS = [event, read_thing, read_import, report, page, synced, renamed, links, unlinked, read_orders]
-REST_READERS = ALL_READERS[1:]
+TAG_READERS = [links, linked, unlinked]
+REST_READERS = [read_thing, read_import, report, page, synced, renamed, *TAG_READERS, read_orders]
+ALL_READERS = [event, *REST_READERS]
 
 
 # --- events
@@ -529,7 +530,7 @@ def test_a_contact_to_tag_may_be_gone(read: Callable[[Reply], Any]) -> None:
     assert type(raised(read, reply)) is ContactGone
 
 
-@pytest.mark.parametrize("read", [links, linked, unlinked])
+@pytest.mark.parametrize("read", TAG_READERS)
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_refusal_of_a_tag_is_no_contacts_fault(read: Callable[[Reply], Any], status: int) -> None:
     error = raised(read, answer(status, {"errors": [{"title": "No tag id provided"}]}))
@@ -538,7 +539,7 @@ def test_a_refusal_of_a_tag_is_no_contacts_fault(read: Callable[[Reply], Any], s
     assert "No tag id provided" in str(error)
 
 
-@pytest.mark.parametrize("read", [links, linked, unlinked])
+@pytest.mark.parametrize("read", TAG_READERS)
 @pytest.mark.parametrize("reply", [answer(500), answer(404, HTML), answer(200, HTML), answer(200, b"")])
 def test_an_answer_about_a_tag_that_cannot_be_read_is_asked_again(
     read: Callable[[Reply], Any], reply: Reply
