@@ -151,7 +151,7 @@ async def status(settings: Settings) -> StatusReport:
         notes=found.notes,
         committed_at=found.committed_at,
         updated_at=now,
-        lag_s=max((now - found.committed_at).total_seconds(), 0.0),
+        lag_s=None if found.caught_up_at is None else max((now - found.caught_up_at).total_seconds(), 0.0),
     )
 
 
@@ -179,6 +179,7 @@ class Stopping:
 
     def __init__(self, drain: Callable[[], None], timeout_s: float) -> None:
         self.signal: int | None = None  # the first one that came
+        self.was_cut_short = False  # by a second one
         self._drain = drain
         self._timeout_s = timeout_s
         self._is_late = False
@@ -206,5 +207,6 @@ class Stopping:
             self._drain()
             with anyio.move_on_after(self._timeout_s) as patience:
                 await anext(signals)
+                self.was_cut_short = True
             self._is_late = patience.cancelled_caught
             scope.cancel()

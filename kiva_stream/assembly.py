@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 
 from kiva_stream.activecampaign.client import Client
@@ -15,7 +16,15 @@ from kiva_stream.classifier import Classifier
 from kiva_stream.contact_moves import ContactMoves
 from kiva_stream.contact_sync import ContactPorts, ContactSync
 from kiva_stream.contact_writes import ContactWrites
-from kiva_stream.model import HighWaterMark, Position, SavedCheckpoint
+from kiva_stream.model import (
+    Change,
+    Changes,
+    CustomerId,
+    Entry,
+    HighWaterMark,
+    Position,
+    SavedCheckpoint,
+)
 from kiva_stream.order_sync import OrderSync
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Log
@@ -30,6 +39,24 @@ from kiva_stream.turns import Turns
 from kiva_stream.week_tags import WeekTagSync
 
 FAR = datetime.max.replace(tzinfo=UTC)  # nothing that was read before is too young to be remembered
+
+
+class Returning:
+    """Implements the port Log: changes of customers whose entries are dead, then what another log has.
+
+    Their address may have come while nobody looked.
+    """
+
+    def __init__(self, log: Log, changes: Sequence[Change]) -> None:
+        self._log = log
+        self._changes = changes
+
+    async def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
+        """Yield the changes, then all pages. Raises SourceError."""
+        if self._changes:
+            yield Changes(list(self._changes))
+        async for page in self._log.pages(after, mark):
+            yield page
 
 
 class Assembly:
@@ -86,6 +113,7 @@ class Assembly:
     async def pipeline(self, start: Start, log: Log) -> tuple[Pipeline, Checkpoint]:
         """Build the pipeline that reads on from the start, with its checkpoint. For one run."""
         settings = self._settings
+        letters = await self.ledger.customers_with_letters()
         checkpoint = Checkpoint(
             self.ledger,
             start.after,
@@ -93,11 +121,11 @@ class Assembly:
             window=settings.pipeline.window,
             max_in_flight=settings.activecampaign.max_in_flight,
             commit_interval_s=settings.state.commit_interval_ms / 1000,
-            letters=await self.ledger.customers_with_letters(),
+            letters=letters,
         )
         pipeline = Pipeline(
             settings,
-            log,
+            Returning(log, await self._reachable(letters)),
             self.shop.log,
             Classifier(self.shop.site, start.events_since),
             self.links,
@@ -108,6 +136,12 @@ class Assembly:
         )
         await self._remember(pipeline, start.after)
         return pipeline, checkpoint
+
+    async def _reachable(self, customers: Collection[CustomerId]) -> list[Change]:
+        """Return those of these customers who have an address now, as changes."""
+        now = datetime.now(UTC)
+        found = await self.shop.customers.by_id(customers) if customers else []
+        return [Change(customer, now) for customer in found if customer.email]
 
     async def _remember(self, pipeline: Pipeline, position: Position) -> None:
         """Show the pipeline what the log says up to a position, as far back as duplicates are told."""

@@ -21,7 +21,6 @@ from kiva_stream.model import (
     FOR_WANT_OF_A_CONTACT,
     SYNCED,
     Batch,
-    Change,
     ClassifiedPage,
     Contact,
     ContactId,
@@ -34,6 +33,7 @@ from kiva_stream.model import (
     Entry,
     Event,
     Noise,
+    OrderId,
     Outcome,
     Position,
     Reason,
@@ -83,6 +83,14 @@ class Duplicates:
             del times[0]
             if not times:
                 del self._seen[key]
+
+
+class _Look(NamedTuple):
+    """A customer whose contact is to be looked at, though no entry asks for it."""
+
+    customer: CustomerId
+    at: datetime
+    orders: frozenset[OrderId] = frozenset()
 
 
 class Revived(NamedTuple):
@@ -206,7 +214,7 @@ class Batcher:
                 contacts = await self._contacts(_addresses(page))
                 for revived in await self._revivals.of(contacts):
                     self._place_revived(revived, contacts)
-                await self._place_changes(page, contacts)
+                await self._place_looks(page, contacts)
                 for entry, verdict in page.verdicts:
                     self._place(page.span, entry, verdict, contacts)
                 self._outcomes.commit_soon()
@@ -214,12 +222,17 @@ class Batcher:
                     await batches.send(batch)
 
     async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
-        """Return the customers' contacts, after those whose address changed have moved."""
+        """Return the customers' contacts, after those whose address changed have moved.
+
+        Before, the lanes run empty: a contact may be on its way to ActiveCampaign under the old address.
+        """
+        places = await self._links.of(addresses)
+        if any(place.email != addresses[customer] for customer, place in places.items()):
+            await self._lanes.idle()
         contacts = await self._links.link(addresses)
         movers = moved(contacts, addresses)
         if not movers:
             return contacts
-        await self._lanes.idle()
         await self._arrivals.move(movers)
         return await self._links.link(addresses)
 
@@ -264,14 +277,15 @@ class Batcher:
             span = self._outcomes.revive(entry.position, why)
             self._deliver(span, entry, verdict, (), contacts)  # its notes were counted when it died
 
-    async def _place_changes(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
-        """Have the contacts of changed customers looked at; one that is erased may have had one."""
-        without = [change.customer.id for change in page.changes if change.customer.id not in contacts]
+    async def _place_looks(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
+        """Have the contacts of changed customers looked at, and those that the erased may have had."""
+        looks = [*_erased(page), *(_Look(each.customer.id, *each[1:]) for each in page.changes)]
+        without = {look.customer for look in looks} - contacts.keys()
         found = {**contacts, **(await self._links.of(without) if without else {})}
-        for change in page.changes:
-            if contact := found.get(change.customer.id):
-                self._arrivals.doubt(contact, change.orders)
-                self._lanes.add(contact, _look(change, page.span.last))
+        for look in looks:
+            if contact := found.get(look.customer):
+                self._arrivals.doubt(contact, look.orders)
+                self._lanes.add(contact, _delivery_of(look, page.span.last))
 
     def _is_repeat(self, entry: Entry, verdict: Verdict) -> bool:
         if isinstance(verdict, Event):
@@ -301,11 +315,19 @@ def _has_contact(customer: Customer) -> bool:
     return not customer.erased and not customer.is_test
 
 
-def _look(change: Change, position: Position) -> Delivery:
-    """Return what has a contact looked at for a change, which no outcome is counted of."""
-    return Delivery(
-        position, change.changed_at, Span(position, 1), change.customer.id, line=None, is_entry=False
-    )
+def _erased(page: ClassifiedPage) -> list[_Look]:
+    """Return the customers who, as entries say, are erased by now: a row that is gone shows no change."""
+    moments = {
+        entry.customer_id: entry.inserted_at
+        for entry, verdict in page.verdicts
+        if isinstance(verdict, Noise) and verdict.why is Reason.ERASED and entry.customer_id
+    }
+    return [_Look(customer, at) for customer, at in moments.items()]
+
+
+def _delivery_of(look: _Look, position: Position) -> Delivery:
+    """Return what has a contact looked at, which no outcome is counted of."""
+    return Delivery(position, look.at, Span(position, 1), look.customer, line=None, is_entry=False)
 
 
 def _delivery(span: Span, entry: Entry, verdict: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from kiva_stream.state.store import Store
 
 PATIENCE_S = 10.0  # somebody waits for the answer
 CLOCK_SKEW = timedelta(minutes=1)  # the ages of entries, orders and accepted batches are told by both clocks
+SLOW_S = 1.0  # for a look that should take milliseconds
 OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
 
 
@@ -76,6 +78,7 @@ async def _check_source(
                 await _check_horizon(shop, saved),
                 await _check_orders(shop),
                 await _check_weeks(shop),
+                await _check_changes(shop),
             ]
     except KivaStreamError as error:
         return None, [CheckLine("source", False, str(error))]
@@ -122,6 +125,27 @@ async def _check_weeks(shop: Shop) -> CheckLine:
         "weeks",
         True,
         f"the one opened last is that of {week}, and week tags go by its orders until the shop opens another",
+    )
+
+
+async def _check_changes(shop: Shop) -> CheckLine:
+    """Look for changes as `follow` does at every poll, and see how long that takes."""
+    now = await shop.changes.now()
+    began_at = time.monotonic()
+    async for _ in shop.changes.since(now):
+        pass
+    return changes_line(time.monotonic() - began_at)
+
+
+def changes_line(took_s: float) -> CheckLine:
+    """Judge how long it took to find that nothing has just changed."""
+    if took_s <= SLOW_S:
+        return CheckLine("changes", True, "what changes without an entry of the log is found quickly")
+    return CheckLine(
+        "changes",
+        False,
+        f"to find what changed took {took_s:.1f} s, and `follow` looks at every poll: customers and orders "
+        "need an index on (site_id, updated_at, id)",
     )
 
 

@@ -300,9 +300,9 @@ def follow(
     finish. A DATE is midnight of the site.
     """
     bound = _bound("--since", since)
-    stopped_by = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)
-    if stopped_by == signal.SIGINT:
-        raise typer.Exit(BY_SIGNAL + stopped_by)
+    stopped = _run(partial(following.follow, wait=wait), _shell(context).load(), bound)
+    if stopped.signal and (stopped.signal != signal.SIGTERM or stopped.was_cut_short):
+        raise typer.Exit(BY_SIGNAL + stopped.signal)
 
 
 @commands.command()

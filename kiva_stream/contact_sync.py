@@ -45,7 +45,7 @@ from kiva_stream.settings import ActiveCampaignSettings
 
 PAGE_ROWS = 1_000
 IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
-GROUPS_AT_ONCE = 4  # of contacts that wait for each other's import
+WRITES_AT_ONCE = 4  # what differs meanwhile gathers, and goes together
 _HISTORY = datetime.min.replace(tzinfo=UTC)  # the age of what no entry brings
 RESUBSCRIBED = "email_resubscribed"  # the one event after which an unsubscribed contact is subscribed again
 
@@ -63,12 +63,20 @@ class ContactPorts(NamedTuple):
 
 
 class Waiting:
-    """A batch that waits for its contact."""
+    """A batch that waits for its contact, and what was found when its contact was looked at."""
 
     def __init__(self, need: Need) -> None:
         self.need = need
+        self.linked: Linked | None = None
+        self.wanted: Wanted | None = None  # None: it is as it should be
+        self.is_erased = False
         self.is_over = anyio.Event()
         self.error: Exception | None = None
+
+    @property
+    def needs_import(self) -> bool:
+        """Whether its contact is new to ActiveCampaign."""
+        return self.need.contact.status is not ContactStatus.LINKED
 
     def end(self, error: Exception | None = None) -> None:
         """Let the batch go on, or fail."""
@@ -103,39 +111,35 @@ class ContactSync:
         self._now = now
         self._floor = DAY1  # what entries up to here changed was there when the snapshot was taken
         self._doubted: defaultdict[ContactId, set[OrderId]] = defaultdict(set)
-        self._waiting: dict[ContactId, Waiting] = {}
-        self._some_wait = anyio.Event()
+        self._waiting: dict[ContactId, Waiting] = {}  # to be looked at
+        self._unwritten: dict[ContactId, Waiting] = {}  # looked at, to be written
+        self._stirred = anyio.Event()  # replaced each time that there is something to do
 
     # --- all contacts ---
 
     async def snapshot(self, covers: Position, on_done: Callable[[int], None]) -> None:
         """Bring every customer with a usable address; `on_done` hears how many contacts came at a time.
 
-        The entries up to `covers` were there to be read before.
+        The entries up to `covers` were there to be read before: nothing is brought for them any more, and
+        every week tag is due instead.
         """
         if came := await self._writes.resume():
             on_done(came)
         await self._link_customers()
-        await self._learn_ids()
+        await self._writes.learn_ids()
         has_sent = False
-        send, receive = anyio.create_memory_object_stream[list[Wanted]]()
+        send, receive = anyio.create_memory_object_stream[tuple[list[Wanted], bool]]()
         async with anyio.create_task_group() as imports, receive:
             for _ in range(IMPORTS_AT_ONCE):
                 imports.start_soon(self._write_each, receive.clone(), on_done)
             async with send:
-                async for wanted in self._changed():
+                async for part in self._changed():
                     has_sent = True
-                    await send.send(wanted)
+                    await send.send(part)
         if has_sent:
-            await self._learn_ids()
+            await self._writes.learn_ids()
+        await self._ports.due.all_due()
         self._floor = covers
-
-    async def _learn_ids(self) -> None:
-        """Learn ActiveCampaign's ids of the contacts that it has had since the last time."""
-        known_to = await self._ports.links.known_to()
-        while page := await self._ports.contacts.page(known_to):
-            known_to = max(page.values())
-            await self._ports.links.learn(page, known_to)
 
     async def _link_customers(self) -> None:
         """Give every customer with a usable address its contact."""
@@ -146,19 +150,38 @@ class ContactSync:
             contacts = await self._ports.links.link(emails)
             await self._move(moved(contacts, emails), _HISTORY)
 
-    async def _changed(self) -> AsyncIterator[list[Wanted]]:
-        """Yield what differs from what ActiveCampaign confirmed, an import's worth at a time."""
-        wanted: list[Wanted] = []
+    async def _changed(self) -> AsyncIterator[tuple[list[Wanted], bool]]:
+        """Yield what differs from what ActiveCampaign confirmed, an import's worth at a time.
+
+        And with each whether it is history, which starts no automations.
+        """
+        differing: dict[bool, list[Wanted]] = {True: [], False: []}
+        async for page, accounts in self._contacts():
+            for each in await self._wanted(page, accounts):
+                differing[not self._has_just_joined(each, accounts)].append(each)
+            for is_history, wanted in differing.items():
+                while (size := self._writes.fitting(wanted)) < len(wanted):
+                    yield wanted[:size], is_history
+                    del wanted[:size]
+        for is_history, wanted in differing.items():
+            if wanted:
+                yield wanted, is_history
+
+    async def _contacts(self) -> AsyncIterator[tuple[list[Linked], dict[CustomerId, Account]]]:
+        """Yield all contacts with their accounts, after those that are nobody's have been cleared."""
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
             await self._dissolve(page)
-            wanted += await self._wanted(page, await self._accounts(page))
-            while (size := self._writes.fitting(wanted)) < len(wanted):
-                yield wanted[:size]
-                del wanted[:size]
-        if wanted:
-            yield wanted
+            accounts = await self._accounts(page)
+            await self._let_erased_go(page, accounts)
+            yield page, accounts
+
+    def _has_just_joined(self, wanted: Wanted, accounts: Mapping[CustomerId, Account]) -> bool:
+        """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
+        mine = self._countable(wanted.linked, accounts)
+        is_new = wanted.linked.contact.status is not ContactStatus.LINKED
+        return self._resubscribes and is_new and any(not self._is_history(each.joined_at) for each in mine)
 
     async def _dissolve(self, rows: Iterable[Linked]) -> None:
         """Clear the contacts that were left when an earlier run was stopped before it did."""
@@ -167,11 +190,11 @@ class ContactSync:
                 await self._moves.dissolve(linked)
 
     async def _write_each(
-        self, lists: MemoryObjectReceiveStream[list[Wanted]], on_done: Callable[[int], None]
+        self, parts: MemoryObjectReceiveStream[tuple[list[Wanted], bool]], on_done: Callable[[int], None]
     ) -> None:
-        async with lists:
-            async for wanted in lists:
-                await self._writes.write(wanted, exclude_automations=True)
+        async with parts:
+            async for wanted, is_history in parts:
+                await self._writes.write(wanted, exclude_automations=is_history)
                 on_done(len(wanted))
 
     # --- the contacts of entries ---
@@ -197,17 +220,26 @@ class ContactSync:
     async def ensure(self, need: Need) -> None:
         """Return when the contact is linked or rejected, and shows what its entries changed.
 
-        Those who wait at the same time go together; a contact has one batch at a time. Needs `working`.
+        Contacts that differ at the same time go together; nobody waits for the orders of others. A contact
+        has one batch at a time. Needs `working`.
         """
-        mine = Waiting(need)
+        mine = Waiting(self._with_doubts(need))
+        await self._be_served(mine)
+        assert mine.linked is not None  # noqa: S101  it was looked at
+        if mine.is_erased:
+            await self._let_go(mine.linked)
+        await self._complete([mine.linked], {need.contact.id: mine.need})
+
+    async def _be_served(self, mine: Waiting) -> None:
+        need = mine.need
         self._waiting[need.contact.id] = mine
-        self._some_wait.set()
-        self._some_wait = anyio.Event()
+        self._stir()
         try:
             await mine.is_over.wait()
         finally:
-            if self._waiting.get(need.contact.id) is mine:
-                del self._waiting[need.contact.id]
+            for places in (self._waiting, self._unwritten):
+                if places.get(need.contact.id) is mine:
+                    del places[need.contact.id]
         if mine.error is not None:
             raise mine.error
 
@@ -227,49 +259,108 @@ class ContactSync:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Serve those who wait in `ensure` while this lasts."""
-        async with anyio.create_task_group() as groups:
-            for _ in range(GROUPS_AT_ONCE):
-                groups.start_soon(self._serve)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._look_at_each)
+            for _ in range(WRITES_AT_ONCE):
+                group.start_soon(self._write_what_differs)
             yield
-            groups.cancel_scope.cancel()
+            group.cancel_scope.cancel()
 
-    async def _serve(self) -> None:
+    async def _look_at_each(self) -> None:
+        """Look at the contacts that are waited for; those that are as they should be go on at once."""
         while True:
-            while not self._waiting:
-                await self._some_wait.wait()
+            await self._until(lambda: self._waiting)
             taken, self._waiting = self._waiting, {}
-            error = await self._failure([each.need for each in taken.values()])
-            for each in taken.values():
+            try:
+                await self._look(taken)
+            except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+                for each in taken.values():
+                    each.end(error)
+
+    async def _look(self, taken: Mapping[ContactId, Waiting]) -> None:
+        rows = await self._ports.links.contacts(taken)
+        accounts = await self._accounts(rows)
+        wanted = {each.id: each for each in await self._wanted(rows, accounts)}
+        for linked in rows:
+            each = taken[linked.contact.id]
+            each.linked, each.wanted = linked, wanted.get(linked.contact.id)
+            each.is_erased = _is_erased(linked, accounts)
+            if each.wanted is None:
+                await self._reject_if_nobodys(linked)
+                each.end()
+            else:
+                self._unwritten[linked.contact.id] = each
+        self._stir()
+
+    async def _write_what_differs(self) -> None:
+        """Write contacts that differ, as many as an import takes at a time."""
+        while True:
+            await self._until(lambda: self._unwritten)
+            part = self._take_unwritten()
+            error = await self._failure(part)
+            for each in part:
                 each.end(error)
 
-    async def _failure(self, needs: Collection[Need]) -> Exception | None:
+    def _take_unwritten(self) -> list[Waiting]:
+        """Take what goes together: of a few, those that need no import do not wait for one."""
+        found = list(self._unwritten.values())
+        if len(found) < self._settings.import_min_contacts:
+            found = [each for each in found if each.needs_import is found[0].needs_import]
+        part = found[: self._writes.fitting([each.wanted for each in found if each.wanted])]
+        for each in part:
+            del self._unwritten[each.need.contact.id]
+        return part
+
+    async def _failure(self, part: Collection[Waiting]) -> Exception | None:
+        newest = max(each.need.inserted_at for each in part)
         try:
-            await self.bring(needs)
+            wanted = [each.wanted for each in part if each.wanted]
+            has_new = any(each.needs_import for each in part)
+            await self._writes.write(wanted, exclude_automations=self._is_history(newest))
+            if has_new:
+                await self._writes.learn_ids()
         except Exception as error:  # noqa: BLE001  it is raised where it is waited for
             return error
         return None
 
+    async def _until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            await self._stirred.wait()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        self._stirred = anyio.Event()
+
     async def bring(self, needs: Collection[Need]) -> None:
         """Bring these contacts, then their orders, then back to the list who wants to come back."""
-        by_id = {need.contact.id: need for need in needs}
+        by_id = {need.contact.id: self._with_doubts(need) for need in needs}
         if not by_id:
             return
-        for contact in by_id:
-            self._doubted.pop(contact, None)
         rows = await self._ports.links.contacts(by_id)
         accounts = await self._accounts(rows)
+        await self._let_erased_go(rows, accounts)
         for wanted, newest in self._parts(await self._wanted(rows, accounts), by_id):
             await self._writes.write(wanted, exclude_automations=self._is_history(newest))
         for linked in rows:
-            if linked.contact.status is ContactStatus.NEW:  # nobody of this address is left at the shop
-                await self._ports.links.reject(linked.contact.id, Reason.NO_CONTACT)
-        await self._bring_orders(rows, by_id)
+            await self._reject_if_nobodys(linked)
+        await self._complete(rows, by_id)
+
+    def _with_doubts(self, need: Need) -> Need:
+        """Return a need with what is to be looked at besides."""
+        return need._replace(orders=need.orders | self._doubted.pop(need.contact.id, set()))
+
+    async def _reject_if_nobodys(self, linked: Linked) -> None:
+        """Reject a contact that was not written: nobody of its address is left at the shop."""
+        if linked.contact.status is ContactStatus.NEW:
+            await self._ports.links.reject(linked.contact.id, Reason.NO_CONTACT)
+
+    async def _complete(self, rows: Collection[Linked], needs: Mapping[ContactId, Need]) -> None:
+        """Bring orders, then back to the list who wants to come back; `rows` are as they were before."""
+        await self._bring_orders(rows, needs)
+        await self._resubscribe([row for row in rows if needs[row.contact.id].resubscribes])
         for linked in rows:
-            if by_id[linked.contact.id].resubscribes:
-                await self._resubscribe(linked, accounts)
-        upto = max(need.position for need in needs)  # all of these could be read before the rows were
-        for linked in rows:
-            linked.contact.synced_to = max(linked.contact.synced_to, upto)
+            contact = linked.contact
+            contact.synced_to = max(contact.synced_to, needs[contact.id].position)
 
     def _parts(
         self, wanted: list[Wanted], needs: Mapping[ContactId, Need]
@@ -291,11 +382,13 @@ class ContactSync:
         if orders:
             await self._ports.order_arrivals.bring(orders)
 
-    async def _resubscribe(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> None:
-        """Put a contact on the list again, if all of its accounts want e-mails now."""
-        counted = self._countable(linked, accounts)
-        if linked.contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
-            await self._writes.set_list(linked, subscribed=True)
+    async def _resubscribe(self, rows: Collection[Linked]) -> None:
+        """Put contacts on the list again, if all of their accounts want e-mails by now."""
+        accounts = await self._accounts(rows) if rows else {}
+        for linked in rows:
+            counted = self._countable(linked, accounts)
+            if linked.contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
+                await self._writes.set_list(linked, subscribed=True)
 
     # --- what is wanted ---
 
@@ -329,8 +422,6 @@ class ContactSync:
                     newcomers[contact.id] = [account.customer.id for account in counted]
                 if fingerprint(each.desired) != linked.fingerprint and not self._writes.is_refused(each):
                     wanted.append(each)
-            elif _is_erased(linked, accounts):
-                await self._let_go(linked)
         return await self._with_tags(wanted, newcomers) if newcomers else wanted
 
     async def _with_tags(
@@ -356,6 +447,11 @@ class ContactSync:
     def _countable(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> list[Account]:
         mine = (accounts[customer] for customer in linked.customers if customer in accounts)
         return countable(mine, self._site.id, linked.contact.email)
+
+    async def _let_erased_go(self, rows: Iterable[Linked], accounts: Mapping[CustomerId, Account]) -> None:
+        for linked in rows:
+            if _is_erased(linked, accounts):
+                await self._let_go(linked)
 
     async def _let_go(self, linked: Linked) -> None:
         """Take a contact off the list whose customers are all erased; it loses its week tag too."""

@@ -8,7 +8,7 @@ without bringing back who has unsubscribed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -19,7 +19,6 @@ from kiva_stream.model import (
     ContactId,
     ContactStatus,
     DesiredContact,
-    Email,
     ImportReport,
     ImportState,
     Linked,
@@ -43,6 +42,11 @@ class Wanted(NamedTuple):
     def id(self) -> ContactId:
         """The contact's link."""
         return self.linked.contact.id
+
+    @property
+    def takes_off(self) -> bool:
+        """Whether it is to leave the list."""
+        return self.desired.list_status is ListStatus.UNSUBSCRIBE
 
 
 class ContactWrites:
@@ -76,6 +80,13 @@ class ContactWrites:
             is_lost = await self._finish(started) is None
             came += 0 if is_lost else len(started.fingerprints)
         return came
+
+    async def learn_ids(self) -> None:
+        """Learn ActiveCampaign's ids of the contacts that it has had since the last time."""
+        known_to = await self._links.known_to()
+        while page := await self._contacts.page(known_to):
+            known_to = max(page.values())
+            await self._links.learn(page, known_to)
 
     def fitting(self, wanted: Sequence[Wanted]) -> int:
         """Return how many of these, from the first, go into one import."""
@@ -113,32 +124,33 @@ class ContactWrites:
 
         It is not put on the list, and gets no tag, which are an import's to do.
         """
-        linked, desired = wanted
-        takes_off = desired.list_status is ListStatus.UNSUBSCRIBE
         async with self._turns.of([wanted.id]):
             try:
-                ac_id = await self._contacts.sync(desired)
-                if takes_off and not linked.unsubscribed:
+                ac_id = await self._contacts.sync(wanted.desired)
+                if wanted.takes_off:
                     await self._contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:
                 await self._refused(wanted, error.reply)
             else:
                 await self._links.confirm(
-                    wanted.id, fingerprint(desired), ac_id, unsubscribed=takes_off or linked.unsubscribed
+                    wanted.id, fingerprint(wanted.desired), ac_id, unsubscribed=wanted.takes_off
                 )
 
     async def set_list(self, linked: Linked, *, subscribed: bool) -> None:
         """Put a contact that ActiveCampaign has on the list, or take it off."""
+        async with self._turns.of([linked.contact.id]):
+            await self._set_list(linked, subscribed=subscribed)
+
+    async def _set_list(self, linked: Linked, *, subscribed: bool) -> None:
         contact = linked.contact
-        async with self._turns.of([contact.id]):
-            ac_id = linked.ac_id or await self._contacts.find(contact.email)
-            try:
-                if ac_id is not None:
-                    await self._contacts.set_list(ac_id, subscribed=subscribed)
-            except Rejected as error:
-                log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
-            else:
-                await self._links.on_list(contact.id, unsubscribed=not subscribed)
+        ac_id = linked.ac_id or await self._contacts.find(contact.email)
+        try:
+            if ac_id is not None:
+                await self._contacts.set_list(ac_id, subscribed=subscribed)
+        except Rejected as error:
+            log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
+        else:
+            await self._links.on_list(contact.id, unsubscribed=not subscribed)
 
     async def _import(self, wanted: list[Wanted], *, exclude_automations: bool) -> list[Wanted]:
         """Import contacts; return those that failed in it, to be tried once more, alone."""
@@ -153,7 +165,8 @@ class ContactWrites:
                 wanted = [each for index, each in enumerate(wanted) if index not in error.reasons]
                 continue
             sent = {each.id: fingerprint(each.desired) for each in wanted}
-            started = OpenImport(accepted.id, sent, accepted.is_short, _taken_off(wanted))
+            taken_off = frozenset(each.id for each in wanted if each.takes_off)
+            started = OpenImport(accepted.id, sent, accepted.is_short, taken_off)
             await self._links.keep_import(started)
             by_id = {each.id: each for each in wanted}
             failed = await self._finish(started)
@@ -162,25 +175,32 @@ class ContactWrites:
         return []
 
     async def _finish(self, started: OpenImport) -> list[ContactId] | None:
-        """Wait for the end of an import and keep what came of it; return who failed, None: it is lost."""
+        """Wait for an import's end, keep what came of it; return whom to try alone, None: it is lost."""
         report = await self._ended(started.id)
         if report.state is ImportState.LOST:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
             await self._links.close_import(started, [])
             return None
         contacts = await self._links.contacts(started.fingerprints)
-        absent = report.failures | (await self._absent(contacts) if started.is_short else frozenset())
-        failed = [linked.contact for linked in contacts if linked.contact.email in absent]
-        came = [linked.contact.id for linked in contacts if linked.contact.email not in absent]
+        failed = {each.contact.id for each in contacts if each.contact.email in report.failures}
+        unsure: set[ContactId] = set()
+        if started.is_short:
+            unsure = {each.contact.id for each in contacts if each.ac_id is not None}
+            failed |= await self._absent(started)
+        came = started.fingerprints.keys() - failed - unsure
         await self._links.close_import(started, came)
-        await self._due.forget_tags([each.id for each in failed if each.status is not ContactStatus.LINKED])
+        await self._due.forget_tags([each.contact.id for each in contacts if _is_new(each, failed)])
         self._refuse_to_lose(len(failed), len(started.fingerprints))
-        return [each.id for each in failed]
+        return sorted(failed | unsure)
 
-    async def _absent(self, contacts: Iterable[Linked]) -> frozenset[Email]:
-        """Return whom ActiveCampaign does not have: of those on its exclusion list it says nothing."""
-        emails = [linked.contact.email for linked in contacts]
-        return frozenset([email for email in emails if await self._contacts.find(email) is None])
+    async def _absent(self, started: OpenImport) -> set[ContactId]:
+        """Return whom of a short import ActiveCampaign does not have: of those it excludes it says nothing.
+
+        One that it had before proves nothing by being there.
+        """
+        await self.learn_ids()
+        left = [each.contact for each in await self._links.contacts(started.fingerprints) if not each.ac_id]
+        return {contact.id for contact in left if await self._contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
         while True:
@@ -190,10 +210,12 @@ class ContactWrites:
                 return report
 
     async def _refused(self, wanted: Wanted, said: str) -> None:
-        """Reject a contact that ActiveCampaign refuses; one that it has stays as it is there."""
+        """Reject a contact that ActiveCampaign refuses; one that it has stays as it is, but for the list."""
         if wanted.linked.contact.status is ContactStatus.LINKED:
             self._refusals[wanted.id] = fingerprint(wanted.desired)
             log.warning("a change of a contact is refused; it stays as it was", contact=wanted.id, said=said)
+            if wanted.takes_off:
+                await self._set_list(wanted.linked, subscribed=False)
         else:
             await self._links.reject(wanted.id, Reason.AC_REJECTED)
 
@@ -207,5 +229,5 @@ class ContactWrites:
             )
 
 
-def _taken_off(wanted: Iterable[Wanted]) -> frozenset[ContactId]:
-    return frozenset(each.id for each in wanted if each.desired.list_status is ListStatus.UNSUBSCRIBE)
+def _is_new(linked: Linked, among: Container[ContactId]) -> bool:
+    return linked.contact.id in among and linked.contact.status is not ContactStatus.LINKED

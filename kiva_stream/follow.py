@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 
@@ -28,11 +29,13 @@ from kiva_stream.pipeline import Pipeline
 from kiva_stream.reports import Bound
 from kiva_stream.settings import Settings, SourceSettings
 from kiva_stream.start import Start, start_of
+from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Connection, Store
-from kiva_stream.telemetry import log
+from kiva_stream.telemetry import Rarely, log
 
 WAIT_S = 5.0  # between two tries to hold a site that another process holds
 LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
+WARN_EVERY_S = 60.0
 SLACK_S = 30.0  # beyond two polls, before systemd is left to believe that this process hangs
 FOR_EVER = HighWaterMark(Position(2**63 - 1, 2**63 - 1), FAR)
 
@@ -41,8 +44,7 @@ class Following:
     """Implements the port Log: entries as they become readable, and changes without one, for `for_s` seconds.
 
     A change is given once: rows are looked at again for a while, since they appear after their `updated_at`.
-
-    `on_poll` is called at every look at the log.
+    `on_poll` hears at every look at the log when the last one was, whose entries are all out by then.
     """
 
     def __init__(
@@ -52,24 +54,26 @@ class Following:
         settings: SourceSettings,
         since: datetime,
         for_s: float,
-        on_poll: Callable[[], None],
+        on_poll: Callable[[datetime | None], Awaitable[None]],
     ) -> None:
         self._log = system_log
         self._changes = changes
         self._settings = settings
-        self._looked_at = since
+        self._looked_at = since  # at what the shop changed
+        self._read_at: datetime | None = None  # all that could be read then was
         self._looked_back_at = -math.inf  # by the monotonic clock
         self._seen: dict[Change, datetime] = {}
         self._for_s = for_s
         self._on_poll = on_poll
-        self._held_up_since: float | None = None
+        self._held_up: tuple[Position, float] | None = None  # where, and since when
+        self._warn = Rarely(WARN_EVERY_S)
 
     async def pages(self, after: Position, _mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
         """Yield what the shop changed, then the entries above `after`, at every poll. Raises SourceError."""
         ends_at = time.monotonic() + self._for_s
         while time.monotonic() < ends_at:
             next_at = time.monotonic() + self._settings.poll_interval_s
-            self._on_poll()
+            await self._on_poll(self._read_at)
             async for changes in self._changed():
                 yield changes
             self._log.forget_customers()
@@ -77,42 +81,56 @@ class Following:
             async for entries in self._log.pages(after, mark):
                 after = entries[-1].position
                 yield entries
+            self._read_at = self._looked_at
             await self._warn_when_held_up(after)
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
 
     async def _changed(self) -> AsyncIterator[Changes]:
         """Yield what was changed since the last look, and a while before: rows appear after their moment."""
         now = await self._changes.now()
-        async for changes in self._changes.since(self._looked_at - self._look_back()):
-            if new := [change for change in changes if change not in self._seen]:
+        look_back, looks_again = self._look_back()
+        async for changes in self._changes.since(self._looked_at - look_back):
+            if new := [change for change in changes if self._is_new(change, looks_again=looks_again)]:
                 yield Changes(new)
                 self._seen.update((change, change.changed_at) for change in new)
         self._looked_at = now
         forgotten = now - timedelta(seconds=self._settings.updated_overlap_s)
         self._seen = {change: at for change, at in self._seen.items() if at >= forgotten}
 
-    def _look_back(self) -> timedelta:
-        """Return how far before the last look to look: the whole overlap, but not at every quick poll."""
+    def _is_new(self, change: Change, *, looks_again: bool) -> bool:
+        """Return whether a change was not given yet, or may hide another one.
+
+        Some shops write `updated_at` in whole seconds: two changes of one second look the same.
+        """
+        may_hide = looks_again and not change.changed_at.microsecond
+        return may_hide or change not in self._seen
+
+    def _look_back(self) -> tuple[timedelta, bool]:
+        """Return how far before the last look to look, and whether that is the whole overlap.
+
+        It is not at every quick poll.
+        """
         overlap_s = self._settings.updated_overlap_s
         if time.monotonic() - self._looked_back_at < LOOK_BACK_EVERY_S:
-            return timedelta(seconds=min(LOOK_BACK_EVERY_S, overlap_s))
+            return timedelta(seconds=min(LOOK_BACK_EVERY_S, overlap_s)), False
         self._looked_back_at = time.monotonic()
-        return timedelta(seconds=overlap_s)
+        return timedelta(seconds=overlap_s), True
 
     async def _warn_when_held_up(self, after: Position) -> None:
         """Warn when something keeps the log from being read on, and go on doing so while it does."""
         obstacle = await self._log.obstacle(after)
         if obstacle is None:
-            self._held_up_since = None
+            self._held_up = None
             return
-        self._held_up_since = self._held_up_since or time.monotonic()
-        held_up_s = time.monotonic() - self._held_up_since
+        if self._held_up is None or self._held_up[0] != after:
+            self._held_up = after, time.monotonic()
+        held_up_s = time.monotonic() - self._held_up[1]
         if held_up_s >= self._settings.horizon_alarm_s:
-            log.warning("the log is held up", for_s=round(held_up_s), why=obstacle)
+            self._warn("the log is held up", for_s=round(held_up_s), why=obstacle)
 
 
-async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> int | None:
-    """Follow the log until a signal, and return it. With `wait`, wait for a process that holds the site.
+async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Stopping:
+    """Follow the log until a signal; return how it stopped. With `wait`, wait for who holds the site.
 
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
     ExceptionGroups of them.
@@ -126,7 +144,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> int 
         run = FollowRun(settings, shop, store, client)
         stopping = Stopping(run.drain, settings.pipeline.drain_timeout_s)
         await stopping.run(lambda: run.go(since, wait=wait))
-        return stopping.signal
+        return stopping
 
 
 class FollowRun:
@@ -149,6 +167,8 @@ class FollowRun:
         """Follow until drained."""
         with self._interruptible:
             await self._hold(since, wait=wait)
+        if self._error is not None:
+            raise self._error
 
     def drain(self) -> None:
         """Let what is in flight finish, and `go` return."""
@@ -163,19 +183,22 @@ class FollowRun:
         async with _held(self._store, self._shop.site.id, wait=wait) as connection:
             self._notifier.ready()
             assembly = Assembly(self._settings, self._shop, self._store, connection, self._client)
-            saved = await assembly.saved()
-            start = await start_of(self._shop, saved, since, None)
-            await assembly.open(resubscribes=True)
-            if saved is None:
-                await assembly.ledger.begin(start.since, start.events_since, start.after)
             async with anyio.create_task_group() as background:
                 background.start_soon(self._notifier.watchdog, self._is_alive)
+                await self._begin(assembly, since)
                 background.start_soon(self._work_tags, assembly)
                 while not self._is_draining:
                     await self._round(assembly)
                 background.cancel_scope.cancel()
-        if self._error is not None:
-            raise self._error
+
+    async def _begin(self, assembly: Assembly, since: Bound | None) -> None:
+        """Find the checkpoint, or begin one."""
+        saved = await assembly.saved()
+        start = await start_of(self._shop, saved, since, None)
+        log.info("following", after=str(start.after), since=start.since)
+        await assembly.open(resubscribes=True)
+        if saved is None:
+            await assembly.ledger.begin(start.since, start.events_since, start.after)
 
     async def _round(self, assembly: Assembly) -> None:
         """Bring all contacts and orders, then follow the log until it is time to do so again."""
@@ -184,12 +207,14 @@ class FollowRun:
         assert saved is not None  # noqa: S101  it has begun
         start = Start(saved.watermark, saved.since, saved.events_since)
         changed_at, mark = await shop.changes.now(), await shop.log.mark()
-        await assembly.ledger.begin_backfill(mark, await shop.log.count(start.after, mark.position))
+        await assembly.ledger.begin_sweep()
         await assembly.contacts.snapshot(mark.position, _unheard)
         await assembly.ledger.count_contacts()
         await assembly.orders.snapshot(_unheard)
+        self._polled_at = time.monotonic()
         for_s = self._settings.source.full_sweep_s
-        source = Following(shop.log, shop.changes, self._settings.source, changed_at, for_s, self._polled)
+        polled = partial(self._polled, assembly.ledger)
+        source = Following(shop.log, shop.changes, self._settings.source, changed_at, for_s, polled)
         self._pipeline, self._checkpoint = await assembly.pipeline(start, source)
         await assembly.ledger.set_phase("follow")
         with garbage_collected_rarely():
@@ -205,18 +230,20 @@ class FollowRun:
             self._error = error
             self.drain()
 
-    def _polled(self) -> None:
-        """Take in that the log was looked at."""
+    async def _polled(self, ledger: SiteLedger, read_at: datetime | None) -> None:
+        """Take in that the log is looked at again; what could be read the last time is out."""
         self._polled_at = time.monotonic()
-        if self._checkpoint is not None:
-            now = self._checkpoint.statistics()
-            self._notifier.status(
-                f"at {now.watermark}; {now.outcomes:,} entries since the start of this round"
-            )
+        if self._checkpoint is None:
+            return
+        if read_at is not None and not self._checkpoint.is_pending:
+            await ledger.set_caught_up(read_at)
+        now = self._checkpoint.statistics()
+        self._notifier.status(f"at {now.watermark}; {now.outcomes:,} entries since the start of this round")
 
     def _is_alive(self) -> bool:
         """Tell whether work goes on: the log is looked at, or something is waited for."""
-        patience_s = SLACK_S + 2 * self._settings.source.poll_interval_s
+        source = self._settings.source
+        patience_s = SLACK_S + 2 * source.poll_interval_s + source.customer_settle_s
         is_waiting = self._checkpoint is None or self._checkpoint.is_pending
         return is_waiting or time.monotonic() - self._polled_at < patience_s
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
@@ -92,6 +92,7 @@ class Account(msgspec.Struct, frozen=True):
     cancel_date: date | None = None  # of cancelled_at, in the site's timezone
     birthday: date | None = None  # year 1904: year unknown
     box_type: str | None = ""  # the box's name, "" without a box, None when its row is gone
+    joined_at: datetime = datetime.min.replace(tzinfo=UTC)  # when the shop made the account
 
 
 class OrderItem(msgspec.Struct, frozen=True):

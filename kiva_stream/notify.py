@@ -41,7 +41,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     async def watchdog(self, is_alive: Callable[[], bool]) -> None:
-        """Tell every half of the watchdog's interval that work goes on, if `is_alive` says so.
+        """Tell every quarter of the watchdog's interval that work goes on, if `is_alive` says so.
 
         Ends when cancelled, at once where no watchdog is asked for. A process that is not alive for the
         interval is killed and started again.
@@ -49,7 +49,7 @@ class Notifier:
         while self._watchdog_s is not None:
             if is_alive():
                 self._send("WATCHDOG=1")
-            await anyio.sleep(self._watchdog_s / 2)
+            await anyio.sleep(self._watchdog_s / 4)
 
     def _send(self, message: str) -> None:
         if self._address is None:

@@ -156,20 +156,20 @@ class OrderSync:
             self._asked.setdefault(order, []).append(call)
         try:
             while call.ids and call.error is None:
-                if taken := self._take():
+                now = anyio.current_time()  # one for both, or an order could become ready between them
+                if taken := self._take(now):
                     await self._bring(taken)
                 else:
-                    await self._wait()
+                    await self._wait(now)
         finally:
             self._withdraw(call)
         if call.error is not None:
             raise call.error
 
-    def _take(self) -> dict[OrderId, list[_Call]]:
+    def _take(self, now: float) -> dict[OrderId, list[_Call]]:
         """Return a batch of orders that may be sent now, with those who wait for each."""
         if self._batches >= BATCHES_AT_ONCE:
             return {}
-        now = anyio.current_time()
         ready = (
             order
             for order in self._asked
@@ -224,10 +224,9 @@ class OrderSync:
         age_s = (self._now() - sent.accepted_at).total_seconds() if sent else -1
         return max(0.0, self._settings.order_settle_s - age_s) if age_s >= 0 else 0.0
 
-    async def _wait(self) -> None:
+    async def _wait(self, now: float) -> None:
         """Return when something happened that may let this caller go on."""
         stirred = self._stirred
-        now = anyio.current_time()
         wait_s = min((at - now for at in self._ready_at.values() if at > now), default=None)
         async with anyio.create_task_group() as group:
             if wait_s is not None:

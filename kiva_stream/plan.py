@@ -74,7 +74,7 @@ def work_left(customers: int, orders: int | None, events: int, status: SiteStatu
     if status is None:
         return Work(customers, orders or 0, events)
     contacts_there = status.contacts.get("linked", 0) + status.contacts.get("rejected", 0)
-    orders_there = status.orders_sent + status.orders_refused
+    orders_there = sum(status.orders.values())
     return Work(
         max(customers - contacts_there, 0), max((orders or 0) - orders_there, 0), events, status.tags_due
     )

@@ -234,10 +234,6 @@ class TagsDue(Protocol):
         """Have these contacts looked at."""
         ...
 
-    async def count(self) -> int:
-        """Return how many contacts are due."""
-        ...
-
     async def page(self, after: ContactId, count: int) -> list[Due]:
         """Return up to `count` due contacts with ids above `after`, by id."""
         ...
@@ -421,9 +417,9 @@ class Contacts(Protocol):
 
 
 class WeekTags(Protocol):
-    """The week tags of one ActiveCampaign account; these calls yield to all others in the budget.
+    """The week tags of one ActiveCampaign account; these calls yield to all others in the budget, but `add`.
 
-    Every call waits out throttling and outages, and raises AccountRefused.
+    Every call waits out throttling and outages, raises AccountRefused, and Rejected when it is refused.
     """
 
     async def on(self, contact: AcId) -> dict[WeekTag, int]:

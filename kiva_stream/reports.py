@@ -215,7 +215,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 
     site: str
     account: str
-    phase: str  # contacts | orders | events | tags | done | follow
+    phase: str  # contacts | orders | events | tags | done | sweep | follow
     since: str  # as given
     events_since: datetime | None
     counted_from: str  # position after which the counts begin
@@ -231,7 +231,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     notes: dict[str, int]  # what was odd about entries
     committed_at: datetime | None  # the last commit
     updated_at: datetime  # when this was read
-    lag_s: float | None  # between the two
+    lag_s: float | None  # all that following could read this long before has its outcome
 
     def __rich__(self) -> RenderableType:
         pairs = {
@@ -243,7 +243,8 @@ class StatusReport(msgspec.Struct, frozen=True):
             "watermark": self.watermark,
             "high-water mark": self.high_water_mark or "",
             "entries in all": "" if self.entries_total is None else f"{self.entries_total:,}",
-            "last commit": self._last_commit(),
+            "last commit": _moment(self.committed_at) if self.committed_at else "none yet",
+            "lag": "" if self.lag_s is None else f"at most {_duration(self.lag_s)}",
             "week tags": f"{self.tags_due:,} due, for about {_duration(self.tags_left_s)}"
             if self.tags_due
             else "none due",
@@ -260,11 +261,6 @@ class StatusReport(msgspec.Struct, frozen=True):
             Text(f"\n{self.equation}", "bold"),
             Text(f"counted from {self.counted_from}"),
         )
-
-    def _last_commit(self) -> str:
-        if self.committed_at is None or self.lag_s is None:
-            return "none yet"
-        return f"{_moment(self.committed_at)}, {_duration(self.lag_s)} ago"
 
 
 class Trial(msgspec.Struct, frozen=True):

@@ -9,7 +9,6 @@ ActiveCampaign what is there.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from kiva_stream.contacts import countable, week_tag
-from kiva_stream.errors import ContactGone
+from kiva_stream.errors import AccountRefused, ContactGone, Rejected
 from kiva_stream.model import (
     Account,
     AcId,
@@ -29,9 +28,12 @@ from kiva_stream.model import (
     WeekTag,
 )
 from kiva_stream.ports import Contacts, Customers, TagsDue, Weeks, WeekTags
+from kiva_stream.telemetry import log
 from kiva_stream.turns import Turns
 
 PAGE_ROWS = 100
+REFUSALS = 3  # of contacts one after the other, with none accepted between
+PATIENCE_S = 10  # how long a stop waits for the second half of a swap
 SWAPS_AT_ONCE = 8  # enough to use up five requests a second, however long each takes
 
 
@@ -71,6 +73,7 @@ class WeekTagSync:
         self._contacts = contacts
         self._turns = turns
         self._woken = anyio.Event()
+        self._refused_in_a_row = 0
 
     async def run(self, every_s: float) -> None:
         """Keep the tags right, for ever; look again every so many seconds, or when woken."""
@@ -186,9 +189,22 @@ class WeekTagSync:
         async with self._turns.of([swap.id]):
             if not await self._holds(swap):
                 return
-            with suppress(ContactGone):  # nobody is there to be tagged
+            try:
                 await self._change(swap.due.linked, swap.tag)
+            except ContactGone:
+                pass  # nobody is there to be tagged
+            except Rejected as error:
+                self._take_refusal(swap, error)
+            else:
+                self._refused_in_a_row = 0
             await self._due.settled([swap.due])
+
+    def _take_refusal(self, swap: _Swap, error: Rejected) -> None:
+        """Leave a contact until it is due again; when one after the other is refused, it is the account's."""
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= REFUSALS:
+            raise AccountRefused(f"ActiveCampaign refuses week tags; run `kiva-stream setup`: {error.reply}")
+        log.warning("a week tag is refused", contact=swap.id, said=error.reply)
 
     async def _holds(self, swap: _Swap) -> bool:
         """Return whether what a swap rests on is still so, now that nobody else changes the contact."""
@@ -203,9 +219,18 @@ class WeekTagSync:
         there = await self._there(linked, ac_id)
         for other in there.keys() - {tag}:
             await self._tags.remove(there[other])
-        if tag is not None:
-            link = there[tag] if tag in there else await self._tags.add(ac_id, tag)
-            await self._due.tagged(linked.contact.id, ac_id, tag, link)
+        if tag is None:
+            return
+        with anyio.move_on_after(PATIENCE_S, shield=True) as begun:  # a stop leaves nobody without a tag
+            await self._put(linked.contact.id, ac_id, tag, there.get(tag))
+        if begun.cancelled_caught:  # but waits for no outage
+            await self._put(linked.contact.id, ac_id, tag, there.get(tag))
+
+    async def _put(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int | None) -> None:
+        """Put a tag on a contact, unless it has it, and keep its link."""
+        if link is None:
+            link = await self._tags.add(ac_id, tag)
+        await self._due.tagged(contact, ac_id, tag, link)
 
     async def _there(self, linked: Linked, ac_id: AcId) -> Mapping[WeekTag, int]:
         """Return the week tags of a contact, with their links: as they are known, else as they are."""

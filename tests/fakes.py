@@ -427,8 +427,7 @@ class FakeLinks:
         del self.imports[ended.id]
         for number in confirmed:
             self._confirm(number, ended.fingerprints[number])
-            if number in ended.unsubscribed:
-                self.unsubscribed.add(number)
+            self._set_list(number, unsubscribed=number in ended.unsubscribed)
         await anyio.lowlevel.checkpoint()
 
     async def confirm(

@@ -385,31 +385,19 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def links(reply: Reply) -> list[TagLink]:
-    """Return the tags on a contact. Raises ContactGone, TryLater, AccountRefused."""
-    return _of_tags(reply, _TagLinks).links
+    """Return the tags on a contact. Raises ContactGone, Rejected, TryLater, AccountRefused."""
+    return of_contact(reply, _TagLinks).links
 
 
 def linked(reply: Reply) -> int:
     """Return the id of the link of a tag that was put on a contact, or was there. Raises as `links`."""
-    return _of_tags(reply, _OneTagLink).link.id
+    return of_contact(reply, _OneTagLink).link.id
 
 
 def unlinked(reply: Reply) -> None:
     """Return when a tag is off a contact, as it is when there is no such link. Raises as `links`."""
     with suppress(ContactGone):
-        _of_tags(reply, _Nothing)
-
-
-def _of_tags(reply: Reply, shape: type[T]) -> T:
-    """Read an answer about a tag of a contact: any refusal but that it is gone is about the tag itself."""
-    try:
-        return of_contact(reply, shape)
-    except ContactGone:
-        raise
-    except Rejected as refusal:
-        raise AccountRefused(
-            f"ActiveCampaign refuses a week tag; run `kiva-stream setup`: {refusal.reply}"
-        ) from None
+        of_contact(reply, _Nothing)
 
 
 # --- orders ---------------------------------------------------------------------------------------------

@@ -1,16 +1,14 @@
-"""Week tags: put on a contact and taken off again, one link at a time, behind all other calls."""
+"""Week tags: put on a contact and taken off again, one link at a time, behind all other calls.
+
+But a tag is put on with the others: who has lost the old one is not to wait for it behind them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import Reply, linked, links, unlinked
+from kiva_stream.activecampaign.replies import linked, links, unlinked
 from kiva_stream.model import AcId, WeekTag
-
-T = TypeVar("T")
 
 
 class TagLinks:
@@ -23,17 +21,15 @@ class TagLinks:
 
     async def on(self, contact: AcId) -> dict[WeekTag, int]:
         """Return the week tags on a contact: see `ports.WeekTags`. Tags of others are passed over."""
-        found = await self._call("GET", f"/contacts/{contact}/contactTags", None, links)
+        path = f"/contacts/{contact}/contactTags"
+        found = await self._client.call("GET", path, None, links, yields=True)
         return {self._tags[link.tag]: link.id for link in found if link.tag in self._tags}
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:
         """Put a tag on a contact: see `ports.WeekTags`. One that it has keeps its link."""
         body = {"contactTag": {"contact": contact, "tag": self._ids[tag]}}
-        return await self._call("POST", "/contactTags", body, linked)
+        return await self._client.call("POST", "/contactTags", body, linked)
 
     async def remove(self, link: int) -> None:
         """Take a tag off a contact: see `ports.WeekTags`."""
-        await self._call("DELETE", f"/contactTags/{link}", None, unlinked)
-
-    async def _call(self, method: str, path: str, body: object, read: Callable[[Reply], T]) -> T:
-        return await self._client.call(method, path, body, read, yields=True)
+        await self._client.call("DELETE", f"/contactTags/{link}", None, unlinked, yields=True)

@@ -52,7 +52,7 @@ CONTRACT: Mapping[str, Mapping[str, Kind]] = {
             TEXT: "email first_name last_name phone status",
             BOOLEAN: "email_opt_in email_blacklisted is_test",
             DATE: "next_delivery birthday",
-            MOMENT: "cancelled_at updated_at deleted_at",
+            MOMENT: "created_at cancelled_at updated_at deleted_at",
         }
     ),
     "sites": _columns(

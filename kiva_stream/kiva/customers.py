@@ -110,4 +110,5 @@ class ShopCustomers:
             cancel_date=row["cancel_date"],
             birthday=row["birthday"],
             box_type=row["box_type"],
+            joined_at=row["joined_at"],
         )

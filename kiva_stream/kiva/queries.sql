@@ -140,6 +140,7 @@ SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted
             THEN (c.cancelled_at AT TIME ZONE s.timezone)::date END AS cancel_date,
        CASE WHEN c.birthday BETWEEN '0001-01-01' AND '9999-12-31' THEN c.birthday END AS birthday,
        CASE WHEN c.box_type_id IS NULL THEN '' ELSE b.name END AS box_type,
+       greatest(least(coalesce(c.created_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z') AS joined_at,
        (SELECT max(greatest(least(o.created_at, '9998-12-31Z'), '0002-01-01Z'))  -- NULL when there is none
         FROM {schema}.orders o
         WHERE o.customer_id = c.id AND o.site_id = c.site_id AND o.created_at IS NOT NULL)

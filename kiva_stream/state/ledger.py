@@ -75,30 +75,20 @@ class SiteLedger:
         await self._fetch("begin_backfill", *mark.position, entries)
 
     async def set_phase(self, phase: str) -> None:
-        """Note what is being done: contacts, orders, events, tags, done or follow."""
+        """Note what is being done: contacts, orders, events, tags, done, sweep or follow."""
         await self._fetch("set_phase", phase)
 
     async def count_contacts(self) -> None:
         """Save how many contacts there are by status, so that nobody has to count them."""
         await self._fetch("count_contacts")
 
-    async def changed_at(self) -> datetime | None:
-        """Return up to when the shop's changes have been looked at, None before the first time."""
-        (row,) = await self._fetch("site")
-        return row["changed_at"]  # type: ignore[no-any-return]
+    async def begin_sweep(self) -> None:
+        """Note that all contacts and orders are compared, before the log is followed from the watermark."""
+        await self._fetch("begin_sweep")
 
-    async def set_changed_at(self, moment: datetime) -> None:
-        """Note up to when the shop's changes have been looked at."""
-        await self._fetch("set_changed_at", moment)
-
-    async def swept_at(self) -> datetime | None:
-        """Return when all that could have changed was last looked at, None before the first time."""
-        (row,) = await self._fetch("site")
-        return row["swept_at"]  # type: ignore[no-any-return]
-
-    async def set_swept_at(self, moment: datetime) -> None:
-        """Note when all that could have changed was looked at."""
-        await self._fetch("set_swept_at", moment)
+    async def set_caught_up(self, moment: datetime) -> None:
+        """Note that all that was readable at a moment has its outcome."""
+        await self._fetch("set_caught_up", moment)
 
     async def commit(self, commit: Commit) -> None:
         """Save outcomes and watermark together."""

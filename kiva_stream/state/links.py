@@ -89,7 +89,7 @@ class ContactLinks:
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Forget an import; these contacts of it are linked as they were sent."""
         sent = [
-            (contact, ended.fingerprints[contact], contact in ended.unsubscribed or None, None)
+            (contact, ended.fingerprints[contact], contact in ended.unsubscribed, None)
             for contact in confirmed
         ]
         async with self._store.transaction() as connection:

@@ -13,12 +13,6 @@ SELECT * FROM {schema}.site WHERE site_id = $1
 -- name: site_of_account
 SELECT site_id FROM {schema}.site WHERE account = $1
 
--- name: set_changed_at
-UPDATE {schema}.site SET changed_at = $2 WHERE site_id = $1
-
--- name: set_swept_at
-UPDATE {schema}.site SET swept_at = $2 WHERE site_id = $1
-
 -- name: begin_checkpoint
 INSERT INTO {schema}.checkpoint (site_id, since, events_since, counted_txid, counted_id,
                                  watermark_txid, watermark_id)
@@ -34,6 +28,15 @@ UPDATE {schema}.checkpoint SET phase = $2, committed_at = now() WHERE site_id = 
 UPDATE {schema}.checkpoint
 SET high_txid = $2, high_id = $3, entries = $4, phase = 'contacts', pending = 0, ahead = '[]',
     committed_at = now()
+WHERE site_id = $1
+
+-- name: set_caught_up
+UPDATE {schema}.checkpoint SET caught_up_at = $2 WHERE site_id = $1
+
+-- name: begin_sweep
+-- What lies above the watermark is read again.
+UPDATE {schema}.checkpoint
+SET phase = 'sweep', pending = 0, ahead = '[]', committed_at = now()
 WHERE site_id = $1
 
 -- name: commit
@@ -235,9 +238,23 @@ WHERE site_id = $1 AND order_id > $2 AND order_id <= $3
 ORDER BY order_id
 
 -- name: keep_orders
+-- With their counts, so that nobody has to count them.
+WITH new AS (
+  SELECT * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::timestamptz[])
+    AS n (order_id, source, fingerprint, refused, accepted_at)
+), old AS (
+  SELECT order_id, refused FROM {schema}.sent_order
+  WHERE site_id = $1 AND order_id IN (SELECT order_id FROM new)
+), moved AS (
+  SELECT refused, 1 AS count FROM new UNION ALL SELECT refused, -1 FROM old
+), counted AS (
+  INSERT INTO {schema}.tally (site_id, kind, name, count)
+  SELECT $1, 'order', CASE refused WHEN '' THEN 'sent' ELSE 'refused' END AS name, sum(count)
+  FROM moved GROUP BY name ORDER BY name
+  ON CONFLICT (site_id, kind, name) DO UPDATE SET count = tally.count + excluded.count
+)
 INSERT INTO {schema}.sent_order (site_id, order_id, source, fingerprint, refused, accepted_at)
-SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::timestamptz[])
-  AS n (order_id, source, fingerprint, refused, accepted_at)
+SELECT $1, * FROM new
 ORDER BY order_id
 ON CONFLICT (site_id, order_id) DO UPDATE
 SET source = excluded.source, fingerprint = excluded.fingerprint, refused = excluded.refused,
@@ -260,9 +277,6 @@ SELECT site_id, id FROM {schema}.contact WHERE site_id = $1 AND id = ANY($2::big
 ORDER BY id
 ON CONFLICT (site_id, contact_id) DO UPDATE SET mark = DEFAULT
 
--- name: count_due
-SELECT count(*) FROM {schema}.tag_due WHERE site_id = $1
-
 -- name: due_after
 SELECT due.mark, contact.*
 FROM {schema}.tag_due due JOIN ({linked}) contact ON contact.id = due.contact_id
@@ -281,7 +295,4 @@ WHERE (site_id, contact_id) IN (
   FOR UPDATE OF due)
 
 -- name: backlog
-SELECT (SELECT count(*) FROM {schema}.tag_due WHERE site_id = $1) AS tags_due,
-       sent.all - sent.refused AS orders_sent, sent.refused AS orders_refused
-FROM (SELECT (SELECT count(*) FROM {schema}.sent_order WHERE site_id = $1) AS all,
-             (SELECT count(*) FROM {schema}.sent_order WHERE site_id = $1 AND refused <> '') AS refused) sent
+SELECT count(*) FROM {schema}.tag_due WHERE site_id = $1

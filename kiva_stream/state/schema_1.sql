@@ -6,8 +6,6 @@ CREATE TABLE {schema}.site (
   account     text NOT NULL UNIQUE,          -- the one ActiveCampaign account that this state speaks of
   contact_url text,                          -- where people look at a contact there, its id to be added
   week_start  date,                          -- of the delivery week that the week tags speak of
-  changed_at  timestamptz,                   -- the shop's changes up to here have been looked at
-  swept_at    timestamptz,                   -- when all that could have changed was last looked at
   known_to    bigint NOT NULL DEFAULT 0,     -- ActiveCampaign's contacts up to this id have been looked at
   created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -26,16 +24,17 @@ CREATE TABLE {schema}.checkpoint (
   high_id        bigint,
   entries        bigint,                     -- entries up to it when that backfill began
   phase          text NOT NULL DEFAULT 'contacts'
-                 CHECK (phase IN ('contacts', 'orders', 'events', 'tags', 'done', 'follow')),
+                 CHECK (phase IN ('contacts', 'orders', 'events', 'tags', 'done', 'sweep', 'follow')),
   created_at     timestamptz NOT NULL DEFAULT now(),
-  committed_at   timestamptz NOT NULL DEFAULT now()
+  committed_at   timestamptz NOT NULL DEFAULT now(),
+  caught_up_at   timestamptz                 -- what following could read at this moment has its outcome
 );
 
 -- Counts of the entries at or below the watermark: by outcome, by event (the catalog's line), by oddity;
--- and of the contacts by status.
+-- and of the contacts and orders by how far they have come.
 CREATE TABLE {schema}.tally (
   site_id int NOT NULL REFERENCES {schema}.site,
-  kind    text NOT NULL CHECK (kind IN ('outcome', 'event', 'note', 'contact')),
+  kind    text NOT NULL CHECK (kind IN ('outcome', 'event', 'note', 'contact', 'order')),
   name    text NOT NULL,
   count   bigint NOT NULL,
   PRIMARY KEY (site_id, kind, name)
@@ -86,7 +85,6 @@ CREATE TABLE {schema}.sent_order (
   accepted_at timestamptz NOT NULL,
   PRIMARY KEY (site_id, order_id)
 );
-CREATE INDEX sent_order_refused ON {schema}.sent_order (site_id) WHERE refused <> '';
 
 -- The linked contacts whose week tag may differ from what it should be.
 CREATE TABLE {schema}.tag_due (

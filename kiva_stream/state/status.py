@@ -31,19 +31,16 @@ class SiteStatus(msgspec.Struct, frozen=True):
     notes: dict[str, int]
     contacts: dict[str, int]  # by status
     tags_due: int  # contacts whose week tag may differ
-    orders_sent: int  # that ActiveCampaign accepted
-    orders_refused: int  # and refused
-
-    @property
-    def orders(self) -> dict[str, int]:
-        """The orders by what ActiveCampaign did with them."""
-        return {"sent": self.orders_sent, "refused": self.orders_refused}
+    orders: dict[str, int]  # sent, refused
+    caught_up_at: datetime | None  # what following could read at this moment has its outcome
 
 
 async def read_status(store: Store, site_id: int) -> SiteStatus | None:
     """Return where a site stands, None when it has no checkpoint. Raises CheckpointError."""
     for row in await store.fetch("checkpoint", site_id):
-        tallies: dict[str, dict[str, int]] = {"outcome": {}, "event": {}, "note": {}, "contact": {}}
+        tallies: dict[str, dict[str, int]] = {
+            kind: {} for kind in ("outcome", "event", "note", "contact", "order")
+        }
         ahead = msgspec.json.decode(row["ahead"], type=list[tuple[str, str, int]])
         for kind, name, count in (*await store.fetch("tallies", site_id), *ahead):
             tallies[kind][name] = tallies[kind].get(name, 0) + count
@@ -68,6 +65,8 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             events=events,
             notes=tallies["note"],
             contacts=tallies["contact"],
-            **backlog,
+            tags_due=backlog["count"],
+            orders={"sent": 0, "refused": 0} | tallies["order"],
+            caught_up_at=row["caught_up_at"],
         )
     return None

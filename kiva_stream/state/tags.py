@@ -37,11 +37,6 @@ class DueTags:
         """Have these contacts looked at."""
         await self._store.fetch("add_due", self._site_id, list(contacts))
 
-    async def count(self) -> int:
-        """Return how many contacts are due."""
-        (row,) = await self._store.fetch("count_due", self._site_id)
-        return row["count"]  # type: ignore[no-any-return]
-
     async def page(self, after: ContactId, count: int) -> list[Due]:
         """Return up to `count` due contacts with ids above `after`, by id, as they are stored."""
         rows = await self._store.fetch("due_after", self._site_id, after, count)

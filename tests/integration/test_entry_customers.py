@@ -393,6 +393,7 @@ async def test_an_account_is_the_row_as_it_is_now(shop: ShopRows, customers: Sho
             newest_order_at=newest,
             email_opt_in=False,
             email_blacklisted=True,
+            joined_at=datetime(2018, 3, 4, 17, 2, 10, tzinfo=UTC),
         )
     ]
 

@@ -258,7 +258,7 @@ async def test_a_site_begins_once_and_only_when_it_is_bound(store: Store, ledger
             await unbound.begin("day1", None, START)
 
 
-@pytest.mark.parametrize("phase", ["contacts", "orders", "events", "tags", "done", "follow"])
+@pytest.mark.parametrize("phase", ["contacts", "orders", "events", "tags", "done", "sweep", "follow"])
 async def test_a_site_says_what_is_being_done(store: Store, ledger: SiteLedger, phase: str) -> None:
     await ledger.set_phase(phase)
     status = await read_status(store, 1)
@@ -266,17 +266,22 @@ async def test_a_site_says_what_is_being_done(store: Store, ledger: SiteLedger, 
     assert status.phase == phase
 
 
-async def test_a_site_remembers_how_far_changes_were_looked_at_and_when_all_was(
-    store: Store, ledger: SiteLedger
-) -> None:
-    changed, swept = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC), datetime(2018, 3, 5, tzinfo=UTC)
-    assert (await ledger.changed_at(), await ledger.swept_at()) == (None, None)
-    await ledger.set_changed_at(changed)
-    await ledger.set_swept_at(swept)
-    async with held_ledger(store, 2) as second:
-        await second.bind("other.example 1", CONTACT_URL)
-        assert (await second.changed_at(), await second.swept_at()) == (None, None)
-    assert (await ledger.changed_at(), await ledger.swept_at()) == (changed, swept)
+async def test_a_site_remembers_until_when_it_had_caught_up(store: Store, ledger: SiteLedger) -> None:
+    moment = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC)
+    await ledger.set_caught_up(moment)
+    status = await read_status(store, 1)
+    assert status is not None
+    assert status.caught_up_at == moment
+
+
+async def test_a_sweep_forgets_what_is_read_again(store: Store, ledger: SiteLedger) -> None:
+    ahead = {("outcome", "delivered"): 3}
+    await ledger.commit(Commit(Position(6, 61), 2, [], [], {("outcome", "synced"): 1}, ahead))
+    await ledger.begin_sweep()
+    status = await read_status(store, 1)
+    assert status is not None
+    assert (status.phase, status.pending, status.outcomes) == ("sweep", 0, {SYNCED: 1})
+    assert (status.watermark, status.high_water_mark) == (Position(6, 61), None)
 
 
 async def test_a_ledger_may_be_asked_by_several_at_once(ledger: SiteLedger) -> None:
@@ -284,11 +289,13 @@ async def test_a_ledger_may_be_asked_by_several_at_once(ledger: SiteLedger) -> N
     moment = datetime(2018, 3, 4, tzinfo=UTC)
     await asyncio.gather(
         ledger.commit(commit_of(Position(6, 61), [delivered(6, 61)])),
-        ledger.set_changed_at(moment),
+        ledger.set_caught_up(moment),
         ledger.of([CustomerId(5)]),
         ledger.forget_old_deliveries(400, START),
     )
-    assert await ledger.changed_at() == moment
+    status = await read_status(ledger._store, 1)
+    assert status is not None
+    assert (status.caught_up_at, status.watermark) == (moment, Position(6, 61))
 
 
 # Commits
@@ -654,7 +661,6 @@ async def test_status_is_what_was_committed(store: Store, ledger: SiteLedger, li
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
     await links.confirm(found[CustomerId(0)].id, b"0", AcId(11), unsubscribed=False)
     await OrderStates(store, 1).keep([sent_order(1), sent_order(2), sent_order(3, "no such product")])
-    await OrderStates(store, 2).keep([sent_order(1)])
     await ledger.begin_backfill(HighWaterMark(Position(9, 90), datetime.max.replace(tzinfo=UTC)), 1234)
     await ledger.set_phase("events")
     await ledger.count_contacts()
@@ -690,7 +696,7 @@ async def test_status_is_what_was_committed(store: Store, ledger: SiteLedger, li
     assert status.events == {"Customer cancelled": 4}  # lines 16 and 35 are one event
     assert status.notes == {"bad_data": 5}
     assert status.contacts == {"new": 4, "linked": 1, "rejected": 0}
-    assert (status.tags_due, status.orders_sent, status.orders_refused) == (1, 2, 1)
+    assert (status.tags_due, status.caught_up_at) == (1, None)
     assert status.orders == {"sent": 2, "refused": 1}
 
 

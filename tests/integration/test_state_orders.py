@@ -11,15 +11,18 @@ from kiva_stream.errors import CheckpointError
 from kiva_stream.model import OrderId, OrderSource, SentOrder
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
-from tests.states import migrated_store
+from tests.states import CONTACT_URL, held_ledger, migrated_store
 
 MOMENT = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC)
 
 
 @pytest.fixture
 async def store(database: str) -> AsyncIterator[Store]:
-    """A state schema of this version."""
+    """A state schema of this version, with the sites 1 and 2."""
     async with migrated_store(database) as opened:
+        for site_id in (1, 2):
+            async with held_ledger(opened, site_id) as ledger:
+                await ledger.bind(f"{site_id}.example 1", CONTACT_URL)
         yield opened
 
 
@@ -67,3 +70,20 @@ async def test_sites_do_not_share_orders(store: Store) -> None:
     assert (await one.sent([OrderId(1), OrderId(2)])).keys() == {1}
     assert (await one.sent([OrderId(1)]))[OrderId(1)].fingerprint == b"mine"
     assert await one.between(OrderId(0), OrderId(9)) == [1]
+
+
+async def counts(store: Store, site_id: int = 1) -> dict[str, int]:
+    return {
+        row["name"]: row["count"] for row in await store.fetch("tallies", site_id) if row["kind"] == "order"
+    }
+
+
+async def test_orders_are_counted_as_they_are_kept(store: Store) -> None:
+    states = OrderStates(store, 1)
+    await states.keep([sent_order(1), sent_order(2), sent_order(3, refused="no such product")])
+    assert await counts(store) == {"sent": 2, "refused": 1}
+    await states.keep([sent_order(1), sent_order(2, refused="negative"), sent_order(3), sent_order(4)])
+    assert await counts(store) == {"sent": 3, "refused": 1}
+    await states.keep([sent_order(2)])
+    assert await counts(store) == {"sent": 4, "refused": 0}
+    assert await counts(store, 2) == {}

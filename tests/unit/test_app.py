@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from kiva_stream import app
 from kiva_stream.errors import CheckpointError, TryLater
@@ -33,8 +34,8 @@ FOUND = SiteStatus(
     notes={},
     contacts={"linked": 4},
     tags_due=20_000,
-    orders_sent=411,
-    orders_refused=2,
+    orders={"sent": 411, "refused": 2},
+    caught_up_at=moment(0),
 )
 
 
@@ -110,7 +111,7 @@ async def test_status_says_how_many_week_tags_are_due_and_how_long_they_take_at_
         assert report.tags_left_s == swaps_s(20_000, limits.activecampaign) > 0
 
 
-async def test_status_tells_of_orders_and_of_the_time_since_the_last_commit(
+async def test_status_tells_of_orders_and_of_how_far_following_lags(
     found: dict[int, SiteStatus],
 ) -> None:
     found[SITE.id] = FOUND
@@ -118,6 +119,8 @@ async def test_status_tells_of_orders_and_of_the_time_since_the_last_commit(
     assert report.orders == {"sent": 411, "refused": 2}
     assert report.equation.entries_read == 10
     assert report.lag_s == (report.updated_at - moment(0)).total_seconds() > 0
+    found[SITE.id] = replace(FOUND, caught_up_at=None)
+    assert (await app.status(settings(PipelineSettings()))).lag_s is None
 
 
 async def test_status_of_a_site_that_nobody_began_says_what_to_do(found: dict[int, SiteStatus]) -> None:

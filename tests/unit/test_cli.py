@@ -21,6 +21,7 @@ from kiva_stream import check as checks
 from kiva_stream import follow as following
 from kiva_stream import plan as plans
 from kiva_stream import trial as trials
+from kiva_stream.app import Stopping
 from kiva_stream.model import DAY1, CustomerId, Outcome, Position
 from kiva_stream.reports import (
     BackfillPlan,
@@ -184,15 +185,16 @@ def backfills(monkeypatch: pytest.MonkeyPatch) -> Backfills:
 
 
 class Follows:
-    """Stands for following the log: notes where it was to begin and whether to wait, ends by `signal`."""
+    """Stands for following the log: notes where it was to begin and whether to wait, ends as `stopping` says."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Bound | None, bool]] = []
-        self.signal: int | None = signal.SIGTERM
+        self.stopping = Stopping(lambda: None, 60)
+        self.stopping.signal = signal.SIGTERM
 
-    async def follow(self, _: Settings, since: Bound | None, *, wait: bool) -> int | None:
+    async def follow(self, _: Settings, since: Bound | None, *, wait: bool) -> Stopping:
         self.asked.append((since, wait))
-        return self.signal
+        return self.stopping
 
 
 @pytest.fixture
@@ -623,8 +625,13 @@ def test_follow_is_asked_what_the_options_say(
 def test_a_drained_follow_is_done_after_sigterm_and_interrupted_after_ctrl_c(
     run: Run, follows: Follows, number: int, code: int
 ) -> None:
-    follows.signal = number
+    follows.stopping.signal = number
     assert run("follow") == Result(code, "", "")
+
+
+def test_a_follow_that_a_second_signal_cut_short_is_not_done(run: Run, follows: Follows) -> None:
+    follows.stopping.was_cut_short = True
+    assert run("follow").code == 128 + signal.SIGTERM
 
 
 def test_a_follow_that_does_not_drain_in_time_is_unexpected(
@@ -707,7 +714,7 @@ def test_status_shows_the_equation_and_its_parts(run: Run, statuses: Statuses) -
         "Orders sent 411 refused 2",
         "bad_data 3",
         "watermark 77:1000",
-        "last commit 2018-03-04 17:02:10+00:00, 4.3 s ago",
+        "last commit 2018-03-04 17:02:10+00:00 lag at most 4.3 s",
         "week tags none due",
     ):
         assert part in text

@@ -39,8 +39,8 @@ STATUS = SiteStatus(
     notes={},
     contacts={"linked": 60, "rejected": 10, "new": 5},
     tags_due=7,
-    orders_sent=300,
-    orders_refused=20,
+    orders={"sent": 300, "refused": 20},
+    caught_up_at=moment(0),
 )
 
 

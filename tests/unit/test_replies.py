@@ -532,11 +532,11 @@ def test_a_contact_to_tag_may_be_gone(read: Callable[[Reply], Any]) -> None:
 
 @pytest.mark.parametrize("read", TAG_READERS)
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_refusal_of_a_tag_is_no_contacts_fault(read: Callable[[Reply], Any], status: int) -> None:
+def test_a_refusal_of_a_tag_is_about_one_contact(read: Callable[[Reply], Any], status: int) -> None:
     error = raised(read, answer(status, {"errors": [{"title": "No tag id provided"}]}))
 
-    assert type(error) is AccountRefused
-    assert "No tag id provided" in str(error)
+    assert type(error) is Rejected
+    assert "No tag id provided" in error.reply
 
 
 @pytest.mark.parametrize("read", TAG_READERS)
