@@ -7,7 +7,7 @@ and the one they leave is nobody's any more; who shared a contact leaves it to t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.contacts import countable
 from kiva_stream.errors import AddressTaken, Rejected
@@ -52,19 +52,21 @@ class ContactMoves:
     async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
         """Have movers leave a contact; return which they joined, and this one if others stay."""
         changed = []
+        leaving = {customer for customers in movers.values() for customer in customers}
         for email, customers in movers.items():
             (linked,) = await self._links.contacts([contact.id])
-            if await self._stays(linked) or not await self._renamed(linked, email):
+            if await self._is_shared(linked, leaving) or not await self._renamed(linked, email):
                 async with self._turns.of([contact.id]):
                     changed.append(await self._links.join(customers, email, await self._contacts.find(email)))
+            leaving.difference_update(customers)
         (left,) = await self._links.contacts([contact.id])
         if not left.customers:
             await self.dissolve(left)
         return [*changed, contact] if changed and left.customers else changed
 
-    async def _stays(self, linked: Linked) -> bool:
-        """Return whether somebody of a contact still has its address."""
-        accounts = await self._customers.accounts(linked.customers)
+    async def _is_shared(self, linked: Linked, leaving: Collection[CustomerId]) -> bool:
+        """Return whether somebody else of a contact has its address, whatever those who leave have by now."""
+        accounts = await self._customers.accounts(set(linked.customers) - set(leaving))
         return bool(countable(accounts, self._site_id, linked.contact.email))
 
     async def _renamed(self, linked: Linked, email: Email) -> bool:
@@ -94,7 +96,7 @@ class ContactMoves:
             ac_id = await self._known(linked)
             try:
                 if ac_id is not None:
-                    await self._contacts.disown(contact.email)
+                    await self._contacts.disown(ac_id)
                     for link in (await self._tags.on(ac_id)).values():
                         await self._tags.remove(link)
             except Rejected as error:

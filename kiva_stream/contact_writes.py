@@ -77,8 +77,8 @@ class ContactWrites:
         """Wait for the imports that an earlier run began; return how many contacts came by them."""
         came = 0
         for started in await self._links.open_imports():
-            is_lost = await self._finish(started) is None
-            came += 0 if is_lost else len(started.fingerprints)
+            alone = await self._finish(started)
+            came += 0 if alone is None else len(started.fingerprints) - len(alone)
         return came
 
     async def learn_ids(self) -> None:

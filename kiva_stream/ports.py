@@ -411,8 +411,8 @@ class Contacts(Protocol):
         """Subscribe a contact to the list `all customers`, or unsubscribe it; Rejected when it is refused."""
         ...
 
-    async def disown(self, email: Email) -> None:
-        """Clear the customer id of a contact. Raises Rejected when it is refused."""
+    async def disown(self, contact: AcId) -> None:
+        """Clear the customer id of a contact. Raises ContactGone, or Rejected when it is refused."""
         ...
 
 

@@ -97,10 +97,16 @@ class TrialRun:
         )
 
     async def _contact(self, customer: CustomerId, email: Email) -> Contact:
-        """Return the contact of a customer, moved to its address of now, and known if it is there."""
+        """Return the contact of a customer, moved to its address of now, and known if it is there.
+
+        Others of that address share it: one of them may have opted out.
+        """
         links = self._assembly.links
-        await self._assembly.contacts.move(moved(await links.link({customer: email}), {customer: email}))
-        contact = (await links.link({customer: email}))[customer]
+        others = (await self._shop.customers.by_email([email])).get(email, [])
+        emails = {each.id: email for each in others if not each.erased and not each.is_test}
+        emails[customer] = email
+        await self._assembly.contacts.move(moved(await links.link(emails), emails))
+        contact = (await links.link(emails))[customer]
         await self._learn_id(contact)
         return contact
 

@@ -949,16 +949,17 @@ class FakeContacts:
             self._set_list(one, subscribed=subscribed)
             await anyio.lowlevel.checkpoint()
 
-    async def disown(self, email: Email) -> None:
-        with self._alone(email):
+    async def disown(self, contact: AcId) -> None:
+        if contact not in self.there:
+            raise ContactGone("gone")
+        one = self.there[contact]
+        with self._alone(one.email):
             await anyio.lowlevel.checkpoint()
-            if email in self.refused_alone:
+            if one.email in self.refused_alone:
                 raise Rejected("refused", "no")
-            self.disowned.append(email)
-            self.calls.append(f"disown {email}")
-            number = self.id_of(email)
-            assert number is not None
-            self.there[number].customer_id = ""
+            self.disowned.append(one.email)
+            self.calls.append(f"disown {one.email}")
+            one.customer_id = ""
 
     async def on(self, contact: AcId) -> dict[WeekTag, int]:
         await anyio.lowlevel.checkpoint()

@@ -91,11 +91,12 @@ class Contacts:
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
         await self._client.call("POST", "/contactLists", body, partial(of_contact, shape=dict[str, Any]))
 
-    async def disown(self, email: Email) -> None:
+    async def disown(self, contact: AcId) -> None:
         """Clear the customer id of a contact: see `ports.Contacts`."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
-        body = {"contact": {"email": email, "fieldValues": [cleared]}}
-        await self._client.call("POST", "/contact/sync", body, synced)
+        body = {"contact": {"fieldValues": [cleared]}}
+        read = partial(of_contact, shape=dict[str, Any])
+        await self._client.call("PUT", f"/contacts/{contact}", body, read)
 
 
 def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) -> dict[str, Any]:

@@ -108,6 +108,22 @@ async def test_a_trial_does_not_give_a_second_tag_to_a_contact_whom_the_state_do
     assert WEEK_TAGS & set(contact["tags"]) == {trial["tag"]} == {"open order"}
 
 
+async def test_a_trial_minds_others_of_the_same_address(ready: Stage) -> None:
+    customer = await buyer(ready)
+    async with connected(ready.dsn) as connection:
+        await connection.execute(
+            "INSERT INTO kiva.customers (id, site_id, email, email_opt_in, status, created_at, updated_at) "
+            "SELECT 999999, site_id, email, false, 'cancelled', created_at, updated_at "
+            "FROM kiva.customers WHERE id = $1",
+            customer,
+        )
+    trial = json_of(ready, "sync", "--customer", str(customer))
+    (contact,) = await contacts(ready)
+    assert trial["list_status"] == "unsubscribed"
+    assert contact["lists"] == {"all customers": 2}
+    assert contact["fields"]["Kiva Customer ID"] == str(customer)
+
+
 async def test_a_backfill_after_a_trial_brings_the_rest(ready: Stage) -> None:
     ready.run("sync", "--customer", str(await buyer(ready)))
     ready.run("backfill", *DAY1, "--yes")

@@ -607,12 +607,22 @@ async def test_a_contact_is_taken_off_the_list_and_brought_back() -> None:
         assert not it.account.tally.breaches
 
 
+async def test_a_contact_that_is_gone_is_not_made_again_by_disowning_it() -> None:
+    async with world() as it:
+        await imported(it, ANN, BOB)
+        ids = await it.setup.ids()
+        there = len(it.account.contacts)
+        with pytest.raises(ContactGone):
+            await it.contacts(ids).disown(AcId(9_999))
+        assert len(it.account.contacts) == there
+
+
 async def test_a_disowned_contact_loses_its_customer_id_and_nothing_else() -> None:
     async with world() as it:
         await imported(it, msgspec.structs.replace(ANN, status="active"), BOB)
         ids = await it.setup.ids()
         ann = it.contact(ANN.email)
-        await it.contacts(ids).disown(ANN.email)
+        await it.contacts(ids).disown(AcId(ann.id))
 
         assert ann.fields[ids.fields["customer_id"]] == ""
         assert ann.fields[ids.fields["status"]] == "active"

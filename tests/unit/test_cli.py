@@ -185,7 +185,7 @@ def backfills(monkeypatch: pytest.MonkeyPatch) -> Backfills:
 
 
 class Follows:
-    """Stands for following the log: notes where it was to begin and whether to wait, ends as `stopping` says."""
+    """Stands for following the log: notes where it was to begin and whether to wait, ends by `stopping`."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Bound | None, bool]] = []

@@ -1,106 +1,46 @@
-"""Contact sync: which contacts are imported when, and what becomes of those that ActiveCampaign refuses."""
+"""Contact sync: which contacts are brought when and how, and what their entries wait for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from structlog.testing import capture_logs
+from msgspec.structs import replace
 
-from kiva_stream.contact_sync import ContactSync
 from kiva_stream.errors import AccountRefused, CheckpointError
 from kiva_stream.model import (
-    Account,
-    Contact,
+    Batch,
     ContactStatus,
-    Customer,
     Email,
-    ImportReport,
-    ImportState,
     ListStatus,
-    OpenImport,
-    Reason,
+    Need,
+    OrderId,
+    WeekTag,
 )
-from tests.fakes import (
-    SITE,
-    FakeContacts,
-    FakeCustomers,
-    FakeLinks,
-    account,
-    activecampaign_settings,
-    customer,
-    raises_one,
-    until,
+from tests.fakes import account, customer, position, raises_one, until
+from tests.unit.contact_bench import (
+    LINKED,
+    LOST,
+    NEW,
+    NOBODY_LEFT,
+    NOW,
+    REFUSED,
+    RUNNING,
+    Bench,
+    address,
+    emails,
+    entry_of,
+    need_of,
+    shop,
 )
-from tests.virtual_time import run
 
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-YESTERDAY = NOW - timedelta(days=1)
-RUNNING, LOST = ImportReport(ImportState.RUNNING), ImportReport(ImportState.LOST)
-LINKED = (ContactStatus.LINKED, "")
-REFUSED = (ContactStatus.REJECTED, Reason.AC_REJECTED)
-NEW = (ContactStatus.NEW, "")
+PHONE = "+1 555 0100"
 
 
-class Bench:
-    """Contact sync with what stands around it. State, shop and ActiveCampaign outlive a `restart`."""
-
-    def __init__(self, accounts: Iterable[Account] = (), **changes: object) -> None:
-        self.customers = FakeCustomers(accounts)
-        self.links = FakeLinks()
-        self.contacts = FakeContacts()
-        self.slept: list[float] = []
-        self.done: list[int] = []
-        self.changes = {"contacts_per_import": 3, "import_poll_s": 2, **changes}
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new process."""
-        self.sync = ContactSync(
-            SITE.id,
-            self.customers,
-            self.links,
-            self.contacts,
-            activecampaign_settings(**self.changes),
-            self._sleep,
-            lambda: NOW,
-        )
-
-    async def snapshot(self) -> None:
-        with anyio.fail_after(10):
-            await self.sync.snapshot(self.done.append)
-
-    async def wanted(self, *customers: Customer) -> list[Contact]:
-        """Return the contacts of customers, linked in the state but not yet at ActiveCampaign."""
-        links = await self.links.link({each.id: each.email for each in customers if each.email})
-        return list(links.values())
-
-    def statuses(self, customers: Iterable[Customer]) -> list[tuple[ContactStatus, str]]:
-        return [self.links.status_of(each) for each in customers]
-
-    def imported(self) -> list[Email]:
-        """Return all addresses that were imported, in no order."""
-        return sorted(email for addresses in self.contacts.addresses() for email in addresses)
-
-    async def _sleep(self, seconds: float, /) -> None:
-        self.slept.append(seconds)
-        await anyio.lowlevel.checkpoint()
-
-
-def shop(count: int) -> tuple[list[Customer], list[Account]]:
-    """Return so many customers, and their accounts."""
-    customers = [customer(number) for number in range(1, count + 1)]
-    return customers, [account(each) for each in customers]
-
-
-def emails(customers: Iterable[Customer]) -> list[Email]:
-    return [each.email for each in customers if each.email]
+# The snapshot
 
 
 async def test_the_snapshot_imports_every_customer_once_and_links_them() -> None:
@@ -118,6 +58,7 @@ async def test_a_snapshot_of_nobody_imports_nothing() -> None:
     bench = Bench()
     await bench.snapshot()
     assert bench.contacts.imports == {}
+    assert bench.done == []
 
 
 async def test_a_snapshot_of_many_pages_leaves_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,29 +75,30 @@ async def test_a_second_snapshot_sends_only_what_changed() -> None:
     bench = Bench(accounts)
     await bench.snapshot()
     bench.contacts.imports.clear()
-    bench.customers.rows[customers[1].id] = account(customers[1], phone="+1 555 0100")
+    bench.customers.change(customers[1], phone=PHONE)
+    bench.restart()
     await bench.snapshot()
-    assert bench.contacts.addresses() == [[customers[1].email]]
+    assert bench.contacts.imports == {}
+    assert bench.contacts.calls == [f"sync {customers[1].email}"]
 
 
 async def test_only_the_import_that_creates_a_contact_subscribes_it() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=1)
     await bench.snapshot()
-    bench.customers.rows[customers[0].id] = account(customers[0], phone="+1 555 0100")
+    bench.customers.change(ann, phone=PHONE)
     await bench.snapshot()
-    sent = [each.list_status for contacts in bench.contacts.imports.values() for each in contacts]
-    assert sent == [ListStatus.SUBSCRIBE, ListStatus.LEAVE]
+    assert bench.list_statuses() == [ListStatus.SUBSCRIBE, ListStatus.LEAVE]
 
 
-@pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": None}])
-async def test_the_erased_test_accounts_and_those_without_an_address_never_become_contacts(
+@pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": None}, {"site_id": 2}])
+async def test_who_is_erased_or_a_test_or_elsewhere_or_without_an_address_never_becomes_a_contact(
     change: dict[str, Any],
 ) -> None:
     bench = Bench([account(customer(1, **change)), account(customer(2))])
     await bench.snapshot()
     assert bench.imported() == [customer(2).email]
-    assert list(bench.links.by_customer) == [2]
+    assert list(bench.contacts.there) == [101]
 
 
 async def test_customers_of_one_address_are_one_contact() -> None:
@@ -169,261 +111,103 @@ async def test_customers_of_one_address_are_one_contact() -> None:
 async def test_a_contact_that_was_refused_is_not_sent_by_a_later_snapshot() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
-    bench.contacts.refused = {emails(customers)[0]}
+    bench.contacts.refused = {address(customers[0])}
     await bench.snapshot()
     bench.contacts.imports.clear()
     bench.contacts.refused = set()  # it would come now
-    bench.customers.rows[customers[0].id] = account(customers[0], phone="+1 555 0100")
+    bench.customers.change(customers[0], phone=PHONE)
     await bench.snapshot()
     assert bench.contacts.imports == {}
+    assert bench.contacts.synced == []
 
 
-async def test_a_running_import_is_asked_for_until_it_ended() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    bench.contacts.reports = [RUNNING, RUNNING]
-    await bench.snapshot()
-    assert bench.contacts.asked == ["import 1"] * 3
-    assert bench.slept == [2] * 3
-    assert bench.statuses(customers) == [LINKED]
-
-
-async def test_nobody_is_linked_while_the_import_runs() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    statuses: list[tuple[ContactStatus, str]] = []
-
-    async def look(_seconds: float, /) -> None:
-        statuses.extend(bench.statuses(customers))
-
-    bench._sleep = look  # type: ignore[method-assign]
-    bench.restart()
-    bench.contacts.reports = [RUNNING]
-    await bench.snapshot()
-    assert statuses == [NEW, NEW]
-
-
-async def test_a_lost_import_is_sent_again() -> None:
-    customers, accounts = shop(2)
-    bench = Bench(accounts)
-    bench.contacts.reports = [RUNNING, LOST]
-    await bench.snapshot()
-    assert bench.contacts.addresses() == [emails(customers)] * 2
-    assert bench.statuses(customers) == [LINKED] * 2
-    assert bench.links.imports == {}
-
-
-async def test_a_lost_import_is_told_once_and_not_before() -> None:
-    bench = Bench(shop(2)[1])
-    bench.contacts.reports = [RUNNING, LOST, RUNNING]
-    with capture_logs() as lines:
-        await bench.snapshot()
-    told = [(line["log_level"], line["import_id"]) for line in lines]
-    assert told == [("warning", "import 1")]
-
-
-@pytest.mark.parametrize("way", [("refused",), ("failing", "refused_alone"), ("excluded", "refused_alone")])
-async def test_a_linked_contact_whose_change_is_refused_stays_as_it_was(way: tuple[str, ...]) -> None:
-    customers, accounts = shop(2)
-    ann = customers[0]
-    bench = Bench(accounts)
-    await bench.snapshot()
-    before = dict(bench.links.fingerprints)
-    bench.customers.rows[ann.id] = account(ann, phone="+1 555 0100")
-    for name in way:
-        setattr(bench.contacts, name, {ann.email})
-    with capture_logs() as lines:
-        await bench.snapshot()
-    assert bench.statuses(customers) == [LINKED] * 2
-    assert bench.links.fingerprints == before
-    assert [(line["log_level"], line["contact"]) for line in lines] == [("warning", 1)]
-    assert "example.org" not in str(lines)
-
-
-@pytest.mark.parametrize("is_linked", [True, False])
-async def test_an_opt_out_that_came_alone_without_the_list_is_sent_by_the_next_run(
-    *, is_linked: bool
-) -> None:
-    (ann,), accounts = shop(1)
-    bench = Bench(accounts if is_linked else ())
-    await bench.snapshot()
-    bench.contacts.imports.clear()
-    bench.customers.rows[ann.id] = account(ann, email_opt_in=False)
-    bench.contacts.failing = set(emails([ann]))
-    await bench.snapshot()
-    assert bench.statuses([ann]) == [LINKED]
-    bench.contacts.failing = set()
-    await bench.snapshot()
-    await bench.snapshot()
-    sent = [each.list_status for contacts in bench.contacts.imports.values() for each in contacts]
-    assert sent == [ListStatus.UNSUBSCRIBE] * 2
-
-
-async def test_refused_rows_are_left_out_and_the_rest_goes_again() -> None:
+async def test_the_snapshot_learns_activecampaigns_ids_by_paging() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
-    bench.contacts.refused = {emails(customers)[1]}
+    bench.contacts.page_rows = 2
+    for email in ("a@example.net", *emails(customers[:2]), "b@example.net"):  # there before: 101 to 104
+        bench.contacts.add(Email(email))
     await bench.snapshot()
-    assert bench.contacts.addresses() == [[customers[0].email, customers[2].email]]
-    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
-
-
-async def test_an_import_of_which_every_row_is_refused_is_no_import() -> None:
-    customers, accounts = shop(2)
-    bench = Bench(accounts)
-    bench.contacts.refused = set(emails(customers))
-    await bench.snapshot()
-    assert bench.contacts.imports == {}
-    assert bench.statuses(customers) == [REFUSED] * 2
-
-
-async def test_failures_are_tried_alone_without_the_list() -> None:
-    customers, accounts = shop(3)
-    bench = Bench(accounts)
-    bench.contacts.failing = set(emails(customers[:2]))
-    bench.contacts.refused_alone = {emails(customers)[1]}
-    await bench.snapshot()
-    assert bench.contacts.synced == emails(customers[:2])
-    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
-    assert bench.links.imports == {}
-
-
-async def test_who_came_alone_is_known_as_sent() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    bench.contacts.failing = set(emails(customers))
-    await bench.snapshot()
-    bench.contacts.imports.clear()
-    await bench.snapshot()
-    assert bench.contacts.imports == {}
-    assert bench.contacts.synced == emails(customers)
-
-
-async def test_nobody_is_looked_up_when_an_import_is_whole() -> None:
-    customers, accounts = shop(3)
-    bench = Bench(accounts)
-    bench.contacts.failing = {emails(customers)[0]}
-    await bench.snapshot()
+    assert [bench.linked(each).ac_id for each in customers] == [102, 103, 105]
+    assert bench.contacts.paged == [0, 102, 104, 104, 105]
     assert bench.contacts.looked_up == []
 
 
-async def test_of_a_short_import_who_is_not_found_is_tried_alone() -> None:
+async def test_a_later_snapshot_looks_only_at_contacts_that_came_to_activecampaign_since() -> None:
     customers, accounts = shop(3)
-    bench = Bench(accounts)
-    bench.contacts.excluded = set(emails(customers[:2]))
-    bench.contacts.refused_alone = {emails(customers)[1]}
+    bench = Bench(accounts[:2])
     await bench.snapshot()
-    assert sorted(bench.contacts.looked_up) == emails(customers)
-    assert bench.contacts.synced == emails(customers[:2])
-    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
-
-
-async def test_that_an_import_was_short_is_known_after_a_restart() -> None:
-    customers, accounts = shop(2)
-    bench = Bench(accounts)
-    bench.contacts.excluded = {emails(customers)[0]}
-    bench.contacts.refused_alone = {emails(customers)[0]}
-    async with anyio.create_task_group() as group:  # stopped while its import runs
-        bench.contacts.reports = [RUNNING] * 1_000
-        group.start_soon(bench.snapshot)
-        await until(lambda: bench.contacts.asked)
-        group.cancel_scope.cancel()
-    bench.contacts.reports = []
+    bench.contacts.paged.clear()
+    bench.customers.rows[customers[2].id] = accounts[2]
+    bench.contacts.add(address(customers[2]))
     bench.restart()
     await bench.snapshot()
-    assert bench.statuses(customers) == [REFUSED, LINKED]
-    assert len(bench.contacts.imports) == 1
+    assert bench.contacts.paged[0] == 102
+    assert bench.linked(customers[2]).ac_id == 103
 
 
-@pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
-@pytest.mark.parametrize(("bad", "is_refusal"), [(3, False), (4, True)])
-async def test_more_than_the_share_failing_is_about_the_account_and_rejects_nobody(
-    way: str, bad: int, is_refusal: bool
-) -> None:
-    customers, accounts = shop(10)
-    bench = Bench(accounts, contacts_per_import=10, import_failure_share=0.3, import_failure_min=2)
-    setattr(bench.contacts, way, set(emails(customers[:bad])))
-    bench.contacts.refused_alone = set(emails(customers))
-    if is_refusal:
-        with raises_one(AccountRefused):
-            await bench.snapshot()
-        assert REFUSED not in bench.statuses(customers)
-        assert bench.contacts.synced == []
-    else:
-        await bench.snapshot()
-        assert bench.statuses(customers) == [REFUSED] * bad + [LINKED] * (10 - bad)
+async def test_a_snapshot_that_had_nothing_to_send_looks_once() -> None:
+    bench = Bench(shop(2)[1])
+    await bench.snapshot()
+    bench.contacts.paged.clear()
+    await bench.snapshot()
+    assert bench.contacts.paged == [102]
 
 
-@pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
-@pytest.mark.parametrize(("least", "is_refusal"), [(3, True), (4, False)])
-async def test_fewer_than_the_least_failing_are_about_themselves_whatever_their_share(
-    way: str, least: int, is_refusal: bool
+async def test_the_snapshot_moves_those_whose_address_changed_before_it_compares() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.customers.change(ann, email=Email("new@example.org"))
+    bench.restart()
+    await bench.snapshot()
+    assert bench.contacts.calls == ["rename customer1@example.org new@example.org", "sync new@example.org"]
+    assert bench.statuses([ann]) == [LINKED]
+
+
+async def test_the_snapshot_starts_no_automations() -> None:
+    bench = Bench(shop(4)[1])
+    await bench.snapshot()
+    assert set(bench.contacts.automations.values()) == {False}
+
+
+@pytest.mark.parametrize(
+    ("resubscribes", "age_s", "starts_automations"),
+    [(True, 3600, True), (True, 3601, False), (False, 0, False)],
+)
+async def test_the_snapshot_starts_automations_of_one_who_has_just_joined_the_shop_when_following(
+    age_s: float, *, resubscribes: bool, starts_automations: bool
 ) -> None:
     customers, accounts = shop(3)
-    bench = Bench(accounts, import_failure_share=0.2, import_failure_min=least)
-    setattr(bench.contacts, way, set(emails(customers)))
-    bench.contacts.refused_alone = set(emails(customers))
-    if is_refusal:
-        with raises_one(AccountRefused):
-            await bench.snapshot()
-    else:
-        await bench.snapshot()
-    assert bench.statuses(customers) == [NEW if is_refusal else REFUSED] * 3
-
-
-async def test_when_the_account_is_put_right_those_who_failed_are_imported_again() -> None:
-    customers, accounts = shop(4)
-    bench = Bench(accounts, contacts_per_import=4, import_failure_min=2)
-    bench.contacts.failing = set(emails(customers[:2]))
-    with raises_one(AccountRefused):
-        await bench.snapshot()
-    reports = {each: await bench.contacts.import_report(each) for each in bench.contacts.imports}
-    bench.contacts.failing = set()
-    past = bench.contacts.import_report
-
-    async def report(import_id: str) -> ImportReport:  # what an import once said of its end stays
-        return reports.get(import_id) or await past(import_id)
-
-    bench.contacts.import_report = report  # type: ignore[method-assign]
-    bench.restart()
+    bench = Bench(accounts[:2], resubscribes=resubscribes, realtime_max_age_s=3600)
     await bench.snapshot()
-    assert bench.statuses(customers) == [LINKED] * 4
-    assert bench.contacts.addresses()[1:] == [emails(customers[:2])]
-
-
-async def test_an_open_import_of_an_earlier_run_is_finished_first_and_not_sent_again() -> None:
-    customers, accounts = shop(4)
-    bench = Bench(accounts[:3])
-    async with anyio.create_task_group() as group:  # stopped while its import runs
-        bench.contacts.reports = [RUNNING] * 1_000
-        group.start_soon(bench.snapshot)
-        await until(lambda: bench.contacts.asked)
-        group.cancel_scope.cancel()
-    bench.contacts.reports, bench.contacts.asked = [RUNNING], []
-    bench.contacts.gate = anyio.Event()
-    bench.customers.rows[customers[3].id] = accounts[3]
-    bench.restart()
-    async with anyio.create_task_group() as group:
-        group.start_soon(bench.snapshot)
-        await anyio.wait_all_tasks_blocked()
-        assert bench.contacts.asked == ["import 1"] * 2
-        assert bench.statuses(customers) == [LINKED] * 3 + [NEW]
-        bench.contacts.gate.set()
-    assert bench.contacts.addresses() == [emails(customers[:3]), [customers[3].email]]
-    assert bench.statuses(customers) == [LINKED] * 4
-    assert bench.done == [3, 1]
-
-
-async def test_an_open_import_that_is_lost_is_sent_again_as_it_should_look_now() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    (ann,) = await bench.wanted(*customers)
-    await bench.links.keep_import(OpenImport("import 0", {ann.id: b"as it was"}, is_short=False))
-    bench.contacts.reports = [LOST]
+    for each in accounts[1:]:  # one of them is there already
+        joined_at = NOW - timedelta(seconds=age_s)
+        bench.customers.rows[each.customer.id] = replace(each, joined_at=joined_at, phone=PHONE)
     await bench.snapshot()
-    assert bench.contacts.addresses() == [emails(customers)]
-    assert bench.done == [1]
-    assert bench.statuses(customers) == [LINKED]
+    assert bench.contacts.addresses()[1:] == [[customers[2].email]]
+    assert bench.contacts.automations == {"import 1": False, "import 2": starts_automations}
+
+
+async def test_of_a_snapshot_those_who_have_just_joined_go_apart_from_history() -> None:
+    customers, accounts = shop(4)
+    young = [replace(each, joined_at=NOW) for each in accounts[::2]]
+    bench = Bench([*accounts[1::2], *young], resubscribes=True)
+    await bench.snapshot()
+    started = bench.contacts.automations
+    assert {address(each) for each in customers[::2]} == {
+        each.email for key, contacts in bench.contacts.imports.items() if started[key] for each in contacts
+    }
+    assert bench.imported() == emails(customers)
+
+
+async def test_a_change_of_one_who_has_just_joined_starts_no_automations_by_a_snapshot() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench([replace(accounts[0], joined_at=NOW)], resubscribes=True, import_min_contacts=1)
+    await bench.snapshot()
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    assert bench.contacts.automations == {"import 1": True, "import 2": False}
 
 
 async def test_a_refused_account_ends_the_snapshot_and_rejects_nobody() -> None:
@@ -442,162 +226,223 @@ async def test_a_failing_state_ends_the_snapshot() -> None:
         await bench.snapshot()
 
 
-async def test_contacts_that_are_ensured_at_the_same_time_share_an_import() -> None:
-    customers, accounts = shop(4)
-    bench = Bench(accounts)
-    bench.contacts.gate = anyio.Event()
-    contacts = await bench.wanted(*customers)
-    async with anyio.create_task_group() as group:
-        group.start_soon(bench.sync.ensure, contacts[0], YESTERDAY)
-        await anyio.wait_all_tasks_blocked()
-        for each in contacts[1:]:
-            group.start_soon(bench.sync.ensure, each, YESTERDAY)
-        await anyio.wait_all_tasks_blocked()
-        bench.contacts.gate.set()
-    assert bench.contacts.addresses() == [[customers[0].email], emails(customers[1:])]
-    assert bench.statuses(customers) == [LINKED] * 4
+# The week tag of newcomers
 
 
-async def test_more_than_an_import_takes_are_several_imports() -> None:
-    customers, accounts = shop(5)
-    bench = Bench(accounts)
-    contacts = await bench.wanted(*customers)
-    async with anyio.create_task_group() as group:
-        for each in contacts:
-            group.start_soon(bench.sync.ensure, each, YESTERDAY)
-    assert sorted(map(len, bench.contacts.addresses())) in ([1, 1, 3], [1, 2, 2], [2, 3])
-    assert bench.imported() == emails(customers)
-
-
-async def test_ensure_returns_only_when_the_import_completed() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    (ann,) = await bench.wanted(*customers)
-    bench.contacts.gate = anyio.Event()
-    bench.contacts.reports = [RUNNING] * 3
-    seen: list[ContactStatus] = []
-
-    async def ensure() -> None:
-        await bench.sync.ensure(ann, YESTERDAY)
-        seen.append(ann.status)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(ensure)
-        await anyio.wait_all_tasks_blocked()
-        assert seen == []
-        bench.contacts.gate.set()
-        await until(lambda: bench.contacts.asked)
-        assert seen == []
-    assert seen == [ContactStatus.LINKED]
-    assert len(bench.contacts.asked) == 4
-
-
-async def test_a_linked_contact_is_ensured_without_a_request() -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts)
-    await bench.snapshot()
-    bench.contacts.imports.clear()
-    (ann,) = await bench.wanted(*customers)
-    await bench.sync.ensure(ann, YESTERDAY)
-    assert bench.contacts.imports == {}
-
-
-async def test_the_snapshot_starts_no_automations() -> None:
-    bench = Bench(shop(4)[1])
-    await bench.snapshot()
-    assert set(bench.contacts.automations.values()) == {False}
-
-
-@pytest.mark.parametrize(("age_s", "starts_automations"), [(3600, True), (3601, False), (-60, True)], ids=str)
-async def test_a_contact_that_only_old_entries_wait_for_starts_no_automations(
-    age_s: float, *, starts_automations: bool
+@pytest.mark.parametrize(
+    ("anns", "twins", "tag"),
+    [
+        (set(), set(), WeekTag.NONE),
+        ({"closed"}, set(), WeekTag.CLOSED),
+        ({"complete"}, {"open"}, WeekTag.OPEN),
+    ],
+)
+async def test_a_newcomer_comes_with_the_week_tag_of_all_who_share_the_contact(
+    anns: set[str], twins: set[str], tag: WeekTag
 ) -> None:
-    customers, accounts = shop(1)
-    bench = Bench(accounts, realtime_max_age_s=3600)
-    (ann,) = await bench.wanted(*customers)
-    await bench.sync.ensure(ann, NOW - timedelta(seconds=age_s))
-    assert bench.contacts.automations == {"import 1": starts_automations}
+    ann = customer(1)
+    twin = customer(2, email=ann.email)
+    bench = Bench([account(ann), account(twin)])
+    bench.weeks.rows = {ann.id: anns, twin.id: twins}
+    await bench.snapshot()
+    assert list(bench.at_ac(ann).tags) == [tag]
+    assert bench.linked(ann).tag is tag
 
 
-async def test_one_young_entry_among_those_that_wait_for_an_import_starts_automations() -> None:
-    customers, accounts = shop(4)
+async def test_a_newcomer_is_due_since_the_week_may_have_changed_meanwhile() -> None:
+    (ann,), accounts = shop(1)
     bench = Bench(accounts)
-    bench.contacts.gate = anyio.Event()
-    contacts = await bench.wanted(*customers)
-    async with anyio.create_task_group() as group:
-        group.start_soon(bench.sync.ensure, contacts[0], datetime.min.replace(tzinfo=UTC))
-        await anyio.wait_all_tasks_blocked()
-        old, young = datetime.min.replace(tzinfo=UTC), NOW
-        for each, newest in zip(contacts[1:], (YESTERDAY, young, old), strict=True):
-            group.start_soon(bench.sync.ensure, each, newest)
-        await anyio.wait_all_tasks_blocked()
-        bench.contacts.gate.set()
-    assert bench.contacts.automations == {"import 1": False, "import 2": True}
+    (contact,) = await bench.link(ann)
+    await bench.carry(contact, entry_of(1))
+    assert list(bench.links.due) == [bench.contact(ann).id]
 
 
-@pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": Email("new@example.org")}])
-async def test_a_contact_of_whose_address_nobody_is_left_is_rejected(change: dict[str, Any]) -> None:
-    ann = customer(1)
-    bench = Bench()
-    (wanted,) = await bench.wanted(ann)
-    bench.customers.rows[ann.id] = account(customer(1, **change))
-    await bench.sync.ensure(wanted, YESTERDAY)
-    assert bench.statuses([ann]) == [(ContactStatus.REJECTED, Reason.NO_CONTACT)]
-    assert bench.contacts.imports == {}
-
-
-async def test_a_contact_whose_customers_are_gone_is_rejected() -> None:
-    ann = customer(1)
-    bench = Bench()
-    (wanted,) = await bench.wanted(ann)
-    await bench.sync.ensure(wanted, YESTERDAY)
-    assert bench.statuses([ann]) == [(ContactStatus.REJECTED, Reason.NO_CONTACT)]
-
-
-async def test_nobody_who_is_ensured_returns_new_when_the_account_is_refused() -> None:
+async def test_the_snapshot_makes_every_linked_contact_due_since_no_entry_up_to_it_will() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
-    contacts = await bench.wanted(*customers)
-    bench.contacts.refuses_account = True
-    refused: list[str] = []
-
-    async def ensure(wanted: Contact) -> None:
-        with pytest.raises(AccountRefused):
-            await bench.sync.ensure(wanted, YESTERDAY)
-        refused.append(wanted.email)
-
-    async with anyio.create_task_group() as group:
-        for each in contacts:
-            group.start_soon(ensure, each)
-    assert sorted(refused) == emails(customers)
-    assert bench.statuses(customers) == [NEW] * 3
+    bench.contacts.refused = {address(customers[2])}
+    await bench.snapshot()
+    bench.links.due.clear()
+    await bench.snapshot()
+    assert sorted(bench.links.due) == [bench.contact(each).id for each in customers[:2]]
 
 
-async def test_a_contact_is_ensured_again_after_a_failure() -> None:
-    customers, accounts = shop(1)
+async def test_one_whom_activecampaign_has_already_gets_no_tag_in_the_import() -> None:
+    (ann,), accounts = shop(1)
     bench = Bench(accounts)
-    (ann,) = await bench.wanted(*customers)
-    bench.contacts.refuses_account = True
-    with pytest.raises(AccountRefused):
-        await bench.sync.ensure(ann, YESTERDAY)
-    bench.contacts.refuses_account = False
-    await bench.sync.ensure(ann, YESTERDAY)
-    assert bench.statuses(customers) == [LINKED]
+    bench.contacts.add(address(ann))
+    await bench.snapshot()
+    assert bench.at_ac(ann).tags == {}
+    assert bench.linked(ann).tag is None
+    assert list(bench.links.due) == [bench.contact(ann).id]
 
 
-@settings(max_examples=60)
-@given(st.data())
-def test_every_contact_ends_linked_or_refused_whatever_imports_do(data: st.DataObject) -> None:
-    customers, accounts = shop(data.draw(st.integers(1, 9)))
-    some = st.sets(st.sampled_from(emails(customers)))
-    bench = Bench(accounts, contacts_per_import=data.draw(st.integers(1, 4)))
-    bench.contacts.reports = data.draw(st.lists(st.sampled_from([RUNNING, LOST]), max_size=6))
-    refused, failing, excluded, alone = (data.draw(some) for _ in range(4))
-    bench.contacts.refused, bench.contacts.refused_alone = refused, alone
-    bench.contacts.failing, bench.contacts.excluded = failing, excluded
-    run(bench.snapshot())
-    dead = refused | ((failing | excluded) & alone)
-    expected = [REFUSED if each.email in dead else LINKED for each in customers]
-    assert bench.statuses(customers) == expected
-    assert bench.links.imports == {}
-    assert not refused & set(bench.imported())
+async def test_a_change_of_a_contact_carries_no_tag() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=1)
+    await bench.snapshot()
+    bench.weeks.rows = {ann.id: {"open"}}
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    assert [each.tag for contacts in bench.contacts.imports.values() for each in contacts] == [
+        WeekTag.NONE,
+        None,
+    ]
+    assert bench.linked(ann).tag is WeekTag.NONE
+
+
+async def test_a_linked_contact_whose_id_is_not_known_yet_gets_no_second_tag() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=1)
+    (contact,) = await bench.link(ann)
+    await bench.carry(contact, entry_of(1))
+    bench.links.ac_ids.clear()
+    bench.customers.change(ann, phone=PHONE)
+    await bench.carry(contact, entry_of(2))
+    assert [each.tag for each in bench.contacts.imports["import 2"]] == [None]
+
+
+async def test_one_whose_first_import_was_lost_keeps_the_tag_it_was_sent_with() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    async with anyio.create_task_group() as group:  # stopped while its import runs
+        bench.contacts.reports = [RUNNING] * 1_000
+        group.start_soon(bench.snapshot)
+        await until(lambda: bench.contacts.asked)
+        group.cancel_scope.cancel()
+    bench.weeks.rows = {ann.id: {"open"}}  # it would get another one now
+    bench.contacts.reports = [LOST]
+    bench.restart()
+    await bench.snapshot()
+    assert [contacts[0].tag for contacts in bench.contacts.imports.values()] == [WeekTag.NONE] * 2
+    assert list(bench.at_ac(ann).tags) == [WeekTag.NONE]
+    assert list(bench.links.due) == [bench.contact(ann).id]
+
+
+async def test_weeks_are_not_looked_at_when_nobody_is_new() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.weeks.current = bench.weeks.statuses = None  # type: ignore[method-assign, assignment]
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    assert bench.shown(ann).phone == PHONE
+
+
+# What a batch must wait for
+
+
+async def test_a_batch_of_a_new_contact_needs_it_brought() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    (contact,) = await bench.link(ann)
+    old, young = entry_of(3, age_s=60), entry_of(4, age_s=50)
+    need = bench.sync.need(Batch(contact, [old, young]))
+    assert need == Need(contact, position(4), young.inserted_at, frozenset())
+
+
+async def test_what_was_there_when_the_snapshot_was_taken_needs_nothing() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot(covers=position(5))
+    contact = bench.contact(ann)
+    assert bench.sync.need(Batch(contact, [entry_of(4), entry_of(5, order=7)])) is None
+    assert bench.sync.need(Batch(contact, [entry_of(5), entry_of(6)])) is not None
+
+
+async def test_once_it_was_brought_for_an_entry_those_before_it_need_nothing() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    (contact,) = await bench.link(ann)
+    assert await bench.carry(contact, entry_of(4))
+    assert bench.sync.need(Batch(contact, [entry_of(3), entry_of(4)])) is None
+    assert bench.sync.need(Batch(contact, [entry_of(5)])) is not None
+
+
+async def test_contacts_that_are_brought_together_are_each_settled_up_to_their_own_entries() -> None:
+    customers, accounts = shop(2)
+    bench = Bench(accounts)
+    ann, bob = await bench.link(*customers)
+    await bench.sync.bring([need_of(ann, 4), need_of(bob, 9)])
+    assert bench.sync.need(Batch(ann, [entry_of(4)])) is None
+    assert bench.sync.need(Batch(ann, [entry_of(9)])) is not None
+    assert bench.sync.need(Batch(bob, [entry_of(9)])) is None
+
+
+async def test_a_batch_needs_the_orders_that_its_entries_name_but_those_the_snapshot_covered() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot(covers=position(5))
+    need = bench.sync.need(
+        Batch(bench.contact(ann), [entry_of(5, order=1), *(entry_of(n, n) for n in (6, 7))])
+    )
+    assert need
+    assert need.orders == {6, 7}
+
+
+async def test_an_order_that_is_named_is_needed_though_the_contact_is_as_it_should_be() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    (contact,) = await bench.link(ann)
+    await bench.carry(contact, entry_of(4))
+    need = bench.sync.need(Batch(contact, [entry_of(3, order=7)]))
+    assert need
+    assert need.orders == {7}
+
+
+@pytest.mark.parametrize(("why", "is_needed"), [(REFUSED[1], False), (NOBODY_LEFT[1], True)])
+async def test_a_refused_contact_needs_nothing_but_one_that_nobody_was_left_of_may_come_back(
+    why: str, *, is_needed: bool
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    (contact,) = await bench.link(ann)
+    contact.status, contact.why = ContactStatus.REJECTED, why
+    assert (bench.sync.need(Batch(contact, [entry_of(1, order=7)])) is not None) is is_needed
+
+
+async def test_one_that_nobody_was_left_of_comes_when_somebody_is_again() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench()
+    (contact,) = await bench.link(ann)
+    await bench.carry(contact, entry_of(1))
+    assert bench.statuses([ann]) == [NOBODY_LEFT]
+    bench.customers.rows[ann.id] = accounts[0]
+    await bench.carry(contact, entry_of(2))
+    assert bench.statuses([ann]) == [LINKED]
+
+
+async def test_a_doubted_contact_is_looked_at_with_its_doubted_orders_once() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot(covers=position(9))
+    contact = bench.contact(ann)
+    bench.sync.doubt(contact, [OrderId(7)])
+    bench.sync.doubt(contact, [OrderId(8)])
+    bench.customers.change(ann, phone=PHONE)
+    need = await bench.carry(contact, entry_of(1))
+    assert need
+    assert need.orders == {7, 8}
+    assert bench.shown(ann).phone == PHONE
+    assert bench.order_arrivals.brought == [[7, 8]]
+    assert bench.sync.need(Batch(contact, [entry_of(1)])) is None
+
+
+async def test_a_contact_that_is_doubted_without_orders_is_looked_at_too() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot(covers=position(9))
+    bench.sync.doubt(bench.contact(ann), [])
+    need = await bench.carry(bench.contact(ann), entry_of(1))
+    assert need == Need(bench.contact(ann), position(1), NOW)
+
+
+async def test_a_doubt_that_comes_while_the_contact_is_brought_counts_for_the_next_batch() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    (contact,) = await bench.link(ann)
+    bench.order_arrivals.on_bring = lambda: bench.sync.doubt(contact, [OrderId(8)])
+    await bench.carry(contact, entry_of(1, order=7))
+    need = bench.sync.need(Batch(contact, [entry_of(1)]))
+    assert need
+    assert need.orders == {8}
