@@ -35,7 +35,7 @@ async def two_sites(database: str, tmp_path: Path) -> AsyncIterator[list[Stage]]
         yield stages
 
 
-async def test_two_sites_with_two_accounts_at_the_same_time_and_nothing_crosses(
+async def test_two_sites_are_carried_to_two_accounts_at_once_and_nothing_crosses(
     two_sites: list[Stage],
 ) -> None:
     async with anyio.create_task_group() as group:
