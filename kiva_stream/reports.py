@@ -143,7 +143,7 @@ class BackfillPlan(msgspec.Struct, frozen=True):
     events_since: datetime | None = None
 
     def __rich__(self) -> RenderableType:
-        phases = ", ".join(f"{name} {hours:.2f}" for name, hours in self.phases.items())
+        phases = ", ".join(f"{name} {_duration(hours * HOUR_S)}" for name, hours in self.phases.items())
         pairs = {
             "reads": f"{'on from' if self.resumes else 'from'} {self.after} to {self.until}",
             "entries": f"{self.entries:,}",
@@ -152,8 +152,8 @@ class BackfillPlan(msgspec.Struct, frozen=True):
             "customers": f"{self.customers:,} with an address",
             "orders": "not counted: that takes too long" if self.orders is None else f"{self.orders:,} paid",
             "week tags": f"{self.tags_due:,} may have to be swapped" if self.tags_due else "",
-            "hours": f"about {self.hours:.2f} at the limits in the settings: {phases}",
-            "a new week": f"up to {self.new_week_hours:.2f} hours until every week tag is right again",
+            "time": f"about {_duration(self.hours * HOUR_S)} at the limits in the settings: {phases}",
+            "a new week": f"up to {_duration(self.new_week_hours * HOUR_S)} until every week tag is right again",
         }
         about = f"about, from {self.sampled:,} of them"
         return Group(

@@ -509,8 +509,9 @@ def test_a_plan_shows_what_a_backfill_would_do(run: Run, backfills: Backfills) -
         "events about 505 customers",
         "customers 90 with an address",
         "orders 1,430 paid",
-        "hours about 0.25 at the limits in the settings: contacts 0.01, orders 0.04, events 0.20, tags 0.00",
-        "a new week up to 0.33 hours until every week tag is right again",
+        "time about 15 min 00 s at the limits in the settings: ",
+        "orders 2 min 24 s, events 12 min 00 s, tags 0.0 s",
+        "a new week up to 19 min 48 s until every week tag is right again",
         "Entries (about, from 202 of them) event 505 noise 300 sync only 200 reject 5",
         "Events (about) Logged in 305 Order Completed 200",
         "Dead letters (about) no_email 5",
@@ -582,7 +583,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(run: Run, backfills: Backfil
     result = run("backfill", "--since", "day1", "--dry-run", "--yes")
     assert result.code == 0
     assert all(
-        figure in result.out for figure in ("1,010", "about 505", "1,430", "about 0.25", "0:0 to 77:1234")
+        figure in result.out for figure in ("1,010", "about 505", "1,430", "about 15 min", "0:0 to 77:1234")
     )
     assert backfills.requests == []
 
