@@ -144,6 +144,7 @@ class BackfillPlan(msgspec.Struct, frozen=True):
 
     def __rich__(self) -> RenderableType:
         phases = ", ".join(f"{name} {_duration(hours * HOUR_S)}" for name, hours in self.phases.items())
+        new_week = _duration(self.new_week_hours * HOUR_S)
         pairs = {
             "reads": f"{'on from' if self.resumes else 'from'} {self.after} to {self.until}",
             "entries": f"{self.entries:,}",
@@ -153,7 +154,7 @@ class BackfillPlan(msgspec.Struct, frozen=True):
             "orders": "not counted: that takes too long" if self.orders is None else f"{self.orders:,} paid",
             "week tags": f"{self.tags_due:,} may have to be swapped" if self.tags_due else "",
             "time": f"about {_duration(self.hours * HOUR_S)} at the limits in the settings: {phases}",
-            "a new week": f"up to {_duration(self.new_week_hours * HOUR_S)} until every week tag is right again",
+            "a new week": f"up to {new_week} until every week tag is right again",
         }
         about = f"about, from {self.sampled:,} of them"
         return Group(

@@ -7,7 +7,7 @@ from kiva_stream.sandbox.generator.commits import Commits
 from kiva_stream.sandbox.generator.history import History
 from kiva_stream.sandbox.generator.population import NOBODY, Account, Address
 from kiva_stream.sandbox.generator.rows import Row
-from kiva_stream.sandbox.generator.truth import Judge, eventdata
+from kiva_stream.sandbox.generator.truth import REMEMBERED, Judge, eventdata
 
 NOON_MS = 1_775_000_000_000  # 2026-03-31T23:33:20Z
 
@@ -77,6 +77,23 @@ def test_the_same_within_two_seconds_of_an_earlier_position_is_a_duplicate(
     judges.judge(1, template)
     again = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
     assert judges.judge(2, again).why == why
+
+
+def test_a_late_entry_is_compared_with_all_before_it_and_not_with_the_last_alone(template: Row) -> None:
+    judges = Judge()
+    for later_ms, why in ((0, None), (36_000, None), (1_000, "duplicate")):
+        row = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
+        assert judges.judge(1, row).why == why
+
+
+def test_what_lies_more_than_the_window_before_is_not_compared(template: Row) -> None:
+    noise = msgspec.structs.replace(template, sort="noise")
+    for between, why in ((REMEMBERED - 1, "duplicate"), (REMEMBERED, None)):
+        judges = Judge()
+        judges.judge(1, template)
+        for _ in range(between):
+            judges.judge(2, noise)
+        assert judges.judge(3, template).why == why
 
 
 def test_another_customer_message_or_data_is_no_duplicate(template: Row) -> None:

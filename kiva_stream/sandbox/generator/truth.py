@@ -71,15 +71,29 @@ class Verdict(NamedTuple):
     eventdata: str | None = None
 
 
+Said = tuple[int, str | None, str, str | None]  # account, action, message, data
+
+
+class Moment(NamedTuple):
+    """When something was said: by position among all entries, and by the database's clock."""
+
+    position: int
+    inserted_ms: int
+
+
 class Judge:
     """Says what must become of entries, given in log order."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, str | None, str, str | None], int] = {}
-        self._seen_before: dict[tuple[int, str | None, str, str | None], int] = {}
+        self._position = 0
+        self._seen: dict[Said, list[Moment]] = {}
+        self._seen_before: dict[Said, list[Moment]] = {}  # those of the window before
 
     def judge(self, log_id: int, row: Row) -> Verdict:
         """Return the verdict of one entry. The order of the questions is that of domain.md."""
+        self._position += 1
+        if self._position % REMEMBERED == 0:
+            self._seen_before, self._seen = self._seen, {}
         if row.sort == "noise":
             return Verdict("noise", "skipped", "noise")
         line, ac_name, data = row.kind.line, None, None
@@ -103,15 +117,15 @@ class Judge:
         return ("skipped", "duplicate") if self._repeats(row) else ("delivered", None)
 
     def _repeats(self, row: Row) -> bool:
-        """Whether an earlier position says the same within two seconds (domain.md 0.13)."""
-        key = (row.account.id, row.action, row.message, row.data)
-        before = self._seen.get(key)
-        if before is None:
-            before = self._seen_before.get(key)
-        self._seen[key] = row.inserted_ms
-        if len(self._seen) > REMEMBERED:
-            self._seen_before, self._seen = self._seen, {}
-        return before is not None and abs(row.inserted_ms - before) <= DUPLICATE_WINDOW_MS
+        """Whether one of the positions before says the same within two seconds (domain.md 0.13)."""
+        said = (row.account.id, row.action, row.message, row.data)
+        moments = self._seen_before.get(said, []) + self._seen.get(said, [])
+        self._seen.setdefault(said, []).append(Moment(self._position, row.inserted_ms))
+        return any(
+            self._position - before.position <= REMEMBERED
+            and abs(row.inserted_ms - before.inserted_ms) <= DUPLICATE_WINDOW_MS
+            for before in moments
+        )
 
 
 def eventdata(row: Row, log_id: int) -> str:
