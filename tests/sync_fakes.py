@@ -15,7 +15,14 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from kiva_stream.errors import AccountRefused, BatchTooLarge, CheckpointError, ContactGone, OrdersRejected
+from kiva_stream.errors import (
+    AccountRefused,
+    BatchTooLarge,
+    CheckpointError,
+    ContactGone,
+    OrdersRejected,
+    Rejected,
+)
 from kiva_stream.model import (
     AcId,
     Contact,
@@ -280,7 +287,8 @@ class FakeDue:
 class FakeAccount:
     """Implements WeekTags, and `find` of Contacts: ActiveCampaign's contacts with their week tags.
 
-    It fails when a contact has two of them, or is in two requests. Each answer takes `takes_s`.
+    It fails when a contact has two of them, or is in two requests. Each answer takes `takes_s`. Nothing is
+    put on contacts in `rejected`.
     """
 
     def __init__(self) -> None:
@@ -289,6 +297,7 @@ class FakeAccount:
         self.calls: list[str] = []
         self.takes_s = 0.1
         self.refuses = False
+        self.rejected: set[AcId] = set()
         self.busy: set[AcId] = set()
         self.most_busy = 0
         self.on_call: Callable[[str], None] = lambda _call: None
@@ -322,6 +331,8 @@ class FakeAccount:
     async def add(self, contact: AcId, tag: WeekTag) -> int:
         await self._answer("add", contact)
         there = self._tags(contact)
+        if contact in self.rejected:
+            raise Rejected("refused", "no such tag")
         there.setdefault(tag, next(self._links))
         assert len(there) == 1, f"a contact has two tags: {sorted(there)}"
         link = there[tag]

@@ -9,7 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import asyncpg
+import msgspec
+from aiohttp import web
 
 from kiva_stream.model import Position
 from kiva_stream.sandbox.process import local_activecampaign
@@ -97,6 +100,13 @@ class LiveShop(Commands, kw_only=True):
         events = [event async for event in self.activecampaign.rows("events")]
         return [{**event, "id": int(event["eventdata"].rpartition("log=")[2])} for event in events]
 
+    async def received(self) -> dict[str, list[int]]:
+        """Return the ids of the entries whose events arrived, in that order, by address."""
+        found: dict[str, list[int]] = {}
+        for event in await self.arrivals():
+            found.setdefault(event["email"], []).append(event["id"])
+        return found
+
 
 def email(customer: int) -> str:
     """Return the address of a customer."""
@@ -138,3 +148,38 @@ def by_contact(rows: Iterable[Row]) -> dict[str, list[int]]:
     for row in sorted(rows, key=lambda row: row.position):
         found.setdefault(email(row.customer), []).append(row.position.id)
     return found
+
+
+class Imports(NamedTuple):
+    """The imports that passed on their way to ActiveCampaign, and the settings that lead them by here."""
+
+    bodies: list[dict[str, Any]]
+    environ: Mapping[str, str]
+
+
+@asynccontextmanager
+async def overheard(shop: LiveShop) -> AsyncIterator[Imports]:
+    """Stand between kiva_stream and the API of ActiveCampaign, and hear the imports."""
+    bodies: list[dict[str, Any]] = []
+    async with aiohttp.ClientSession(shop.activecampaign.api_url) as session:
+
+        async def pass_on(request: web.BaseRequest) -> web.Response:
+            body = await request.read()
+            if request.path.endswith("/import/bulk_import"):
+                bodies.append(msgspec.json.decode(body))
+            kept = {
+                name: request.headers[name]
+                for name in ("Api-Token", "Content-Type")
+                if name in request.headers
+            }
+            async with session.request(request.method, request.path_qs, data=body, headers=kept) as reply:
+                return web.json_response(body=await reply.read(), status=reply.status)
+
+        runner = web.ServerRunner(web.Server(pass_on, access_log=None))
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield Imports(bodies, {"KIVA_STREAM__ACTIVECAMPAIGN__API_URL": url})
+        finally:
+            await runner.cleanup()

@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pytest
 
 from tests.acceptance.conftest import PATIENCE_S, SITE_ID, Stage, heard, until
+from tests.acceptance.live_shop import by_contact, live_shop
 from tests.dsn import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
@@ -266,3 +268,21 @@ async def test_faults_of_activecampaign_lose_nothing_and_keep_the_order(ready: S
     comparison = await ready.compare()
     assert comparison.is_exact, comparison
     ready.assert_equation()
+
+
+async def test_who_got_an_address_while_nothing_ran_has_the_dead_entries_delivered_before_newer_ones(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 3) as shop, connected(database) as shopkeeper:
+        await shopkeeper.execute("UPDATE kiva.customers SET email = NULL WHERE id < 3")
+        rows = [await shop.write(shopkeeper, customer) for customer in (1, 2, 3, 1, 2)]
+        shop.run(*DAY1)
+        assert shop.status()["equation"]["dead"] == {"no_email": 4}
+        await shopkeeper.execute(
+            "UPDATE kiva.customers SET email = 'customer' || id || '@example.com' WHERE id < 3"
+        )
+        rows.append(await shop.write(shopkeeper, 1))  # the other one does nothing any more
+        shop.run("backfill")
+        assert await shop.received() == by_contact(rows)
+        equation = shop.status()["equation"]
+        assert (equation["delivered"], equation["dead"]) == (6, {})

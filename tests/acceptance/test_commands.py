@@ -209,6 +209,6 @@ async def test_check_has_a_line_for_each_thing_and_names_what_is_missing(stage: 
     lines = json_of(stage, "check")["lines"]
     assert all(line["ok"] for line in lines)
     assert [line["subject"] for line in lines] == [
-        *("source", "clock", "horizon", "orders", "weeks", "state", "account", "activecampaign"),
+        *("source", "clock", "horizon", "orders", "weeks", "changes", "state", "account", "activecampaign"),
         *("event tracking", "event names", "fields", "tags", "connection", "list", "limits"),
     ]

@@ -15,12 +15,23 @@ import asyncpg
 import pytest
 
 from tests.acceptance.conftest import PATIENCE_S, Commands, Stage, heard, until
-from tests.acceptance.live_shop import LONG_PAID, NEXT_WEEK, WEEK, LiveShop, Row, by_contact, email, live_shop
+from tests.acceptance.live_shop import (
+    LONG_PAID,
+    NEXT_WEEK,
+    WEEK,
+    LiveShop,
+    Row,
+    by_contact,
+    email,
+    live_shop,
+    overheard,
+)
 from tests.dsn import connected
 
 FOLLOW = ("follow", "--since", "day1")
 WRITERS = 8
 LONGEST_HOLD_S = 1.5
+IN_STEP_S = 5
 OPEN, CLOSED, NONE = ["open order"], ["closed order"], ["no order"]
 
 
@@ -101,11 +112,8 @@ async def test_writers_that_overtake_each_other_are_followed_row_by_row(
             await adversary.write(12)
             await arrived(shop, len(adversary.rows))
         events = await shop.arrivals()
-        received: dict[str, list[int]] = {}
-        for event in events:
-            received.setdefault(event["email"], []).append(event["id"])
         assert adversary.rolled_back > 0
-        assert received == by_contact(adversary.rows)  # each once, in log order
+        assert await shop.received() == by_contact(adversary.rows)  # each once, in log order
         inserted = {row.position.id: row.inserted_at for row in adversary.rows}
         for event in events:
             received_at = datetime.fromtimestamp(event["received_at"], UTC)
@@ -257,15 +265,64 @@ async def test_when_a_week_opens_every_contact_gets_its_tag_also_without_an_entr
         async def is_after() -> bool:
             return await shop.tags() == after
 
+        async def is_settled() -> bool:
+            return bool((await anyio.to_thread.run_sync(shop.status))["tags_due"] == 0)
+
         async with following(shop):
             await until(is_before)
             await shop.open_week(NEXT_WEEK)
             await until(is_after)
+            await until(is_settled)  # which is noted after the last tag is there
         requests = (await shop.activecampaign.state())["requests"]
         swaps = requests["removeContactTag"], requests["addContactTag"]
         assert swaps == (10, 10)  # only those whose tag differs
-        assert shop.status()["tags_due"] == 0
         await assert_nothing_broken(shop)
+
+
+@pytest.mark.parametrize("start", ["backfill", "follow"])
+async def test_an_order_that_was_cancelled_while_nothing_ran_and_left_no_trace_counts_for_no_tag(
+    database: str, tmp_path: Path, start: str
+) -> None:
+    async with live_shop(database, tmp_path, 2) as shop, connected(database) as shopkeeper:
+        await shop.order(71, 1)
+        await shop.order(72, 2)
+        shop.run("backfill", "--since", "day1", "--yes")
+        assert await shop.tags() == {email(1): OPEN, email(2): OPEN}
+        await shopkeeper.execute("UPDATE kiva.orders SET status = 'cancelled' WHERE id = 71")  # of long ago
+        after = {email(1): NONE, email(2): OPEN}
+
+        async def is_after() -> bool:
+            return await shop.tags() == after
+
+        if start == "backfill":
+            shop.run("backfill")
+        else:
+            async with following(shop, "follow"):
+                await until(is_after)
+        assert await shop.tags() == after
+        await assert_nothing_broken(shop)
+
+
+async def test_who_signed_up_while_nothing_ran_starts_automations_when_following_begins_but_nobody_else(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, overheard(shop) as imports:
+        backfill = ("backfill", "--since", "day1", "--yes")
+        await anyio.to_thread.run_sync(lambda: shop.run(*backfill, code=0, **imports.environ))
+        imports.bodies.clear()
+        await shop.rows.customer(2, email(2))  # of long ago; had no contact yet
+        await shop.rows.customer(3, email(3), created_at="now")
+
+        async def are_there() -> bool:
+            return {email(2), email(3)} <= (await shop.contacts()).keys()
+
+        async with following(shop, "follow", **imports.environ):
+            await until(are_there)
+        assert {
+            row["email"]: not body["exclude_automations"]
+            for body in imports.bodies
+            for row in body["contacts"]
+        } == {email(2): False, email(3): True}
 
 
 async def test_one_who_wants_e_mails_again_is_subscribed_again_only_by_following(
@@ -290,6 +347,21 @@ async def lists(shop: LiveShop) -> dict[str, int]:
 
 
 # The service
+
+
+async def test_status_says_that_following_is_in_step(database: str, tmp_path: Path) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as shopkeeper:
+        shop.run("backfill", "--since", "day1", "--yes")
+        assert shop.status()["lag_s"] is None  # nobody follows
+
+        async def is_in_step() -> bool:
+            status = await anyio.to_thread.run_sync(shop.status)
+            return status["lag_s"] is not None and 0 <= status["lag_s"] < IN_STEP_S
+
+        async with following(shop, "follow"):
+            await shop.write(shopkeeper, 1)
+            await arrived(shop, 1)
+            await until(is_in_step)
 
 
 async def test_systemd_hears_ready_status_watchdog_and_stopping(database: str, tmp_path: Path) -> None:

@@ -911,19 +911,24 @@ async def test_five_requests_a_second_are_used_and_never_passed_behind_jitter() 
         assert 25 / (loop.time() - began + 1) >= 0.88 * 5
 
 
-async def test_week_tags_wait_for_all_other_calls_and_get_what_is_left() -> None:
+async def test_week_tags_wait_for_all_other_calls_but_are_put_on_with_them() -> None:
     async with sandbox(latency_ms=20) as running, Client(settings_for(running, {})) as client:
         account = running.account("shop")
         contacts: ports.Contacts = Contacts(settings_for(running, {}), client, NO_IDS)
         tags: ports.WeekTags = TagLinks(client, NO_IDS)
         await asyncio.gather(*(contacts.import_report("no slot is left now") for _ in range(5)))
-        swaps = [asyncio.create_task(tags.remove(number)) for number in range(15)]
+        swaps: list[asyncio.Task[object]] = [asyncio.create_task(tags.remove(number)) for number in range(14)]
+        swaps.append(asyncio.create_task(tags.on(AcId(1))))
+        second_half = asyncio.create_task(tags.add(AcId(1), WeekTag.OPEN))
         await asyncio.sleep(0)
-        await asyncio.gather(*(contacts.import_report(f"id-{number}") for number in range(10)))
-        before = account.tally.requests["removeContactTag"]
-        await asyncio.gather(*swaps)
+        await asyncio.gather(*(contacts.import_report(f"id-{number}") for number in range(9)))
+        before = account.tally.requests.copy()
+        with pytest.raises(ContactGone):
+            await second_half
+        *_, looked_up = await asyncio.gather(*swaps, return_exceptions=True)
 
-        assert before == 0
-        assert account.tally.requests["removeContactTag"] == 15
+        assert (before["removeContactTag"], before["listContactTags"], before["addContactTag"]) == (0, 0, 1)
+        assert account.tally.requests["removeContactTag"] == 14
+        assert isinstance(looked_up, ContactGone)
         assert account.peak.highest == 5
         assert account.tally.replies["429"] == 0

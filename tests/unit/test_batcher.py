@@ -20,6 +20,8 @@ from kiva_stream.model import (
     Batch,
     ClassifiedPage,
     ContactStatus,
+    Customer,
+    Email,
     Entry,
     Noise,
     Outcome,
@@ -376,6 +378,76 @@ async def test_a_page_without_deliveries_is_committed_without_waiting_for_anothe
         await anyio.wait_all_tasks_blocked()
         assert bench.ledger.watermark == position(1)
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("ended", [ContactStatus.LINKED, ContactStatus.REJECTED])
+async def test_an_address_that_is_corrected_while_its_import_is_out_is_linked_when_that_has_ended(
+    ended: ContactStatus,
+) -> None:
+    bench = Bench(ContactStatus.NEW)
+    corrected = replace(ANN, email=Email("ann@example.org"))
+    send, receive = anyio.create_memory_object_stream[ClassifiedPage](2)
+    batches_in, batches_out = anyio.create_memory_object_stream[Batch](2)
+    async with anyio.create_task_group() as group, send, batches_out:
+        group.start_soon(bench.batcher.run, receive, batches_in)
+        for place, who in ((1, ANN), (2, corrected)):
+            span = await bench.checkpoint.track(position(place), 1)
+            await send.send(ClassifiedPage(span, events([entry(place, who)])))
+        first = await batches_out.receive()
+        await anyio.wait_all_tasks_blocked()
+        assert [each.email for each in bench.links.by_id.values()] == [ANN.email]
+        assert bench.arrivals.moves == []
+
+        first.contact.status = ended
+        assert bench.lanes.next(first.contact) is None
+        second = await batches_out.receive()
+    if ended is ContactStatus.LINKED:
+        assert bench.arrivals.moves == [{ANN.id: corrected.email}]
+        assert second.contact is first.contact
+    else:
+        assert bench.arrivals.moves == []
+        assert second.contact.email == corrected.email
+    assert (places(first), places(second)) == ([1], [2])
+
+
+async def test_nobody_waits_for_the_lanes_when_no_address_is_another_one() -> None:
+    bench = Bench(ContactStatus.NEW)
+    batches = await bench.run(events([entry(1, ANN)]), events([entry(2, ANN), entry(3, BOB)]))
+    assert [places(batch) for batch in batches] == [[1], [3]]
+
+
+# --- the erased ---
+
+
+@pytest.mark.parametrize("row", [None, replace(ANN, erased=True)], ids=["gone", "soft-deleted"])
+async def test_the_contact_of_one_who_is_erased_is_looked_at_once_a_page_and_no_outcome_counts_it(
+    row: Customer | None,
+) -> None:
+    bench = Bench()
+    await bench.links.link({ANN.id: ANN.email or Email("")})
+    classify = Classifier(SITE).classify
+    rows = [entry(place, ANN, customer=row) for place in range(1, 5)]
+    first, second = (
+        [(each, classify(each)) for each in rows[:3]],
+        [(each, classify(each)) for each in rows[3:]],
+    )
+    (batch,) = await bench.run(first, second)
+    (look,) = batch.deliveries
+    assert (batch.contact.email, look.is_entry, look.line) == (ANN.email, False, None)
+    assert bench.arrivals.doubted == {batch.contact.id: set()}
+    look.span.resolve(DELIVERED)
+    assert bench.ledger.tally() == {"skipped erased": 4}
+    waiting = bench.lanes.next(batch.contact)
+    assert waiting is not None
+    assert [each.is_entry for each in waiting.deliveries] == [False]
+
+
+async def test_one_who_is_erased_and_never_had_a_contact_gets_none() -> None:
+    bench = Bench()
+    assert await bench.run([(entry(1, ANN, customer=None), Noise(Reason.ERASED))]) == []
+    assert bench.links.by_customer == {}
+    assert bench.arrivals.doubted == {}
+    assert bench.ledger.tally() == {"skipped erased": 1}
 
 
 async def test_links_that_cannot_be_read_end_the_batcher_and_close_its_streams() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, cast
 
@@ -52,6 +52,7 @@ class Bench:
         self.links = FakeOrderLinks(status)
         self.uploads = FakeUploads()
         self.done: list[int] = []
+        self.wall_clock = wall_clock
         self.changes = {"orders_per_batch": 4, "order_settle_s": SETTLE_S, **changes}
 
     async def begin(self) -> None:
@@ -63,7 +64,7 @@ class Bench:
             cast("Links", self.links),  # as much of it as order sync needs
             self.uploads,
             activecampaign_settings(**self.changes),
-            now=wall_clock,
+            now=self.wall_clock,
         )
 
     def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:
@@ -313,6 +314,38 @@ def test_an_order_settles_also_over_a_restart_and_others_do_not_wait_for_it() ->
         assert SETTLE_S <= arrived[1] - accepted < SETTLE_S + 1
 
     assert bench.run(story).uploads.sent == [[1], [2], [1]]
+
+
+class Clock:
+    """Goes on by a second whenever the loop's time is asked for: no two looks at it are at the same time."""
+
+    looks = 0
+
+    def time(self) -> float:
+        self.looks += 1
+        return now() + self.looks
+
+    def wall(self) -> datetime:
+        return wall_clock() + timedelta(seconds=self.looks)
+
+
+@pytest.mark.parametrize("ready_in_s", [each / 2 for each in range(1, 10)])
+def test_an_order_is_taken_whenever_it_becomes_ready_also_just_when_its_caller_begins_to_wait(
+    monkeypatch: pytest.MonkeyPatch, ready_in_s: float
+) -> None:
+    clock = Clock()
+    bench = Bench(order(1))
+    bench.wall_clock = clock.wall
+
+    async def story(bench: Bench) -> None:
+        await bench.bring(1)
+        monkeypatch.setattr(anyio, "current_time", clock.time)
+        accepted_at = clock.wall() - timedelta(seconds=SETTLE_S - ready_in_s)
+        bench.sent.rows[OrderId(1)] = replace(bench.sent.rows[OrderId(1)], accepted_at=accepted_at)
+        bench.orders.put(order(1, total_cents=7))
+        await bench.bring(1)
+
+    assert bench.run(story).uploads.has[1].total_cents == 7
 
 
 def test_orders_that_settle_go_together() -> None:

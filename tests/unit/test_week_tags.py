@@ -11,12 +11,13 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from kiva_stream.errors import AccountRefused
 from kiva_stream.model import ContactId, Customer, Linked, WeekTag
 from kiva_stream.ports import Contacts
 from kiva_stream.turns import Turns
-from kiva_stream.week_tags import PAGE_ROWS, WeekTagSync
+from kiva_stream.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
 from tests.fakes import SITE, FakeCustomers, account, customer, raises_one
 from tests.sync_fakes import NEW, NEXT_WEEK, REJECTED, WEEK, FakeAccount, FakeDue, FakeWeeks, linked
 from tests.virtual_time import now, run
@@ -284,6 +285,111 @@ def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -
             await bench.settle()
 
     assert not bench.run(story).is_settled()
+
+
+# --- what is refused ---
+
+
+def to_be_closed(count: int, *refused: int) -> Bench:
+    """Return a bench with contacts that are to have another tag, which is refused for some of them."""
+    bench = Bench()
+    for number in range(1, count + 1):
+        bench.shop(number, "closed")
+        ac_id = bench.known(number, OPEN).ac_id
+        if number in refused and ac_id is not None:
+            bench.account.rejected.add(ac_id)
+    return bench
+
+
+def test_one_contact_that_is_refused_is_told_of_and_the_others_get_their_tags() -> None:
+    bench = to_be_closed(5, 2)
+    with capture_logs() as lines:
+        bench.run(Bench.settle)
+    assert [(line["event"], line["contact"]) for line in lines] == [("a week tag is refused", 2)]
+    assert [bench.account.tag_of(number) for number in (1, 3, 4, 5)] == [CLOSED] * 4
+    assert bench.is_settled()
+
+
+def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
+    async def story(bench: Bench) -> None:
+        await bench.settle()
+        bench.account.rejected.clear()
+        asked = len(bench.account.calls)
+        await bench.settle()
+        assert len(bench.account.calls) == asked
+        bench.due.touch(1)
+        await bench.settle()
+
+    assert to_be_closed(1, 1).run(story).account.tag_of(1) is CLOSED
+
+
+def test_when_one_after_the_other_is_refused_it_is_the_account_and_setup_is_named() -> None:
+    async def story(bench: Bench) -> None:
+        for number in range(1, REFUSALS):
+            await bench.sync.settle_one(ContactId(number))
+        with pytest.raises(AccountRefused, match="kiva-stream setup"):
+            await bench.sync.settle_one(ContactId(REFUSALS))
+
+    bench = to_be_closed(REFUSALS, *range(1, REFUSALS + 1)).run(story)
+    assert list(bench.due.marks) == [REFUSALS]
+
+
+def test_one_who_gets_the_tag_between_shows_that_it_is_not_the_account() -> None:
+    count = 2 * REFUSALS - 1
+
+    async def story(bench: Bench) -> None:
+        for number in range(1, count + 1):
+            await bench.sync.settle_one(ContactId(number))
+
+    bench = to_be_closed(count, *(each for each in range(1, count + 1) if each != REFUSALS)).run(story)
+    assert bench.account.tag_of(REFUSALS) is CLOSED
+    assert bench.is_settled()
+
+
+# --- a stop in the middle of a swap ---
+
+
+async def stopped_when_it_adds(bench: Bench, add_takes_s: float) -> None:
+    """Settle, and be stopped as soon as the new tag is on its way."""
+    bench.begin()
+    async with anyio.create_task_group() as group:
+
+        def stop(call: str) -> None:
+            if call == "add":
+                bench.account.takes_s = add_takes_s
+                group.cancel_scope.cancel()
+
+        bench.account.on_call = stop
+        group.start_soon(bench.settle)
+
+
+def test_a_stop_after_the_old_tag_went_still_puts_the_new_one_on() -> None:
+    bench = to_be_closed(1)
+    run(stopped_when_it_adds(bench, PATIENCE_S / 2))
+    assert bench.account.calls == ["remove", "add"]
+    assert bench.account.tag_of(1) is CLOSED
+    assert bench.due.contacts[ContactId(1)].tag is CLOSED
+
+
+def test_a_stop_during_an_outage_waits_no_longer_than_that_and_the_next_run_puts_the_tag_on() -> None:
+    bench = to_be_closed(1)
+
+    async def story() -> None:
+        began = now()
+        await stopped_when_it_adds(bench, 1e6)
+        assert PATIENCE_S <= now() - began < PATIENCE_S + 1
+
+    run(story())
+    assert bench.account.tag_of(1) is None
+    bench.account.takes_s, bench.account.on_call = 0.1, lambda _call: None
+    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+
+
+def test_an_outage_without_a_stop_is_waited_for() -> None:
+    bench = to_be_closed(1)
+    bench.account.takes_s = 3 * PATIENCE_S
+    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+    assert bench.is_settled()
 
 
 # --- what changes meanwhile ---
