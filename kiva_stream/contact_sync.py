@@ -69,7 +69,7 @@ class Waiting:
         self.need = need
         self.linked: Linked | None = None
         self.wanted: Wanted | None = None  # None: it is as it should be
-        self.is_erased = False
+        self.is_let_go = False
         self.is_over = anyio.Event()
         self.error: Exception | None = None
 
@@ -174,7 +174,7 @@ class ContactSync:
             after = page[-1].contact.id
             await self._dissolve(page)
             accounts = await self._accounts(page)
-            await self._let_erased_go(page, accounts)
+            await self._let_some_go(page, accounts)
             yield page, accounts
 
     def _has_just_joined(self, wanted: Wanted, accounts: Mapping[CustomerId, Account]) -> bool:
@@ -226,7 +226,7 @@ class ContactSync:
         mine = Waiting(self._with_doubts(need))
         await self._be_served(mine)
         assert mine.linked is not None  # noqa: S101  it was looked at
-        if mine.is_erased:
+        if mine.is_let_go:
             await self._let_go(mine.linked)
         await self._complete([mine.linked], {need.contact.id: mine.need})
 
@@ -284,7 +284,7 @@ class ContactSync:
         for linked in rows:
             each = taken[linked.contact.id]
             each.linked, each.wanted = linked, wanted.get(linked.contact.id)
-            each.is_erased = _is_erased(linked, accounts)
+            each.is_let_go = self._is_let_go(linked, accounts)
             if each.wanted is None:
                 await self._reject_if_nobodys(linked)
                 each.end()
@@ -338,7 +338,7 @@ class ContactSync:
             return
         rows = await self._ports.links.contacts(by_id)
         accounts = await self._accounts(rows)
-        await self._let_erased_go(rows, accounts)
+        await self._let_some_go(rows, accounts)
         for wanted, newest in self._parts(await self._wanted(rows, accounts), by_id):
             await self._writes.write(wanted, exclude_automations=self._is_history(newest))
         for linked in rows:
@@ -357,7 +357,7 @@ class ContactSync:
     async def _complete(self, rows: Collection[Linked], needs: Mapping[ContactId, Need]) -> None:
         """Bring orders, then back to the list who wants to come back; `rows` are as they were before."""
         await self._bring_orders(rows, needs)
-        await self._resubscribe([row for row in rows if needs[row.contact.id].resubscribes])
+        await self._resubscribe([row.contact.id for row in rows if needs[row.contact.id].resubscribes])
         for linked in rows:
             contact = linked.contact
             contact.synced_to = max(contact.synced_to, needs[contact.id].position)
@@ -382,13 +382,21 @@ class ContactSync:
         if orders:
             await self._ports.order_arrivals.bring(orders)
 
-    async def _resubscribe(self, rows: Collection[Linked]) -> None:
-        """Put contacts on the list again, if all of their accounts want e-mails by now."""
-        accounts = await self._accounts(rows) if rows else {}
-        for linked in rows:
-            counted = self._countable(linked, accounts)
-            if linked.contact.status is ContactStatus.LINKED and counted and wants_emails(counted):
-                await self._writes.set_list(linked, subscribed=True)
+    async def _resubscribe(self, ids: Collection[ContactId]) -> None:
+        """Put contacts on the list again, if all of their accounts want e-mails by now.
+
+        They are compared once more before: who has opted in only since is to be known as one who did, or the
+        next opt-out would be no difference.
+        """
+        rows = await self._ports.links.contacts(ids) if ids else []
+        linked = [row for row in rows if row.contact.status is ContactStatus.LINKED]
+        accounts = await self._accounts(linked) if linked else {}
+        for wanted in await self._wanted(linked, accounts):
+            await self._writes.write_one(wanted)
+        for each in linked:
+            counted = self._countable(each, accounts)
+            if counted and wants_emails(counted):
+                await self._writes.set_list(each, subscribed=True)
 
     # --- what is wanted ---
 
@@ -448,13 +456,20 @@ class ContactSync:
         mine = (accounts[customer] for customer in linked.customers if customer in accounts)
         return countable(mine, self._site.id, linked.contact.email)
 
-    async def _let_erased_go(self, rows: Iterable[Linked], accounts: Mapping[CustomerId, Account]) -> None:
+    async def _let_some_go(self, rows: Iterable[Linked], accounts: Mapping[CustomerId, Account]) -> None:
         for linked in rows:
-            if _is_erased(linked, accounts):
+            if self._is_let_go(linked, accounts):
                 await self._let_go(linked)
 
+    def _is_let_go(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> bool:
+        """Return whether all customers of a contact are erased, or left it without an address, opted out."""
+        if not linked.customers or self._countable(linked, accounts):
+            return False
+        mine = [accounts[customer] for customer in linked.customers if customer in accounts]
+        return all(account.customer.erased for account in mine) or not wants_emails(mine)
+
     async def _let_go(self, linked: Linked) -> None:
-        """Take a contact off the list whose customers are all erased; it loses its week tag too."""
+        """Take a contact off the list that nobody has any more; it loses its week tag too."""
         if linked.contact.status is ContactStatus.LINKED:
             if linked.tag is not None:
                 await self._ports.due.add([linked.contact.id])
@@ -468,8 +483,3 @@ def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:
         for customer in customers
         if customer.email and not customer.erased and not customer.is_test
     }
-
-
-def _is_erased(linked: Linked, accounts: Mapping[CustomerId, Account]) -> bool:
-    mine = [accounts[customer] for customer in linked.customers if customer in accounts]
-    return bool(linked.customers) and all(account.customer.erased for account in mine)

@@ -212,3 +212,16 @@ async def test_an_erased_customer_who_was_on_the_way_leaves_alone_whom_activecam
     await bench.carry(contact, entry_of(1))
     assert bench.contacts.calls == []
     assert not bench.linked(ann).unsubscribed
+
+
+@pytest.mark.parametrize(("opted_in", "is_on_list"), [(False, False), (True, True)])
+async def test_one_who_has_no_address_any_more_is_taken_off_the_list_when_they_opted_out(
+    *, opted_in: bool, is_on_list: bool
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    contact, there = bench.contact(ann), bench.at_ac(ann)
+    bench.customers.change(ann, email=None, email_opt_in=opted_in)
+    await bench.carry(contact, entry_of(1))
+    assert there.is_on_list is is_on_list
