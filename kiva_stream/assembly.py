@@ -84,7 +84,7 @@ class Assembly:
         """Return the site's checkpoint. Raises SettingsError, HeldError: the state is another account's."""
         return await self.ledger.saved(self._account)
 
-    async def open(self, *, resubscribes: bool = False) -> None:
+    async def open(self, *, is_live: bool = False) -> None:
         """Look up what contacts refer to by number, and bind the site to its account.
 
         Raises SettingsError before `setup`, HeldError, AccountRefused, CheckpointError.
@@ -104,7 +104,7 @@ class Assembly:
             ContactWrites(self.links, self._due, contacts, self._turns, settings),
             ContactMoves(shop.site.id, shop.customers, self.links, contacts, tags, self._turns),
             settings,
-            resubscribes=resubscribes,
+            is_live=is_live,
         )
         self.tags = WeekTagSync(
             shop.site.id, self._due, shop.weeks, shop.customers, tags, contacts, self._turns

@@ -87,7 +87,8 @@ class Waiting:
 class ContactSync:
     """Implements the port Arrivals, and the snapshot of all customers that comes before the events.
 
-    `resubscribes`: whether an entry may bring somebody back to the list; history may not.
+    `is_live`: what happens now is carried, not history: an entry may bring somebody back to the list, and who
+    has just joined starts automations.
     Every call raises AccountRefused, SourceError, CheckpointError.
     """
 
@@ -99,7 +100,7 @@ class ContactSync:
         moves: ContactMoves,
         settings: ActiveCampaignSettings,
         *,
-        resubscribes: bool = False,
+        is_live: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._site = site
@@ -107,7 +108,7 @@ class ContactSync:
         self._writes = writes
         self._moves = moves
         self._settings = settings
-        self._resubscribes = resubscribes
+        self._is_live = is_live
         self._now = now
         self._floor = DAY1  # what entries up to here changed was there when the snapshot was taken
         self._doubted: defaultdict[ContactId, set[OrderId]] = defaultdict(set)
@@ -181,7 +182,7 @@ class ContactSync:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
         mine = self._countable(wanted.linked, accounts)
         is_new = wanted.linked.contact.status is not ContactStatus.LINKED
-        return self._resubscribes and is_new and any(not self._is_history(each.joined_at) for each in mine)
+        return self._is_live and is_new and any(not self._is_history(each.joined_at) for each in mine)
 
     async def _dissolve(self, rows: Iterable[Linked]) -> None:
         """Clear the contacts that were left when an earlier run was stopped before it did."""
@@ -207,7 +208,7 @@ class ContactSync:
         newest = max(each.position for each in deliveries)
         named = {each.order for each in deliveries if each.order and each.position > self._floor}
         orders = frozenset(named | self._doubted.get(contact.id, set()))
-        comes_back = self._resubscribes and any(map(self._comes_back, deliveries))
+        comes_back = self._is_live and any(map(self._comes_back, deliveries))
         if not (orders or comes_back) and self._is_settled(contact, newest):
             return None
         inserted_at = max(each.inserted_at for each in deliveries)

@@ -196,7 +196,7 @@ class FollowRun:
         saved = await assembly.saved()
         start = await start_of(self._shop, saved, since, None)
         log.info("following", after=str(start.after), since=start.since)
-        await assembly.open(resubscribes=True)
+        await assembly.open(is_live=True)
         if saved is None:
             await assembly.ledger.begin(start.since, start.events_since, start.after)
 

@@ -75,7 +75,7 @@ class Bench:
         accounts: Iterable[Account] = (),
         *,
         contacts_per_import: int = 3,
-        resubscribes: bool = False,
+        is_live: bool = False,
         **changes: object,
     ) -> None:
         self.customers = FakeCustomers(accounts)
@@ -86,7 +86,7 @@ class Bench:
         self.orders = FakeOrders()
         self.order_arrivals = FakeOrderArrivals()
         self.weeks = FakeWeeks()
-        self.resubscribes = resubscribes
+        self.is_live = is_live
         self.settings = activecampaign_settings(**{"import_poll_s": 2, **changes})
         self.slept: list[float] = []
         self.done: list[int] = []
@@ -106,7 +106,7 @@ class Bench:
             self.writes,
             self.moves,
             self.settings,
-            resubscribes=self.resubscribes,
+            is_live=self.is_live,
             now=lambda: NOW,
         )
 

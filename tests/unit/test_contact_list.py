@@ -16,10 +16,10 @@ DAY_S = 86_400
 # Back to the list
 
 
-async def unsubscribed(*, resubscribes: bool = True) -> Bench:
+async def unsubscribed(*, is_live: bool = True) -> Bench:
     """Return the bench of one who was taken off the list, and wants e-mails again."""
     (ann,), _ = shop(1)
-    bench = Bench([account(ann, email_opt_in=False)], resubscribes=resubscribes)
+    bench = Bench([account(ann, email_opt_in=False)], is_live=is_live)
     await bench.snapshot(covers=position(9))
     assert bench.at_ac(ann).is_on_list is False
     bench.customers.change(ann, email_opt_in=True)
@@ -43,7 +43,7 @@ async def test_who_is_brought_back_to_the_list_comes_after_their_fields_and_orde
 
 
 async def test_no_entry_brings_anybody_back_to_the_list_in_a_backfill() -> None:
-    bench, (ann,) = await unsubscribed(resubscribes=False), shop(1)[0]
+    bench, (ann,) = await unsubscribed(is_live=False), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(10, resubscribes=True))
     assert bench.contacts.list_calls == []
 
@@ -63,7 +63,7 @@ async def test_an_old_entry_brings_nobody_back_to_the_list(age_s: float, *, is_b
 
 async def test_how_old_an_entry_may_be_to_bring_somebody_back_is_a_setting() -> None:
     (ann,), accounts = shop(1)
-    bench = Bench(accounts, resubscribes=True, resubscribe_max_age_s=60)
+    bench = Bench(accounts, is_live=True, resubscribe_max_age_s=60)
     await bench.snapshot()
     await bench.carry(bench.contact(ann), entry_of(1, age_s=60, resubscribes=True))
     assert bench.contacts.list_calls == []
@@ -82,9 +82,7 @@ async def test_nobody_comes_back_to_the_list_who_does_not_want_emails_now(change
 
 async def test_nobody_comes_back_to_the_list_while_another_account_of_the_address_opted_out() -> None:
     ann = customer(1)
-    bench = Bench(
-        [account(ann), account(customer(2, email=ann.email), email_opt_in=False)], resubscribes=True
-    )
+    bench = Bench([account(ann), account(customer(2, email=ann.email), email_opt_in=False)], is_live=True)
     await bench.snapshot()
     await bench.carry(bench.contact(ann), entry_of(10, resubscribes=True))
     assert bench.at_ac(ann).is_on_list is False
@@ -93,7 +91,7 @@ async def test_nobody_comes_back_to_the_list_while_another_account_of_the_addres
 
 async def test_a_newcomer_who_had_unsubscribed_there_comes_back_to_the_list_only_by_their_own_entry() -> None:
     (ann,), accounts = shop(1)
-    bench = Bench(accounts, resubscribes=True)
+    bench = Bench(accounts, is_live=True)
     bench.contacts.there[bench.contacts.add(address(ann))].put_on_list(subscribed=False)
     (contact,) = await bench.link(ann)
     await bench.carry(contact, entry_of(1))
@@ -105,7 +103,7 @@ async def test_a_newcomer_who_had_unsubscribed_there_comes_back_to_the_list_only
 
 async def test_a_refused_contact_is_not_put_on_the_list() -> None:
     (ann,), accounts = shop(1)
-    bench = Bench(accounts, resubscribes=True)
+    bench = Bench(accounts, is_live=True)
     bench.contacts.refused = {address(ann)}
     bench.contacts.add(address(ann))  # it has somebody of this address all the same
     (contact,) = await bench.link(ann)

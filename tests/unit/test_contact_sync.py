@@ -172,14 +172,14 @@ async def test_the_snapshot_starts_no_automations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resubscribes", "age_s", "starts_automations"),
+    ("is_live", "age_s", "starts_automations"),
     [(True, 3600, True), (True, 3601, False), (False, 0, False)],
 )
 async def test_the_snapshot_starts_automations_of_one_who_has_just_joined_the_shop_when_following(
-    age_s: float, *, resubscribes: bool, starts_automations: bool
+    age_s: float, *, is_live: bool, starts_automations: bool
 ) -> None:
     customers, accounts = shop(3)
-    bench = Bench(accounts[:2], resubscribes=resubscribes, realtime_max_age_s=3600)
+    bench = Bench(accounts[:2], is_live=is_live, realtime_max_age_s=3600)
     await bench.snapshot()
     for each in accounts[1:]:  # one of them is there already
         joined_at = NOW - timedelta(seconds=age_s)
@@ -192,7 +192,7 @@ async def test_the_snapshot_starts_automations_of_one_who_has_just_joined_the_sh
 async def test_of_a_snapshot_those_who_have_just_joined_go_apart_from_history() -> None:
     customers, accounts = shop(4)
     young = [replace(each, joined_at=NOW) for each in accounts[::2]]
-    bench = Bench([*accounts[1::2], *young], resubscribes=True)
+    bench = Bench([*accounts[1::2], *young], is_live=True)
     await bench.snapshot()
     started = bench.contacts.automations
     assert {address(each) for each in customers[::2]} == {
@@ -203,7 +203,7 @@ async def test_of_a_snapshot_those_who_have_just_joined_go_apart_from_history() 
 
 async def test_a_change_of_one_who_has_just_joined_starts_no_automations_by_a_snapshot() -> None:
     (ann,), accounts = shop(1)
-    bench = Bench([replace(accounts[0], joined_at=NOW)], resubscribes=True, import_min_contacts=1)
+    bench = Bench([replace(accounts[0], joined_at=NOW)], is_live=True, import_min_contacts=1)
     await bench.snapshot()
     bench.customers.change(ann, phone=PHONE)
     await bench.snapshot()

@@ -31,7 +31,7 @@ class HearingEvents(FakeEvents):
 def following(*actions: str, who: Customer = ANN, page_rows: int = 10) -> World:
     """Return the world of a customer who is linked when these entries are read, some seconds old."""
     entries = [entry(place, who, action=action) for place, action in enumerate([EVENT, *actions], start=1)]
-    return World(entries, page_rows=page_rows, resubscribes=True, now=moment(60))
+    return World(entries, page_rows=page_rows, is_live=True, now=moment(60))
 
 
 async def carry_the_first(world: World) -> None:

@@ -305,7 +305,7 @@ class Life(World):
 
     def _judge_return(self, email: Email) -> None:
         """Check that a contact may be put on the list alone: by a young entry of one whom all agree with."""
-        assert self.resubscribes, "brought back by history"
+        assert self.is_live, "brought back by history"
         assert wants_mail(self._rows_read(email)), "brought back against somebody's will"
         assert any(self._asks(row, email) for row in self.log.entries), "brought back unasked"
 
@@ -418,7 +418,7 @@ class Life(World):
         """Live a process, to its end or until it is struck; check what it leaves, unless it was struck."""
         if run.kind == "sync" and not self._may_sync(run.who):
             return
-        self.resubscribes = run.kind == "follow"
+        self.is_live = run.kind == "follow"
         mark = self.size
         self.begin()
         self._foresee(run, mark)
@@ -477,7 +477,7 @@ class Life(World):
             ContactWrites(links, due, there, turns, settings, no_time),
             ContactMoves(SITE.id, shop, links, there, tags, turns),
             settings,
-            resubscribes=self.resubscribes,
+            is_live=self.is_live,
             now=lambda: self.now,
         )
 

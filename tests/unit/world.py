@@ -71,7 +71,7 @@ class World:
         page_rows: int = 3,
         window: int = 100,
         max_in_flight: int = 4,
-        resubscribes: bool = False,
+        is_live: bool = False,
         now: datetime | None = None,
         **activecampaign: object,
     ) -> None:
@@ -92,7 +92,7 @@ class World:
         self.orders = FakeOrders()
         self.order_arrivals = FakeOrderArrivals()
         self.weeks = FakeWeeks()
-        self.resubscribes = resubscribes
+        self.is_live = is_live
         self.now = now or datetime.now(UTC)
         self.takes_snapshot = False
         self.settings = settings(
@@ -146,7 +146,7 @@ class World:
             ContactWrites(self.links, self.due, contacts, turns, settings, no_time),
             ContactMoves(SITE.id, self.shop, self.links, contacts, tags, turns),
             settings,
-            resubscribes=self.resubscribes,
+            is_live=self.is_live,
             now=lambda: self.now,
         )
 
