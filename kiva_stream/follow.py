@@ -35,6 +35,7 @@ from kiva_stream.telemetry import Rarely, log
 
 WAIT_S = 5.0  # between two tries to hold a site that another process holds
 LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
+HIDES_FOR_S = 120.0  # after its second, a change may still turn out to be two
 WARN_EVERY_S = 60.0
 SLACK_S = 30.0  # beyond two polls, before systemd is left to believe that this process hangs
 FOR_EVER = HighWaterMark(Position(2**63 - 1, 2**63 - 1), FAR)
@@ -65,6 +66,7 @@ class Following:
         self._seen: dict[Change, datetime] = {}
         self._for_s = for_s
         self._on_poll = on_poll
+        self.is_giving = False  # changes that nobody has taken yet
         self._held_up: tuple[Position, float] | None = None  # where, and since when
         self._warn = Rarely(WARN_EVERY_S)
 
@@ -75,7 +77,9 @@ class Following:
             next_at = time.monotonic() + self._settings.poll_interval_s
             await self._on_poll(self._read_at)
             async for changes in self._changed():
+                self.is_giving = True
                 yield changes
+                self.is_giving = False
             self._log.forget_customers()
             mark = await self._log.mark()
             async for entries in self._log.pages(after, mark):
@@ -102,7 +106,8 @@ class Following:
 
         Some shops write `updated_at` in whole seconds: two changes of one second look the same.
         """
-        may_hide = looks_again and not change.changed_at.microsecond
+        is_young = self._looked_at - change.changed_at < timedelta(seconds=HIDES_FOR_S)
+        may_hide = looks_again and is_young and not change.changed_at.microsecond
         return may_hide or change not in self._seen
 
     def _look_back(self) -> tuple[timedelta, bool]:
@@ -111,8 +116,9 @@ class Following:
         It is not at every quick poll.
         """
         overlap_s = self._settings.updated_overlap_s
-        if time.monotonic() - self._looked_back_at < LOOK_BACK_EVERY_S:
-            return timedelta(seconds=min(LOOK_BACK_EVERY_S, overlap_s)), False
+        every_s = min(LOOK_BACK_EVERY_S, overlap_s)
+        if time.monotonic() - self._looked_back_at < every_s:
+            return timedelta(seconds=every_s), False
         self._looked_back_at = time.monotonic()
         return timedelta(seconds=overlap_s), True
 
@@ -157,6 +163,7 @@ class FollowRun:
         self._client = client
         self._notifier = Notifier()
         self._interruptible = anyio.CancelScope()
+        self._source: Following | None = None
         self._pipeline: Pipeline | None = None
         self._checkpoint: Checkpoint | None = None
         self._is_draining = False
@@ -214,7 +221,9 @@ class FollowRun:
         self._polled_at = time.monotonic()
         for_s = self._settings.source.full_sweep_s
         polled = partial(self._polled, assembly.ledger)
-        source = Following(shop.log, shop.changes, self._settings.source, changed_at, for_s, polled)
+        self._source = source = Following(
+            shop.log, shop.changes, self._settings.source, changed_at, for_s, polled
+        )
         self._pipeline, self._checkpoint = await assembly.pipeline(start, source)
         await assembly.ledger.set_phase("follow")
         with garbage_collected_rarely():
@@ -244,7 +253,12 @@ class FollowRun:
         """Tell whether work goes on: the log is looked at, or something is waited for."""
         source = self._settings.source
         patience_s = SLACK_S + 2 * source.poll_interval_s + source.customer_settle_s
-        is_waiting = self._checkpoint is None or self._checkpoint.is_pending
+        is_waiting = (
+            self._checkpoint is None
+            or self._source is None
+            or self._checkpoint.is_pending
+            or self._source.is_giving
+        )
         return is_waiting or time.monotonic() - self._polled_at < patience_s
 
 

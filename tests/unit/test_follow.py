@@ -21,7 +21,7 @@ from kiva_stream import follow
 from kiva_stream.app import Shop
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.errors import AccountRefused, HeldError, SourceError
-from kiva_stream.follow import FOR_EVER, Following, FollowRun
+from kiva_stream.follow import FOR_EVER, HIDES_FOR_S, Following, FollowRun
 from kiva_stream.model import DAY1, Change, Changes, Customer, Entry, HighWaterMark, Position, SavedCheckpoint
 from kiva_stream.settings import PipelineSettings, SourceSettings
 from kiva_stream.start import Start
@@ -245,6 +245,32 @@ def test_a_change_of_a_whole_second_may_hide_another_until_the_next_full_look_ba
     assert [when for when, _ in shop.all("change")] == came
 
 
+def test_a_change_of_a_whole_second_may_hide_another_however_short_the_overlap() -> None:
+    shop = Followed(for_s=45, poll_interval_s=0.7, updated_overlap_s=20)
+    shop.change_at(0.2, ANN, 0)
+    shop.run()
+    assert len(shop.all("change")) == 2
+
+
+def test_a_change_of_a_whole_second_is_not_given_again_for_the_whole_overlap() -> None:
+    shop = Followed(for_s=1_000, poll_interval_s=60, updated_overlap_s=3_600)
+    shop.change_at(0.2, ANN, 0)
+    shop.run()
+    assert len(shop.all("change")) <= 1 + HIDES_FOR_S / 60
+
+
+def test_changes_that_nobody_has_taken_yet_are_known_to_wait() -> None:
+    shop = Followed(for_s=30)
+    shop.changes.rows.append(Change(ANN, moment(0.5)))
+    waits: list[bool] = []
+
+    async def take() -> None:
+        waits.extend([shop.following.is_giving async for _ in shop.following.pages(DAY1, FOR_EVER)])
+
+    run(shop.play(take()))
+    assert (waits, shop.following.is_giving) == ([True], False)
+
+
 @pytest.mark.parametrize(
     ("overlap_s", "since"),
     [(3600, [-3600, -30, 20 - 3600, 10, 60 - 3600]), (10, [-10, -10, 10, 30, 50])],
@@ -458,6 +484,15 @@ def test_a_run_is_alive_while_a_sweep_lasts_or_an_outcome_is_waited_for(service:
     service.drain_at(1_600)
     service.run()
     assert service.alive == [True, True]
+
+
+def test_a_run_is_alive_while_changes_wait_to_be_taken(service: Service) -> None:
+    service.at(25, setattr, service.log, "hangs", True)
+    service.at(30, lambda: setattr(service._run._source, "is_giving", True))
+    service.looks_at = [30 + PATIENCE_S + 1]
+    service.drain_at(300)
+    service.run()
+    assert service.alive == [True]
 
 
 def test_a_run_is_not_alive_when_nothing_is_waited_for_and_the_log_is_not_looked_at(service: Service) -> None:
