@@ -567,10 +567,6 @@ class FakeTagsDue:
         for number in contacts:
             self._links.due_again(number)
 
-    async def count(self) -> int:
-        await anyio.lowlevel.checkpoint()
-        return len(self._links.due)
-
     async def page(self, after: ContactId, count: int) -> list[Due]:
         await anyio.lowlevel.checkpoint()
         due = sorted(each for each in self._links.due.items() if each[0] > after)

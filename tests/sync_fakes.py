@@ -280,9 +280,6 @@ class FakeDue:
         for each in contacts:
             self.touch(each)
 
-    async def count(self) -> int:
-        raise NotImplementedError
-
 
 class FakeAccount:
     """Implements WeekTags, and `find` of Contacts: ActiveCampaign's contacts with their week tags.
