@@ -7,8 +7,8 @@
 PYTHON := .venv/bin/python
 BUILT := .venv/built
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-GATED := classifier.py batcher.py checkpoint.py contacts.py contact_sync.py \
-    activecampaign/contacts.py activecampaign/replies.py
+GATED := classifier.py batcher.py checkpoint.py contacts.py contact_sync.py contact_writes.py contact_moves.py \
+    orders.py order_sync.py week_tags.py follow.py activecampaign/contacts.py activecampaign/replies.py
 
 demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo

@@ -31,7 +31,7 @@ from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
 from kiva_stream.activecampaign.events import HEADERS, Events
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
 
-ENTRIES = 40_000  # about half of which are events
+ENTRIES = 25_000  # about half of which are events
 REPETITIONS = 3
 IN_FLIGHT = 200  # what the pipeline has by default
 KEYS = Keys("bare", "token", "25550001", "key")
