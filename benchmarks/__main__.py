@@ -34,7 +34,7 @@ ALL = {
     "following": following.figures,
     "year": year.figures,
 }
-WAITING = {"memory", "rest_budget", "documented_limits", "following", "year"}  # for limits, most of the time
+WAITING = {"memory", "rest_budget", "documented_limits", "year"}  # for limits, most of the time
 KNOWN = {**ALL, "killed": killed.figures}  # the last on request only
 
 

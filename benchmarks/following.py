@@ -16,11 +16,11 @@ from benchmarks.bench import SITE_ID, Bench
 from benchmarks.figures import Figure
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
-ENTRIES = 15_000
+ENTRIES = 20_000
 POLL_S = 2
 MOST_LAG_S = 2 * POLL_S
 PER_SECOND = 60
-SECONDS = 40
+SECONDS = 20
 LEAST_REQUESTS_PER_SECOND = 4.4
 SCHEMA = "following"
 LOOK_EVERY_S = 0.1
@@ -45,7 +45,7 @@ SELECT site_id, clock_timestamp(), 'customer', 'logout', 'customer', 'Logged out
        jsonb_build_object('n', $2::int)
 FROM kiva.customers
 WHERE site_id = $1 AND deleted_at IS NULL AND NOT is_test AND email LIKE '%_@_%._%'
-ORDER BY id LIMIT 1 OFFSET $2::int % 100
+ORDER BY id LIMIT 1 OFFSET $2::int % 150
 """
 _WRITTEN = "category = 'customer' AND action = 'logout' AND data ? 'n'"
 _LAGS = f"""
