@@ -4,8 +4,8 @@
 contact's tag is another one: minutes of work off the log. The lag of an event is measured in the state, from
 the moment the entry was written to the commit of its outcome; `delay_s` is 0, so it is readable at once.
 
-Seen to fail: the requests (4.05) when the entries fall on 50 contacts instead of 150. One that becomes due again
-before its swap is left for the next look.
+Seen to fail: the requests (4.05) when the entries fall on 50 contacts instead of 150. One that becomes due
+again before its swap is left for the next look.
 """
 
 from __future__ import annotations
