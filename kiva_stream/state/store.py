@@ -14,7 +14,7 @@ from kiva_stream.errors import CheckpointError, HeldError
 from kiva_stream.settings import StateSettings, reading_dsn
 
 Connection: TypeAlias = asyncpg.Connection
-VERSION = 1  # of the state schema; a migration a version: schema_1.sql, …
+VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …
 
 
 class Store:
