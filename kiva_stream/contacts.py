@@ -13,6 +13,7 @@ from kiva_stream.model import (
     Account,
     Contact,
     ContactStatus,
+    Customer,
     CustomerId,
     DesiredContact,
     Email,
@@ -37,6 +38,17 @@ _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST)
 def countable(accounts: Iterable[Account], site_id: int, email: Email) -> list[Account]:
     """Return the accounts that share the contact of `email`: of this site, neither erased nor for testing."""
     return [account for account in accounts if _counts(account, site_id, email)]
+
+
+def obstacle(customer: Customer, site_id: int) -> str:
+    """Return why a customer does not belong at ActiveCampaign, "" when it does."""
+    if customer.site_id != site_id:
+        return f"is of site {customer.site_id}, and source.site_id is {site_id}"
+    if customer.erased:
+        return "is erased at the shop"
+    if customer.is_test:
+        return "is a test account, by its flag or by source.skip_domains"
+    return "" if customer.email else "has no usable e-mail address"
 
 
 def desired_contact(email: Email, accounts: Sequence[Account], is_new: bool, today: date) -> DesiredContact:
@@ -76,6 +88,14 @@ def moved(
 def wants_emails(accounts: Iterable[Account]) -> bool:
     """Return whether nobody of these accounts opted out or is blacklisted."""
     return all(account.email_opt_in and not account.email_blacklisted for account in accounts)
+
+
+def is_let_go(accounts: Collection[Account]) -> bool:
+    """Return whether a contact of which nobody counts any more is let go, by the accounts it had.
+
+    It is when all of them are erased, or when one opted out.
+    """
+    return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
 
 
 def week_tag(statuses: Iterable[Collection[str]]) -> WeekTag:

@@ -17,6 +17,10 @@ class CheckpointError(KivaStreamError):
     """The state schema cannot be read or written."""
 
 
+class StateBusyError(CheckpointError):
+    """The state schema cannot be read or written just now; it may pass."""
+
+
 class HeldError(KivaStreamError):
     """Another process holds the site, or another site holds the account."""
 

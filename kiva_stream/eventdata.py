@@ -24,6 +24,7 @@ _CENTS = 100
 _MAX_BIGINT = 2**63 - 1
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_MARK = re.compile(r"(?:^|; )at=([^;]*); log=([0-9]{1,19})\s*$")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])  # only what an event needs is decoded further
 _VALUE = msgspec.json.Decoder()
 _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
@@ -103,6 +104,19 @@ def _fitting(pairs: list[str], room: int) -> str:
 def stamp(at: datetime) -> str:
     """Write an instant in UTC as `2018-03-04T17:02:10Z`; parts of a second are cut off."""
     return f"{at.isoformat()[:19]}Z"  # strftime would not pad the year 1
+
+
+class Mark(NamedTuple):
+    """What tells an event from others of its name when it is read back."""
+
+    at: str  # as `stamp` wrote it
+    log: int  # the entry's id
+
+
+def mark_of(eventdata: str) -> Mark | None:
+    """Return the `at=` and the last `log=` of what an event says; None: it is none of ours."""
+    found = _MARK.search(eventdata)
+    return Mark(found[1], int(found[2])) if found else None
 
 
 class _Reader(NamedTuple):

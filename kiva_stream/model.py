@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
-from typing import NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType
 
 import msgspec
 
@@ -52,6 +54,19 @@ class HighWaterMark(NamedTuple):
 
     position: Position
     inserted_before: datetime
+
+
+class IdGap(NamedTuple):
+    """Ids that no entry had when the log was read past them without a horizon."""
+
+    first: int
+    last: int
+    seen_at: datetime  # by the clock of the shop's database
+
+    def without(self, ids: Iterable[int]) -> list[IdGap]:
+        """Return what is left of it when these ids, some of its own, are taken out."""
+        edges = [self.first - 1, *sorted(ids), self.last + 1]
+        return [IdGap(low + 1, high - 1, self.seen_at) for low, high in pairwise(edges) if high - low > 1]
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -162,6 +177,12 @@ class Reason(StrEnum):
     EVENT_REJECTED = "event_rejected"
 
 
+# The reasons of dead letters: a closed list.
+DEAD_REASONS = (
+    *(Reason.NO_EMAIL, Reason.NO_CUSTOMER, Reason.NO_CONTACT, Reason.WRONG_SITE),
+    *(Reason.AC_REJECTED, Reason.ORDER_INVALID, Reason.EVENT_REJECTED),
+)
+
 # What an entry dies of that may be delivered when its customer's address appears or changes.
 FOR_WANT_OF_A_CONTACT = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
 
@@ -211,6 +232,7 @@ class Outcome(NamedTuple):
 
 DELIVERED = Outcome("delivered")
 SYNCED = Outcome("synced")
+PARKED = Outcome("parked")  # none yet: the entry is kept, and comes outside the log's order
 
 
 class ContactStatus(StrEnum):
@@ -268,6 +290,10 @@ class Span:
         for note in notes:
             self.tally["note", note] += 1
 
+    def part_with(self) -> None:
+        """Have one entry get its outcome outside of this span."""
+        self.pending -= 1
+
 
 class Change(NamedTuple):
     """A customer whose row, or whose orders, the shop changed; no entry need say so."""
@@ -283,12 +309,25 @@ class Changes(NamedTuple):
     changes: list[Change]
 
 
+class Asides(NamedTuple):
+    """Entries outside the log's order, in theirs: parked before, dead and to be replayed, or found late.
+
+    Those of the positions that are among no entries are not in the log any more.
+    """
+
+    positions: Collection[Position]
+    entries: list[Entry]
+    letters: Mapping[Position, Reason] = MappingProxyType({})  # what those of them died of that are dead
+    are_parked: bool = False  # since they were found
+
+
 class Page(NamedTuple):
-    """Consecutive entries, in log order; or changes, which have no place in it."""
+    """Consecutive entries, in log order; or changes, or asides, which have no place in it."""
 
     span: Span
     entries: list[Entry]
     changes: Sequence[Change] = ()
+    asides: Asides | None = None  # then `entries` are theirs
 
 
 class ClassifiedPage(NamedTuple):
@@ -297,6 +336,7 @@ class ClassifiedPage(NamedTuple):
     span: Span
     verdicts: list[tuple[Entry, Verdict]]
     changes: Sequence[Change] = ()
+    asides: Asides | None = None
 
 
 class Delivery(NamedTuple):
@@ -323,11 +363,18 @@ class Need(NamedTuple):
     resubscribes: bool = False  # one of them, young enough, says that the customer wants e-mails again
 
 
-class Batch(NamedTuple):
-    """Consecutive work of one contact, in log order."""
+class Batch(msgspec.Struct):
+    """Consecutive work of one contact, in log order, and how far the sender has come with it."""
 
     contact: Contact
     deliveries: list[Delivery]
+    done: int = 0  # of the deliveries, from the first
+    since: float = math.inf  # when the sender turned to the next one, by its clock
+
+    @property
+    def current(self) -> Delivery | None:
+        """The delivery that is worked on, None when all are done. It may be parked meanwhile."""
+        return self.deliveries[self.done] if self.done < len(self.deliveries) else None
 
 
 class DeadLetter(NamedTuple):
@@ -351,6 +398,27 @@ class Commit(NamedTuple):
     ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
     touched: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
     revived: tuple[tuple[Position, Reason], ...] = ()  # dead letters that got another outcome, with the old
+    out: frozenset[Position] = frozenset()  # events that may have arrived, or may be sent after this commit
+    parked: tuple[tuple[Position, ContactId], ...] = ()
+    unparked: tuple[Position, ...] = ()  # that got their outcome
+
+
+class Left(NamedTuple):
+    """What earlier runs left for the next one, besides the watermark."""
+
+    settled_to: Position = DAY1  # entries up to here may have their outcome, though above the watermark
+    letters: frozenset[CustomerId] = frozenset()  # customers whose entries died for want of a contact
+    parked: frozenset[Position] = frozenset()
+    doubts: frozenset[Position] = frozenset()  # events that may have arrived
+    counted_from: Position = Position(-1, 0)  # what lies at or below it is not among the counts
+    discarded: frozenset[Position] = frozenset()  # dead letters that nobody revives
+
+
+class AskedLetter(NamedTuple):
+    """A dead letter that is to be replayed: what it died of, and when it was asked for."""
+
+    why: Reason
+    asked_at: datetime
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):
@@ -361,6 +429,7 @@ class SavedCheckpoint(msgspec.Struct, frozen=True):
     events_since: datetime | None
     counted_from: Position
     watermark: Position
+    horizon: bool = True  # how the log is read: without one, positions are (0, id)
 
 
 class WeekTag(StrEnum):
@@ -447,6 +516,25 @@ class ImportReport(msgspec.Struct, frozen=True):
     failures: frozenset[str] = frozenset()  # lower-case addresses that did not make it
 
 
+class LoggedEvent(NamedTuple):
+    """An event as the tracking log of its contact at ActiveCampaign lists it."""
+
+    name: str
+    eventdata: str
+    at: datetime | None  # when ActiveCampaign received it; None: it does not say
+
+
+class ShownContact(msgspec.Struct, frozen=True):
+    """A contact as ActiveCampaign shows it."""
+
+    email: Email
+    first_name: str
+    last_name: str
+    phone: str
+    fields: Mapping[str, str]  # by the attribute of DesiredContact; one without a value is not among them
+    is_subscribed: bool  # to the list `all customers`
+
+
 class OrderSource(StrEnum):
     """Whether automations may start on an order; decided at its first sending, and kept."""
 
@@ -482,6 +570,20 @@ class DesiredOrder(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()  # what was odd about its rows; counted, not sent
 
 
+class ShownOrder(msgspec.Struct, frozen=True):
+    """An order as ActiveCampaign shows it; "" for what it does not say."""
+
+    customer_id: str
+    created_at: str  # as it was sent
+    normalized_status: str
+    store_status: str
+    currency: str
+    total_cents: Decimal
+    discounts_cents: Decimal
+    source: str
+    lines: tuple[tuple[str, str, str, str, int, Decimal], ...]  # as an OrderLine, the price in cents
+
+
 class SentOrder(msgspec.Struct, frozen=True):
     """What ActiveCampaign last accepted, or refused, of an order."""
 
@@ -490,3 +592,14 @@ class SentOrder(msgspec.Struct, frozen=True):
     fingerprint: bytes
     accepted_at: datetime
     refused: str = ""  # what ActiveCampaign said against it; "": it was accepted
+
+
+TroubleKind = Literal["activecampaign", "events", "key", "source", "horizon", "state"]
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Something that is wrong just now."""
+
+    kind: TroubleKind
+    since: datetime
+    why: str

@@ -11,6 +11,8 @@ from kiva_stream.model import (
     AcceptedImport,
     Account,
     AcId,
+    Asides,
+    AskedLetter,
     Batch,
     Changes,
     Commit,
@@ -26,8 +28,10 @@ from kiva_stream.model import (
     Email,
     Entry,
     HighWaterMark,
+    IdGap,
     ImportReport,
     Linked,
+    LoggedEvent,
     Need,
     OpenImport,
     Order,
@@ -36,7 +40,11 @@ from kiva_stream.model import (
     Position,
     Reason,
     SentOrder,
+    ShownContact,
+    ShownOrder,
     Span,
+    Trouble,
+    TroubleKind,
     WeekTag,
 )
 
@@ -44,8 +52,8 @@ from kiva_stream.model import (
 class Log(Protocol):
     """The system log of one site, in log order."""
 
-    def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
-        """Yield the entries above `after` up to the mark, a page at a time, and changes among them.
+    def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes | Asides]:
+        """Yield the entries above `after` up to the mark, a page at a time, changes and asides among them.
 
         No source transaction is open while a page is out.
         Raises SourceError when the source cannot be read for good.
@@ -61,6 +69,34 @@ class Entries(Protocol):
 
         Raises SourceError.
         """
+        ...
+
+
+class InGaps(Protocol):
+    """What has appeared in the log where it was read past."""
+
+    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+        """Return up to `count` entries in these gaps, in log order. Raises SourceError."""
+        ...
+
+
+class Gaps(Protocol):
+    """The gaps of ids that the log was read past without a horizon. Every call raises CheckpointError."""
+
+    async def keep(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
+        """Have it say just these of the ids above `after` up to `until`, which have been read."""
+        ...
+
+    async def page(self, after: int, until: int, count: int) -> list[IdGap]:
+        """Return up to `count` gaps above one id that end at or below another, by their ids."""
+        ...
+
+    async def fill(self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]) -> None:
+        """Put what is left of gaps in their place, and park what was found in them. All of it, or nothing."""
+        ...
+
+    async def forget(self, keep_s: float) -> None:
+        """Forget the gaps that have been looked at for this long."""
         ...
 
 
@@ -81,6 +117,18 @@ class Letters(Protocol):
 
     async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return the entries of these customers that died for want of a contact. Raises CheckpointError."""
+        ...
+
+
+class Asked(Protocol):
+    """Dead letters that are to be replayed. Every call raises CheckpointError."""
+
+    async def asked(self) -> dict[Position, AskedLetter]:
+        """Return the entries that are, in log order."""
+        ...
+
+    async def asked_orders(self) -> list[OrderId]:
+        """Return the refused orders that are to be sent again."""
         ...
 
 
@@ -190,6 +238,10 @@ class Links(Protocol):
         """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
         ...
 
+    async def note_erased(self, contact: ContactId) -> None:
+        """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
+        ...
+
     async def note(self, notes: Mapping[str, int]) -> None:
         """Add to the counts of what was odd."""
         ...
@@ -258,6 +310,27 @@ class Ledger(Protocol):
         """Save outcomes and watermark together."""
         ...
 
+    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+        """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
+        ...
+
+    async def unresolved(
+        self, positions: Collection[Position], letters: Collection[Position]
+    ) -> Collection[Position]:
+        """Return those of these entries that are not delivered, and, of the letters, still dead."""
+        ...
+
+
+class LookUp(Protocol):
+    """Finds out whether an event arrived whose answer was lost."""
+
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
+        """Return whether ActiveCampaign shows this event of a contact; False also when it cannot say.
+
+        Raises AccountRefused, CheckpointError.
+        """
+        ...
+
 
 class Outcomes(Protocol):
     """Where every entry that is read gets its one outcome: the checkpoint, as the stages see it."""
@@ -278,20 +351,45 @@ class Outcomes(Protocol):
         """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
         ...
 
-    async def slot(self) -> bool:
-        """Wait until one more event may be in flight; False: none may any more, this is a drain."""
+    async def may_send(self, position: Position) -> bool:
+        """Wait until a commit has named an event as one that may be out; False: none is sent any more."""
+        ...
+
+    def not_sent(self, position: Position) -> None:
+        """Take in that an event that was named is surely not out, and that this run does not send it."""
+        ...
+
+    def may_revive(self, position: Position) -> bool:
+        """Return whether a dead entry that comes again may get another outcome: not a discarded one."""
+        ...
+
+    def is_doubtful(self, position: Position) -> bool:
+        """Return whether an event may have arrived that an earlier run sent."""
+        ...
+
+    async def unresolved(
+        self, positions: Collection[Position], letters: Collection[Position]
+    ) -> Collection[Position]:
+        """Return those of these entries that may be resumed: not on their way, and without an outcome yet.
+
+        Those of the `letters` have none as long as they are dead. Raises CheckpointError.
+        """
         ...
 
     def delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
-        """Take in an event that ActiveCampaign has; its slot is free when that is committed."""
+        """Take in an event that ActiveCampaign has; its place is free when that is committed."""
         ...
 
     def rejected(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Take in an event that ActiveCampaign refuses; its slot is free when that is committed."""
+        """Take in an event that ActiveCampaign refuses; its place is free when that is committed."""
         ...
 
     def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
+        ...
+
+    def note(self, what: str) -> None:
+        """Count something odd that was done about an entry; once, however often it is read again."""
         ...
 
     def touch(self, contact: ContactId) -> None:
@@ -305,8 +403,14 @@ class Outcomes(Protocol):
         """
         ...
 
-    def revive(self, position: Position, why: Reason) -> Span:
-        """Take in a dead entry that is to get another outcome, outside the log's order."""
+    def park(self, delivery: Delivery, contact: ContactId) -> Delivery | None:
+        """Keep an entry that waits long in the state; return its delivery from now on, None: too many are."""
+        ...
+
+    def resume(
+        self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
+    ) -> Span | None:
+        """Take in an entry that gets its outcome outside the log's order; None: it is on its way to it."""
         ...
 
     def commit_soon(self) -> None:
@@ -438,6 +542,33 @@ class WeekTags(Protocol):
         ...
 
 
+class TrackingLogs(Protocol):
+    """What ActiveCampaign has of a contact's events. Waits out throttling and outages."""
+
+    async def of(self, contact: AcId, *, yields: bool = False) -> list[LoggedEvent]:
+        """Return all events that a contact's log lists, in the order in which they arrived.
+
+        `yields`: behind all other calls. Raises ContactGone when there is no such contact, AccountRefused,
+        and Rejected when it is refused.
+        """
+        ...
+
+
+class ReadBacks(Protocol):
+    """What ActiveCampaign shows of contacts and orders; these calls yield to all others in the budget.
+
+    Every call waits out throttling and outages, raises AccountRefused, and Rejected when it is refused.
+    """
+
+    async def contact(self, contact: AcId) -> ShownContact:
+        """Return a contact. Raises ContactGone when there is no such contact."""
+        ...
+
+    async def orders(self, ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
+        """Return those of these orders of the shop that are there."""
+        ...
+
+
 class OrderUploads(Protocol):
     """Orders of one ActiveCampaign account. Waits out throttling and outages; raises AccountRefused."""
 
@@ -447,6 +578,33 @@ class OrderUploads(Protocol):
         None of them is when this raises OrdersRejected, which names those at fault where ActiveCampaign did,
         or BatchTooLarge.
         """
+        ...
+
+
+class Troubles(Protocol):
+    """What is wrong just now, told by whoever notices; `place` tells those apart who tell of one kind.
+
+    Nothing waits here.
+    """
+
+    def begin(self, kind: TroubleKind, why: str, place: str = "") -> None:
+        """Take in that something is wrong, or that it still is and why by now."""
+        ...
+
+    def end(self, kind: TroubleKind, place: str = "") -> None:
+        """Take in that it is well again, or was all the time."""
+        ...
+
+    def all(self) -> list[Trouble]:
+        """Return what is wrong just now."""
+        ...
+
+
+class TroubleRows(Protocol):
+    """Where what is wrong just now is kept, for whoever looks."""
+
+    async def keep(self, troubles: Collection[Trouble]) -> None:
+        """Have it say just this. Raises CheckpointError."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Settings: five sections as frozen Structs, read once and passed by hand.
+"""Settings: six sections as frozen Structs, read once and passed by hand.
 
 The Structs are the one table of all keys: a field's annotation holds its type, range and meaning, its name
 ends in its unit (`_s` seconds, `_ms` milliseconds, `_bytes` bytes, `_days` days; the rest are counts or
@@ -74,6 +74,12 @@ class SourceSettings(Section, frozen=True, kw_only=True):
     schema: Annotated[Identifier, says("where the shop's tables or views are")] = "kiva"
     delay_s: Annotated[Seconds, says("only entries at least this old are read")] = 600
     poll_interval_s: Annotated[Timeout, says("how often `follow` looks for new entries")] = 60
+    horizon: Annotated[
+        bool, says("false: the log is read by id, for one whose txids mean nothing; `rewind` changes it")
+    ] = True
+    gap_reread_s: Annotated[
+        Timeout, says("without a horizon: how long an id that was not there is looked for again")
+    ] = 3600
     skip_domains: Annotated[
         tuple[str, ...], says("customers with an address at these domains are test accounts")
     ] = ()
@@ -87,6 +93,9 @@ class SourceSettings(Section, frozen=True, kw_only=True):
     ] = 5
     max_connections: Annotated[Count, says("most connections to the shop's database")] = 3
     statement_timeout_s: Annotated[Timeout, says("longest statement on the shop's database")] = 30
+    max_rows_per_s: Annotated[
+        int, Meta(ge=0), says("most log rows read in a second, on average; 0 = as fast as it goes")
+    ] = 0
     horizon_alarm_s: Annotated[
         Timeout, says("`follow` warns when an open transaction holds the log up for this long")
     ] = 1200
@@ -111,6 +120,13 @@ class StateSettings(Section, frozen=True, kw_only=True):
     schema: Annotated[Identifier, says("kiva_stream's own schema there")] = "kiva_stream"
     ledger_keep_days: Annotated[Count, says("how long delivered events are remembered")] = 400
     commit_interval_ms: Annotated[Count, says("outcomes of this long share a commit")] = 20
+    lease_s: Annotated[
+        Timeout, says("a process that does not renew its hold on the site for this long loses it to another")
+    ] = 30
+    parked_max_entries: Annotated[
+        Count, says("most entries kept aside while their contact waits; then reading stops")
+    ] = 10_000
+    dead_letter_sample: Annotated[Count, says("most dead letters that a list shows unless told")] = 100
 
 
 class PipelineSettings(Section, frozen=True, kw_only=True):
@@ -138,14 +154,27 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     events_per_second: Annotated[
         int,
         Meta(ge=0),
-        says("no published limit; when throttled, events wait as long as asked; 0 = as fast as it goes"),
+        says("no published limit; lowered for a while when throttled; 0 = as fast as it goes"),
     ] = 60
+    events_per_second_min: Annotated[Count, says("the lowest that throttling makes of it")] = 1
     bulk_imports_per_minute: Annotated[Count, says("bulk imports; ActiveCampaign allows 100")] = 100
     max_in_flight: Annotated[Count, says("most events sent and not yet committed")] = 200
+    lookup: Annotated[
+        bool, says("look an event up whose answer was lost before it is sent again; else it is sent again")
+    ] = True
+    lookup_settle_s: Annotated[
+        Seconds, says("an event that arrived is shown in its contact's tracking log by then")
+    ] = 30
     request_timeout_s: Annotated[Timeout, says("longest wait for an answer")] = 30
     backoff_max_s: Annotated[
         Timeout, says("longest wait between two attempts, unless ActiveCampaign asks for a longer one")
     ] = 60
+    breaker_failures: Annotated[
+        Count, says("so many requests in a row unanswered: then all wait, and one at a time tries again")
+    ] = 5
+    retry_refused_s: Annotated[
+        Timeout, says("how often `follow` tries again when the key or the account is refused")
+    ] = 300
     resubscribe_max_age_s: Annotated[
         Seconds, says("a re-subscription is carried only while its entry is younger than this")
     ] = 86_400
@@ -191,6 +220,12 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     field_birthday: Annotated[Text, says("title of the date field with the birthday")] = "Kiva Birthday"
 
 
+class VerifySettings(Section, frozen=True, kw_only=True):
+    """What `verify` looks at."""
+
+    sample: Annotated[Count, says("contacts that `verify` draws, unless it is told how many")] = 200
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
@@ -208,6 +243,7 @@ class Settings(Section, frozen=True, kw_only=True):
     state: StateSettings
     activecampaign: ActiveCampaignSettings
     pipeline: PipelineSettings = PipelineSettings()
+    verify: VerifySettings = VerifySettings()
     log: LogSettings = LogSettings()
 
     def secrets(self) -> list[str]:

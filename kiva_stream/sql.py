@@ -10,15 +10,22 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 
 
-def load(package: str, file: str, schema: str) -> dict[str, str]:
+def load(package: str, file: str, schema: str, instead: str | None = None) -> dict[str, str]:
     """Return the blocks of a package's SQL file by name.
 
     A block starts with `-- name: NAME` and ends where the next one starts. `{schema}` stands for the quoted
-    schema, `{NAME}` for an earlier block without its comments.
+    schema, `{NAME}` for an earlier block without its comments. Blocks of the file `instead` take the place of
+    those of the same name.
     """
-    text = files(package).joinpath(file).read_text("utf-8")
+    found = _found(package, file)
+    if instead is not None:
+        found |= _found(package, instead)
     quoted = '"' + schema.replace('"', '""') + '"'
     blocks = {"schema": quoted}
-    for name, block in _BLOCK.findall(text):
+    for name, block in found.items():
         blocks[name] = _PLACE.sub(lambda place: _COMMENT.sub("", blocks[place[1]]), block).strip()
     return blocks
+
+
+def _found(package: str, file: str) -> dict[str, str]:
+    return dict(_BLOCK.findall(files(package).joinpath(file).read_text("utf-8")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
@@ -10,35 +11,40 @@ import anyio
 import asyncpg
 import msgspec
 
-from kiva_stream.errors import HeldError, SettingsError
+from kiva_stream.errors import HeldError, SettingsError, StateBusyError
 from kiva_stream.model import (
-    DELIVERED,
+    DAY1,
     Commit,
     CustomerId,
     HighWaterMark,
+    Left,
     Outcome,
     Position,
     Reason,
     SavedCheckpoint,
     Tally,
 )
-from kiva_stream.state.store import Connection, Store, columns, translated
+from kiva_stream.state.leases import Lease
+from kiva_stream.state.store import Store, columns
+from kiva_stream.telemetry import Rarely
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between two tries to commit
 FORGET_SLICE = 10_000  # rows a statement, so that none runs long
 FOR_WANT_OF_A_CONTACT = [Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT]
 
 
 class SiteLedger:
-    """The checkpoint and the ledger of one site, written through the connection that holds the site.
+    """The checkpoint and the ledger of one site, which `lease` holds.
 
     Every call raises CheckpointError.
     """
 
-    def __init__(self, store: Store, connection: Connection, site_id: int) -> None:
+    def __init__(self, store: Store, lease: Lease, site_id: int) -> None:
         self._store = store
-        self._connection = connection
-        self._turn = anyio.Lock()  # a connection does one thing at a time
+        self._lease = lease
         self._site_id = site_id
+        self._commits = 0  # made of this site, by whoever
+        self._warn = Rarely()
 
     async def bind(self, account: str, contact_url: str) -> None:
         """Note which account the site's state speaks of, and where people look at a contact there.
@@ -63,12 +69,15 @@ class SiteLedger:
                 events_since=row["events_since"],
                 counted_from=Position(row["counted_txid"], row["counted_id"]),
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
+                horizon=row["horizon"],
             )
         return None
 
-    async def begin(self, since: str, events_since: datetime | None, after: Position) -> None:
+    async def begin(
+        self, since: str, events_since: datetime | None, after: Position, *, horizon: bool = True
+    ) -> None:
         """Create the checkpoint of a site that is bound: nothing at or below `after` will be read."""
-        await self._fetch("begin_checkpoint", since, events_since, *after)
+        await self._fetch("begin_checkpoint", since, events_since, *after, horizon)
 
     async def begin_backfill(self, mark: HighWaterMark, entries: int) -> None:
         """Note how far a backfill goes, and how many entries lay before it when it began."""
@@ -91,20 +100,84 @@ class SiteLedger:
         await self._fetch("set_caught_up", moment)
 
     async def commit(self, commit: Commit) -> None:
-        """Save outcomes and watermark together."""
-        delivered = [(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered]
-        ahead = [[*key, count] for key, count in commit.ahead.items()]
+        """Save outcomes and watermark together, and renew the lease with them.
+
+        What may pass is tried again for as long as the lease lasts. Raises HeldError when it is lost.
+        """
+        number, ends_at, wait_s = self._commits + 1, time.monotonic() + self._lease.lease_s, FIRST_WAIT_S
+        while True:
+            try:
+                await self._commit(commit, number)
+                break
+            except StateBusyError as error:
+                if time.monotonic() + wait_s > ends_at:
+                    raise
+                self._warn("the state database refuses a commit: trying again", why=str(error))
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            if await self._has_arrived(number):
+                break
+        self._commits = number
+
+    async def _commit(self, commit: Commit, number: int) -> None:
+        asked_at = time.monotonic()
         await self._fetch(
             "commit",
             *commit.watermark,
             commit.pending,
-            *columns(delivered, 5),
+            *columns([(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered], 5),
             *columns(_dead_rows(commit), 7),
             *columns(_gone(commit), 2),
             *columns([(*key, count) for key, count in _counted(commit).items()], 3),
             list(commit.touched),
-            msgspec.json.encode(ahead).decode(),
+            msgspec.json.encode([[*key, count] for key, count in commit.ahead.items()]).decode(),
+            *columns(list(commit.out), 2),
+            *columns([(*position, contact) for position, contact in commit.parked], 3),
+            *columns(commit.unparked, 2),
+            number,
+            self._lease.epoch,
+            self._lease.lease_s,
         )
+        self._lease.renewed(asked_at)
+
+    async def _has_arrived(self, number: int) -> bool:
+        """Return whether a commit was kept though its answer was lost; False also when nobody can say."""
+        try:
+            return bool(await self._number() == number)
+        except StateBusyError:
+            return False
+
+    async def _number(self) -> int:
+        """Return the number of the last commit, 0 before the first."""
+        return next((row["commits"] for row in await self._fetch("commits")), 0)
+
+    async def left(self) -> Left:
+        """Return what earlier runs left for the next one."""
+        self._commits = await self._number()
+        to = next((_position(row) for row in await self._fetch("settled_to")), DAY1)
+        letters = await self.customers_with_letters()
+        parked, doubts = await self.parked(), map(_position, await self._fetch("doubts"))
+        counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
+        discarded = map(_position, await self._fetch("discarded"))
+        return Left(
+            to, frozenset(letters), frozenset(parked), frozenset(doubts), counted, frozenset(discarded)
+        )
+
+    async def parked(self) -> list[Position]:
+        """Return the entries that are parked, in log order."""
+        return [_position(row) for row in await self._fetch("parked")]
+
+    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+        """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
+        rows = await self._fetch("settled", *after, *until)
+        return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
+
+    async def unresolved(
+        self, positions: Collection[Position], letters: Collection[Position]
+    ) -> set[Position]:
+        """Return those of these entries that are not delivered, and, of the letters, still dead."""
+        asked = [(*position, position in letters) for position in positions]
+        return {_position(row) for row in await self._fetch("unresolved", *columns(asked, 3))}
 
     async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return the entries of these customers that died for want of a contact."""
@@ -116,27 +189,10 @@ class SiteLedger:
         rows = await self._fetch("customers_with_letters", FOR_WANT_OF_A_CONTACT)
         return {row["customer_id"] for row in rows}
 
-    async def settled_above(self, watermark: Position) -> dict[Position, Outcome]:
-        """Return the outcomes kept of entries above the watermark: they are not to be worked again."""
-        delivered = await self._fetch("delivered_above", *watermark)
-        dead = await self._fetch("dead_above", *watermark)
-        return {Position(row["txid"], row["log_id"]): DELIVERED for row in delivered} | {
-            Position(row["txid"], row["log_id"]): Outcome("dead", row["reason"]) for row in dead
-        }
-
     async def forget_old_deliveries(self, keep_days: int, watermark: Position) -> None:
         """Remove ledger rows older than `keep_days`, a slice at a time; none above the watermark."""
-        done = f"DELETE {FORGET_SLICE}"
-        while done == f"DELETE {FORGET_SLICE}":
-            async with self._turn:
-                with translated():
-                    done = await self._connection.execute(
-                        self._store.sql["forget_old_deliveries"],
-                        self._site_id,
-                        keep_days,
-                        *watermark,
-                        FORGET_SLICE,
-                    )
+        while await self._fetch("forget_old_deliveries", keep_days, *watermark, FORGET_SLICE):
+            pass
 
     async def _require(self, account: str) -> None:
         """Raise SettingsError or HeldError when the site and this account do not belong together."""
@@ -155,11 +211,11 @@ class SiteLedger:
             )
 
     async def _fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
-        async with self._turn:
-            with translated():
-                return await self._connection.fetch(  # type: ignore[no-any-return]
-                    self._store.sql[block], self._site_id, *args
-                )
+        return await self._store.fetch(block, self._site_id, *args)
+
+
+def _position(row: asyncpg.Record) -> Position:
+    return Position(row["txid"], row["log_id"])
 
 
 def _dead_rows(commit: Commit) -> list[tuple[object, ...]]:

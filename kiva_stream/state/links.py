@@ -152,6 +152,10 @@ class ContactLinks:
             del self._by_customer[customer]
         self._mark([contact], ContactStatus.NEW)
 
+    async def note_erased(self, contact: ContactId) -> None:
+        """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
+        await self._store.fetch("note_erased", contact)
+
     async def note(self, notes: Mapping[str, int]) -> None:
         """Add to the counts of what was odd."""
         await self._store.fetch("add_notes", self._site_id, list(notes), list(notes.values()))

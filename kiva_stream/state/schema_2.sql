@@ -10,15 +10,18 @@ CREATE TABLE {schema}.lease (
   expires_at timestamptz NOT NULL
 );
 
--- Renews the leases of a site for so many seconds; an error to whoever has lost them, and with it the whole
--- statement that asks. SQLSTATE KS001.
+-- Renews the leases of a site and its account for so many seconds; an error to whoever has lost one of them, and
+-- with it the whole statement that asks. SQLSTATE KS001.
 CREATE FUNCTION {schema}.renew(site int, mine bigint, for_s float8) RETURNS boolean
 LANGUAGE plpgsql AS $$
+DECLARE
+  renewed int;
 BEGIN
   UPDATE {schema}.lease SET expires_at = clock_timestamp() + make_interval(secs => for_s)
   WHERE site_id = site AND epoch = mine;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'another process has taken site %', site USING ERRCODE = 'KS001';
+  GET DIAGNOSTICS renewed = ROW_COUNT;
+  IF renewed < 2 THEN
+    RAISE EXCEPTION 'another process has taken site % or its account', site USING ERRCODE = 'KS001';
   END IF;
   RETURN true;
 END $$;
@@ -44,6 +47,11 @@ CREATE TABLE {schema}.parked (
 ALTER TABLE {schema}.dead_letter
   ADD replay_at    timestamptz,              -- asked for: whoever works the site replays it next
   ADD discarded_at timestamptz;              -- it stays dead, and nobody need look at it
+CREATE INDEX dead_letter_asked ON {schema}.dead_letter (site_id, txid, log_id) WHERE replay_at IS NOT NULL;
+
+-- A refused order whose fingerprint is empty is asked for again.
+ALTER TABLE {schema}.sent_order ADD discarded_at timestamptz;
+CREATE INDEX sent_order_refused ON {schema}.sent_order (site_id, order_id) WHERE refused <> '';
 
 -- What is wrong just now, as the process that works the site sees it.
 CREATE TABLE {schema}.trouble (
@@ -73,3 +81,7 @@ CREATE TABLE {schema}.tombstone (
 );
 CREATE INDEX tombstone_address ON {schema}.tombstone (site_id, address_hash);
 ALTER TABLE {schema}.site ADD hash_key bytea;
+
+-- When it was seen that the shop erased all customers of a contact that ActiveCampaign still has.
+ALTER TABLE {schema}.contact ADD erased_at timestamptz;
+CREATE INDEX contact_erased ON {schema}.contact (site_id) WHERE erased_at IS NOT NULL;

@@ -7,8 +7,9 @@ from datetime import datetime
 import msgspec
 
 from kiva_stream.catalog import CATALOG
-from kiva_stream.model import Outcome, Position
+from kiva_stream.model import CustomerId, Outcome, Position, Trouble
 from kiva_stream.state.store import Store
+from kiva_stream.state.troubles import read_troubles
 
 EVENT_NAMES = {str(line.line): line.ac_name for line in CATALOG.events}
 
@@ -25,6 +26,7 @@ class SiteStatus(msgspec.Struct, frozen=True):
     high_water_mark: Position | None
     entries: int | None
     pending: int
+    parked: int
     committed_at: datetime
     outcomes: dict[Outcome, int]
     events: dict[str, int]  # by name
@@ -32,6 +34,10 @@ class SiteStatus(msgspec.Struct, frozen=True):
     contacts: dict[str, int]  # by status
     tags_due: int  # contacts whose week tag may differ
     orders: dict[str, int]  # sent, refused
+    troubles: list[Trouble]
+    erased: list[CustomerId]  # at the shop, and still at ActiveCampaign
+    held_by: str | None  # who works the site just now: host and pid
+    held_since: datetime | None
     caught_up_at: datetime | None  # what following could read at this moment has its outcome
 
 
@@ -48,16 +54,20 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
         for line, count in tallies["event"].items():
             events[EVENT_NAMES[line]] = events.get(EVENT_NAMES[line], 0) + count
         (backlog,) = await store.fetch("backlog", site_id)
+        counted_from = Position(row["counted_txid"], row["counted_id"])
+        parked = [each for each in await store.fetch("parked", site_id) if Position(*each) > counted_from]
+        holder = next(iter(await store.fetch("holder", site_id)), None)
         return SiteStatus(
             account=row["account"],
             phase=row["phase"],
             since=row["since"],
             events_since=row["events_since"],
-            counted_from=Position(row["counted_txid"], row["counted_id"]),
+            counted_from=counted_from,
             watermark=Position(row["watermark_txid"], row["watermark_id"]),
             high_water_mark=None if row["high_id"] is None else Position(row["high_txid"], row["high_id"]),
             entries=row["entries"],
             pending=row["pending"],
+            parked=len(parked),
             committed_at=row["committed_at"],
             outcomes={
                 Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items() if count
@@ -67,6 +77,10 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             contacts=tallies["contact"],
             tags_due=backlog["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
+            troubles=await read_troubles(store, site_id),
+            erased=[row["customer_id"] for row in await store.fetch("erased", site_id)],
+            held_by=holder["holder"] if holder else None,
+            held_since=holder["taken_at"] if holder else None,
             caught_up_at=row["caught_up_at"],
         )
     return None

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import TypeAlias
 
 import asyncpg
 
 from kiva_stream import sql
-from kiva_stream.errors import CheckpointError, HeldError
+from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
 from kiva_stream.settings import StateSettings, reading_dsn
 
 Connection: TypeAlias = asyncpg.Connection
 VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …
+
+
+LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
+
+# What may pass by itself: a restart, a failover, a cut connection, a full disk, two that wait for each other.
+PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut
+    OSError,
+    TimeoutError,
+)
 
 
 class Store:
@@ -92,29 +108,6 @@ class Store:
                 await connection.execute(f'INSERT INTO "{self._schema}".version VALUES ($1)', version)
         return True
 
-    @asynccontextmanager
-    async def hold(self, site_id: int) -> AsyncIterator[Connection]:
-        """Hold a site for this process, and give the connection that holds it.
-
-        The lock is the connection's: who loses the one loses the other, so commits go through it.
-        Raises HeldError when another process holds the site.
-        """
-        with translated():
-            connection = await self._pool.acquire()
-        try:
-            with translated():
-                lock = "SELECT pg_try_advisory_lock(hashtext($1), $2)"
-                is_free = await connection.fetchval(lock, f"kiva_stream.{self._schema}", site_id)
-            if not is_free:
-                raise HeldError(
-                    f"Site {site_id} is held by another kiva_stream process: stop that one first."
-                )
-            yield connection
-        finally:
-            # A connection that is lost gives back what it held by itself; that must not hide what lost it.
-            with suppress(CheckpointError), translated():
-                await self._pool.release(connection)
-
     def _migration(self, version: int) -> str:
         text = files("kiva_stream.state").joinpath(f"schema_{version}.sql").read_text("utf-8")
         return text.replace("{schema}", f'"{self._schema}"')
@@ -130,15 +123,17 @@ def translated() -> Iterator[None]:
             f"The role of state.dsn may not do this: {error}. It must own the state schema, or be allowed to "
             "create it: GRANT CREATE ON DATABASE … TO …."
         ) from error
-    except (
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut
-        OSError,
-        TimeoutError,
-    ) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"The state database (state.dsn) cannot be used: {text}") from error
+    except PASSING as error:
+        raise StateBusyError(_sentence(error)) from error
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == LEASE_LOST:
+            raise HeldError(f"{str(error).capitalize()}: nothing more is sent by this one.") from error
+        raise CheckpointError(_sentence(error)) from error
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"The state database (state.dsn) cannot be used: {text}"
 
 
 def columns(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:

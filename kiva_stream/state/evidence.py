@@ -1,0 +1,131 @@
+"""What the state says has become of entries and contacts, for whoever checks it, and what is doubted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+from kiva_stream.errors import CheckpointError, SettingsError
+from kiva_stream.model import Contact, ContactId, CustomerId, Linked, OrderId, Position
+from kiva_stream.state.links import contact_from, linked_from
+from kiva_stream.state.store import Store, columns
+
+
+class Stand(NamedTuple):
+    """Where a site stands, at one moment."""
+
+    counted_from: Position
+    watermark: Position
+    forgotten: Position | None  # the ledger was kept from behind this position on; None: from its beginning
+    events_since: datetime | None
+    outcomes: int  # of entries at or below the watermark
+    parked: int
+    is_held: bool  # by a process that works the site
+
+    @property
+    def known_from(self) -> Position:
+        """Above which position the state knows what became of entries."""
+        return max(self.counted_from, self.forgotten or self.counted_from)
+
+
+class Kept(NamedTuple):
+    """A delivered event, as the ledger has it."""
+
+    position: Position
+    line: int
+    delivered_at: datetime
+
+
+class Evidence:
+    """What is known of one site. Every call raises CheckpointError."""
+
+    def __init__(self, store: Store, site_id: int) -> None:
+        self._store = store
+        self._site_id = site_id
+
+    async def stand(self, account: str) -> Stand:
+        """Return where the site stands. Raises SettingsError when its state is another account's."""
+        for row in await self._store.fetch("stand", self._site_id):
+            if row["account"] != account:
+                raise SettingsError(
+                    f"The state of site {self._site_id} belongs to the ActiveCampaign account "
+                    f"{row['account']}, and activecampaign.api_url and event_actid name {account}."
+                )
+            has_forgotten = row["forgotten_id"] is not None
+            return Stand(
+                counted_from=Position(row["counted_txid"], row["counted_id"]),
+                watermark=Position(row["watermark_txid"], row["watermark_id"]),
+                forgotten=Position(row["forgotten_txid"], row["forgotten_id"]) if has_forgotten else None,
+                events_since=row["events_since"],
+                outcomes=int(row["outcomes"]),
+                parked=row["parked"],
+                is_held=row["is_held"],
+            )
+        raise CheckpointError(f"Nothing has been done for site {self._site_id} yet: start a backfill.")
+
+    async def drawn(self, count: int) -> list[Linked]:
+        """Return up to `count` contacts at ActiveCampaign that are somebody's, drawn at random."""
+        return await self._linked("drawn_contacts", count)
+
+    async def count(self) -> int:
+        """Return how many contacts at ActiveCampaign are somebody's."""
+        rows = await self._store.fetch("count_somebodys", self._site_id)
+        return rows[0][0]  # type: ignore[no-any-return]  # bigint
+
+    async def contacts(self, ids: Collection[ContactId]) -> list[Linked]:
+        """Return these contacts as they are stored now, whoever changed them."""
+        return await self._linked("contacts", list(ids))
+
+    async def places(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+        """Return the contacts of those of these customers who have one, as they are stored now."""
+        rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))
+        return {row["customer_id"]: contact_from(row) for row in rows}
+
+    async def nobodys(self) -> list[Linked]:
+        """Return the contacts at ActiveCampaign that no customer has."""
+        return await self._linked("nobodys_contacts")
+
+    async def without_id(self) -> list[Linked]:
+        """Return the contacts at ActiveCampaign whose id there is not known."""
+        return await self._linked("contacts_without_id")
+
+    async def due(self, contacts: Collection[ContactId]) -> set[ContactId]:
+        """Return those of these contacts whose week tag is due."""
+        rows = await self._store.fetch("due_among", self._site_id, list(contacts))
+        return {row["contact_id"] for row in rows}
+
+    async def deliveries(self, contacts: Collection[ContactId]) -> dict[ContactId, list[Kept]]:
+        """Return the events that these contacts got, in log order."""
+        found: defaultdict[ContactId, list[Kept]] = defaultdict(list)
+        for row in await self._store.fetch("deliveries_of", self._site_id, list(contacts)):
+            kept = Kept(Position(row["txid"], row["log_id"]), row["event"], row["delivered_at"])
+            found[row["contact_id"]].append(kept)
+        return found
+
+    async def accounted_for(self, positions: Collection[Position]) -> set[Position]:
+        """Return which of these events were delivered, to whichever contact, or are dead or parked."""
+        rows = await self._store.fetch("accounted_for", self._site_id, *columns(list(positions), 2))
+        return {Position(row["txid"], row["log_id"]) for row in rows}
+
+    async def forgotten(self, customers: Collection[CustomerId]) -> set[CustomerId]:
+        """Return those of these customers who are forgotten on request."""
+        rows = await self._store.fetch("forgotten_among", self._site_id, list(customers))
+        return {row["customer_id"] for row in rows}
+
+    async def unconfirm_contact(self, contact: ContactId) -> None:
+        """Note that nothing is known any more of what ActiveCampaign has of a contact, but its id."""
+        await self._store.fetch("unconfirm_contacts", self._site_id, [contact])
+
+    async def unconfirm_orders(self, orders: Collection[OrderId]) -> None:
+        """Note that it is not known any more what ActiveCampaign has of these orders."""
+        await self._store.fetch("unconfirm_orders", self._site_id, list(orders))
+
+    async def keep_resent(self, position: Position, contact: ContactId, line: int) -> None:
+        """Note that ActiveCampaign has got an event that it did not list."""
+        await self._store.fetch("keep_resent", self._site_id, *position, contact, line)
+
+    async def _linked(self, block: str, *args: object) -> list[Linked]:
+        rows = await self._store.fetch(block, self._site_id, *args)
+        return [linked_from(row, contact_from(row)) for row in rows]

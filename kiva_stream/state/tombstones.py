@@ -1,0 +1,49 @@
+"""Who is forgotten at a site, and the forgetting of what the state knows of a person."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from kiva_stream.model import ContactId, CustomerId, Email, OrderId
+from kiva_stream.state.store import Store
+from kiva_stream.tombstones import KEY_BYTES, Barred, address_hash
+
+
+class Tombstones:
+    """The tombstones of one site. Every call raises CheckpointError."""
+
+    def __init__(self, store: Store, site_id: int) -> None:
+        self._store = store
+        self._site_id = site_id
+
+    async def barred(self) -> Barred:
+        """Return who is forgotten; it changes nothing."""
+        rows = await self._store.fetch("tombstones", self._site_id)
+        customers = frozenset(CustomerId(row["customer_id"]) for row in rows)
+        hashes = frozenset(row["address_hash"] for row in rows if row["address_hash"])
+        return Barred(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
+
+    async def put(self, customer: CustomerId, email: Email | None) -> None:
+        """Bar a customer, and an address, None where that is somebody else's too; the site must be bound."""
+        hashed = None if email is None else address_hash(await self._key(), email)
+        await self._store.fetch("put_tombstone", self._site_id, customer, hashed)
+
+    async def forget_orders(self, orders: Collection[OrderId]) -> int:
+        """Forget what was sent of orders; return of how many."""
+        return len(await self._store.fetch("forget_orders", self._site_id, list(orders)))
+
+    async def forget_customer(self, customer: CustomerId) -> dict[str, int]:
+        """Forget which contact a customer is, and the dead letters; return how many rows of what are gone."""
+        (row,) = await self._store.fetch("forget_customer", self._site_id, customer)
+        return dict(row)
+
+    async def forget_contact(self, contact: ContactId) -> dict[str, int]:
+        """Forget a contact with all of its customers; return how many rows of what are gone."""
+        (row,) = await self._store.fetch("forget_contact", self._site_id, contact)
+        return dict(row)
+
+    async def _key(self) -> bytes:
+        """Return the site's key; the first who asks makes it."""
+        (row,) = await self._store.fetch("hash_key", self._site_id, os.urandom(KEY_BYTES))
+        return bytes(row["hash_key"])
