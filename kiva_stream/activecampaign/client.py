@@ -19,15 +19,20 @@ from typing import Self, TypeVar
 import aiohttp
 import msgspec
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 from yarl import URL
 
+from kiva_stream import ports
 from kiva_stream.activecampaign.backoff import Backoff
+from kiva_stream.activecampaign.breaker import Breaker
 from kiva_stream.activecampaign.limits import Budget, Clock, Pause, request_budget
 from kiva_stream.activecampaign.replies import Reply, masked
-from kiva_stream.errors import DeliveryError, TryLater, UnknownOutcome
+from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
 from kiva_stream.ports import Sleep
 from kiva_stream.settings import ActiveCampaignSettings
 from kiva_stream.telemetry import Rarely
+from kiva_stream.troubles import Troubles
 
 T = TypeVar("T")
 
@@ -42,7 +47,8 @@ class Client:
     """Talks to one account; `async with` it.
 
     `patience_s` bounds the waits of a call between its attempts: for ever where work waits for
-    ActiveCampaign to come back, some seconds where a person waits for an answer.
+    ActiveCampaign to come back, some seconds where a person waits for an answer. With `retry_refused_s` a
+    call outlasts a refusal of the account too, by trying again that often. `troubles` hears of both.
     """
 
     def __init__(
@@ -50,14 +56,22 @@ class Client:
         settings: ActiveCampaignSettings,
         *,
         patience_s: float = math.inf,
+        retry_refused_s: float | None = None,
+        troubles: ports.Troubles | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
         self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
+        self.troubles = troubles or Troubles()
+        self.guard: Callable[[], None] = _nothing  # raises HeldError to keep a request from being written
+        self.regained: Callable[[], Awaitable[None]] | None = None  # returns when the guard may let it pass
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
         self._timeout_s = settings.request_timeout_s
         self._backoff_max_s = settings.backoff_max_s
+        self._breaker_failures = settings.breaker_failures
+        self._retry_refused_s = retry_refused_s
         self._patience_s = patience_s
+        self._breaker = self.breaker("REST", self.pause)
         self._warn = Rarely(clock=clock)
         self._secrets = (settings.api_token, settings.event_key)
         self._budget = request_budget(settings.requests_per_second, self.pause, clock)
@@ -71,6 +85,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            request_class=_guarded(self),
             connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=AUTO_HEADERS,
@@ -84,6 +99,17 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    def breaker(self, name: str, pause: Pause) -> Breaker:
+        """Return a breaker for a host of the account, whose requests keep this pause."""
+        return Breaker(
+            name,
+            pause,
+            self.troubles,
+            failures=self._breaker_failures,
+            max_s=self._backoff_max_s,
+            retry_refused_s=self._retry_refused_s,
+        )
 
     async def call(
         self,
@@ -100,42 +126,70 @@ class Client:
         `path` follows /api/3 and has its query; `body` becomes JSON, None is none, a Decimal is a number;
         `budgets` are kept besides that of all requests, behind all other calls when it `yields`. Raises what
         `read` raises, but TryLater only when patience is over, and AccountRefused when it came three times in
-        a row.
+        a row, unless refusals are outlasted.
         """
         url = URL(self._url + path, encoded=True)
         data = None if body is None else _json.encode(body)
         kept = (*budgets, self._budget)
 
         async def attempt() -> T:
-            return read(await self._ask(method, url, data, kept, yields=yields))
+            return await self._ask(method, url, data, read, kept, yields=yields)
 
-        return await self.persist(attempt, self.pause)
+        return await self.persist(attempt, self._breaker)
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]], pause: Pause) -> T:
-        """Repeat an attempt as `Backoff` decides; throttling pauses all that share `pause`, which waits."""
+    async def persist(self, attempt: Callable[[], Awaitable[T]], breaker: Breaker) -> T:
+        """Repeat an attempt as `Backoff` decides, and as the breaker of its host lets it."""
         backoff = Backoff(self._backoff_max_s, self._patience_s)
         while True:
             try:
                 return await attempt()
             except DeliveryError as error:
-                wait_s = backoff.wait_s(error)
-                self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
-                if isinstance(error, TryLater) and error.after_s is not None:
-                    pause.ask(wait_s)
-                else:
-                    await pause.back_off(wait_s)
+                await self._wait_after(error, backoff, breaker)
+            except HeldError:  # it was kept back: nothing was written
+                if self.regained is None:
+                    raise
+                await self.regained()
+
+    async def _wait_after(self, error: DeliveryError, backoff: Backoff, breaker: Breaker) -> None:
+        """Wait before another attempt; what all calls to the host wait for is left to the pause."""
+        try:
+            wait_s = backoff.wait_s(error)
+        except AccountRefused as refusal:
+            if self._retry_refused_s is None:
+                raise
+            breaker.refuse(refusal)
+            return
+        if breaker.is_open:
+            return
+        self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
+        if isinstance(error, TryLater) and error.after_s is not None:
+            breaker.pause.ask(wait_s)
+        else:
+            await breaker.pause.back_off(wait_s)
 
     async def _ask(
-        self, method: str, url: URL, data: bytes | None, budgets: tuple[Budget, ...], *, yields: bool
-    ) -> Reply:
+        self,
+        method: str,
+        url: URL,
+        data: bytes | None,
+        read: Callable[[Reply], T],
+        budgets: tuple[Budget, ...],
+        *,
+        yields: bool,
+    ) -> T:
         async with AsyncExitStack() as slots:
             for budget in budgets:
                 await slots.enter_async_context(budget.behind() if yields else budget)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self.exchange(method, url, data, self._headers, (_once,))
-            except (UnknownOutcome, TimeoutError) as error:
-                raise TryLater(str(error) or f"no whole answer within {self._timeout_s:g} s") from error
+            with self._breaker.attempt():
+                return read(await self._answer(method, url, data))
+
+    async def _answer(self, method: str, url: URL, data: bytes | None) -> Reply:
+        """Send a request that may be repeated, and return its answer. Raises TryLater when there is none."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self.exchange(method, url, data, self._headers, (_once,))
+        except (UnknownOutcome, TimeoutError) as error:
+            raise TryLater(str(error) or f"no whole answer within {self._timeout_s:g} s") from error
 
     async def exchange(
         self,
@@ -161,6 +215,35 @@ class Client:
             what = f"{type(error).__name__} {masked(str(error), self._secrets)}".strip()
             raise UnknownOutcome(f"no answer from {url.host}: {what}") from error
         return Reply(response.status, body, response.headers.get("Retry-After"), self._secrets)
+
+
+def _nothing() -> None:
+    """Keep nothing from being written."""
+
+
+def _guarded(client: Client) -> type[ClientRequest]:
+    """Return requests that ask the guard in the step in which they are written.
+
+    What the guard raises is raised by `ClientSession.request`, and nothing was written.
+    """
+
+    class GuardedRequest(ClientRequest):
+        async def send(self, conn: Connection) -> ClientResponse:
+            client.guard()  # without a body it is written here, else by a task of its own, in a later step
+            return await super().send(conn)
+
+        async def write_bytes(
+            self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+        ) -> None:
+            try:
+                client.guard()
+            except HeldError as error:
+                if conn.protocol is not None:
+                    conn.protocol.set_exception(error)  # for who waits for the answer, and closes then
+            else:
+                await super().write_bytes(writer, conn, content_length)
+
+    return GuardedRequest
 
 
 class ConnectionLostError(aiohttp.ClientError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote_plus
@@ -16,6 +16,7 @@ from yarl import URL
 from kiva_stream.activecampaign.client import USER_AGENT, Client
 from kiva_stream.activecampaign.limits import Clock, Pace, Pause
 from kiva_stream.activecampaign.replies import Duplicate, UnknownEventName, event, rest, still_unknown
+from kiva_stream.errors import TryLater
 from kiva_stream.model import Email
 from kiva_stream.ports import Sleep
 from kiva_stream.settings import ActiveCampaignSettings
@@ -24,7 +25,10 @@ HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": US
 
 
 class Events:
-    """Implements `ports.Events` for one account."""
+    """Implements `ports.Events` for one account.
+
+    `sleep` and the blocks of `unless_drained` raise DrainedError when a drain begins before it is sent.
+    """
 
     def __init__(
         self,
@@ -32,11 +36,17 @@ class Events:
         client: Client,
         *,
         sleep: Sleep = asyncio.sleep,
+        unless_drained: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Clock = time.monotonic,
     ) -> None:
         self._client = client
-        self._pause = Pause(sleep, clock)
-        self._pace = Pace(settings.events_per_second, self._pause)
+        self._unless_drained = unless_drained
+        pause = Pause(sleep, clock)
+        self._breaker = client.breaker("events", pause)
+        client.troubles.end("events")  # which a pace before this one told
+        self._pace = Pace(
+            settings.events_per_second, pause, settings.events_per_second_min, clock, self._tell_pace
+        )
         self._url = URL(settings.event_url)
         self._account = f"actid={quote_plus(settings.event_actid)}&key={quote_plus(settings.event_key)}"
         self._prefixes: dict[str, str] = {}  # of the form, by event name
@@ -48,12 +58,13 @@ class Events:
 
         A name that ActiveCampaign does not know is registered, and the event sent once more.
         """
-        post = partial(self._post, self._form(email, name, eventdata))
+        form = self._form(email, name, eventdata)
         try:
-            await self._client.persist(post, self._pause)
+            await self._client.persist(partial(self._post, form), self._breaker)
         except UnknownEventName:
-            await self._register(name)
-            await self._send_again(post)
+            with self._unless_drained():  # it was not recorded
+                await self._register(name)
+            await self._client.persist(partial(self._post_again, form), self._breaker)
 
     def _form(self, email: Email, name: str, eventdata: str) -> bytes:
         prefix = self._prefixes.get(name)
@@ -63,7 +74,27 @@ class Events:
 
     async def _post(self, form: bytes) -> None:
         await self._pace.turn()
-        event(await self._client.exchange("POST", self._url, form, HEADERS))
+        with self._breaker.attempt():
+            try:
+                event(await self._client.exchange("POST", self._url, form, HEADERS))
+            except TryLater as error:
+                if error.after_s is not None:
+                    self._pace.throttled(error.after_s)
+                raise
+
+    async def _post_again(self, form: bytes) -> None:
+        """Send an event whose name is registered by now."""
+        try:
+            await self._post(form)
+        except UnknownEventName as error:
+            raise still_unknown(error) from None
+
+    def _tell_pace(self, per_second: float, ceiling: float) -> None:
+        if per_second < ceiling:
+            why = f"throttled lately: {per_second:.3g} events a second instead of {ceiling:.3g}"
+            self._client.troubles.begin("events", why)
+        else:
+            self._client.troubles.end("events")
 
     async def _register(self, name: str) -> None:
         async with self._registering:  # many in flight learn of it at once; one registers it
@@ -71,12 +102,6 @@ class Events:
                 return
             await register(self._client, name)
             self._registered.add(name)
-
-    async def _send_again(self, post: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await self._client.persist(post, self._pause)
-        except UnknownEventName as error:
-            raise still_unknown(error) from None
 
 
 async def register(client: Client, name: str) -> None:

@@ -8,8 +8,8 @@ A reader takes a `Reply` and returns what was asked for, or raises the `Delivery
 - `of_contact` likewise, where the request named a contact by its id: that may be gone;
 - `queued` and `report` read the bulk import's, which has its own ways of saying no;
 - `found`, `page`, `synced` and `renamed` read what is asked of contacts, `links`, `linked` and `unlinked`
-  of their tags;
-- `upserted` reads GraphQL's, which says no with a 200.
+  of their tags, `logged` of their tracking logs;
+- `upserted` and `queried` read GraphQL's, which says no with a 200.
 
 Success is read from the body, never from the status alone: refusals come with 200, throttling with 400.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
 
@@ -272,7 +273,8 @@ def queued(reply: Reply, count: int) -> AcceptedImport:
     except Rejected as refusal:
         fault = _import_fault(reply.body)
         if any(map(_THROTTLED.search, [fault.message, *(r for r in fault.reasons if isinstance(r, str))])):
-            raise TryLater(f"bulk imports are throttled: {said(reply)}") from None
+            wait_s = _after_s(reply.retry_after)
+            raise TryLater(f"bulk imports are throttled: {said(reply)}", wait_s) from None
         named = [row for row in fault.reasons if isinstance(row, _RowFault) and 1 <= row.contact <= count]
         if rows := {row.contact - 1: masked(row.reason, reply.secrets) for row in named}:
             raise RowsRejected(f"ActiveCampaign refused {len(rows)} contacts of an import", rows) from None
@@ -400,6 +402,47 @@ def unlinked(reply: Reply) -> None:
         of_contact(reply, _Nothing)
 
 
+# --- tracking logs --------------------------------------------------------------------------------------
+
+
+class TrackingLogRow(msgspec.Struct):
+    """An event that a contact's tracking log lists; ids grow with the order of arrival."""
+
+    id: int
+    name: str = msgspec.field(name="type")
+    eventdata: str = msgspec.field(name="value", default="")
+    tstamp: Any = None
+
+    @property
+    def received_at(self) -> datetime | None:
+        """When ActiveCampaign received it; None when it does not say so in a way that can be read."""
+        try:
+            at = datetime.fromisoformat(str(self.tstamp))
+        except ValueError:
+            return None
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+class _TrackingLogPage(msgspec.Struct):
+    rows: list[TrackingLogRow] = msgspec.field(name="trackingLogs")
+
+
+def logged(reply: Reply) -> list[TrackingLogRow]:
+    """Return a page of a contact's tracking log. Raises ContactGone, Rejected, TryLater, AccountRefused."""
+    return of_contact(reply, _TrackingLogPage).rows
+
+
+def deleted(reply: Reply) -> bool:
+    """Return whether something was there and is deleted now; False: it was gone. Raises what `rest` does."""
+    try:
+        rest(reply, dict[str, Any], is_of_one=True)
+    except Rejected:
+        if reply.status == NOT_FOUND:
+            return False
+        raise
+    return True
+
+
 # --- orders ---------------------------------------------------------------------------------------------
 
 
@@ -476,6 +519,24 @@ def _is_about_size(fault: _GraphQLFault) -> bool:
 
 def _refused(reasons: dict[int, str], reply: Reply) -> OrdersRejected:
     return OrdersRejected(f"ActiveCampaign refused a batch of orders: {said(reply)}", reasons, said(reply))
+
+
+_NOT_FOUND = re.compile(r"\b(not found|does not exist|no such)\b", re.IGNORECASE)
+
+
+def queried(reply: Reply, shape: type[T]) -> dict[str, T | None]:
+    """Return what a GraphQL query found, each read as `shape`, by the names that it gave; None: not there.
+
+    Raises Rejected when the query is refused, TryLater, AccountRefused.
+    """
+    faults = [str(fault.message) for fault in _graphql_faults(reply.body)]
+    answer = rest(reply, dict[str, Any])
+    if not all(map(_NOT_FOUND.search, faults)):
+        raise Rejected("ActiveCampaign refuses a query", said(reply))
+    try:
+        return msgspec.convert(answer["data"], dict[str, shape | None], strict=False)  # type: ignore[valid-type]
+    except (msgspec.ValidationError, KeyError):
+        raise TryLater(f"ActiveCampaign gave an answer that cannot be read: {said(reply)}") from None
 
 
 # --- what holds for all ---------------------------------------------------------------------------------

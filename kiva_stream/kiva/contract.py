@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import asyncpg
@@ -10,6 +10,7 @@ import msgspec
 
 from kiva_stream import sql
 from kiva_stream.errors import SourceError
+from kiva_stream.kiva.source import STANDBY
 
 OLDEST_VERSION = 13  # the first PostgreSQL with xid8
 
@@ -36,7 +37,8 @@ def _columns(kinds: Mapping[Kind, str]) -> dict[str, Kind]:
 
 
 # Version 1 of the source contract: the columns that are read, by table. Views of these names will do.
-CONTRACT: Mapping[str, Mapping[str, Kind]] = {
+Contract = Mapping[str, Mapping[str, Kind]]
+CONTRACT: Contract = {
     "system_log": _columns(
         {
             TRANSACTION: "txid",
@@ -92,7 +94,17 @@ class Finding(msgspec.Struct, frozen=True):
     text: str  # one sentence: what is wrong, and what to do
 
 
-async def check_contract(connection: asyncpg.Connection, schema: str, site_id: int) -> list[Finding]:
+def contract(*, horizon: bool) -> Contract:
+    """Return the columns that are read, by table; without a horizon that is no txid."""
+    if horizon:
+        return CONTRACT
+    log = {column: kind for column, kind in CONTRACT["system_log"].items() if column != "txid"}
+    return {**CONTRACT, "system_log": log}
+
+
+async def check_contract(
+    connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
+) -> list[Finding]:
     """Return what keeps kiva_stream from reading this site; nothing when all is well.
 
     Only looks, and never changes anything. Call it through `Source.read`, which tries again what may pass
@@ -104,23 +116,26 @@ async def check_contract(connection: asyncpg.Connection, schema: str, site_id: i
     usage = await connection.fetchval(queries["usage"], schema)
     if not usage:
         return [*findings, _closed(schema, server["role"], exists=usage is not None)]
-    rows = await connection.fetch(queries["columns"], schema, list(CONTRACT))
+    wanted = contract(horizon=horizon)
+    rows = await connection.fetch(queries["columns"], schema, list(wanted))
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in rows:
         found.setdefault(table, {})[column] = kind
-    findings += column_findings(schema, found)
+    findings += column_findings(schema, wanted, found)
     troubled = {finding.where for finding in findings}
-    for table in CONTRACT:
+    for table, kinds in wanted.items():
         if table not in troubled:
-            findings += await _refusals(connection, schema, table, server["role"])
+            findings += await _refusals(connection, schema, table, kinds, server["role"])
     if "sites" not in {finding.where for finding in findings}:
         findings += await _missing_site(connection, queries, site_id)
     return findings
 
 
-async def require_contract(connection: asyncpg.Connection, schema: str, site_id: int) -> None:
+async def require_contract(
+    connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
+) -> None:
     """Raise SourceError with the first finding, when there is one."""
-    for finding in await check_contract(connection, schema, site_id):
+    for finding in await check_contract(connection, schema, site_id, horizon=horizon):
         raise SourceError(finding.text)
 
 
@@ -133,16 +148,12 @@ def server_findings(version: int, *, in_recovery: bool) -> Iterator[Finding]:
             "for the type xid8; upgrade it, or set source.dsn to a copy on a newer server.",
         )
     if in_recovery:
-        yield Finding(
-            "server",
-            "The shop's database is a standby, or still in recovery: set source.dsn to the primary, or wait "
-            "until the recovery has ended.",
-        )
+        yield Finding("server", STANDBY)
 
 
-def column_findings(schema: str, found: Columns) -> Iterator[Finding]:
+def column_findings(schema: str, wanted: Contract, found: Columns) -> Iterator[Finding]:
     """Compare the columns that are there with the contract."""
-    for table, kinds in CONTRACT.items():
+    for table, kinds in wanted.items():
         name = f"{schema}.{table}"
         if table not in found:
             yield Finding(
@@ -155,11 +166,13 @@ def column_findings(schema: str, found: Columns) -> Iterator[Finding]:
                 table,
                 f"{name} has no column {', '.join(missing)}: add it, or give a view of that name with it.",
             )
-        yield from _type_findings(name, table, found.get(table, {}))
+        yield from _type_findings(name, table, kinds, found.get(table, {}))
 
 
-def _type_findings(name: str, table: str, types: Mapping[str, str]) -> Iterator[Finding]:
-    for column, kind in CONTRACT[table].items():
+def _type_findings(
+    name: str, table: str, kinds: Mapping[str, Kind], types: Mapping[str, str]
+) -> Iterator[Finding]:
+    for column, kind in kinds.items():
         if column in types and types[column] not in kind.types:
             yield Finding(
                 table,
@@ -180,10 +193,12 @@ def _closed(schema: str, role: str, *, exists: bool) -> Finding:
     )
 
 
-async def _refusals(connection: asyncpg.Connection, schema: str, table: str, role: str) -> list[Finding]:
+async def _refusals(
+    connection: asyncpg.Connection, schema: str, table: str, columns: Iterable[str], role: str
+) -> list[Finding]:
     """Ask for no row of a table: what a grant or a view behind it forbids shows by itself."""
     try:
-        await connection.execute(f'SELECT {", ".join(CONTRACT[table])} FROM "{schema}".{table} LIMIT 0')
+        await connection.execute(f'SELECT {", ".join(columns)} FROM "{schema}".{table} LIMIT 0')
     except asyncpg.InsufficientPrivilegeError as error:
         grant = f"GRANT SELECT ON {schema}.{table} TO {role};"
         return [Finding(table, f"{role} may not read {schema}.{table} ({error}): {grant}")]

@@ -10,6 +10,7 @@ import asyncpg
 from kiva_stream.addresses import parse_email, spellings
 from kiva_stream.kiva.source import Source
 from kiva_stream.model import Account, Customer, CustomerId, Email
+from kiva_stream.tombstones import NOBODY, Barred
 
 
 class CustomerCache:
@@ -45,6 +46,11 @@ class ShopCustomers:
         self._source = source
         self._site_id = site_id
         self._skip_domains = frozenset(domain.lower() for domain in skip_domains)
+        self._barred = NOBODY
+
+    def bar(self, barred: Barred) -> None:
+        """Have these customers, and whoever has their addresses, be erased, whatever the shop says."""
+        self._barred = barred
 
     async def by_id(self, ids: Collection[CustomerId]) -> list[Customer]:
         """Return the customers of these ids that exist, of whatever site."""
@@ -82,14 +88,14 @@ class ShopCustomers:
         return [self._account(row) for row in rows]
 
     def _customer(self, row: asyncpg.Record) -> Customer:
-        address = parse_email(row["email"])
+        address, customer_id = parse_email(row["email"]), CustomerId(row["id"])
         return Customer(
-            id=CustomerId(row["id"]),
+            id=customer_id,
             site_id=row["site_id"],
             email=address.email,
             name=" ".join(f"{row['first_name'] or ''} {row['last_name'] or ''}".split()),
             is_test=row["is_test"] or self._is_skipped(address.email),
-            erased=row["erased"],
+            erased=row["erased"] or self._barred.bars(customer_id, address.email),
             several_addresses=address.several,
         )
 

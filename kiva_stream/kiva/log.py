@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -16,8 +17,8 @@ from kiva_stream.errors import SourceError
 from kiva_stream.kiva.customers import CustomerCache, ShopCustomers
 from kiva_stream.kiva.identity import claimed, needs_customer
 from kiva_stream.kiva.source import Source
-from kiva_stream.model import DAY1, Customer, CustomerId, Email, Entry, HighWaterMark, Position, Site
-from kiva_stream.ports import Sleep
+from kiva_stream.model import DAY1, Customer, CustomerId, Email, Entry, HighWaterMark, IdGap, Position, Site
+from kiva_stream.ports import Gaps, Sleep
 from kiva_stream.settings import SourceSettings
 
 DATA_MAX_CHARS = 65_536  # longer data is not used
@@ -36,6 +37,7 @@ class Range(NamedTuple):
 
     pages: list[list[Row]]
     is_last: bool  # nothing below the mark comes after
+    gaps: Sequence[IdGap] | None = None  # among its ids, where somebody keeps them
 
 
 class SystemLog:
@@ -54,6 +56,13 @@ class SystemLog:
         self._customers = customers
         self._cache = CustomerCache(settings.customer_cache_rows)
         self._sleep = sleep
+        self._paced_to = -math.inf  # until when what was read lasts at max_rows_per_s
+        self.gaps: Gaps | None = None  # who keeps those that are read past; without a horizon only
+
+    @property
+    def horizon(self) -> bool:
+        """Whether the log is read below the horizon; else by id alone, and positions are (0, id)."""
+        return self._settings.horizon
 
     async def site(self) -> Site:
         """Return the site. Raises SourceError when there is none of this id."""
@@ -142,6 +151,39 @@ class SystemLog:
         self.forget_customers()
         return await self._entries([tuple(row) for row in rows])
 
+    async def entries_of(self, customers: Collection[CustomerId], until: Position) -> list[Entry]:
+        """Return the entries up to a position that name these customers by their id, in log order."""
+        rows = await self._source.fetch("entries_of", self._site_id, list(customers))
+        entries = await self._entries([tuple(row) for row in rows])
+        return sorted((each for each in entries if each.position <= until), key=lambda each: each.position)
+
+    async def positions(self, ids: Collection[int]) -> dict[int, Position]:
+        """Return the positions of those entries of these ids that are there, by id."""
+        rows = await self._source.fetch("positions", self._site_id, list(ids))
+        return {row["id"]: Position(row["txid"], row["id"]) for row in rows}
+
+    async def count_exactly(self, after: Position, until: Position) -> int | None:
+        """Return the number of entries above one position, up to another; None: that takes too long."""
+        rows = await self._source.fetch_if_quick("count", self._site_id, *after, *until)
+        return rows[0][0] if rows else None
+
+    async def lowest_id_above(self, position: Position) -> int | None:
+        """Return the lowest id among the entries above a position, None when there is none."""
+        rows = await self._source.fetch("lowest_id_above", self._site_id, *position)
+        return rows[0][0]  # type: ignore[no-any-return]  # bigint
+
+    async def below_ids_above(self, log_id: int) -> Position:
+        """Return the newest position at or below which no entry has, or may still get, a higher id."""
+        mark = await self.mark()  # before: what appears meanwhile lies above it
+        for row in await self._source.fetch("first_of_ids_above", self._site_id, log_id):
+            return min(Position(row["txid"], row["id"] - 1), mark.position)
+        return mark.position
+
+    async def txids(self, ids: Collection[int]) -> dict[int, int]:
+        """Return the transaction ids of those entries of these ids that are there, by id."""
+        rows = await self._source.fetch("txids", self._site_id, list(ids))
+        return {row["id"]: row["txid"] for row in rows}
+
     def forget_customers(self) -> None:
         """Read customers anew from now on: their addresses may have changed."""
         self._cache.clear()
@@ -160,35 +202,71 @@ class SystemLog:
         Reading stops at the first entry as young as the mark's moment: the delay is a cut, not a filter, or
         the late row of an old transaction would be passed over while young, and lie below the position
         for ever after. No source transaction is open while a page is out. With `settle`, a customer who is
-        not there yet is waited for.
+        not there yet is waited for, and gaps are kept before what lies behind them is given.
+        Raises SourceError, CheckpointError.
         """
+        keeper = self.gaps if settle else None
         entries = self._settled if settle else self._entries
         at_end = after >= mark.position
         while not at_end:
-            pages, at_end = await self._source.read(partial(self._range, after=after, mark=mark))
+            pages, at_end, gaps = await self._source.read(
+                partial(self._range, after=after, mark=mark, with_gaps=keeper is not None)
+            )
+            if keeper is not None and gaps is not None:
+                await keeper.keep(after.id, pages[-1][-1][1], gaps)
             for rows in pages:
+                await self._pace(len(rows))
                 after = Position(rows[-1][0], rows[-1][1])
                 yield await entries(rows)
 
-    async def _range(self, connection: asyncpg.Connection, *, after: Position, mark: HighWaterMark) -> Range:
+    async def _range(
+        self, connection: asyncpg.Connection, *, after: Position, mark: HighWaterMark, with_gaps: bool
+    ) -> Range:
+        async with self._source.cursor(
+            connection, "read", self._site_id, *after, *mark.position, self._settings.range_rows
+        ) as cursor:
+            found = await self._pages(cursor, mark)
+            if not with_gaps or not found.pages or self._is_old(found.pages[-1][-1], mark):
+                return found
+            ids, keep_s = (after.id, found.pages[-1][-1][1]), float(self._settings.gap_reread_s)
+            rows = await self._source.fetch_beside(connection, "gaps", *ids, keep_s)
+            return found._replace(gaps=[IdGap(*row) for row in rows])
+
+    def _is_old(self, row: Row, mark: HighWaterMark) -> bool:
+        """Return whether the gaps before a row are too old to be looked for again."""
+        return row[3] < mark.inserted_before - timedelta(seconds=self._settings.gap_reread_s)
+
+    async def _pages(self, cursor: asyncpg.cursor.Cursor, mark: HighWaterMark) -> Range:
         limits = self._settings
         rows_left, bytes_left = limits.range_rows, limits.range_bytes
         deadline = time.monotonic() + limits.range_max_s
         pages: list[list[Row]] = []
-        async with self._source.cursor(
-            connection, "read", self._site_id, *after, *mark.position, limits.range_rows
-        ) as cursor:
-            while True:  # at least a page, however slow the database is
-                rows = await cursor.fetch(min(limits.page_rows, rows_left))
-                page = _older_than(mark.inserted_before, rows)
-                if page:
-                    pages.append(page)
-                if len(page) < len(rows) or not rows:
-                    return Range(pages, is_last=True)
-                rows_left -= len(rows)
-                bytes_left -= sum(len(row[7]) + len(row[8] or "") for row in page)
-                if rows_left <= 0 or bytes_left <= 0 or time.monotonic() >= deadline:
-                    return Range(pages, is_last=False)
+        while True:  # at least a page, however slow the database is
+            rows = await cursor.fetch(min(limits.page_rows, rows_left))
+            page = _older_than(mark.inserted_before, rows)
+            if page:
+                pages.append(page)
+            if len(page) < len(rows) or not rows:
+                return Range(pages, is_last=True)
+            rows_left -= len(rows)
+            bytes_left -= sum(len(row[7]) + len(row[8] or "") for row in page)
+            if rows_left <= 0 or bytes_left <= 0 or time.monotonic() >= deadline:
+                return Range(pages, is_last=False)
+
+    async def _pace(self, rows: int) -> None:
+        """Wait until so many rows more may be given."""
+        if not self._settings.max_rows_per_s:
+            return
+        now = anyio.current_time()
+        begins_at = max(now, self._paced_to)
+        self._paced_to = begins_at + rows / self._settings.max_rows_per_s
+        await self._sleep(begins_at - now)
+
+    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+        """Return up to `count` entries that are in these gaps by now, in log order."""
+        first, last = [gap.first for gap in gaps], [gap.last for gap in gaps]
+        rows = await self._source.fetch("in_gaps", self._site_id, first, last, count)
+        return await self._entries([tuple(row) for row in rows])
 
     async def _entries(self, rows: list[Row]) -> list[Entry]:
         claims = [_claim(row) for row in rows]

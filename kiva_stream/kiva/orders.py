@@ -31,6 +31,11 @@ class ShopOrders:
         rows = await self._source.fetch("paid_by", self._site_id, list(customers))
         return [OrderId(row["id"]) for row in rows]
 
+    async def of(self, customers: Collection[CustomerId]) -> list[Order]:
+        """Return all orders of these customers, paid or not, by id."""
+        rows = await self._source.fetch("orders_of", self._site_id, list(customers))
+        return await self.orders([OrderId(row["id"]) for row in rows])
+
     async def count_paid(self) -> int | None:
         """Return how many orders are paid, for an estimate; None where counting takes too long."""
         rows = await self._source.fetch_if_quick("count_paid", self._site_id)

@@ -4,12 +4,39 @@ SELECT s.id, s.name, s.timezone, upper(btrim(s.currency)) AS currency, s.admin_b
 FROM {schema}.sites s
 WHERE s.id = $1
 
+-- name: txid
+-- The first part of a position. This and the next few are other ones where the log is read without a horizon:
+-- those of queries_by_id.sql.
+l.txid
+
+-- name: is_safe
+-- Nothing a running transaction could still precede.
+l.txid < pg_snapshot_xmin(pg_current_snapshot())
+
+-- name: is_above
+(l.txid, l.id) > ($2, $3)
+
+-- name: is_up_to_second
+(l.txid, l.id) <= ($2, $3)
+
+-- name: is_up_to
+(l.txid, l.id) <= ($4, $5)
+
+-- name: is_at
+l.txid = p.txid AND l.id = p.id
+
+-- name: log_order
+l.txid, l.id
+
+-- name: log_order_reversed
+l.txid DESC, l.id DESC
+
 -- name: mark
--- The newest position below the horizon, and the moment at which the delay cuts.
-SELECT l.txid, l.id, clock_timestamp() - make_interval(secs => $2) AS inserted_before
+-- The newest position that is safe to read, and the moment at which the delay cuts.
+SELECT {txid} AS txid, l.id, clock_timestamp() - make_interval(secs => $2) AS inserted_before
 FROM {schema}.system_log l
-WHERE l.site_id = $1 AND l.txid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY l.txid DESC, l.id DESC
+WHERE l.site_id = $1 AND {is_safe}
+ORDER BY {log_order_reversed}
 LIMIT 1
 
 -- name: inserted_at
@@ -23,13 +50,13 @@ greatest(least(coalesce(l.occurred_at, l.inserted_at, '0002-01-01Z'), '9998-12-3
 
 -- name: next
 -- The first entry above a position, and what may keep it from being read.
-SELECT l.txid, l.id, {inserted_at} AS inserted_at, {inserted_at} > clock_timestamp() AS is_in_future,
-       l.txid >= pg_snapshot_xmax(pg_current_snapshot()) AS is_of_another_server,
-       l.txid >= pg_snapshot_xmin(pg_current_snapshot())
+SELECT {txid} AS txid, l.id, {inserted_at} AS inserted_at, {inserted_at} > clock_timestamp() AS is_in_future,
+       {txid} >= pg_snapshot_xmax(pg_current_snapshot()) AS is_of_another_server,
+       {txid} >= pg_snapshot_xmin(pg_current_snapshot())
          AND {inserted_at} < clock_timestamp() - make_interval(secs => $4) AS is_held_up
 FROM {schema}.system_log l
-WHERE l.site_id = $1 AND (l.txid, l.id) > ($2, $3)
-ORDER BY l.txid, l.id
+WHERE l.site_id = $1 AND {is_above}
+ORDER BY {log_order}
 LIMIT 1
 
 -- name: holder
@@ -52,11 +79,11 @@ SELECT clock_timestamp()
 
 -- name: first_since
 -- The lowest position whose inserted_at is at or after a moment.
-SELECT l.txid, l.id
+SELECT {txid} AS txid, l.id
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND (l.inserted_at >= $2 OR l.inserted_at IS NULL AND l.occurred_at >= $2)
-  AND l.txid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY l.txid, l.id
+  AND {is_safe}
+ORDER BY {log_order}
 LIMIT 1
 
 -- name: midnight
@@ -64,31 +91,49 @@ SELECT $2::date::timestamp AT TIME ZONE s.timezone FROM {schema}.sites s WHERE s
 
 -- name: entry
 -- An entry's columns.
-l.txid, l.id, {occurred_at}, {inserted_at}, l.action, l.actor_type, l.admin_user,
+{txid}, l.id, {occurred_at}, {inserted_at}, l.action, l.actor_type, l.admin_user,
        left(coalesce(l.message, ''), 2000), left(l.data::text, 65537), l.customer_id
 
 -- name: read
--- Nothing a running transaction could still precede is read: txid < the horizon.
 SELECT {entry}
 FROM {schema}.system_log l
 WHERE l.site_id = $1
-  AND (l.txid, l.id) > ($2, $3) AND (l.txid, l.id) <= ($4, $5)
-  AND l.txid < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY l.txid, l.id
+  AND {is_above} AND {is_up_to}
+  AND {is_safe}
+ORDER BY {log_order}
 LIMIT $6
+
+-- name: gaps
+-- The stretches of ids that no entry of any site has, each up to where the next one was inserted within so many
+-- seconds. What the older ones stood for was rolled back.
+SELECT prior + 1 AS first, id - 1 AS last, clock_timestamp() AS seen_at
+FROM (
+  SELECT l.id, lag(l.id, 1, $1) OVER (ORDER BY l.id) AS prior, {inserted_at} AS inserted_at
+  FROM {schema}.system_log l
+  WHERE l.id > $1 AND l.id <= $2
+) AS read
+WHERE id > prior + 1 AND inserted_at > clock_timestamp() - make_interval(secs => $3)
+
+-- name: in_gaps
+-- What has appeared in such stretches since.
+SELECT {entry}
+FROM unnest($2::bigint[], $3::bigint[]) AS g (first_id, last_id)
+JOIN {schema}.system_log l ON l.site_id = $1 AND l.id BETWEEN g.first_id AND g.last_id
+ORDER BY l.id
+LIMIT $4
 
 -- name: before
 -- The position after which so many entries lie, up to another one.
-SELECT l.txid, l.id
+SELECT {txid} AS txid, l.id
 FROM {schema}.system_log l
-WHERE l.site_id = $1 AND (l.txid, l.id) <= ($2, $3)
-ORDER BY l.txid DESC, l.id DESC
+WHERE l.site_id = $1 AND {is_up_to_second}
+ORDER BY {log_order_reversed}
 LIMIT 1 OFFSET $4
 
 -- name: count
 SELECT count(*)
 FROM {schema}.system_log l
-WHERE l.site_id = $1 AND (l.txid, l.id) > ($2, $3) AND (l.txid, l.id) <= ($4, $5)
+WHERE l.site_id = $1 AND {is_above} AND {is_up_to}
 
 -- name: sample
 -- A few rows at each of evenly spaced ids.
@@ -109,10 +154,32 @@ FROM unnest($2::xid8[], $3::bigint[]) AS p (txid, id)
 CROSS JOIN LATERAL (
   SELECT {entry}
   FROM {schema}.system_log l
-  WHERE l.site_id = $1 AND l.txid = p.txid AND l.id = p.id
+  WHERE l.site_id = $1 AND {is_at}
   LIMIT 1
 ) r
 ORDER BY p.txid, p.id
+
+-- name: entries_of
+-- Entries that name customers by their id.
+SELECT {entry}
+FROM {schema}.system_log l
+WHERE l.site_id = $1 AND l.customer_id = ANY($2::bigint[])
+
+-- name: positions
+SELECT {txid} AS txid, l.id FROM {schema}.system_log l WHERE l.site_id = $1 AND l.id = ANY($2::bigint[])
+
+-- name: lowest_id_above
+SELECT min(l.id) FROM {schema}.system_log l WHERE l.site_id = $1 AND (l.txid, l.id) > ($2, $3)
+
+-- name: first_of_ids_above
+SELECT l.txid, l.id
+FROM {schema}.system_log l
+WHERE l.site_id = $1 AND l.id > $2
+ORDER BY l.txid, l.id
+LIMIT 1
+
+-- name: txids
+SELECT l.id, l.txid FROM {schema}.system_log l WHERE l.site_id = $1 AND l.id = ANY($2::bigint[])
 
 -- name: count_reachable
 SELECT count(*)
@@ -204,6 +271,9 @@ SELECT o.id
 FROM {schema}.orders o
 WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND {paid}
 ORDER BY o.id
+
+-- name: orders_of
+SELECT o.id FROM {schema}.orders o WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) ORDER BY o.id
 
 -- name: count_paid
 SELECT count(*)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ import asyncpg
 
 from kiva_stream import sql
 from kiva_stream.errors import SourceError
-from kiva_stream.ports import Sleep
+from kiva_stream.ports import Sleep, Troubles
 from kiva_stream.settings import SourceSettings, reading_dsn
 
 T = TypeVar("T")
@@ -22,44 +23,77 @@ PASSING = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut
+    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut, or on a standby
+    asyncpg.InvalidCachedStatementError,  # a column got another type since
     OSError,
     TimeoutError,
 )
 WAITS_S = (1.0, 2.0, 4.0, 8.0)  # between attempts; then the operator is told
+FOLLOWING_WAITS_S = (*WAITS_S, *[15.0] * 19)  # five minutes; then systemd starts it anew
+CONNECT_S = 10.0
+STANDBY = (
+    "The shop's database is a standby, or still in recovery: set source.dsn to the primary, or wait "
+    "until the recovery has ended."
+)
 
 
 class Source:
     """A pool of at most `max_connections`, in sessions that can only read.
 
-    Every call raises SourceError: at once for what stays wrong, after a few attempts for what may pass.
+    Every call raises SourceError: at once for what stays wrong, for what may pass after a few attempts, which
+    are `waits_s` apart, and no later than their sum. `troubles` hears of it.
     """
 
-    def __init__(self, pool: asyncpg.Pool, schema: str, sleep: Sleep = anyio.sleep) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        settings: SourceSettings,
+        sleep: Sleep = anyio.sleep,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        troubles: Troubles | None = None,
+    ) -> None:
         self._pool = pool
-        self._sql = sql.load("kiva_stream.kiva", "queries.sql", schema)
+        instead = None if settings.horizon else "queries_by_id.sql"
+        self._sql = sql.load("kiva_stream.kiva", "queries.sql", settings.schema, instead)
         self._sleep = sleep
+        self._waits_s = waits_s
+        self._troubles = troubles
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: SourceSettings, sleep: Sleep = anyio.sleep) -> AsyncIterator[Source]:
-        """Connect, and close what is open on leaving. Raises SourceError when the server is out of reach."""
+    async def open(
+        cls,
+        settings: SourceSettings,
+        sleep: Sleep = anyio.sleep,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        troubles: Troubles | None = None,
+    ) -> AsyncIterator[Source]:
+        """Connect to a primary, and close what is open on leaving.
+
+        Raises SourceError when the server is out of reach.
+        """
         try:
             with reading_dsn("source.dsn", SourceError):
                 pool = await asyncpg.create_pool(
                     settings.dsn,
                     min_size=1,
                     max_size=settings.max_connections,
+                    timeout=CONNECT_S,
+                    target_session_attrs="primary",  # also after a failover
                     server_settings={
                         "application_name": "kiva_stream source",
                         "default_transaction_read_only": "on",
                         "statement_timeout": str(round(settings.statement_timeout_s * 1000)),
                     },
                 )
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise SourceError(STANDBY) from error
         except (*PASSING, asyncpg.PostgresError) as error:
             raise SourceError(f"Cannot reach the shop's database (source.dsn): {_text(error)}") from error
         try:
-            yield cls(pool, settings.schema, sleep)
+            yield cls(pool, settings, sleep, waits_s=waits_s, troubles=troubles)
         finally:
             pool.terminate()
 
@@ -82,26 +116,52 @@ class Source:
     async def cursor(
         self, connection: asyncpg.Connection, block: str, *args: object
     ) -> AsyncIterator[asyncpg.cursor.Cursor]:
-        """Open a server-side cursor on a named query; its transaction ends with the block."""
-        async with connection.transaction(readonly=True):
+        """Open a server-side cursor on a named query; its transaction ends with the block.
+
+        All that is read in it is of one moment.
+        """
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield await connection.cursor(self._sql[block], *args)
+
+    async def fetch_beside(
+        self, connection: asyncpg.Connection, block: str, *args: object
+    ) -> list[asyncpg.Record]:
+        """Return the rows of a named query, in the transaction of a cursor that is open."""
+        return await connection.fetch(self._sql[block], *args)  # type: ignore[no-any-return]
 
     async def read(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """Run `reading` on a connection of its own, again from its start when the trouble may pass."""
-        for wait_s in WAITS_S:
+        gives_up_at = time.monotonic() + sum(self._waits_s)
+        for wait_s in self._waits_s:
             try:
                 return await self._once(reading)
-            except PASSING:
+            except PASSING as error:
+                self._tell(error)
+                if time.monotonic() >= gives_up_at:
+                    break
                 await self._sleep(wait_s)
         try:
             return await self._once(reading)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise SourceError(STANDBY) from error
         except PASSING as error:
-            raise SourceError(f"The shop's database cannot be read (source.dsn): {_text(error)}") from error
+            raise SourceError(_unreadable(error)) from error
+
+    def _tell(self, error: BaseException) -> None:
+        if self._troubles is not None:
+            is_standby = isinstance(error, asyncpg.TargetServerAttributeNotMatched)
+            self._troubles.begin("source", STANDBY if is_standby else _unreadable(error))
 
     async def _once(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
             async with self._pool.acquire() as connection:
-                return await reading(connection)
+                found = await reading(connection)
+            if self._troubles is not None:
+                self._troubles.end("source")
+            return found  # noqa: TRY300  what follows is of the reading alone
+        except asyncpg.InvalidCachedStatementError:
+            await self._pool.expire_connections()  # each has it prepared
+            raise
         except PASSING:
             raise
         except asyncpg.PostgresError as error:
@@ -110,3 +170,7 @@ class Source:
 
 def _text(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unreadable(error: BaseException) -> str:
+    return f"The shop's database cannot be read (source.dsn): {_text(error)}"
