@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,9 +22,10 @@ from kiva_stream.kiva.contract import require_contract
 from kiva_stream.kiva.customers import ShopCustomers
 from kiva_stream.kiva.log import SystemLog
 from kiva_stream.kiva.orders import ShopOrders
-from kiva_stream.kiva.source import Source
+from kiva_stream.kiva.source import WAITS_S, Source
 from kiva_stream.kiva.weeks import DeliveryWeeks
 from kiva_stream.model import Site
+from kiva_stream.ports import Troubles
 from kiva_stream.reports import Equation, StatusReport
 from kiva_stream.settings import ActiveCampaignSettings, Settings
 from kiva_stream.state.status import SiteStatus, read_status
@@ -46,11 +47,16 @@ class Shop(NamedTuple):
 
 
 @asynccontextmanager
-async def open_shop(settings: Settings) -> AsyncIterator[Shop]:
-    """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract."""
-    async with Source.open(settings.source) as source:
-        schema, site_id = settings.source.schema, settings.source.site_id
-        await source.read(lambda connection: require_contract(connection, schema, site_id))
+async def open_shop(
+    settings: Settings, *, waits_s: Sequence[float] = WAITS_S, troubles: Troubles | None = None
+) -> AsyncIterator[Shop]:
+    """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract.
+
+    What may pass is tried again `waits_s` apart, and `troubles` hears of it.
+    """
+    async with Source.open(settings.source, waits_s=waits_s, troubles=troubles) as source:
+        schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
+        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon))
         customers = ShopCustomers(source, site_id, settings.source.skip_domains)
         log = SystemLog(source, settings.source, customers)
         yield Shop(
@@ -120,7 +126,7 @@ async def set_up(settings: Settings) -> list[str]:
 
 def equation_of(status: SiteStatus) -> Equation:
     """Return the outcome equation of a site."""
-    return Equation.of(status.outcomes, status.pending)
+    return Equation.of(status.outcomes, status.pending, status.parked)
 
 
 async def status(settings: Settings) -> StatusReport:
@@ -149,6 +155,10 @@ async def status(settings: Settings) -> StatusReport:
         tags_due=found.tags_due,
         tags_left_s=swaps_s(found.tags_due, settings.activecampaign),
         notes=found.notes,
+        troubles=found.troubles,
+        erased=[str(customer) for customer in found.erased],
+        held_by=found.held_by,
+        held_since=found.held_since,
         committed_at=found.committed_at,
         updated_at=now,
         lag_s=None if found.caught_up_at is None else max((now - found.caught_up_at).total_seconds(), 0.0),

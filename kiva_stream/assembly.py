@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import anyio
+
+from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
+from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.app import Shop, account_name, account_setup, contact_url
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier
 from kiva_stream.contact_moves import ContactMoves
 from kiva_stream.contact_sync import ContactPorts, ContactSync
 from kiva_stream.contact_writes import ContactWrites
+from kiva_stream.late import LateEntries, LateLog
+from kiva_stream.look_ups import LookUps
 from kiva_stream.model import (
+    Asides,
     Change,
     Changes,
     CustomerId,
-    Entry,
     HighWaterMark,
     Position,
     SavedCheckpoint,
@@ -28,53 +35,62 @@ from kiva_stream.model import (
 from kiva_stream.order_sync import OrderSync
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Log
+from kiva_stream.replays import Replays
+from kiva_stream.returning import Returning
 from kiva_stream.settings import Settings
 from kiva_stream.start import Start
+from kiva_stream.state.gaps import SiteGaps
+from kiva_stream.state.leases import Lease, hold, renew
 from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.letters import SiteLetters
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.orders import OrderStates
-from kiva_stream.state.store import Connection, Store
+from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
+from kiva_stream.state.tombstones import Tombstones
 from kiva_stream.turns import Turns
 from kiva_stream.week_tags import WeekTagSync
 
 FAR = datetime.max.replace(tzinfo=UTC)  # nothing that was read before is too young to be remembered
 
 
-class Returning:
-    """Implements the port Log: changes of customers whose entries are dead, then what another log has.
+@asynccontextmanager
+async def held(settings: Settings, shop: Shop, store: Store, client: Client) -> AsyncIterator[Assembly]:
+    """Hold the site for this process, and give what works for it; the client sends nothing when that is lost.
 
-    Their address may have come while nobody looked.
+    Raises HeldError when another process holds the site or its account, CheckpointError.
     """
-
-    def __init__(self, log: Log, changes: Sequence[Change]) -> None:
-        self._log = log
-        self._changes = changes
-
-    async def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
-        """Yield the changes, then all pages. Raises SourceError."""
-        if self._changes:
-            yield Changes(list(self._changes))
-        async for page in self._log.pages(after, mark):
-            yield page
+    account = account_name(settings.activecampaign)
+    async with hold(store, shop.site.id, account, settings.state.lease_s) as lease:
+        client.guard, client.regained = lease.require, lease.regained
+        shop.customers.bar(await Tombstones(store, shop.site.id).barred())
+        async with anyio.create_task_group() as group:
+            group.start_soon(renew, store, lease)
+            yield Assembly(settings, shop, store, lease, client)
+            group.cancel_scope.cancel()
 
 
 class Assembly:
-    """What works for one site. `connection` holds the site; `client` talks to its account."""
+    """What works for one site, which `lease` holds; `client` talks to its account."""
 
-    def __init__(
-        self, settings: Settings, shop: Shop, store: Store, connection: Connection, client: Client
-    ) -> None:
+    def __init__(self, settings: Settings, shop: Shop, store: Store, lease: Lease, client: Client) -> None:
         self.shop = shop
         self.store = store
         self.client = client
-        self.ledger = SiteLedger(store, connection, shop.site.id)
+        self.ledger = SiteLedger(store, lease, shop.site.id)
         self.links = ContactLinks(store, shop.site.id)
         self._settings = settings
         self._account = account_name(settings.activecampaign)
         self._due = DueTags(store, shop.site.id)
-        self._sent = OrderStates(store, shop.site.id)
+        self.sent = OrderStates(store, shop.site.id)
+        self.letters = SiteLetters(store, shop.site.id)
+        self._replays: Replays
+        self._late: LateEntries | None = None
+        if not shop.log.horizon:
+            shop.log.gaps = gaps = SiteGaps(store, lease, shop.site.id)
+            self._late = LateEntries(shop.log, gaps, settings.source.gap_reread_s)
         self._turns = Turns()
+        self.ids: AccountIds
         self.account: Contacts
         self.orders: OrderSync
         self.contacts: ContactSync
@@ -90,12 +106,12 @@ class Assembly:
         Raises SettingsError before `setup`, HeldError, AccountRefused, CheckpointError.
         """
         settings, shop = self._settings.activecampaign, self.shop
-        ids = await account_setup(self._settings, self.client, shop.site).ids()
+        self.ids = ids = await account_setup(self._settings, self.client, shop.site).ids()
         await self.ledger.bind(self._account, contact_url(settings.api_url))
         self.account = contacts = Contacts(settings, self.client, ids)
         tags = TagLinks(self.client, ids)
         uploads = OrderBatches(self.client, ids)
-        self.orders = OrderSync(shop.site.currency, shop.orders, self._sent, self.links, uploads, settings)
+        self.orders = OrderSync(shop.site.currency, shop.orders, self.sent, self.links, uploads, settings)
         self.contacts = ContactSync(
             shop.site,
             ContactPorts(
@@ -110,32 +126,67 @@ class Assembly:
             shop.site.id, self._due, shop.weeks, shop.customers, tags, contacts, self._turns
         )
 
+    def once(self) -> Log:
+        """Return the log for who reads it once: with what is late, where it is read without a horizon."""
+        return LateLog(self.shop.log, self._late) if self._late else self.shop.log
+
+    async def asides(self, until: Position) -> AsyncIterator[Asides | Changes]:
+        """Yield what comes outside the log's order by now, below a position: replays, and what is late.
+
+        Raises SourceError, CheckpointError.
+        """
+        async for page in self._replays.pages(until):
+            yield page
+        if self._late is not None:
+            async for late in self._late.pages(until):
+                yield late
+
     async def pipeline(self, start: Start, log: Log) -> tuple[Pipeline, Checkpoint]:
-        """Build the pipeline that reads on from the start, with its checkpoint. For one run."""
-        settings = self._settings
-        letters = await self.ledger.customers_with_letters()
+        """Build the pipeline that reads on from the start, with its checkpoint. For one run.
+
+        What earlier runs left aside comes first, and with it the dead letters that are to be replayed; those
+        above the start come again in their place.
+        """
+        settings, shop = self._settings, self.shop
+        left, asked = await self.ledger.left(), await self.letters.asked()
+        replays = {position: letter.why for position, letter in asked.items() if position <= start.after}
+        self._replays = Replays(self.letters, shop.log, shop.customers, shop.orders)
         checkpoint = Checkpoint(
             self.ledger,
             start.after,
-            await self.ledger.settled_above(start.after),
+            left,
             window=settings.pipeline.window,
             max_in_flight=settings.activecampaign.max_in_flight,
             commit_interval_s=settings.state.commit_interval_ms / 1000,
-            letters=letters,
+            parked_max=settings.state.parked_max_entries,
         )
         pipeline = Pipeline(
             settings,
-            Returning(log, await self._reachable(letters)),
-            self.shop.log,
-            Classifier(self.shop.site, start.events_since),
+            Returning(log, shop.log, left.parked, replays, await self._reachable(left.letters)),
+            shop.log,
+            Classifier(shop.site, start.events_since),
             self.links,
             self.ledger,
             self.contacts,
-            Events(settings.activecampaign, self.client, sleep=checkpoint.sleep),
+            Events(
+                settings.activecampaign,
+                self.client,
+                sleep=checkpoint.sleep,
+                unless_drained=checkpoint.unless_drained,
+            ),
+            self._look_ups() if settings.activecampaign.lookup else None,
             checkpoint,
+            self._is_down,
         )
         await self._remember(pipeline, start.after)
         return pipeline, checkpoint
+
+    def _is_down(self) -> bool:
+        """Return whether the whole account has to wait just now."""
+        return any(trouble.kind in {"activecampaign", "key"} for trouble in self.client.troubles.all())
+
+    def _look_ups(self) -> LookUps:
+        return LookUps(self.links, self.account, TrackingLogs(self.client))
 
     async def _reachable(self, customers: Collection[CustomerId]) -> list[Change]:
         """Return those of these customers who have an address now, as changes."""

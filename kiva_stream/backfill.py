@@ -10,7 +10,7 @@ import anyio
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.app import Stopping, equation_of, garbage_collected_rarely, open_shop
-from kiva_stream.assembly import Assembly
+from kiva_stream.assembly import Assembly, held
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.model import DAY1, HighWaterMark
 from kiva_stream.pipeline import Pipeline
@@ -19,7 +19,9 @@ from kiva_stream.settings import Settings
 from kiva_stream.start import Start, mark_of, start_of
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
+from kiva_stream.state.troubles import TroubleStates
 from kiva_stream.telemetry import OnProgress, Progress
+from kiva_stream.troubles import Troubles
 
 PROGRESS_EVERY_S = 1.0
 RATE_OVER_S = 10  # the rate shown is that of the last seconds
@@ -31,14 +33,16 @@ async def backfill(settings: Settings, request: BackfillRequest, on_progress: On
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
     ExceptionGroups of them.
     """
+    troubles = Troubles()
     async with (
-        open_shop(settings) as shop,
+        open_shop(settings, troubles=troubles) as shop,
         Store.open(settings.state) as store,
-        Client(settings.activecampaign) as client,
+        Client(settings.activecampaign, troubles=troubles) as client,
     ):
         await store.require_version()
-        async with store.hold(shop.site.id) as connection:
-            run = BackfillRun(settings, Assembly(settings, shop, store, connection, client))
+        kept = troubles.kept_in(TroubleStates(store, shop.site.id))
+        async with held(settings, shop, store, client) as assembly, kept:
+            run = BackfillRun(settings, assembly)
             stopping = Stopping(run.drain, settings.pipeline.drain_timeout_s)
             async with anyio.create_task_group() as group:
                 group.start_soon(run.report, on_progress)
@@ -70,10 +74,12 @@ class BackfillRun:
         with self._before_events:
             start, mark = await self._begin(request)
             await self._snapshot(mark)
-            self._pipeline, self._checkpoint = await self._assembly.pipeline(start, self._assembly.shop.log)
+            self._pipeline, self._checkpoint = await self._assembly.pipeline(start, self._assembly.once())
         if mark is None or self._pipeline is None:
             return
         await self._events(self._pipeline, mark)
+        if self._after_events.cancel_called:
+            return
         with self._after_events:
             await self._tags()
             await self._enter("done")
@@ -87,7 +93,8 @@ class BackfillRun:
         mark = await mark_of(shop, start, request.until)
         await assembly.open()
         if saved is None:
-            await assembly.ledger.begin(start.since, start.events_since, start.after)
+            horizon = shop.log.horizon
+            await assembly.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
         self._totals["contacts"] = await shop.customers.count_reachable()
         self._totals["orders"] = await shop.orders.count_paid() or 0
         self._totals["entries"] = await shop.log.count(start.after, mark.position)

@@ -9,7 +9,7 @@ address, what comes after to the new one, and where two contacts become one, its
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -19,7 +19,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from kiva_stream.contacts import moved
 from kiva_stream.model import (
     FOR_WANT_OF_A_CONTACT,
+    PARKED,
     SYNCED,
+    Asides,
     Batch,
     ClassifiedPage,
     Contact,
@@ -135,19 +137,41 @@ class Revivals:
         return [Revived(entry, self._classify(entry), letters[entry.position]) for entry in entries]
 
 
-class Lanes:
-    """What waits, by contact, and which contacts have a batch at the sender."""
+class _Lane:
+    """A contact's batch at the sender, and what gathered since."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.gathered: list[Delivery] = []
+        self.parked_at: int | None = None  # how far the batch had come when all of the lane was parked
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether all of it is parked, and still waits for the same answer."""
+        return self.parked_at == self.batch.done
+
+
+Park = Callable[[Delivery, ContactId], Delivery | None]
+
+
+class Lanes:
+    """What waits, by contact, and which contacts have a batch at the sender.
+
+    `park` keeps an entry in the state, None when there are too many.
+    """
+
+    def __init__(self, park: Park) -> None:
+        self._park = park
         self._ready: dict[ContactId, Batch] = {}
-        self._at_sender: dict[ContactId, list[Delivery]] = {}  # and what gathered since
-        self._emptied = anyio.Event()
+        self._at_sender: dict[ContactId, _Lane] = {}
+        self._emptied = anyio.Event()  # replaced each time that a lane became idle
 
     def add(self, contact: Contact, delivery: Delivery) -> None:
         """Put a delivery at the end of its contact's lane."""
-        waiting = self._at_sender.get(contact.id)
-        if waiting is not None:
-            waiting.append(delivery)
+        if lane := self._at_sender.get(contact.id):
+            lane.gathered.append(delivery)
+            if lane.is_parked and not self._park_all(lane, lane.gathered, len(lane.gathered) - 1):
+                lane.parked_at = None
         elif batch := self._ready.get(contact.id):
             batch.deliveries.append(delivery)
         else:
@@ -158,24 +182,41 @@ class Lanes:
         batches = list(self._ready.values())
         self._ready.clear()
         for batch in batches:
-            self._at_sender[batch.contact.id] = []
+            self._at_sender[batch.contact.id] = _Lane(batch)
         return batches
 
     def next(self, contact: Contact) -> Batch | None:
         """Return what gathered while the sender had a contact's batch; None: the lane is idle now."""
-        waiting = self._at_sender.pop(contact.id)
-        if not waiting:
-            if not self._at_sender:
-                self._emptied.set()
-            return None
-        self._at_sender[contact.id] = []
-        return Batch(contact, waiting)
-
-    async def idle(self) -> None:
-        """Return when no batch is at the sender."""
-        while self._at_sender:
+        lane = self._at_sender.pop(contact.id)
+        if not lane.gathered:
+            self._emptied.set()
             self._emptied = anyio.Event()
+            return None
+        batch = Batch(contact, lane.gathered)
+        self._at_sender[contact.id] = _Lane(batch)
+        return batch
+
+    async def idle(self, contacts: Collection[ContactId]) -> None:
+        """Return when no batch of these contacts is at the sender."""
+        while not self._at_sender.keys().isdisjoint(contacts):
             await self._emptied.wait()
+
+    def park_waiting(self, since: float) -> None:
+        """Park the lanes whose sender has waited with one delivery since a moment of its clock, or before."""
+        for lane in self._at_sender.values():
+            is_waiting = lane.batch.since <= since and not lane.is_parked
+            if is_waiting and self._park_all(lane, lane.batch.deliveries, lane.batch.done):
+                is_whole = self._park_all(lane, lane.gathered, 0)
+                lane.parked_at = lane.batch.done if is_whole else None
+
+    def _park_all(self, lane: _Lane, deliveries: list[Delivery], first: int) -> bool:
+        """Park deliveries of a lane from one on; False: there was no room for one, nor for what follows."""
+        for index in range(first, len(deliveries)):
+            parked = self._park(deliveries[index], lane.batch.contact.id)
+            if parked is None:
+                return False
+            deliveries[index] = parked
+        return True
 
 
 class Batcher:
@@ -215,8 +256,11 @@ class Batcher:
                 for revived in await self._revivals.of(contacts):
                     self._place_revived(revived, contacts)
                 await self._place_looks(page, contacts)
-                for entry, verdict in page.verdicts:
-                    self._place(page.span, entry, verdict, contacts)
+                if page.asides is not None:
+                    await self._place_asides(page.asides, page.verdicts, contacts)
+                else:
+                    for entry, verdict in page.verdicts:
+                        self._place(page.span, entry, verdict, contacts)
                 self._outcomes.commit_soon()
                 for batch in self._lanes.ready():
                     await batches.send(batch)
@@ -224,30 +268,51 @@ class Batcher:
     async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
         """Return the customers' contacts, after those whose address changed have moved.
 
-        Before, the lanes run empty: a contact may be on its way to ActiveCampaign under the old address.
+        Before, their lanes run empty: a contact may be on its way to ActiveCampaign under the old address.
         """
         places = await self._links.of(addresses)
-        if any(place.email != addresses[customer] for customer, place in places.items()):
-            await self._lanes.idle()
+        movers = {customer for customer, place in places.items() if place.email != addresses[customer]}
+        if movers:
+            found = [await self._links.at(addresses[customer]) for customer in movers]
+            joined = {linked.contact.id for linked in found if linked}
+            await self._lanes.idle({places[customer].id for customer in movers} | joined)
         contacts = await self._links.link(addresses)
-        movers = moved(contacts, addresses)
-        if not movers:
+        leaving = moved(contacts, addresses)
+        if not leaving:
             return contacts
-        await self._arrivals.move(movers)
+        await self._arrivals.move(leaving)
         return await self._links.link(addresses)
 
     def _place(self, span: Span, entry: Entry, verdict: Verdict, contacts: dict[CustomerId, Contact]) -> None:
         repeat = self._is_repeat(entry, verdict)
         notes = (*entry.notes, *verdict.notes) if entry.notes else verdict.notes
-        if outcome := self._outcomes.settled(entry.position):
+        outcome = self._outcomes.settled(entry.position)
+        if outcome is None:
+            self._decide(span, entry, verdict, notes, contacts, is_repeat=repeat)
+        elif outcome == PARKED:
+            span.part_with()
+            self._resume(entry, verdict, None, contacts)
+        else:
             span.resolve(outcome, line=_line(verdict) if outcome.kind == "delivered" else None, notes=notes)
-            if outcome.why in FOR_WANT_OF_A_CONTACT:
+            if outcome.why in FOR_WANT_OF_A_CONTACT and self._outcomes.may_revive(entry.position):
                 self._place_revived(Revived(entry, verdict, Reason(outcome.why)), contacts)
-        elif isinstance(verdict, Noise):
+
+    def _decide(
+        self,
+        span: Span,
+        entry: Entry,
+        verdict: Verdict,
+        notes: tuple[str, ...],
+        contacts: dict[CustomerId, Contact],
+        *,
+        is_repeat: bool = False,
+    ) -> None:
+        """Give an entry its outcome, or a place in its contact's lane."""
+        if isinstance(verdict, Noise):
             span.resolve(SKIPPED[verdict.why], notes=notes)
         elif isinstance(verdict, Reject):
             self._outcomes.buried(span, DeadLetter(entry.position, verdict.why, entry.customer_id), notes)
-        elif repeat:
+        elif is_repeat:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
             self._deliver(span, entry, verdict, notes, contacts)
@@ -273,9 +338,42 @@ class Batcher:
         entry, verdict, why = revived
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
         if contact and not contact.is_refused and isinstance(verdict, Event | SyncOnly):
+            self._resume(entry, verdict, why, contacts)
+
+    async def _place_asides(
+        self,
+        asides: Asides,
+        verdicts: Iterable[tuple[Entry, Verdict]],
+        contacts: dict[CustomerId, Contact],
+    ) -> None:
+        """Give entries outside the log's order their outcome; those that the log lost are no customer's."""
+        left = set(await self._outcomes.unresolved(asides.positions, asides.letters))
+        for entry, verdict in verdicts:
+            if entry.position in left:
+                why = asides.letters.get(entry.position)
+                self._resume(entry, verdict, why, contacts, is_parked=asides.are_parked)
+        for position in left - {entry.position for entry, _ in verdicts}:
+            if span := self._outcomes.resume(position, asides.letters.get(position)):
+                span.resolve(SKIPPED[Reason.ERASED])
+
+    def _resume(
+        self,
+        entry: Entry,
+        verdict: Verdict,
+        was_dead: Reason | None,
+        contacts: dict[CustomerId, Contact],
+        *,
+        is_parked: bool = False,
+    ) -> None:
+        """Give an entry outside the log's order its outcome, or a place in its contact's lane."""
+        contact = contacts.get(entry.customer_id) if entry.customer_id else None
+        span = self._outcomes.resume(entry.position, was_dead, is_parked=is_parked)
+        if span is None:
+            return
+        if contact and isinstance(verdict, Event | SyncOnly):
             self._arrivals.doubt(contact, [verdict.order] if verdict.order else [])
-            span = self._outcomes.revive(entry.position, why)
-            self._deliver(span, entry, verdict, (), contacts)  # its notes were counted when it died
+        notes = () if was_dead else (*entry.notes, *verdict.notes)  # they were counted when it died
+        self._decide(span, entry, verdict, notes, contacts)
 
     async def _place_looks(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
         """Have the contacts of changed customers looked at, and those that the erased may have had."""

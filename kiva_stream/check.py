@@ -13,8 +13,9 @@ from kiva_stream.app import Shop, account_name, account_setup, open_shop
 from kiva_stream.catalog import CATALOG
 from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
 from kiva_stream.kiva.contract import Finding, check_contract
+from kiva_stream.kiva.log import SystemLog
 from kiva_stream.kiva.source import Source
-from kiva_stream.model import SavedCheckpoint, Site, WeekTag
+from kiva_stream.model import Position, SavedCheckpoint, Site, WeekTag
 from kiva_stream.reports import CheckLine
 from kiva_stream.settings import ActiveCampaignSettings, Settings
 from kiva_stream.state.ledger import SiteLedger
@@ -61,10 +62,12 @@ async def check(settings: Settings) -> list[CheckLine]:
 async def _check_source(
     settings: Settings, saved: SavedCheckpoint | None
 ) -> tuple[Site | None, list[CheckLine]]:
-    schema, site_id = settings.source.schema, settings.source.site_id
+    schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
     try:
         async with Source.open(settings.source) as source:
-            findings: list[Finding] = await source.read(lambda found: check_contract(found, schema, site_id))
+            findings: list[Finding] = await source.read(
+                lambda found: check_contract(found, schema, site_id, horizon=horizon)
+            )
         if findings:
             return None, [CheckLine("source", False, finding.text) for finding in findings]
         async with open_shop(settings) as shop:
@@ -102,9 +105,21 @@ def clock_line(theirs: datetime, ours: datetime) -> CheckLine:
 
 async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckLine:
     """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
+    if saved is not None and saved.horizon != shop.log.horizon:
+        return CheckLine("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
     mark = await shop.log.mark()
     obstacle = await shop.log.obstacle(saved.watermark if saved else mark.position)
-    return CheckLine("horizon", obstacle is None, obstacle or f"the log can be read up to {mark.position}")
+    return CheckLine("horizon", obstacle is None, obstacle or horizon_words(shop.log, mark.position))
+
+
+def horizon_words(log: SystemLog, newest: Position) -> str:
+    """Return how the log is read, and up to where it can be."""
+    if log.horizon:
+        return f"the log can be read up to {newest}"
+    return (
+        f"off: the log is read by id, up to {newest} by now; an entry whose commit is late comes out of "
+        "order, and one that is later than source.gap_reread_s not at all"
+    )
 
 
 async def _check_orders(shop: Shop) -> CheckLine:

@@ -1,14 +1,15 @@
 """The checkpoint: the watermark over what is pending, saved together with the outcomes it stands for.
 
-The watermark passes a span when each of its entries has its outcome. The counts of what it passed are
-added to the saved ones; those of what is ahead of it are saved apart, each time anew, since that is read and
-counted again after a stop. Events that arrived ahead of it are in the ledger, so that none is sent again.
+The watermark passes a span when each of its entries has its outcome or is parked. The counts of what it
+passed are added to the saved ones; those of what is ahead of it are saved apart, each time anew, since that
+is read and counted again after a stop. Events that arrived ahead of it are in the ledger, so that none is
+sent again; those that may arrive are named by a commit before they are sent: a crash leaves few doubts.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -24,80 +25,17 @@ from kiva_stream.model import (
     DeadLetter,
     Delivered,
     Delivery,
+    Left,
     Outcome,
     Position,
     Reason,
     Span,
-    Tally,
 )
+from kiva_stream.out import Ask, Out
 from kiva_stream.ports import Ledger, Sleep
+from kiva_stream.watermark import Watermark
 
-
-class Watermark:
-    """The highest position at or below which every entry has its outcome. Pure: track, resolve, advance."""
-
-    def __init__(self, position: Position) -> None:
-        self.position = position
-        self.width = 0  # entries between the watermark and the newest one read
-        self._spans: deque[Span] = deque()
-
-    @property
-    def pending(self) -> int:
-        """How many of the entries that were read have no outcome yet."""
-        return sum(span.pending for span in self._spans)
-
-    @property
-    def ahead(self) -> Tally:
-        """The counts of the entries above the watermark that have their outcome."""
-        ahead: Counter[tuple[str, str]] = Counter()
-        for span in self._spans:
-            ahead.update(span.tally)
-        return +ahead
-
-    def above(self, position: Position) -> Span | None:
-        """Return the span of an entry that the watermark has not passed, None when it has."""
-        return next((span for span in self._spans if position <= span.last), None)
-
-    def track(self, last: Position, size: int) -> Span:
-        """Take in the next entries in log order; `last` is the position of the last of them."""
-        span = Span(last, size)
-        self._spans.append(span)
-        self.width += size
-        return span
-
-    def advance(self) -> Counter[tuple[str, str]]:
-        """Pass the spans whose entries all have their outcome; return their counts."""
-        tally: Counter[tuple[str, str]] = Counter()
-        while self._spans and self._spans[0].pending == 0:
-            span = self._spans.popleft()
-            self.position = span.last
-            self.width -= span.size
-            tally += span.tally
-        return tally
-
-
-class Slots:
-    """How many events may be sent and not yet committed. A closed one gives no more."""
-
-    def __init__(self, count: int) -> None:
-        self._free = anyio.Semaphore(count, fast_acquire=True)
-        self._is_open = True
-
-    async def take(self) -> bool:
-        """Wait for a free slot and take it; False when closed."""
-        if self._is_open:
-            await self._free.acquire()
-        return self._is_open
-
-    def free(self, count: int) -> None:
-        """Give slots back."""
-        for _ in range(count):
-            self._free.release()
-
-    def close(self) -> None:
-        """Give no more slots, also not to those who wait."""
-        self._is_open = False
-        self.free(self._free.statistics().tasks_waiting)
+NOTHING_LEFT = Left()
 
 
 class CheckpointStatistics(NamedTuple):
@@ -105,53 +43,63 @@ class CheckpointStatistics(NamedTuple):
 
     watermark: Position
     read: int
-    outcomes: int  # entries that have theirs
+    outcomes: int  # entries that have theirs, or are parked
     events: int  # that ActiveCampaign has, or refused
 
 
-class Revival(NamedTuple):
-    """A dead entry that is on its way to another outcome."""
+class Aside(NamedTuple):
+    """An entry that gets its outcome outside the log's order: dead or parked before, or found late."""
 
     span: Span  # its own, besides that of its page
     position: Position
-    why: Reason  # it was dead
+    was_dead: Reason | None = None
+    is_parked: bool = False
 
 
 class Checkpoint:
     """Implements the port Outcomes by group commits to a ledger, `commit_interval_s` apart or more.
 
-    `settled` are the outcomes that an earlier run kept of entries above `position`; `letters` the customers
-    whose entries died for want of a contact.
+    `left` is what earlier runs left above `position`, and aside of it. Of entries that wait long, at most
+    `parked_max` are parked.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         position: Position,
-        settled: Mapping[Position, Outcome],
+        left: Left = NOTHING_LEFT,
         *,
         window: int,
         max_in_flight: int,
         commit_interval_s: float,
-        letters: Collection[CustomerId] = (),
+        parked_max: int = 10_000,
         sleep: Sleep = anyio.sleep,
     ) -> None:
         self._ledger = ledger
         self._watermark = Watermark(position)
-        self._settled = dict(settled)
+        self._start = position
+        self._settled_to = left.settled_to
+        self._settled: dict[Position, Outcome] = {}  # of entries that were read
+        self._left_parked = set(left.parked)
+        self._doubts = set(left.doubts)
+        self._letters = set(left.letters)
+        self._discarded = left.discarded
+        self._counted_from = left.counted_from
         self._window = window
         self._interval_s = commit_interval_s
+        self._parked_max = parked_max
         self._sleep = sleep
-        self._slots = Slots(max_in_flight)
+        self._out = Out(max_in_flight)
         self._committed = anyio.Event()  # the next commit
         self._is_committing = False
         self._delivered: list[Delivered] = []
         self._dead: list[DeadLetter] = []
         self._touched: set[ContactId] = set()
-        self._letters = set(letters)
-        self._revivals: list[Revival] = []
-        self._slots_used = 0
-        self._read = self._events = 0
+        self._notes: Counter[tuple[str, str]] = Counter()
+        self._asides: dict[Position, Aside] = {}  # without an outcome yet
+        self._parked: dict[Position, ContactId] = {}  # since the last commit
+        self._parked_count = len(left.parked)
+        self._read = self._events = self._answers = 0
         self._outcomes = 0  # at the last commit
         self._is_open = True
         self._is_draining = False
@@ -173,13 +121,17 @@ class Checkpoint:
         outcomes = self._read - self._watermark.pending
         return CheckpointStatistics(self._watermark.position, self._read, outcomes, self._events)
 
+    # --- what was read ---
+
     async def track(self, last: Position, size: int) -> Span:
         """Take in the next entries in log order, when the window has room for them.
 
-        A page larger than the window passes alone.
+        A page larger than the window passes alone. Raises CheckpointError.
         """
         while self._watermark.width and self._watermark.width + size > self._window:
             await self._committed.wait()
+        if self._watermark.newest < self._settled_to:
+            self._settled |= await self._ledger.settled(self._watermark.newest, last)
         self._read += size
         return self._watermark.track(last, size)
 
@@ -187,13 +139,37 @@ class Checkpoint:
         """Return the outcome that an earlier run kept of an entry above the watermark, once."""
         return self._settled.pop(position, None) if self._settled else None
 
+    async def unresolved(
+        self, positions: Collection[Position], letters: Collection[Position]
+    ) -> Collection[Position]:
+        """Return those of these entries that may be resumed: not on their way, and without an outcome yet.
+
+        Those of the `letters` have none as long as they are dead. Raises CheckpointError.
+        """
+        asked = set(positions) - self._asides.keys()
+        while self._is_committing:  # one of them may be in it
+            await self._committed.wait()
+        return await self._ledger.unresolved(asked, letters)
+
     def comes_again(self, position: Position) -> bool:
         """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
-        return position in self._settled
+        return position in self._settled or self._watermark.newest < position <= self._settled_to
 
-    async def slot(self) -> bool:
-        """Wait until one more event may be in flight; False: none may any more, this is a drain."""
-        return await self._slots.take()
+    # --- what goes out ---
+
+    async def may_send(self, position: Position) -> bool:
+        """Wait until a commit has named an event as one that may be out; False: none is sent any more."""
+        self.commit_soon()
+        return await self._out.may_send(position)
+
+    def not_sent(self, position: Position) -> None:
+        """Take in that an event that was named is surely not out, and that this run does not send it."""
+        self._out.answered(position)
+        self.commit_soon()
+
+    def is_doubtful(self, position: Position) -> bool:
+        """Return whether an event may have arrived that an earlier run sent."""
+        return position in self._doubts
 
     @contextmanager
     def unless_drained(self) -> Iterator[None]:
@@ -215,19 +191,26 @@ class Checkpoint:
         with self.unless_drained():
             await self._sleep(seconds)
 
+    # --- outcomes ---
+
     def delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
-        """Take in an event that ActiveCampaign has; its slot is free when that is committed."""
-        assert delivery.line is not None  # noqa: S101  what has no event takes no slot
+        """Take in an event that ActiveCampaign has; its place is free when that is committed."""
+        assert delivery.line is not None  # noqa: S101  what has no event is not sent
         line = delivery.line.line
         self._delivered.append(Delivered(delivery.position, contact, line, attempts))
         delivery.span.resolve(DELIVERED, line=line, notes=delivery.notes)
-        self._slots_used += 1
-        self.commit_soon()
+        self._answer(delivery.position)
 
     def rejected(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Take in an event that ActiveCampaign refuses; its slot is free when that is committed."""
-        self._slots_used += 1
+        """Take in an event that ActiveCampaign refuses; its place is free when that is committed."""
+        self._answer(delivery.position)
         self.buried(delivery.span, letter, delivery.notes)
+
+    def _answer(self, position: Position) -> None:
+        self._out.answered(position)
+        self._doubts.discard(position)
+        self._answers += 1
+        self.commit_soon()
 
     def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
@@ -236,6 +219,10 @@ class Checkpoint:
             self._letters.add(letter.customer)
         span.resolve(Outcome("dead", letter.why), notes=notes)
         self.commit_soon()
+
+    def note(self, what: str) -> None:
+        """Count something odd that was done about an entry; once, however often it is read again."""
+        self._notes["note", what] += 1
 
     def touch(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
@@ -254,11 +241,49 @@ class Checkpoint:
         self._letters.discard(customer)
         return True
 
-    def revive(self, position: Position, why: Reason) -> Span:
-        """Take in a dead entry that is to get another outcome, outside the log's order."""
-        revival = Revival(Span(position, 1), position, why)
-        self._revivals.append(revival)
-        return revival.span
+    # --- outside the log's order ---
+
+    def park(self, delivery: Delivery, contact: ContactId) -> Delivery | None:
+        """Keep an entry that waits long in the state, so that the watermark can pass it.
+
+        Return its delivery, which is counted apart from now on; None: too many are parked.
+        """
+        if not delivery.is_entry or delivery.position in self._asides:
+            return delivery
+        if self._parked_count >= self._parked_max:
+            return None
+        self._parked_count += 1
+        self._parked[delivery.position] = contact
+        delivery.span.part_with()
+        self.commit_soon()
+        span = self._aside(Aside(Span(delivery.position, 1), delivery.position, is_parked=True))
+        return delivery._replace(span=span)
+
+    def resume(
+        self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
+    ) -> Span | None:
+        """Take in an entry that gets its outcome outside the log's order; None: it is on its way to it.
+
+        It is a dead one when `was_dead` says of what, else one that is parked, by an earlier run or just now.
+        """
+        if position in self._asides:
+            return None
+        if position in self._left_parked:
+            self._left_parked.discard(position)
+            is_parked = True
+        else:
+            self._parked_count += is_parked
+        return self._aside(Aside(Span(position, 1), position, was_dead, is_parked))
+
+    def may_revive(self, position: Position) -> bool:
+        """Return whether a dead entry that comes again may get another outcome: not a discarded one."""
+        return position not in self._discarded
+
+    def _aside(self, aside: Aside) -> Span:
+        self._asides[aside.position] = aside
+        return aside.span
+
+    # --- commits ---
 
     def commit_soon(self) -> None:
         """See to it that a commit follows, where spans were resolved directly."""
@@ -276,7 +301,7 @@ class Checkpoint:
     def drain(self) -> None:
         """Let no more event be sent; those in flight still get their outcome."""
         self._is_draining = True
-        self._slots.close()
+        self._out.close()
         for scope in self._given_up_by_drain:
             scope.cancel()
 
@@ -286,42 +311,68 @@ class Checkpoint:
         self._gathered.set()
 
     async def _commit(self) -> None:
-        delivered, self._delivered = self._delivered, []
-        dead, self._dead = self._dead, []
-        slots, self._slots_used = self._slots_used, 0
-        touched, self._touched = frozenset(self._touched), set()
-        revived = self._take_revived()
-        watermark = self._watermark
-        passed, pending = watermark.advance(), watermark.pending
-        if self._read - pending == self._outcomes and not touched and not revived:
+        if not self._has_news():
             return
-        self._outcomes = self._read - pending
-        for revival in revived:
-            self._count(revival, passed)
-        letters = tuple((revival.position, revival.why) for revival in revived)
+        commit, named, answers = self._next()
         self._is_committing = True
-        await self._ledger.commit(
-            Commit(watermark.position, pending, delivered, dead, passed, watermark.ahead, touched, letters)
-        )
+        await self._ledger.commit(commit)
         self._is_committing = False
-        self._events += slots
-        self._slots.free(slots)
+        self._events += answers
+        for ask in named:
+            ask.is_named.set()
         self._committed.set()
         self._committed = anyio.Event()
 
-    def _count(self, revival: Revival, passed: Counter[tuple[str, str]]) -> None:
-        """Count a revival where its death is counted; the ledger takes that from what was passed."""
-        dead = "outcome", str(Outcome("dead", revival.why))
-        if revival.position > self._watermark.position and (span := self._watermark.above(revival.position)):
-            passed[dead] += 1
-            span.tally[dead] -= 1
-            span.tally.update(revival.span.tally)
-        else:
-            passed.update(revival.span.tally)
+    def _has_news(self) -> bool:
+        outcomes = self._read - self._watermark.pending
+        is_aside_done = any(aside.span.pending == 0 for aside in self._asides.values())
+        return outcomes != self._outcomes or bool(self._touched) or is_aside_done or self._out.has_news
 
-    def _take_revived(self) -> list[Revival]:
-        """Return those that have their new outcome."""
-        revived = [each for each in self._revivals if each.span.pending == 0]
-        if revived:
-            self._revivals = [each for each in self._revivals if each.span.pending]
-        return revived
+    def _next(self) -> tuple[Commit, list[Ask], int]:
+        """Return what to commit, who may send when that is done, and how many events got their answer."""
+        watermark, named = self._watermark, self._out.next()
+        done = [aside for aside in self._asides.values() if aside.span.pending == 0]
+        passed, pending = watermark.advance() + self._notes, watermark.pending
+        for aside in done:
+            del self._asides[aside.position]
+            self._parked_count -= aside.is_parked
+            self._count(aside, passed)
+        self._outcomes = self._read - pending
+        self._forget_doubts(done)
+        new = {position: contact for position, contact in self._parked.items() if position in self._asides}
+        gone = [each.position for each in done if each.is_parked and each.position not in self._parked]
+        commit = Commit(
+            watermark.position,
+            pending,
+            self._delivered,
+            self._dead,
+            passed,
+            watermark.ahead,
+            frozenset(self._touched),
+            tuple((each.position, each.was_dead) for each in done if each.was_dead),
+            self._out.positions | self._doubts,
+            tuple(new.items()),
+            tuple(gone),
+        )
+        answers, self._answers = self._answers, 0
+        self._delivered, self._dead, self._touched, self._parked = [], [], set(), {}
+        self._notes.clear()
+        return commit, named, answers
+
+    def _count(self, aside: Aside, passed: Counter[tuple[str, str]]) -> None:
+        """Count an aside where its page is counted; the ledger takes a death from what was passed."""
+        span, is_counted = self._watermark.above(aside.position), aside.position > self._counted_from
+        dead = "outcome", str(Outcome("dead", aside.was_dead or ""))
+        if aside.was_dead and (span or not is_counted):
+            passed[dead] += 1
+        if aside.was_dead and span:
+            span.tally[dead] -= 1
+        if is_counted:
+            (span.tally if span else passed).update(aside.span.tally)
+
+    def _forget_doubts(self, done: Iterable[Aside]) -> None:
+        """Doubt no longer what has its outcome, though it was not sent again."""
+        if self._doubts:
+            self._doubts.difference_update(aside.position for aside in done)
+            passed = {each for each in self._doubts if self._start < each <= self.position}
+            self._doubts -= passed - self._asides.keys()

@@ -158,4 +158,4 @@ async def classify_pages(
     async with pages, classified:
         async for page in pages:
             verdicts = [(entry, classifier.classify(entry)) for entry in page.entries]
-            await classified.send(ClassifiedPage(page.span, verdicts, page.changes))
+            await classified.send(ClassifiedPage(page.span, verdicts, page.changes, page.asides))

@@ -21,7 +21,15 @@ from msgspec.structs import replace
 
 from kiva_stream.contact_moves import ContactMoves
 from kiva_stream.contact_writes import ContactWrites, Wanted
-from kiva_stream.contacts import countable, desired_contact, fingerprint, moved, wants_emails, week_tag
+from kiva_stream.contacts import (
+    countable,
+    desired_contact,
+    fingerprint,
+    is_let_go,
+    moved,
+    wants_emails,
+    week_tag,
+)
 from kiva_stream.model import (
     DAY1,
     Account,
@@ -70,6 +78,7 @@ class Waiting:
         self.linked: Linked | None = None
         self.wanted: Wanted | None = None  # None: it is as it should be
         self.is_let_go = False
+        self.is_erased = False  # all of its customers are, at the shop
         self.is_over = anyio.Event()
         self.error: Exception | None = None
 
@@ -142,6 +151,10 @@ class ContactSync:
         await self._ports.due.all_due()
         self._floor = covers
 
+    async def finish_imports(self) -> None:
+        """Return when the imports that an earlier run began have come to their end."""
+        await self._writes.resume()
+
     async def _link_customers(self) -> None:
         """Give every customer with a usable address its contact."""
         after = CustomerId(0)
@@ -173,7 +186,7 @@ class ContactSync:
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
-            await self._dissolve(page)
+            await self.dissolve(page)
             accounts = await self._accounts(page)
             await self._let_some_go(page, accounts)
             yield page, accounts
@@ -184,7 +197,7 @@ class ContactSync:
         is_new = wanted.linked.contact.status is not ContactStatus.LINKED
         return self._is_live and is_new and any(not self._is_history(each.joined_at) for each in mine)
 
-    async def _dissolve(self, rows: Iterable[Linked]) -> None:
+    async def dissolve(self, rows: Iterable[Linked]) -> None:
         """Clear the contacts that were left when an earlier run was stopped before it did."""
         for linked in rows:
             if linked.contact.status is ContactStatus.LINKED and not linked.customers:
@@ -202,7 +215,7 @@ class ContactSync:
 
     def need(self, batch: Batch) -> Need | None:
         """Return what a batch must wait for before its events; None: nothing, all is there."""
-        contact, deliveries = batch
+        contact, deliveries = batch.contact, batch.deliveries
         if contact.is_refused:
             return None
         newest = max(each.position for each in deliveries)
@@ -228,7 +241,7 @@ class ContactSync:
         await self._be_served(mine)
         assert mine.linked is not None  # noqa: S101  it was looked at
         if mine.is_let_go:
-            await self._let_go(mine.linked)
+            await self._let_go(mine.linked, is_erased=mine.is_erased)
         await self._complete([mine.linked], {need.contact.id: mine.need})
 
     async def _be_served(self, mine: Waiting) -> None:
@@ -286,6 +299,7 @@ class ContactSync:
             each = taken[linked.contact.id]
             each.linked, each.wanted = linked, wanted.get(linked.contact.id)
             each.is_let_go = self._is_let_go(linked, accounts)
+            each.is_erased = _is_erased(linked, accounts)
             if each.wanted is None:
                 await self._reject_if_nobodys(linked)
                 each.end()
@@ -460,22 +474,28 @@ class ContactSync:
     async def _let_some_go(self, rows: Iterable[Linked], accounts: Mapping[CustomerId, Account]) -> None:
         for linked in rows:
             if self._is_let_go(linked, accounts):
-                await self._let_go(linked)
+                await self._let_go(linked, is_erased=_is_erased(linked, accounts))
 
     def _is_let_go(self, linked: Linked, accounts: Mapping[CustomerId, Account]) -> bool:
         """Return whether all customers of a contact are erased, or left it without an address, opted out."""
         if not linked.customers or self._countable(linked, accounts):
             return False
-        mine = [accounts[customer] for customer in linked.customers if customer in accounts]
-        return all(account.customer.erased for account in mine) or not wants_emails(mine)
+        return is_let_go([accounts[customer] for customer in linked.customers if customer in accounts])
 
-    async def _let_go(self, linked: Linked) -> None:
+    async def _let_go(self, linked: Linked, *, is_erased: bool) -> None:
         """Take a contact off the list that nobody has any more; it loses its week tag too."""
         if linked.contact.status is ContactStatus.LINKED:
+            if is_erased:
+                await self._ports.links.note_erased(linked.contact.id)
             if linked.tag is not None:
                 await self._ports.due.add([linked.contact.id])
             if not linked.unsubscribed:
                 await self._writes.set_list(linked, subscribed=False)
+
+
+def _is_erased(linked: Linked, accounts: Mapping[CustomerId, Account]) -> bool:
+    """Return whether the shop erased all customers of a contact; of some, the rows are gone too."""
+    return all(accounts[each].customer.erased for each in linked.customers if each in accounts)
 
 
 def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:

@@ -10,28 +10,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 import anyio
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.app import Shop, Stopping, garbage_collected_rarely, open_shop
-from kiva_stream.assembly import FAR, Assembly
+from kiva_stream.assembly import FAR, Assembly, held
 from kiva_stream.checkpoint import Checkpoint
-from kiva_stream.errors import HeldError
+from kiva_stream.errors import AccountRefused, HeldError
 from kiva_stream.kiva.changes import ChangeLog
 from kiva_stream.kiva.log import SystemLog
-from kiva_stream.model import Change, Changes, Entry, HighWaterMark, Position
+from kiva_stream.kiva.source import FOLLOWING_WAITS_S
+from kiva_stream.model import Asides, Change, Changes, Entry, HighWaterMark, Position
 from kiva_stream.notify import Notifier
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.reports import Bound
 from kiva_stream.settings import Settings, SourceSettings
 from kiva_stream.start import Start, start_of
 from kiva_stream.state.ledger import SiteLedger
-from kiva_stream.state.store import Connection, Store
+from kiva_stream.state.store import Store
+from kiva_stream.state.troubles import TroubleStates
 from kiva_stream.telemetry import Rarely, log
+from kiva_stream.troubles import Troubles
+
+T = TypeVar("T")
 
 WAIT_S = 5.0  # between two tries to hold a site that another process holds
 LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
@@ -45,7 +51,8 @@ class Following:
     """Implements the port Log: entries as they become readable, and changes without one, for `for_s` seconds.
 
     A change is given once: rows are looked at again for a while, since they appear after their `updated_at`.
-    `on_poll` hears at every look at the log when the last one was, whose entries are all out by then.
+    `on_poll` hears at every look at the log when the last one was, whose entries are all out by then;
+    `asides` gives what comes outside the log's order by now, below a position.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class Following:
         since: datetime,
         for_s: float,
         on_poll: Callable[[datetime | None], Awaitable[None]],
+        asides: Callable[[Position], AsyncIterator[Asides | Changes]],
+        troubles: Troubles,
     ) -> None:
         self._log = system_log
         self._changes = changes
@@ -66,12 +75,19 @@ class Following:
         self._seen: dict[Change, datetime] = {}
         self._for_s = for_s
         self._on_poll = on_poll
+        self._asides = asides
+        self._troubles = troubles
         self.is_giving = False  # changes that nobody has taken yet
         self._held_up: tuple[Position, float] | None = None  # where, and since when
         self._warn = Rarely(WARN_EVERY_S)
 
-    async def pages(self, after: Position, _mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
-        """Yield what the shop changed, then the entries above `after`, at every poll. Raises SourceError."""
+    async def pages(
+        self, after: Position, _mark: HighWaterMark
+    ) -> AsyncIterator[list[Entry] | Changes | Asides]:
+        """Yield what the shop changed, asides, then the entries above `after`, at every poll.
+
+        Raises SourceError, CheckpointError.
+        """
         ends_at = time.monotonic() + self._for_s
         while time.monotonic() < ends_at:
             next_at = time.monotonic() + self._settings.poll_interval_s
@@ -80,6 +96,8 @@ class Following:
                 self.is_giving = True
                 yield changes
                 self.is_giving = False
+            async for asides in self._asides(after):
+                yield asides
             self._log.forget_customers()
             mark = await self._log.mark()
             async for entries in self._log.pages(after, mark):
@@ -127,12 +145,15 @@ class Following:
         obstacle = await self._log.obstacle(after)
         if obstacle is None:
             self._held_up = None
+            self._troubles.end("horizon")
             return
         if self._held_up is None or self._held_up[0] != after:
             self._held_up = after, time.monotonic()
+            self._troubles.end("horizon")
         held_up_s = time.monotonic() - self._held_up[1]
         if held_up_s >= self._settings.horizon_alarm_s:
             self._warn("the log is held up", for_s=round(held_up_s), why=obstacle)
+            self._troubles.begin("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")
 
 
 async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Stopping:
@@ -141,13 +162,14 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Stop
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
     ExceptionGroups of them.
     """
+    troubles, retry_refused_s = Troubles(), settings.activecampaign.retry_refused_s
     async with (
-        open_shop(settings) as shop,
+        open_shop(settings, waits_s=FOLLOWING_WAITS_S, troubles=troubles) as shop,
         Store.open(settings.state) as store,
-        Client(settings.activecampaign) as client,
+        Client(settings.activecampaign, retry_refused_s=retry_refused_s, troubles=troubles) as client,
     ):
         await store.require_version()
-        run = FollowRun(settings, shop, store, client)
+        run = FollowRun(settings, shop, store, client, troubles)
         stopping = Stopping(run.drain, settings.pipeline.drain_timeout_s)
         await stopping.run(lambda: run.go(since, wait=wait))
         return stopping
@@ -156,13 +178,17 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Stop
 class FollowRun:
     """One run of the service."""
 
-    def __init__(self, settings: Settings, shop: Shop, store: Store, client: Client) -> None:
+    def __init__(
+        self, settings: Settings, shop: Shop, store: Store, client: Client, troubles: Troubles
+    ) -> None:
         self._settings = settings
         self._shop = shop
         self._store = store
         self._client = client
+        self._troubles = troubles
         self._notifier = Notifier()
         self._interruptible = anyio.CancelScope()
+        self._is_ready = anyio.Event()
         self._source: Following | None = None
         self._pipeline: Pipeline | None = None
         self._checkpoint: Checkpoint | None = None
@@ -172,8 +198,11 @@ class FollowRun:
 
     async def go(self, since: Bound | None, *, wait: bool) -> None:
         """Follow until drained."""
-        with self._interruptible:
-            await self._hold(since, wait=wait)
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._watch)
+            with self._interruptible:
+                await self._hold(since, wait=wait)
+            watching.cancel_scope.cancel()
         if self._error is not None:
             raise self._error
 
@@ -187,16 +216,31 @@ class FollowRun:
             self._pipeline.drain()
 
     async def _hold(self, since: Bound | None, *, wait: bool) -> None:
-        async with _held(self._store, self._shop.site.id, wait=wait) as connection:
-            self._notifier.ready()
-            assembly = Assembly(self._settings, self._shop, self._store, connection, self._client)
-            async with anyio.create_task_group() as background:
-                background.start_soon(self._notifier.watchdog, self._is_alive)
+        holding = partial(held, self._settings, self._shop, self._store, self._client)
+        async with _held(holding, self._waits if wait else None) as assembly:
+            self._tell_ready()
+            kept = self._troubles.kept_in(TroubleStates(self._store, self._shop.site.id))
+            async with kept, anyio.create_task_group() as background:
                 await self._begin(assembly, since)
                 background.start_soon(self._work_tags, assembly)
                 while not self._is_draining:
-                    await self._round(assembly)
+                    await self._unless_refused("entries", partial(self._round, assembly))
                 background.cancel_scope.cancel()
+
+    def _tell_ready(self) -> None:
+        self._notifier.ready()
+        self._is_ready.set()
+
+    async def _watch(self) -> None:
+        """Tell systemd that this process is alive, as soon as its start is done."""
+        await self._is_ready.wait()
+        await self._notifier.watchdog(self._is_alive)
+
+    def _waits(self, error: HeldError) -> None:
+        """Tell that another process holds the site; to systemd the start is done, however long that lasts."""
+        log.info("waiting for the process that holds the site", why=str(error))
+        self._tell_ready()
+        self._notifier.status(f"waiting: {error}")
 
     async def _begin(self, assembly: Assembly, since: Bound | None) -> None:
         """Find the checkpoint, or begin one."""
@@ -205,7 +249,8 @@ class FollowRun:
         log.info("following", after=str(start.after), since=start.since)
         await assembly.open(is_live=True)
         if saved is None:
-            await assembly.ledger.begin(start.since, start.events_since, start.after)
+            horizon = self._shop.log.horizon
+            await assembly.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
 
     async def _round(self, assembly: Assembly) -> None:
         """Bring all contacts and orders, then follow the log until it is time to do so again."""
@@ -222,22 +267,55 @@ class FollowRun:
         for_s = self._settings.source.full_sweep_s
         polled = partial(self._polled, assembly.ledger)
         self._source = source = Following(
-            shop.log, shop.changes, self._settings.source, changed_at, for_s, polled
+            shop.log,
+            shop.changes,
+            self._settings.source,
+            changed_at,
+            for_s,
+            polled,
+            assembly.asides,
+            self._troubles,
         )
         self._pipeline, self._checkpoint = await assembly.pipeline(start, source)
         await assembly.ledger.set_phase("follow")
-        with garbage_collected_rarely():
-            async with assembly.contacts.working():
-                await self._pipeline.run(FOR_EVER)
-        self._pipeline = self._checkpoint = None
+        try:
+            with garbage_collected_rarely():
+                async with assembly.contacts.working():
+                    await self._pipeline.run(FOR_EVER)
+        finally:
+            self._pipeline = self._checkpoint = None
 
     async def _work_tags(self, assembly: Assembly) -> None:
         """Work the week tags behind the entries; what goes wrong there ends all, by a drain."""
         try:
-            await assembly.tags.run(self._settings.source.poll_interval_s)
+            while True:
+                every_s = self._settings.source.poll_interval_s
+                await self._unless_refused("week tags", partial(assembly.tags.run, every_s))
         except Exception as error:  # noqa: BLE001  it is raised when the drain has ended
             self._error = error
             self.drain()
+
+    async def _unless_refused(self, place: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work; when ActiveCampaign refuses the account for it, wait, so that it can be done again.
+
+        What a single call is refused is outlasted by the call; here comes what only many answers show.
+        """
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._well_after_a_while, place)
+                await work()
+                self._troubles.end("key", place)
+                group.cancel_scope.cancel()
+        except ExceptionGroup as errors:
+            if errors.split(AccountRefused)[1] is not None:
+                raise
+            if not self._is_draining:
+                self._troubles.begin("key", str(_first(errors)), place)
+                await anyio.sleep(self._settings.activecampaign.retry_refused_s)
+
+    async def _well_after_a_while(self, place: str) -> None:
+        await anyio.sleep(self._settings.activecampaign.retry_refused_s)
+        self._troubles.end("key", place)
 
     async def _polled(self, ledger: SiteLedger, read_at: datetime | None) -> None:
         """Take in that the log is looked at again; what could be read the last time is out."""
@@ -258,8 +336,17 @@ class FollowRun:
             or self._source is None
             or self._checkpoint.is_pending
             or self._source.is_giving
+            or bool(source.max_rows_per_s)  # then a page may be long in coming
+            or any(trouble.kind == "source" for trouble in self._troubles.all())
         )
         return is_waiting or time.monotonic() - self._polled_at < patience_s
+
+
+def _first(error: Exception) -> Exception:
+    """Return the first of what a group holds."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _unheard(_count: int) -> None:
@@ -267,20 +354,22 @@ def _unheard(_count: int) -> None:
 
 
 @asynccontextmanager
-async def _held(store: Store, site_id: int, *, wait: bool) -> AsyncIterator[Connection]:
-    """Hold the site. Raises HeldError when another process does, unless it is to be waited for."""
+async def _held(
+    holding: Callable[[], AbstractAsyncContextManager[T]], waits: Callable[[HeldError], None] | None
+) -> AsyncIterator[T]:
+    """Hold the site; who waits for another process hears once of that one, who does not, raises HeldError."""
     is_waiting = False
     while True:
         async with AsyncExitStack() as stack:
             try:
-                connection = await stack.enter_async_context(store.hold(site_id))
-            except HeldError:
-                if not wait:
+                given = await stack.enter_async_context(holding())
+            except HeldError as error:
+                if waits is None:
                     raise
                 if not is_waiting:
-                    log.info("waiting for the process that holds the site", site=site_id)
+                    waits(error)
                     is_waiting = True
             else:
-                yield connection
+                yield given
                 return
         await anyio.sleep(WAIT_S)

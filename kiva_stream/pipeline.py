@@ -19,14 +19,21 @@ from kiva_stream.batcher import Batcher, Duplicates, Lanes, Revivals
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier, classify_pages
 from kiva_stream.model import Batch, ClassifiedPage, Entry, HighWaterMark, Page
-from kiva_stream.ports import Arrivals, Entries, Events, Letters, Links, Log
+from kiva_stream.ports import Arrivals, Entries, Events, Letters, Links, Log, LookUp
 from kiva_stream.producer import produce
-from kiva_stream.sender import Sender
+from kiva_stream.sender import Again, Sender
 from kiva_stream.settings import Settings
+
+PARK_AFTER_S = 5.0  # an answer takes longer only when something is wrong with it
+LOOK_EVERY_S = 1.0
 
 
 class Pipeline:
-    """Carries the log from the checkpoint to a mark. For one run."""
+    """Carries the log from the checkpoint to a mark. For one run.
+
+    `look_up` finds events whose answer was lost; without one they are sent again. While the account
+    `is_down`, all wait for the same, and nobody is parked.
+    """
 
     def __init__(
         self,
@@ -38,7 +45,9 @@ class Pipeline:
         letters: Letters,
         arrivals: Arrivals,
         events: Events,
+        look_up: LookUp | None,
         checkpoint: Checkpoint,
+        is_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -46,12 +55,13 @@ class Pipeline:
         self._checkpoint = checkpoint
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
-        lanes = Lanes()
+        self._is_down = is_down
+        self._lanes = lanes = Lanes(checkpoint.park)
         duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
         revivals = Revivals(letters, entries, classifier.classify, checkpoint)
         self._batcher = Batcher(links, arrivals, checkpoint, revivals, duplicates, lanes)
-        backoff_max_s = settings.activecampaign.backoff_max_s
-        self._sender = Sender(arrivals, events, checkpoint, lanes.next, backoff_max_s)
+        again = Again(look_up, settings.activecampaign.lookup_settle_s, settings.activecampaign.backoff_max_s)
+        self._sender = Sender(arrivals, events, checkpoint, lanes.next, again)
 
     def remember(self, entries: Iterable[Entry]) -> None:
         """Take in entries before the checkpoint, in log order: only for telling duplicates of them."""
@@ -65,7 +75,10 @@ class Pipeline:
         async with anyio.create_task_group() as commits:
             commits.start_soon(self._checkpoint.run)
             try:
-                await self._stages(mark)
+                async with anyio.create_task_group() as parking:
+                    parking.start_soon(self._park_waiting)
+                    await self._stages(mark)
+                    parking.cancel_scope.cancel()
             finally:
                 self._checkpoint.close()
         if self._errors:
@@ -111,6 +124,13 @@ class Pipeline:
                 senders.cancel_scope.deadline = anyio.current_time() + patience_s
                 self.drain()
             self._errors.append(error)
+
+    async def _park_waiting(self) -> None:
+        """Park whoever waits long for an answer of their own, so that the watermark passes them."""
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            if not self._is_down():
+                self._lanes.park_waiting(anyio.current_time() - PARK_AFTER_S)
 
     @property
     def _senders(self) -> int:

@@ -16,6 +16,7 @@ from kiva_stream.start import Start, mark_of, start_of
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.status import SiteStatus, read_status
 from kiva_stream.state.store import Store
+from kiva_stream.state.tombstones import Tombstones
 
 CLASSES = {Event: "event", SyncOnly: "sync only", Noise: "noise", Reject: "reject"}
 
@@ -34,6 +35,8 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         saved, status = await _state(settings, store)
+        if saved is not None:
+            shop.customers.bar(await Tombstones(store, shop.site.id).barred())
         start = await start_of(shop, saved, request.since, request.events_since)
         mark = await mark_of(shop, start, request.until)
         entries = await shop.log.count(start.after, mark.position)

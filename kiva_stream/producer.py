@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from kiva_stream.model import Changes, HighWaterMark, Page, Position, Span
+from kiva_stream.model import Asides, Changes, HighWaterMark, Page, Position, Span
 from kiva_stream.ports import Log, Outcomes
 
 
@@ -14,12 +14,14 @@ async def produce(
     """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
 
     Each page is tracked before it is sent on, so that the watermark knows of every entry that is out.
-    Changes have no place in the log, and no outcome.
+    Changes have no place in the log, and no outcome; asides have one of their own.
     """
     async with pages:
         async for chunk in log.pages(after, mark):
             if isinstance(chunk, Changes):
                 await pages.send(Page(Span(after, 0), [], chunk.changes))
+            elif isinstance(chunk, Asides):
+                await pages.send(Page(Span(after, 0), chunk.entries, asides=chunk))
             else:
                 span = await outcomes.track(chunk[-1].position, len(chunk))
                 await pages.send(Page(span, chunk))

@@ -5,7 +5,8 @@ With `--json` the same struct is one JSON object on stdout. Positions are texts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import MAXYEAR, MINYEAR, date, datetime
 
 import msgspec
@@ -13,11 +14,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kiva_stream.model import DAY1, Outcome, Position
+from kiva_stream.gaps import Gap
+from kiva_stream.model import DAY1, CustomerId, OrderId, Outcome, Position, Reason, Trouble
 
 Bound = Position | date  # a place in the log, or midnight of the site
+Place = Position | OrderId  # of a dead letter: that of an entry, or of an order
 
+SHOWN_ERASED = 10
 HOUR_S = 3600
+_ORDER = re.compile(r"order:(\d{1,19})")
+_MAX_BIGINT = 2**63 - 1
 
 
 def parse_date(text: str) -> date:
@@ -43,6 +49,21 @@ def parse_bound(text: str) -> Bound:
 def bound_text(bound: Bound) -> str:
     """Write a bound as `parse_bound` reads it."""
     return "day1" if bound == DAY1 else str(bound)
+
+
+def parse_place(text: str) -> Place:
+    """Read TXID:ID or order:ID. Raises ValueError when it is neither."""
+    written = _ORDER.fullmatch(text)
+    if written is None:
+        return Position.parse(text)
+    if int(written[1]) > _MAX_BIGINT:
+        raise ValueError(f"{text!r} is not an order (order:ID)")
+    return OrderId(int(written[1]))
+
+
+def place_text(place: Place) -> str:
+    """Write a place as `parse_place` reads it."""
+    return str(place) if isinstance(place, Position) else f"order:{place}"
 
 
 class BackfillRequest(msgspec.Struct, frozen=True):
@@ -230,15 +251,29 @@ class StatusReport(msgspec.Struct, frozen=True):
     tags_due: int  # contacts whose week tag may differ
     tags_left_s: float  # about how long they take at the limits in the settings, with nothing else to do
     notes: dict[str, int]  # what was odd about entries
+    troubles: list[Trouble]  # what is wrong just now, as the process that works the site sees it
+    erased: list[str]  # customers erased at the shop who are still at ActiveCampaign: for `forget`
+    held_by: str | None  # who works the site just now: host and pid
+    held_since: datetime | None
     committed_at: datetime | None  # the last commit
     updated_at: datetime  # when this was read
     lag_s: float | None  # all that following could read this long before has its outcome
+
+    def _erased(self) -> str:
+        shown, more = self.erased[:SHOWN_ERASED], len(self.erased) - SHOWN_ERASED
+        names = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+        return f"customers {names} are still at ActiveCampaign: run `forget`" if names else ""
+
+    def _holder(self) -> str:
+        since = f", since {_moment(self.held_since)}" if self.held_since else ""
+        return f"{self.held_by}{since}" if self.held_by else "nobody"
 
     def __rich__(self) -> RenderableType:
         pairs = {
             "site": self.site,
             "account": self.account,
             "phase": self.phase,
+            "held by": self._holder(),
             "since": self.since,
             "events since": _moment(self.events_since) if self.events_since else "",
             "watermark": self.watermark,
@@ -249,6 +284,7 @@ class StatusReport(msgspec.Struct, frozen=True):
             "week tags": f"{self.tags_due:,} due, for about {_duration(self.tags_left_s)}"
             if self.tags_due
             else "none due",
+            "erased at the shop": self._erased(),
             "now": _moment(self.updated_at),
         }
         return Group(
@@ -261,7 +297,30 @@ class StatusReport(msgspec.Struct, frozen=True):
             *_counts("Oddities", self.notes),
             Text(f"\n{self.equation}", "bold"),
             Text(f"counted from {self.counted_from}"),
+            *(
+                Text(f"trouble: {each.kind} since {_moment(each.since)}: {each.why}", "bold red")
+                for each in self.troubles
+            ),
         )
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What `forget` deleted; it names nobody but by the id that the shop gave."""
+
+    customer: str
+    forgotten_at: datetime
+    contact: str  # what became of it
+    is_address_barred: bool  # whoever comes with it is kept out too
+    deleted: dict[str, int]  # how many of what, where
+
+    def __rich__(self) -> RenderableType:
+        pairs = {
+            "customer": self.customer,
+            "forgotten at": _moment(self.forgotten_at),
+            "contact": self.contact,
+            "address": "barred" if self.is_address_barred else "not barred: it is somebody else's too",
+        }
+        return Group(_pairs(pairs), *_counts("Deleted", self.deleted))
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -303,6 +362,203 @@ class Trial(msgspec.Struct, frozen=True):
         return f"{'sent' if self.sent else 'unchanged'}, contact{number} at ActiveCampaign"
 
 
+class LetterRequest(msgspec.Struct, frozen=True):
+    """Which dead letters are meant; without any of these all."""
+
+    reason: Reason | None = None
+    customer: CustomerId | None = None  # all of its contact
+    places: tuple[Place, ...] = ()
+
+
+class LetterLine(msgspec.Struct, frozen=True):
+    """A dead letter, as a list shows it."""
+
+    place: str  # TXID:ID, or order:ID
+    reason: str
+    customer: str | None
+    attempts: int | None  # to send it; None: of an order, they are not counted
+    died_at: datetime | None  # None: of an order, it is not kept
+    reply: str  # what ActiveCampaign said, without secrets and addresses
+    mark: str = ""  # replay asked | discarded
+
+    def pairs(self) -> dict[str, str]:
+        """Return what it says, by the names of its columns."""
+        return {
+            "place": self.place,
+            "reason": self.reason,
+            "customer": self.customer or "",
+            "attempts": "" if self.attempts is None else str(self.attempts),
+            "died": "" if self.died_at is None else _moment(self.died_at),
+            "mark": self.mark,
+            "reply": self.reply,
+        }
+
+
+class LetterGroup(msgspec.Struct, frozen=True):
+    """How many dead letters have a reason, and what is to become of some of them."""
+
+    reason: str
+    count: int
+    replay_asked: int
+    discarded: int
+
+
+class LetterList(msgspec.Struct, frozen=True):
+    """The dead letters that were asked for."""
+
+    total: int
+    reasons: list[LetterGroup]
+    letters: list[LetterLine]  # at most as many as were asked for
+
+    def __rich__(self) -> RenderableType:
+        groups = [
+            [each.reason, f"{each.count:,}", f"{each.replay_asked:,}", f"{each.discarded:,}"]
+            for each in self.reasons
+        ]
+        lines = [each.pairs() for each in self.letters]
+        left = self.total - len(self.letters)
+        return Group(
+            Text(f"{self.total:,} dead letters", "bold"),
+            *_table(["Reason", "letters", "replay asked", "discarded"], groups),
+            *(_listing(lines) if lines else ()),
+            *([Text(f"\n{left:,} more: --limit shows them")] if left else ()),
+        )
+
+
+class ShownLetter(msgspec.Struct, frozen=True):
+    """All about one dead letter."""
+
+    letter: LetterLine
+    entry: dict[str, str]  # the entry, or the order, as the shop has it now; empty: it is gone
+    verdict: str  # what would become of it now
+    advice: str
+
+    def __rich__(self) -> RenderableType:
+        found = self.entry or {"entry": "the shop does not have it any more"}
+        pairs = {**self.letter.pairs(), **found, "now": self.verdict, "to do": self.advice}
+        return _pairs({name: text for name, text in pairs.items() if text})
+
+
+class Discarded(msgspec.Struct, frozen=True):
+    """How many dead letters were discarded now."""
+
+    discarded: int
+
+    def __rich__(self) -> RenderableType:
+        return Text(f"{self.discarded:,} dead letters discarded: they stay dead, nobody need look at them")
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What became of the dead letters whose replay was asked for."""
+
+    asked: int  # by this command
+    outcomes: dict[str, int] | None  # of all that were asked for; None: the process at work takes them
+    stopped_by: int | None = None  # the signal that ended it before its end
+
+    def __rich__(self) -> RenderableType:
+        said = Text(f"{self.asked:,} dead letters are to be replayed", "bold")
+        if self.outcomes is None:
+            return Group(said, Text("The process that holds the site does it: `follow` at its next poll."))
+        rest = Text("Stopped before the end: the rest stays asked for.", "bold")
+        return Group(said, *_counts("Became", self.outcomes), *([rest] if self.stopped_by else ()))
+
+
+class RewindRequest(msgspec.Struct, frozen=True):
+    """How a checkpoint is to be moved back."""
+
+    to: Position  # entries above it are read again
+    resend: bool = False  # also what the ledger holds
+    events_since: date | None = None  # None: as it was
+    forget_events_since: bool = False
+
+
+class Rewind(msgspec.Struct, frozen=True):
+    """What a rewind does, or has done."""
+
+    before: str  # the watermark
+    to: str
+    resend: bool
+    deliveries: int | None  # of the ledger, above it; None: positions change, nobody knows before
+    letters: int | None  # dead ones above it
+    events_since: datetime | None
+    horizon: bool  # how the log is read from then on
+    is_done: bool
+
+    def __rich__(self) -> RenderableType:
+        pairs = {
+            "checkpoint": f"{'moved' if self.is_done else 'moves'} from {self.before} back to {self.to}",
+            "deliveries above it": self._fate(self.deliveries, "sent again"),
+            "dead letters above it": self._fate(self.letters, "tried anew"),
+            "events since": _moment(self.events_since) if self.events_since else "the first entry on",
+            "counts": f"begin anew after {self.to}",
+            "positions": "TXID:ID" if self.horizon else "0:ID, since source.horizon is off",
+        }
+        return _pairs(pairs)
+
+    def _fate(self, count: int | None, when_resent: str) -> str:
+        what = f"removed: {when_resent}" if self.resend else "kept: not sent again"
+        return what if count is None else f"{count:,} {what}"
+
+
+class VerifyRequest(msgspec.Struct, frozen=True):
+    """What `verify` is asked to look at, and whether it closes the gaps it finds."""
+
+    sample: int  # contacts
+    customer: CustomerId | None = None  # instead of a sample
+    repair: bool = False
+    events: bool = False  # with `repair`: of events too
+
+
+class GapLine(msgspec.Struct, frozen=True):
+    """A gap."""
+
+    kind: str
+    what: str
+    customer: str | None
+    ac_contact_id: str | None
+
+    @classmethod
+    def of(cls, gap: Gap) -> GapLine:
+        """Write a gap."""
+        customer, contact = gap.customer, gap.ac_id
+        return cls(
+            gap.kind,
+            gap.what,
+            None if customer is None else str(customer),
+            None if contact is None else str(contact),
+        )
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """The answer of `verify`."""
+
+    gaps: list[GapLine]  # after a repair: those that are left
+    closed: list[GapLine]
+    contacts: int  # that were looked at
+    contacts_total: int
+    is_sample: bool
+    requests: dict[str, int]  # by endpoint
+
+    def __rich__(self) -> RenderableType:
+        looked = f"{self.contacts:,} contacts were looked at"
+        if self.is_sample:
+            looked += f", a sample of {self.contacts_total:,}: the others may have gaps too"
+        words = f"{len(self.gaps):,} gaps" + (f", {len(self.closed):,} closed" if self.closed else "")
+        return Group(
+            *_gap_lines("closed", self.closed),
+            *_gap_lines("gap", self.gaps),
+            Text(f"{looked}."),
+            Text(words, "bold red" if self.gaps else "bold green"),
+        )
+
+
+def _gap_lines(word: str, gaps: Iterable[GapLine]) -> Iterator[RenderableType]:
+    for gap in gaps:
+        whose = f"customer {gap.customer}" if gap.customer else ""
+        where = f"contact {gap.ac_contact_id}" if gap.ac_contact_id else ""
+        yield Text("  ".join(part for part in (f"{word}: {gap.kind}", whose, where, gap.what) if part))
+
+
 def _grid() -> Table:
     return Table.grid(padding=(0, 2))
 
@@ -318,6 +574,16 @@ def _counts(title: str, counts: Mapping[str, int]) -> list[RenderableType]:
     """Return a table of counts, the greatest first; nothing when there are none."""
     rows = sorted(((-count, name) for name, count in counts.items() if count))
     return _table([title, ""], [[name, f"{-count:,}"] for count, name in rows])
+
+
+def _listing(lines: list[dict[str, str]]) -> list[RenderableType]:
+    """Return an empty line and a table of texts."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+    for name in lines[0]:
+        table.add_column(name)
+    for line in lines:
+        table.add_row(*map(Text, line.values()))
+    return [Text(), table]
 
 
 def _requests(requests: Mapping[str, int], entries: int) -> list[RenderableType]:

@@ -2,13 +2,15 @@
 
 Many senders run side by side, each with one batch at a time, so that one task serves many entries. What
 keeps the order is that a contact has at most one batch out, and that an event is sent only after the one
-before it has its outcome.
+before it has its outcome. An event that may have arrived is looked up before it is sent again: it has no
+idempotency key at ActiveCampaign.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
@@ -24,15 +26,23 @@ from kiva_stream.model import (
     Delivery,
     Reason,
 )
-from kiva_stream.ports import Arrivals, Events, Outcomes, Sleep
+from kiva_stream.ports import Arrivals, Events, LookUp, Outcomes, Sleep
 from kiva_stream.telemetry import Rarely
+
+
+class Again(NamedTuple):
+    """What to do about an event that may have arrived: look it up, where there is a look-up, or wait."""
+
+    look_up: LookUp | None
+    settle_s: float  # an event that arrived is shown by then
+    backoff_max_s: float  # bounds the wait where nothing is looked up
 
 
 class Sender:
     """Delivers batches.
 
     `next_batch` gives what gathered for a contact while its batch was out, and must be asked exactly once
-    a batch. `backoff_max_s` bounds the wait, in seconds, before an event of unknown outcome is sent again.
+    a batch.
     """
 
     def __init__(
@@ -41,15 +51,18 @@ class Sender:
         events: Events,
         outcomes: Outcomes,
         next_batch: Callable[[Contact], Batch | None],
-        backoff_max_s: float,
+        again: Again,
         sleep: Sleep = anyio.sleep,
+        clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         self._arrivals = arrivals
         self._events = events
         self._outcomes = outcomes
         self._next_batch = next_batch
-        self._backoff_max_s = backoff_max_s
+        self._again = again
         self._sleep = sleep
+        self._clock = clock
+        self._began_at = clock()  # what an earlier run sent was sent before
         self._warn = Rarely()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
@@ -67,51 +80,85 @@ class Sender:
 
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError when a drain begins before."""
-        contact = batch.contact
+        batch.since = self._clock()
         if need := self._arrivals.need(batch):
             with self._outcomes.unless_drained():
                 await self._arrivals.ensure(need)
-            if contact.status is ContactStatus.LINKED:
-                self._outcomes.touch(contact.id)
-        for delivery in batch.deliveries:
-            if contact.status is ContactStatus.REJECTED:
-                self._bury(contact, delivery)
+            if batch.contact.status is ContactStatus.LINKED:
+                self._outcomes.touch(batch.contact.id)
+        while (delivery := batch.current) is not None:
+            if batch.contact.status is ContactStatus.REJECTED:
+                self._bury(batch.contact, delivery)
             elif delivery.line is None:
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.commit_soon()
-            elif await self._outcomes.slot():
-                await self._send(contact, delivery)
             else:
-                raise DrainedError("the rest of the batch is left to the next run")
+                await self._send(batch, delivery)
+            batch.done += 1
+            batch.since = self._clock()
 
     def _bury(self, contact: Contact, delivery: Delivery) -> None:
         if delivery.is_entry:
             letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
             self._outcomes.buried(delivery.span, letter, delivery.notes)
 
-    async def _send(self, contact: Contact, delivery: Delivery) -> None:
-        """Send one event until it has its outcome.
-
-        One whose outcome is unknown is sent again, and counted (`sent_again`): an event has no idempotency
-        key at ActiveCampaign, and may have arrived.
-        """
-        assert delivery.line is not None  # noqa: S101  what has no event is not sent
+    async def _send(self, batch: Batch, delivery: Delivery) -> None:
+        """Send one event until it has its outcome. Raises DrainedError."""
+        if self._outcomes.is_doubtful(delivery.position):
+            if await self._is_there(batch, self._began_at, 1):
+                self._delivered(batch, 1)
+                return
+            if self._again.look_up is None:  # else it is known not to be there
+                self._outcomes.note("sent_again")
+        if not await self._outcomes.may_send(delivery.position):
+            raise DrainedError("the rest of the batch is left to the next run")
         attempts = 1
-        while True:
-            try:
-                await self._events.send(contact.email, delivery.line.ac_name, delivery.eventdata)
-            except UnknownOutcome as error:
-                self._warn("an event whose outcome is unknown is sent again", why=str(error))
-                with self._outcomes.unless_drained():
-                    await self._sleep(backoff_s(attempts, self._backoff_max_s))
-                attempts += 1
-                delivery = delivery._replace(notes=(*delivery.notes, "sent_again"))
-            except Rejected as error:
-                letter = DeadLetter(
-                    delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, error.reply
-                )
-                self._outcomes.rejected(delivery, letter)
-                return
-            else:
-                self._outcomes.delivered(delivery, contact.id, attempts)
-                return
+        while not await self._is_sent(batch, delivery, attempts):
+            self._outcomes.note("sent_again")
+            attempts += 1
+
+    async def _is_sent(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
+        """Send one event, once; False: it has no outcome, and is to be sent again."""
+        assert delivery.line is not None  # noqa: S101  what has no event is not sent
+        try:
+            await self._events.send(batch.contact.email, delivery.line.ac_name, delivery.eventdata)
+        except UnknownOutcome as error:
+            self._warn("an event may or may not have arrived", why=str(error))
+            if not await self._is_there(batch, self._clock(), attempts):
+                return False
+            self._delivered(batch, attempts)
+        except DrainedError:
+            if attempts == 1:  # it was not written, and is no doubt for the next run
+                self._outcomes.not_sent(delivery.position)
+            raise
+        except Rejected as error:
+            self._rejected(batch, attempts, error.reply)
+        else:
+            self._delivered(batch, attempts)
+        return True
+
+    async def _is_there(self, batch: Batch, sent_at: float, attempts: int) -> bool:
+        """Return whether the event in hand, sent at or before a moment, is known to be there after all."""
+        delivery, again = batch.current, self._again
+        assert delivery is not None  # noqa: S101  one is in hand
+        assert delivery.line is not None  # noqa: S101  which is an event
+        with self._outcomes.unless_drained():
+            if again.look_up is None:
+                await self._sleep(backoff_s(attempts, again.backoff_max_s))
+                return False
+            await self._sleep(max(0.0, sent_at + again.settle_s - self._clock()))
+            is_there = await again.look_up.has_arrived(
+                batch.contact, delivery.line.ac_name, delivery.eventdata
+            )
+        self._outcomes.note("looked_up")
+        return is_there
+
+    def _delivered(self, batch: Batch, attempts: int) -> None:
+        """Take in that the event in hand is there; by now it may be a parked one."""
+        if delivery := batch.current:
+            self._outcomes.delivered(delivery, batch.contact.id, attempts)
+
+    def _rejected(self, batch: Batch, attempts: int, reply: str) -> None:
+        if delivery := batch.current:
+            letter = DeadLetter(delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, reply)
+            self._outcomes.rejected(delivery, letter)

@@ -26,6 +26,8 @@ async def start_of(
 
     Raises SettingsError when it is asked for another start than the checkpoint's, or for none at all.
     """
+    if saved is not None:
+        _require_same_order(saved, horizon=shop.log.horizon)
     moment = None if events_since is None else await shop.log.midnight(events_since)
     text = None if since is None else bound_text(since)
     if saved is None:
@@ -54,6 +56,15 @@ async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMar
     return mark._replace(position=min(mark.position, last))
 
 
+def _require_same_order(saved: SavedCheckpoint, *, horizon: bool) -> None:
+    if saved.horizon != horizon:
+        began, now = ("with", "off") if saved.horizon else ("without", "on")
+        raise SettingsError(
+            f"The log was read {began} a horizon up to the checkpoint, and source.horizon is {now}: set it "
+            f"back, or change how the log is read with `rewind`."
+        )
+
+
 def _require_same(option: str, given: object, kept: object) -> None:
     if given is not None and given != kept:
         raise SettingsError(
@@ -63,8 +74,12 @@ def _require_same(option: str, given: object, kept: object) -> None:
 
 
 async def _below(shop: Shop, bound: Bound) -> Position:
-    """Return the position just below a bound."""
+    """Return the position just below a bound. Raises SettingsError."""
     if isinstance(bound, Position):
+        if bound.txid and not shop.log.horizon:
+            raise SettingsError(
+                f"{bound} has a transaction id, and source.horizon is off: positions are 0:ID then."
+            )
         position = bound
     elif first := await shop.log.first_since(await shop.log.midnight(bound)):
         position = first

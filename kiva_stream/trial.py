@@ -10,14 +10,13 @@ from zoneinfo import ZoneInfo
 from kiva_stream.activecampaign.account import field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.app import PATIENCE_S, Shop, contact_url, open_shop
-from kiva_stream.assembly import Assembly
-from kiva_stream.contacts import countable, desired_contact, moved
+from kiva_stream.assembly import Assembly, held
+from kiva_stream.contacts import countable, desired_contact, moved, obstacle
 from kiva_stream.errors import SettingsError
 from kiva_stream.model import (
     DAY1,
     Contact,
     ContactStatus,
-    Customer,
     CustomerId,
     DesiredContact,
     Email,
@@ -53,9 +52,8 @@ async def trial(settings: Settings, customer: CustomerId) -> Trial:
         Client(settings.activecampaign, patience_s=PATIENCE_S) as client,
     ):
         await store.require_version()
-        async with store.hold(shop.site.id) as connection:
+        async with held(settings, shop, store, client) as assembly:
             email = await _address(shop, customer)
-            assembly = Assembly(settings, shop, store, connection, client)
             await assembly.open()
             run = TrialRun(settings.activecampaign, assembly, OrderStates(store, shop.site.id))
             return await run.go(customer, email)
@@ -137,21 +135,10 @@ async def _address(shop: Shop, customer: CustomerId) -> Email:
     found = next(iter(await shop.customers.by_id([customer])), None)
     if found is None:
         raise SettingsError(f"There is no customer {customer} in the shop's database.")
-    if why := _obstacle(found, shop.site.id):
+    if why := obstacle(found, shop.site.id):
         raise SettingsError(f"Customer {customer} {why}: nothing of it is sent.")
-    assert found.email is not None  # noqa: S101  `_obstacle` looked
+    assert found.email is not None  # noqa: S101  `obstacle` looked
     return found.email
-
-
-def _obstacle(customer: Customer, site_id: int) -> str:
-    """Return why a customer does not belong at ActiveCampaign, "" when it does."""
-    if customer.site_id != site_id:
-        return f"is of site {customer.site_id}, and source.site_id is {site_id}"
-    if customer.erased:
-        return "is erased at the shop"
-    if customer.is_test:
-        return "is a test account, by its flag or by source.skip_domains"
-    return "" if customer.email else "has no usable e-mail address"
 
 
 def order_counts(
