@@ -2,7 +2,7 @@
 # runs builds .venv from the lock file; it is brought up to date when pyproject.toml or the lock file changed.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench bench-year lock
+.PHONY: demo test lint bench bench-year drill drill-long lock
 
 PYTHON := .venv/bin/python
 BUILT := .venv/built
@@ -30,6 +30,15 @@ bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
 
 bench-year: $(BUILT) # a year of a medium company: 2,500,000 entries, in under an hour
 	$(PYTHON) -m benchmarks year --entries 2500000
+
+drill: $(BUILT) # every plug pulled on generated histories, in under 5 minutes; a table of what became of them
+	$(PYTHON) -m kiva_stream drill
+
+drill-long: $(BUILT) # 20 kills of 50,000 entries, five seeds; two minutes without ActiveCampaign, one without the key
+	$(PYTHON) -m kiva_stream drill --entries 50000 --kills 20 --only kills --only kills-logs-late \
+	    --seed 1 --seed 2 --seed 3 --seed 4 --seed 5
+	$(PYTHON) -m kiva_stream drill --only activecampaign-down --outage-s 120
+	$(PYTHON) -m kiva_stream drill --only key-refused --outage-s 60
 
 lock: $(BUILT) # the newest versions that pyproject.toml allows, for every supported Python
 	$(PYTHON) -m pip install --quiet uv

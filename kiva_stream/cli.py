@@ -29,8 +29,12 @@ from kiva_stream import __version__, app, settings, telemetry
 from kiva_stream import backfill as history
 from kiva_stream import check as checks
 from kiva_stream import follow as following
+from kiva_stream import forget as erasures
+from kiva_stream import letters as dead
 from kiva_stream import plan as plans
+from kiva_stream import rewind as rewinds
 from kiva_stream import trial as trials
+from kiva_stream import verify as verifying
 from kiva_stream.errors import (
     AccountRefused,
     CheckpointError,
@@ -40,8 +44,20 @@ from kiva_stream.errors import (
     SettingsError,
     SourceError,
 )
-from kiva_stream.model import CustomerId
-from kiva_stream.reports import BackfillRequest, Bound, CheckReport, Summary, parse_bound, parse_date
+from kiva_stream.model import DEAD_REASONS, CustomerId, Position, Reason
+from kiva_stream.reports import (
+    BackfillRequest,
+    Bound,
+    CheckReport,
+    LetterRequest,
+    Place,
+    RewindRequest,
+    Summary,
+    VerifyRequest,
+    parse_bound,
+    parse_date,
+    parse_place,
+)
 from kiva_stream.settings import LogSettings, Settings
 from kiva_stream.telemetry import OnProgress, Progress, ProgressLog, Scrubber
 
@@ -67,6 +83,7 @@ FAULT_HELP = (
     "reset-before, reset-after."
 )
 BOUND = "day1|DATE|POSITION"
+NONE = "none"
 MAX_BIGINT = 2**63 - 1
 TAGS = "tags"  # the phase in which nobody knows before how many differ
 PHASES = ("contacts", "orders", "events", TAGS)
@@ -85,6 +102,13 @@ commands = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # they show local variables, and with them secrets
 )
+dead_letters = typer.Typer(
+    help="Look at what could not be delivered and why; replay it, or discard it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+commands.add_typer(dead_letters, name="dead-letters")
 WIDE = 1_000  # columns, where nobody looks: a line stays a line
 answers = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
@@ -124,6 +148,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 Since = Annotated[str | None, typer.Option(metavar=BOUND, help="Where the history begins.")]
 Until = Annotated[str | None, typer.Option(metavar=BOUND, help="Where it ends; else now.")]
 EventsSince = Annotated[str | None, typer.Option(metavar="DATE", help="Older entries become no events.")]
+
+OfReason = Annotated[
+    str | None, typer.Option("--reason", metavar="REASON", help=f"One of: {', '.join(DEAD_REASONS)}.")
+]
+OfCustomer = Annotated[
+    str | None, typer.Option("--customer", metavar="ID", help="Those of this customer's contact.")
+]
+Places = Annotated[list[str] | None, typer.Argument(metavar="[TXID:ID|order:ID]...", help="Just these.")]
+AllLetters = Annotated[bool, typer.Option("--all", help="All that are not discarded.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 
 
 def main() -> None:
@@ -306,12 +340,170 @@ def follow(
 
 
 @commands.command()
+def forget(
+    context: typer.Context,
+    customer: Annotated[str, typer.Option(metavar="ID", help="The customer's id at the shop.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person, at ActiveCampaign and here, and show a receipt.
+
+    A tombstone stays, which keeps them out for good. It holds the site meanwhile: stop the service first.
+    """
+    wanted = _customer("--customer", customer)
+    loaded = _shell(context).load()
+    if sys.stdin.isatty() and not yes and not typer.confirm(f"Erase customer {customer} for good?"):
+        return
+    _answer(_run(erasures.forget, loaded, wanted), as_json=as_json)
+
+
+@commands.command()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show where the site stands.
 
     It reads the state database alone, so it works beside a running backfill.
     """
     _answer(_run(app.status, _shell(context).load()), as_json=as_json)
+
+
+@commands.command()
+def verify(
+    context: typer.Context,
+    customer: Annotated[
+        str | None, typer.Option(metavar="ID", help="Look at the contact of this customer alone.")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Contacts to draw; else verify.sample.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Close the gaps of contacts, tags and orders.")
+    ] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="With --repair: also missing events that would be listed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the shop, the state and ActiveCampaign, and print the gaps.
+
+    A sample of contacts, unless --customer names one: their fields, list, week tag, orders, and events by
+    their tracking logs. Without --repair it leaves no trace, and works beside a running process; with it, it
+    holds the site meanwhile.
+    """
+    if events and not repair:
+        raise SettingsError("--events belongs to --repair: give both, or none.")
+    loaded = _shell(context).load()
+    request = VerifyRequest(
+        sample=sample or loaded.verify.sample,
+        customer=None if customer is None else _customer("--customer", customer),
+        repair=repair,
+        events=events,
+    )
+    report = _run(verifying.verify, loaded, request)
+    _answer(report, as_json=as_json)
+    raise typer.Exit(FOUND_SOMETHING if report.gaps else 0)
+
+
+@dead_letters.command("list")
+def list_letters(
+    context: typer.Context,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Show at most so many; else state.dead_letter_sample.")
+    ] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first, not the newest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List them, and how many there are by reason.
+
+    Refused orders are among them, as order:ID. It works beside a running process.
+    """
+    loaded, request = _shell(context).load(), _letter_request(reason, customer)
+    shown = limit or loaded.state.dead_letter_sample
+    _answer(_run(partial(dead.dead_letters, oldest_first=oldest), loaded, request, shown), as_json=as_json)
+
+
+@dead_letters.command("show")
+def show_letter(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="TXID:ID|order:ID", help="As the list names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show all about one, its entry as the shop has it now, and what can be done."""
+    _answer(_run(dead.show, _shell(context).load(), _place(place)), as_json=as_json)
+
+
+@dead_letters.command("replay")
+def replay_letters(
+    context: typer.Context,
+    places: Places = None,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    all_: AllLetters = False,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver them again, in the order of the log among themselves.
+
+    When a process holds the site, that one does it. A discarded one has to be named by its place.
+    """
+    request = _letter_request(reason, customer, places, is_all=all_)
+    report = _run(dead.replay, _shell(context).load(), request)
+    _answer(report, as_json=as_json)
+    if report.stopped_by is not None:
+        raise typer.Exit(BY_SIGNAL + report.stopped_by)
+
+
+@dead_letters.command("discard")
+def discard_letters(
+    context: typer.Context,
+    places: Places = None,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    all_: AllLetters = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark them: they stay dead, and nobody need look at them."""
+    request = _letter_request(reason, customer, places, is_all=all_)
+    loaded = _shell(context).load()
+    if _is_asked(yes=yes):
+        count = _run(dead.count, loaded, request)
+        if not typer.confirm(f"Discard {count:,} dead letters?"):
+            return
+    _answer(_run(dead.discard, loaded, request), as_json=as_json)
+
+
+@commands.command()
+def rewind(
+    context: typer.Context,
+    to: Annotated[
+        str, typer.Option(metavar="day1|POSITION", help="Entries above it are read again; it is not.")
+    ],
+    resend: Annotated[
+        bool, typer.Option("--resend", help="Send again what the ledger holds, and try anew what is dead.")
+    ] = False,
+    events_since: Annotated[
+        str | None,
+        typer.Option(metavar="DATE|none", help="From now on older entries become no events; else as it was."),
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move the checkpoint back; the next run reads on from there.
+
+    What the ledger holds is not sent again, unless --resend. Counts begin anew. It also changes
+    --events-since, and how the log is read when source.horizon was changed. It holds the site meanwhile.
+    """
+    request = RewindRequest(
+        to=_position("--to", to),
+        resend=resend,
+        events_since=None if events_since == NONE else _date("--events-since", events_since),
+        forget_events_since=events_since == NONE,
+    )
+    loaded = _shell(context).load()
+    if _is_asked(yes=yes):
+        answers.print(_run(rewinds.preview, loaded, request))
+        if not typer.confirm("Go ahead?"):
+            return
+    _answer(_run(rewinds.rewind, loaded, request), as_json=as_json)
 
 
 @commands.command()
@@ -363,6 +555,39 @@ def sandbox(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fault") from None
     _run(command.run, port, latency_ms, jitter_ms, wanted)
+
+
+@commands.command()
+def drill(
+    context: typer.Context,
+    entries: Annotated[int, typer.Option(min=1_000, help="Log entries of each history.")] = 5_000,
+    kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 3,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Another seed is another history; may be repeated. Else 1.")
+    ] = None,
+    outage_s: Annotated[float, typer.Option(min=0.1, help="How long what is taken away stays away.")] = 5,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this scenario; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pull every plug, and show that nothing is missing.
+
+    Generated histories are carried to local ActiveCampaigns while processes are killed and frozen, answers go
+    wrong, databases stop; what arrived is compared with the truth. Nothing of the shop's own is touched.
+    """
+    with _extra():
+        from kiva_stream.sandbox import drill as drills  # noqa: PLC0415  as for demo
+
+    _shell(context).set_up(LogSettings(), [])
+    wanted = drills.Intensity(kills=kills, outage_s=outage_s)
+
+    def on_row(row: drills.Row) -> None:
+        telemetry.log.info("drilled", fault=row.fault, seed=row.seed, ok=row.ok)
+
+    report = _run(drills.drill, entries, wanted, seed or [1], only or [], on_row)
+    _answer(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else FOUND_SOMETHING)
 
 
 def _shell(context: typer.Context) -> Shell:
@@ -422,6 +647,44 @@ def _customer(option: str, text: str) -> CustomerId:
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= MAX_BIGINT:
         raise typer.BadParameter(f"{text!r} is not the id of a customer (a number).", param_hint=option)
     return CustomerId(int(text))
+
+
+def _is_asked(*, yes: bool) -> bool:
+    """Return whether somebody is there who has to agree first."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and not yes
+
+
+def _letter_request(
+    reason: str | None, customer: str | None, places: list[str] | None = None, *, is_all: bool | None = None
+) -> LetterRequest:
+    """Return which dead letters are meant; where `is_all` is told, by something that says so."""
+    if is_all is not None and [bool(places), bool(reason or customer), is_all].count(True) != 1:
+        raise typer.BadParameter("name places, or --reason and --customer, or --all.")
+    return LetterRequest(
+        reason=None if reason is None else _reason(reason),
+        customer=None if customer is None else _customer("--customer", customer),
+        places=tuple(map(_place, places or ())),
+    )
+
+
+def _reason(text: str) -> Reason:
+    if text not in DEAD_REASONS:
+        raise typer.BadParameter(f"{text!r} is none of: {', '.join(DEAD_REASONS)}.", param_hint="--reason")
+    return Reason(text)
+
+
+def _place(text: str) -> Place:
+    try:
+        return parse_place(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; an order is order:ID.") from None
+
+
+def _position(option: str, text: str) -> Position:
+    bound = _bound(option, text)
+    if not isinstance(bound, Position):
+        raise typer.BadParameter(f"{text!r} is neither day1 nor a position (TXID:ID).", param_hint=option)
+    return bound
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from kiva_stream.sandbox.process import LocalActiveCampaign
 
 REALTIME_MAX_AGE_S = 86_400  # an order paid longer ago than this, when first sent, is historical
 
@@ -179,6 +182,22 @@ def compare(
         database.executescript(_INDEX)
         figures = {name: database.execute(sql, asked).fetchone()[0] for name, sql in _QUESTIONS.items()}
         return Comparison(**figures)
+
+
+async def arrived(truth: Path, site_id: int, activecampaign: LocalActiveCampaign) -> Comparison:
+    """Compare all that a local ActiveCampaign has by now with a truth."""
+    events = [event async for event in activecampaign.rows("events")]
+    contacts = [contact async for contact in activecampaign.rows("contacts")]
+    orders = [order async for order in activecampaign.rows("orders")]
+    return compare(truth, site_id, events, contacts, orders)
+
+
+def counts_of(equation: Mapping[str, Any]) -> Counter[str]:
+    """Return the outcomes of `status --json`'s equation as the generator counts them: `skipped noise`, ..."""
+    counts = Counter({"delivered": equation["delivered"], "synced": equation["synced"]})
+    for kind in ("skipped", "dead"):
+        counts.update({f"{kind} {why}": count for why, count in equation[kind].items()})
+    return counts
 
 
 def _marks(count: int) -> str:

@@ -47,9 +47,12 @@ class Server:
         """Return the DSN of one of its databases."""
         return urlsplit(self._dsn)._replace(path=f"/{quote(database, safe='')}").geturl()
 
-    async def create_database(self, name: str) -> str:
-        """Create an empty database and return its DSN. Raises asyncpg's errors."""
-        await self._execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE template0")
+    async def create_database(self, name: str, template: str = "template0") -> str:
+        """Create a database and return its DSN: an empty one, or a copy of one that nobody is connected to.
+
+        Raises asyncpg's errors.
+        """
+        await self._execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE {_quoted(template)}")
         return self.dsn(name)
 
     async def drop_database(self, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -55,7 +55,7 @@ class LocalActiveCampaign(msgspec.Struct, frozen=True):
         return {f"KIVA_STREAM__ACTIVECAMPAIGN__{key}": value for key, value in settings.items()}
 
     async def state(self) -> dict[str, Any]:
-        """Return the figures of its first account: requests, breaches, events, contacts.
+        """Return the figures of its first account: requests, breaches, events, contacts; and `faults` drawn.
 
         Its `breaches` hold those of no account too: a request too broken to name one is its client's all the
         same.
@@ -64,7 +64,7 @@ class LocalActiveCampaign(msgspec.Struct, frozen=True):
             state: dict[str, Any] = await reply.json()
         figures: dict[str, Any] = state["accounts"][self.accounts[0].name]
         breaches = Counter(figures["breaches"]) + Counter(state["no_account"]["breaches"])
-        return {**figures, "breaches": dict(breaches)}
+        return {**figures, "breaches": dict(breaches), "faults": state["faults"]}
 
     async def rows(self, what: str) -> AsyncIterator[dict[str, Any]]:
         """Yield all of its `events` in the order of arrival, or its `contacts`."""
@@ -78,9 +78,13 @@ class LocalActiveCampaign(msgspec.Struct, frozen=True):
         """Change settings of its first account while it runs."""
         await self._post("settings", settings)
 
-    async def fail(self, *faults: str) -> None:
-        """Set faults, `PATH:KIND:SHARE[:COUNT]`, instead of those in force."""
+    async def fail(self, *faults: str | Mapping[str, object]) -> None:
+        """Set faults instead of those in force: `PATH:KIND:SHARE[:COUNT]`, or the fields of a `Fault`."""
         await self._post("faults", faults)
+
+    async def lose(self, *, events: Collection[int] = (), orders: Collection[str] = ()) -> None:
+        """Have contacts' logs list these events no more, by their seq, and drop orders, by the shop's ids."""
+        await self._post("lose", {"events": list(events), "orders": list(orders)})
 
     async def _post(self, what: str, body: object) -> None:
         url = f"{self.api_url}/_sandbox/{what}"

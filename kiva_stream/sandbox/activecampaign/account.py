@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -174,6 +174,13 @@ class Account:
             self.events_without_contact.append(StrayEvent(now, email, name, eventdata))
         else:
             contact.events.append(self.events.add(now, contact.id, name, eventdata))
+
+    def lose(self, events: Collection[int], orders: Collection[str]) -> None:
+        """Have no log list these events any more, and drop orders, by the shop's ids of them."""
+        for contact in self.contacts:
+            for seq in set(events) & set(contact.events):
+                contact.events.remove(seq)
+        self.orders.lose(orders)
 
     def events_of(self, email: str) -> list[ReceivedEvent]:
         """Return the events of the contact with that address, in arrival order."""

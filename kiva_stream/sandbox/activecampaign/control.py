@@ -4,8 +4,9 @@ Outside the limits and the contract. `?account=NAME` may be left out when there 
 
 | GET `state` | a summary of every account, and the faults drawn |
 | GET `events`, `strays`, `contacts`, `orders` | all of an account's, as JSON lines |
-| POST `faults` | a list of `PATH:KIND:SHARE[:COUNT]` texts, in force from now on |
+| POST `faults` | a list of `PATH:KIND:SHARE[:COUNT]` texts, or of `Fault`s as objects, in force from now on |
 | POST `settings` | an object of account settings to change |
+| POST `lose` | `{"events": [SEQ], "orders": ["ID"]}`: no log lists these events any more, these orders go |
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import msgspec
 from aiohttp import web
 
 from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount, Tally
-from kiva_stream.sandbox.activecampaign.faults import parse_fault
+from kiva_stream.sandbox.activecampaign.faults import Fault, parse_fault
 from kiva_stream.sandbox.activecampaign.service import Service
 
 PREFIX = "/_sandbox/"
 _LINES_A_WRITE = 1000
+
+
+class _Loss(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[int] = []
+    orders: list[str] = []
 
 
 async def answer(service: Service, request: web.BaseRequest, path: str, body: bytes) -> web.StreamResponse:
@@ -34,10 +40,11 @@ async def answer(service: Service, request: web.BaseRequest, path: str, body: by
         if asked == "GET state":
             return _json(summary(service))
         if asked == "POST faults":
-            service.faults.set([parse_fault(text) for text in msgspec.json.decode(body, type=list[str])])
+            wanted = msgspec.json.decode(body, type=list[str | Fault])
+            service.faults.set([parse_fault(each) if isinstance(each, str) else each for each in wanted])
             return _json({})
-        if asked == "POST settings":
-            return _json(_change(_account(service, request), body))
+        if asked in CHANGES:
+            return _json(CHANGES[asked](_account(service, request), body))
     except ValueError as error:  # msgspec's errors are ValueErrors too
         return _json({"message": str(error)}, 400)
     return _json({"message": "Not Found"}, 404)
@@ -73,6 +80,15 @@ def _change(account: Account, body: bytes) -> dict[str, Any]:
         raise ValueError(f"{', '.join(sorted(unknown))}: no such setting")
     account.settings = changed
     return {name: getattr(changed, name) for name in changes}
+
+
+def _lose(account: Account, body: bytes) -> dict[str, Any]:
+    loss = msgspec.json.decode(body, type=_Loss)
+    account.lose(loss.events, loss.orders)
+    return {}
+
+
+CHANGES = {"POST settings": _change, "POST lose": _lose}
 
 
 def _events(account: Account) -> Iterator[dict[str, object]]:

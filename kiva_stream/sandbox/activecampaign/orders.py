@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +35,7 @@ class OrderBook:
         self._orders: dict[OrderKey, tuple[Owner, bytes]] = {}
         self._owners: dict[Owner, Owner] = {}  # one object for all orders of an owner
         self._pending: dict[OrderKey, int] = {}
+        self._last_id = 0  # of one that is deleted, the id is never given again
         self.overtaken = 0  # orders accepted while an earlier version was still to be written
 
     def __len__(self) -> int:
@@ -55,11 +56,28 @@ class OrderBook:
 
     def write(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> dict[str, Any]:
         """Write a contact's order over what there is of it; return all of it. What is not sent is kept."""
-        old = self.get(key) or {"id": str(len(self._orders) + 1)}
+        old = self.get(key) or {"id": str(self._next_id())}
         kept = {**old, **order}
         owner = Owner(contact_id, str(kept.get("storeCustomerId") or ""))
         self._orders[key] = self._owners.setdefault(owner, owner), _packed(kept)
         return kept
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def lose(self, order_ids: Collection[str]) -> None:
+        """Drop orders by the shop's ids of them."""
+        for key in [key for key in self._orders if key[1] in order_ids]:
+            del self._orders[key]
+
+    def delete(self, key: OrderKey) -> None:
+        """Drop one order."""
+        del self._orders[key]
+
+    def items(self) -> Iterator[tuple[OrderKey, Owner, dict[str, Any]]]:
+        """Yield the orders with their keys and owners."""
+        return ((key, owner, _unpacked(packed)) for key, (owner, packed) in list(self._orders.items()))
 
     def get(self, key: OrderKey) -> dict[str, Any] | None:
         """Return an order as it is written."""

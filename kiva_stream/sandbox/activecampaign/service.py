@@ -15,6 +15,7 @@ import msgspec
 
 from kiva_stream.sandbox.activecampaign import (
     contact_calls,
+    ecom_calls,
     import_calls,
     order_calls,
     setup_calls,
@@ -53,6 +54,7 @@ _HANDLERS: Handlers = {
     **import_calls.HANDLERS,
     **setup_calls.HANDLERS,
     **order_calls.HANDLERS,
+    **ecom_calls.HANDLERS,
 }
 _RECEIVED = json_reply({"success": 1, "message": "Event spawned"})
 _PLAIN_RECEIVED = Reply(b"1", content_type="text/plain")
