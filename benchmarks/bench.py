@@ -20,7 +20,7 @@ import msgspec
 
 from benchmarks.command import Measured, measured
 from kiva_stream import app, settings
-from kiva_stream.sandbox.comparison import Comparison, compare
+from kiva_stream.sandbox.comparison import Comparison, arrived
 from kiva_stream.sandbox.generator import generate
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
@@ -196,20 +196,13 @@ class Bench:
             await child.wait()
             await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
             state = await activecampaign.state()
-            comparison = await _compared(history, activecampaign)
+            comparison = await arrived(history.truth, SITE_ID, activecampaign)
             return Killed(events, comparison, sum(state["breaches"].values()))
 
     async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
         """Run another command to its end; return what it said on stdout."""
         command = [*self._command, *arguments]
         return (await anyio.run_process(command, cwd=self.folder, env=environ, stderr=None)).stdout
-
-
-async def _compared(history: History, activecampaign: LocalActiveCampaign) -> Comparison:
-    events = [event async for event in activecampaign.rows("events")]
-    contacts = [contact async for contact in activecampaign.rows("contacts")]
-    orders = [order async for order in activecampaign.rows("orders")]
-    return compare(history.truth, SITE_ID, events, contacts, orders)
 
 
 def _environ(
@@ -251,7 +244,7 @@ async def _arrived(
         entries=history.entries,
         measured=run,
         said_per_hour=float(said[1].replace(",", "")),
-        comparison=await _compared(history, activecampaign),
+        comparison=await arrived(history.truth, SITE_ID, activecampaign),
         requests=Counter(state["requests"]) - Counter(before["requests"]),
         breaches=sum(state["breaches"].values()),
         most_events_in_a_second=most_in_a_second(event["received_at"] for event in events),

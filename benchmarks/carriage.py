@@ -28,6 +28,7 @@ from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Events
 from kiva_stream.sandbox.process import LocalActiveCampaign
 from kiva_stream.settings import Settings
+from kiva_stream.state.leases import hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
@@ -112,8 +113,8 @@ async def carry(bench: Bench, history: History, activecampaign: LocalActiveCampa
     settings = bench.settings(history.dsn, activecampaign, next(_schemas))
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
-        async with store.hold(shop.site.id) as connection:
-            ledger = SiteLedger(store, connection, shop.site.id)
+        async with hold(store, shop.site.id, "bench", settings.state.lease_s) as lease:
+            ledger = SiteLedger(store, lease, shop.site.id)
             await ledger.bind("bench", "https://nowhere.example/")
             await ledger.begin("day1", None, DAY1)
             mark = await shop.log.mark()
@@ -134,13 +135,12 @@ async def _pipeline(
     checkpoint = Checkpoint(
         ledger,
         DAY1,
-        {},
         window=settings.pipeline.window,
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
     classifier = Classifier(shop.site)
-    stages = settings, shop.log, shop.log, classifier, links, ledger, contacts, events, checkpoint
+    stages = settings, shop.log, shop.log, classifier, links, ledger, contacts, events, None, checkpoint
     return Pipeline(*stages), checkpoint
 
 

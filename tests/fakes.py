@@ -39,6 +39,7 @@ from kiva_stream.model import (
     DAY1,
     DELIVERED,
     FOR_WANT_OF_A_CONTACT,
+    PARKED,
     AcceptedImport,
     Account,
     AcId,
@@ -61,6 +62,7 @@ from kiva_stream.model import (
     HighWaterMark,
     ImportReport,
     ImportState,
+    Left,
     Linked,
     ListStatus,
     Need,
@@ -206,17 +208,18 @@ def raises_one(kind: type[BaseException]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        kinds = {type(each) for each in _leaves(error)}
+        kinds = {type(each) for each in leaves(error)}
         if kinds != {kind}:
             raise
     else:
         raise AssertionError(f"no {kind.__name__} was raised")
 
 
-def _leaves(error: BaseException) -> Iterable[BaseException]:
+def leaves(error: BaseException) -> Iterable[BaseException]:
+    """Yield the errors that an error is made of, as deep in groups as they may be."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
-            yield from _leaves(each)
+            yield from leaves(each)
     else:
         yield error
 
@@ -228,6 +231,8 @@ class FakeLog:
     of that number, from 0. Customers are as `people` says when an entry is read; what happened `before` a
     place happens, once, before its page is read.
     """
+
+    horizon = True
 
     def __init__(self, entries: Iterable[Entry], page_rows: int = 10) -> None:
         self.entries = sorted(entries, key=lambda each: each.position)
@@ -378,6 +383,7 @@ class FakeLinks:
         self.unsubscribed: set[ContactId] = set()
         self.imports: dict[str, OpenImport] = {}
         self.notes: Counter[str] = Counter()
+        self.erased: set[ContactId] = set()
         self.due: dict[ContactId, int] = {}
         self.highest = AcId(0)
         self.read: list[ContactId] = []  # contacts that were asked for by id
@@ -483,6 +489,10 @@ class FakeLinks:
         self.tags.pop(number, None)
         self.due.pop(number, None)
         self.unsubscribed.discard(number)
+
+    async def note_erased(self, contact: ContactId) -> None:
+        await self._turn()
+        self.erased.add(contact)
 
     async def note(self, notes: Mapping[str, int]) -> None:
         await self._turn()
@@ -593,21 +603,24 @@ class FakeLedger:
     """Implements Ledger; outlives a run. The commit numbered `fails_at` (the first is 1) and later ones fail.
 
     With `keeps_failed` the first that fails is kept all the same, as when only its answer was lost.
-    While `gate` is a closed one, commits wait for it.
+    While `gate` is a closed one, commits with outcomes of events wait for it, all with `gates_all`.
     """
 
     def __init__(self) -> None:
         self.commits: list[Commit] = []
         self.letters: dict[Position, DeadLetter] = {}  # that are dead now
+        self.parked: dict[Position, ContactId] = {}
+        self.earlier: dict[Position, Outcome] = {}  # kept before the first commit
         self.fails_at: int | None = None
         self.keeps_failed = False
         self.gate: anyio.Event | None = None
+        self.gates_all = False
         self.asked = 0  # commits that were tried
 
     async def commit(self, commit: Commit) -> None:
         await anyio.lowlevel.checkpoint()
         self.asked += 1
-        if self.gate is not None:
+        if self.gate is not None and (self.gates_all or commit.delivered):
             await self.gate.wait()
         is_failing = self.fails_at is not None and self.asked >= self.fails_at
         if not is_failing or (self.keeps_failed and self.asked == self.fails_at):
@@ -641,18 +654,40 @@ class FakeLedger:
     def revived(self) -> list[Position]:
         return [where for commit in self.commits for where, _ in commit.revived]
 
-    def settled(self) -> dict[Position, Outcome]:
-        """Return what is kept of entries above the watermark: what a start asks for."""
-        kept = dict.fromkeys(self.delivered, DELIVERED)
+    def kept_above(self) -> dict[Position, Outcome]:
+        """Return what is kept of entries above the watermark."""
+        kept = self.earlier | dict.fromkeys(self.delivered, DELIVERED) | dict.fromkeys(self.parked, PARKED)
         kept |= {where: Outcome("dead", why) for where, why in self.dead.items()}
         return {where: outcome for where, outcome in kept.items() if where > self.watermark}
 
-    def with_letters(self) -> set[CustomerId]:
-        """Return whose entries died for want of a contact: what a start asks for."""
-        return {
+    def left(self) -> Left:
+        """Return what a start asks for."""
+        letters = {
             letter.customer
             for letter in self.letters.values()
             if letter.customer is not None and letter.why in FOR_WANT_OF_A_CONTACT
+        }
+        doubts = {
+            where
+            for where in (self.commits[-1].out if self.commits else ())
+            if where not in self.delivered
+            and (where > self.watermark or where in self.parked or where in self.letters)
+        }
+        settled_to = max([*self.earlier, *self.delivered, *self.letters, *self.parked], default=DAY1)
+        return Left(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
+
+    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+        await anyio.lowlevel.checkpoint()
+        return {where: what for where, what in self.kept_above().items() if after < where <= until}
+
+    async def unresolved(
+        self, positions: Collection[Position], letters: Collection[Position]
+    ) -> set[Position]:
+        await anyio.lowlevel.checkpoint()
+        return {
+            where
+            for where in positions
+            if where not in self.delivered and (where not in letters or where in self.letters)
         }
 
     def tally(self, kind: str = "outcome") -> dict[str, int]:
@@ -674,6 +709,10 @@ class FakeLedger:
         twice = [where for where, count in Counter([*self.delivered, *self.dead, *new]).items() if count > 1]
         assert not twice, f"two outcomes: {twice}"
         self.letters |= {letter.position: letter for letter in commit.dead}
+        for where in commit.unparked:
+            del self.parked[where]
+        assert self.parked.keys().isdisjoint(where for where, _ in commit.parked)
+        self.parked |= dict(commit.parked)
         self.commits.append(commit)
 
 
@@ -706,11 +745,15 @@ class FakeEvents:
     """Implements Events: keeps every arrival in order, then takes its time, then answers.
 
     `answers` are the errors to give for an event, one a try; without one left it is taken. `latency` is
-    awaited between arrival and answer, with the place of the event.
+    awaited between arrival and answer, with the place of the event. An event of unknown outcome is processed
+    all the same when its place is among the `taken`.
     """
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
+        self.processed: list[Arrival] = []  # that ActiveCampaign shows
+        self.taken: set[int] = set()
+        self.processes_first = False  # before it takes its time, so that whoever goes away does not know
         self.answers: dict[int, list[Exception]] = {}
         self.latency: Callable[[int], Awaitable[object]] = no_time
         self.in_flight: Counter[Email] = Counter()
@@ -721,9 +764,15 @@ class FakeEvents:
         place = place_in(data)
         self.arrivals.append(Arrival(email, name, place))
         self.on_arrival()
+        answers = self.answers.get(place)
+        is_processed = not answers or place in self.taken
+        if is_processed and self.processes_first:
+            self.processed.append(Arrival(email, name, place))
         with self._flying(email):
             await self.latency(place)
-        if answers := self.answers.get(place):
+        if is_processed and not self.processes_first:
+            self.processed.append(Arrival(email, name, place))
+        if answers:
             raise answers.pop(0)
 
     def places(self, email: Email | None = None) -> list[int]:
@@ -745,6 +794,23 @@ class FakeEvents:
             self.in_flight[email] -= 1
 
 
+class FakeLookUps:
+    """Implements LookUp on what arrived; while `gate` is a closed one, look-ups wait for it."""
+
+    def __init__(self, events: FakeEvents) -> None:
+        self._events = events
+        self.asked: list[int] = []  # places
+        self.gate: anyio.Event | None = None
+
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
+        await anyio.lowlevel.checkpoint()
+        place = place_in(eventdata)
+        self.asked.append(place)
+        if self.gate is not None:
+            await self.gate.wait()
+        return Arrival(contact.email, name, place) in self._events.processed
+
+
 class FakeArrivals:
     """Implements Arrivals: links every contact once `gate` is open, or rejects it when its address is bad.
 
@@ -763,7 +829,7 @@ class FakeArrivals:
         self.on_move: Callable[[Mapping[CustomerId, Email]], object] = lambda _customers: None
 
     def need(self, batch: Batch) -> Need | None:
-        wanted, deliveries = batch
+        wanted, deliveries = batch.contact, batch.deliveries
         is_settled = wanted.status is ContactStatus.LINKED and wanted.email not in self.changed
         if wanted.is_refused or (is_settled and wanted.id not in self.doubted):
             return None

@@ -9,6 +9,7 @@ import anyio
 
 from kiva_stream.model import Commit, ContactId, DeadLetter, Delivered, Email, Position
 from kiva_stream.settings import StateSettings
+from kiva_stream.state.leases import hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
 
@@ -32,10 +33,10 @@ async def migrated_store(dsn: str) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def held_ledger(store: Store, site_id: int = 1) -> AsyncIterator[SiteLedger]:
-    """Give the ledger of a site, which is held meanwhile."""
-    async with store.hold(site_id) as connection:
-        yield SiteLedger(store, connection, site_id)
+async def held_ledger(store: Store, site_id: int = 1, lease_s: float = 30) -> AsyncIterator[SiteLedger]:
+    """Give the ledger of a site, which is held meanwhile, as is an account of its own."""
+    async with hold(store, site_id, f"of site {site_id}", lease_s) as lease:
+        yield SiteLedger(store, lease, site_id)
 
 
 async def begin(ledger: SiteLedger, account: str = ACCOUNT) -> None:

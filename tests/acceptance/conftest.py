@@ -5,25 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import msgspec
 import pytest
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from kiva_stream.sandbox.comparison import Comparison, compare
-from kiva_stream.sandbox.generator import Generated, generate
+from kiva_stream.sandbox.comparison import Comparison, arrived, counts_of
+from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
 
-ENTRIES = 6_000
+ENTRIES, SEED = 6_000, 7
 SITE_ID = 1
 PATIENCE_S = 60
+HELD = 6  # the exit code
+SHORT_LEASE = {"KIVA_STREAM__STATE__LEASE_S": "3"}  # of a process that is to be killed
 
 
 class Commands(msgspec.Struct):
@@ -53,6 +58,17 @@ class Commands(msgspec.Struct):
         assert process.returncode == code, err
         return out if code == 0 else err
 
+    def run_after_a_kill(self, *arguments: str, **environ: str) -> str:
+        """Run a command to its end, as soon as the lease of a process that was killed is over."""
+        ends_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < ends_at:
+            with self.start(*arguments, **environ) as process:
+                out, err = process.communicate(timeout=120)
+            if process.returncode != HELD:
+                assert process.returncode == 0, err
+                return out
+        raise AssertionError(f"the site is still held: {err}")
+
     def status(self) -> dict[str, Any]:
         """Return what `status --json` says."""
         return msgspec.json.decode(self.run("status", "--json"))  # type: ignore[no-any-return]
@@ -67,37 +83,51 @@ class Stage(Commands, kw_only=True):
 
     async def compare(self) -> Comparison:
         """Compare what arrived with the truth."""
-        events = [event async for event in self.activecampaign.rows("events")]
-        contacts = [contact async for contact in self.activecampaign.rows("contacts")]
-        orders = [order async for order in self.activecampaign.rows("orders")]
-        return compare(self.truth, self.site_id, events, contacts, orders)
+        return await arrived(self.truth, self.site_id, self.activecampaign)
 
     def assert_equation(self) -> None:
         """Assert that every entry has its one outcome, and each outcome as often as the truth says."""
         equation = self.status()["equation"]
-        counts = Counter({"delivered": equation["delivered"], "synced": equation["synced"]})
-        for kind in ("skipped", "dead"):
-            counts.update({f"{kind} {why}": count for why, count in equation[kind].items()})
-        assert counts == Counter(self.generated.outcomes)
+        assert counts_of(equation) == Counter(self.generated.outcomes)
         assert (equation["entries_read"], equation["pending"]) == (self.generated.entries, 0)
 
 
+@pytest.fixture(scope="session")
+def history(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """A shop of 6,000 entries, generated once, to be copied."""
+    with start_blocking_portal() as portal:
+        written = portal.call(History.write, postgres, tmp_path_factory.mktemp("history"), ENTRIES, SEED)
+        yield written
+        portal.call(postgres.drop_database, written.database)
+
+
 @asynccontextmanager
-async def staged(dsn: str, folder: Path) -> AsyncIterator[Stage]:
-    """A shop of 6,000 entries, and an account that nobody has set up, its request limit out of the way."""
-    truth = folder / "truth.sqlite"
-    generated = await generate(dsn, ENTRIES, seed=7, truth=truth)
+async def staged(history: History, folder: Path) -> AsyncIterator[Stage]:
+    """A copy of a shop, and an account that nobody has set up, its request limit out of the way."""
+    name = f"kiva_stage_{uuid4().hex}"
+    dsn = await history.server.create_database(name, template=history.database)
     async with local_activecampaign() as activecampaign:
         await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
         environ = {**activecampaign.environ(), **settings(dsn)}
         (empty := folder / "empty").mkdir()
-        yield Stage(empty, dsn, activecampaign, environ, truth=truth, generated=generated)
+        yield Stage(empty, dsn, activecampaign, environ, truth=history.truth, generated=history.generated)
+    await history.server.drop_database(name)
+
+
+@contextmanager
+def staged_for_many(history: History, folder: Path) -> Iterator[tuple[Stage, BlockingPortal]]:
+    """The same for a module's fixture, set up; with a portal, since such a fixture has no event loop."""
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        stage = stack.enter_context(portal.wrap_async_context_manager(staged(history, folder)))
+        stage.run("setup")
+        yield stage, portal
 
 
 @pytest.fixture
-async def stage(database: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(history: History, tmp_path: Path) -> AsyncIterator[Stage]:
     """A stage of the test's own."""
-    async with staged(database, tmp_path) as stage:
+    async with staged(history, tmp_path) as stage:
         yield stage
 
 
@@ -109,14 +139,10 @@ def ready(stage: Stage) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def shared(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def shared(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One that is set up, for all tests of a module that leave it as it is."""
-    with start_blocking_portal() as portal:
-        dsn = portal.call(postgres.create_database, "kiva_shared_stage")
-        with portal.wrap_async_context_manager(staged(dsn, tmp_path_factory.mktemp("shared"))) as stage:
-            stage.run("setup")
-            yield stage
-        portal.call(postgres.drop_database, "kiva_shared_stage")
+    with staged_for_many(history, tmp_path_factory.mktemp("shared")) as (stage, _):
+        yield stage
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -141,6 +167,7 @@ def settings(dsn: str, site_id: int = SITE_ID, **more: str) -> Mapping[str, str]
         "ACTIVECAMPAIGN__REQUESTS_PER_SECOND": "1000",
         "ACTIVECAMPAIGN__EVENTS_PER_SECOND": "0",
         "ACTIVECAMPAIGN__IMPORT_POLL_S": "0.2",
+        "ACTIVECAMPAIGN__LOOKUP_SETTLE_S": "0.3",
         **more,
     }
     return {f"KIVA_STREAM__{key}": value for key, value in chosen.items()}

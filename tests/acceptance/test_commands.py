@@ -164,8 +164,13 @@ async def test_a_trial_before_setup_says_what_to_do(stage: Stage) -> None:
 
 async def test_a_trial_leaves_a_site_that_is_held_alone(ready: Stage) -> None:
     async with connected(ready.dsn) as connection:
-        await connection.execute("SELECT pg_advisory_lock(hashtext('kiva_stream.kiva_stream'), $1)", SITE_ID)
-        assert "held" in ready.run("sync", "--customer", str(await buyer(ready)), code=6)
+        await connection.execute(
+            "INSERT INTO kiva_stream.lease "
+            "VALUES ('site 1', $1, 1, 'shop pid 7', now(), now() + interval '1 h')",
+            SITE_ID,
+        )
+        said = ready.run("sync", "--customer", str(await buyer(ready)), code=6)
+        assert f"Site {SITE_ID} is held by shop pid 7, for at most" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

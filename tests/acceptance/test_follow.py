@@ -201,7 +201,7 @@ async def test_a_second_process_says_that_the_site_is_held_or_waits_for_it(
         async with following(shop):
             await shop.write(connection, 1)
             await arrived(shop, 1)
-            assert "held by another" in shop.run("follow", code=6)
+            assert "is held by" in shop.run("follow", code=6)
             waiting = shop.start("follow", "--wait")
             await anyio.to_thread.run_sync(heard, waiting, "waiting for the process that holds the site")
         row = await shop.write(connection, 1)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from traceback import format_exception
 from uuid import uuid4
 
@@ -54,8 +52,9 @@ from tests.states import (
     held_ledger,
     migrated_store,
     settings,
-    until,
 )
+
+LAST = Position(2**62, 0)
 
 
 @pytest.fixture
@@ -388,7 +387,7 @@ async def test_a_commit_touches_its_own_site_alone(store: Store, ledger: SiteLed
     first = await read_status(store, 1)
     assert first is not None
     assert (first.watermark, first.outcomes) == (START, {})
-    assert await ledger.settled_above(START) == {}
+    assert await ledger.settled(START, LAST) == {}
 
 
 async def test_a_commit_adds_to_counts_in_one_order(
@@ -525,20 +524,11 @@ async def test_what_is_settled_above_a_watermark_is_what_was_delivered_or_died_t
     dead = [LETTER, LETTER._replace(position=Position(7, 1), why=Reason.EVENT_REJECTED)]
     sent = [delivered(6, 59), delivered(6, 61), delivered(6, 62), delivered(7, 2)]
     await ledger.commit(commit_of(START, sent, dead))
-    assert await ledger.settled_above(Position(6, 61)) == {
+    assert await ledger.settled(Position(6, 61), LAST) == {
         Position(6, 62): DELIVERED,
         Position(7, 1): Outcome("dead", Reason.EVENT_REJECTED),
         Position(7, 2): DELIVERED,
     }
-
-
-async def test_a_connection_that_is_cut_commits_no_more(ledger: SiteLedger, look: asyncpg.Connection) -> None:
-    """The lock went with it: another process may hold the site by now."""
-    await cut(look)
-    for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"^The state database \(state\.dsn\) cannot be used"):
-            await ledger.commit(commit_of(Position(6, 61), delivered=1))
-    assert (await everything(look))[:2] == [[(*START, 0, "[]")], []]
 
 
 async def cut(look: asyncpg.Connection) -> None:
@@ -548,68 +538,7 @@ async def cut(look: asyncpg.Connection) -> None:
     )
 
 
-# Who holds a site
-
-
-async def test_a_site_is_held_by_one_process(database: str, store: Store) -> None:
-    async with Store.open(settings(database)) as other, store.hold(1):
-        with pytest.raises(HeldError, match="Site 1 is held by another kiva_stream process"):
-            async with other.hold(1):
-                pytest.fail("held twice")
-        async with other.hold(2):
-            pass
-
-
-async def test_a_site_is_free_when_it_is_let_go(database: str, store: Store) -> None:
-    async with Store.open(settings(database)) as other:
-        async with store.hold(1):
-            pass
-        async with other.hold(1):
-            pass
-
-
-async def test_a_site_is_free_when_the_connection_that_holds_it_is_gone(
-    database: str, store: Store, look: asyncpg.Connection
-) -> None:
-    async with store.hold(1):
-        await cut(look)
-        async with Store.open(settings(database)) as other, other.hold(1):
-            pass
-
-
-HOLDER = """
-import asyncio, sys
-from kiva_stream.settings import StateSettings
-from kiva_stream.state.store import Store
-
-async def main():
-    async with Store.open(StateSettings(dsn=sys.argv[1])) as store, store.hold(1):
-        print("held", flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-async def test_a_site_is_free_when_the_process_that_holds_it_was_killed(database: str, store: Store) -> None:
-    async def is_free() -> bool:
-        try:
-            async with store.hold(1):
-                return True
-        except HeldError:
-            return False
-
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLDER, database, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
-    )
-    assert holder.stdout
-    try:
-        assert await holder.stdout.readline() == b"held\n"
-        assert not await is_free()
-    finally:
-        holder.kill()
-        await holder.wait()
-    await until(is_free)
+# Who holds a site: test_state_leases.py
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), OSError("mine"), TimeoutError("mine")])
@@ -617,7 +546,7 @@ async def test_what_fails_while_a_site_is_held_is_not_the_state_databases_fault(
     store: Store, error: Exception
 ) -> None:
     with pytest.raises(type(error), match="mine"):
-        async with store.hold(1):
+        async with held_ledger(store):
             raise error
 
 
@@ -768,7 +697,15 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
     monkeypatch.setattr(asyncpg.Pool, "fetch", noted)
     assert await read_status(store, 1)
     queries = sql.load("kiva_stream.state", "queries.sql", "kiva_stream")
-    assert asked == [queries["checkpoint"], queries["tallies"], queries["backlog"]]
+    assert asked == [
+        queries["checkpoint"],
+        queries["tallies"],
+        queries["backlog"],
+        queries["parked"],
+        queries["holder"],
+        queries["troubles"],
+        queries["erased"],
+    ]
     assert not any("count(" in query.lower() for query in asked[:2])
 
 

@@ -28,6 +28,7 @@ FOUND = SiteStatus(
     high_water_mark=None,
     entries=None,
     pending=3,
+    parked=0,
     committed_at=moment(0),
     outcomes={DELIVERED: 5, Outcome("dead", "no_email"): 2},
     events={"Logged out": 5},
@@ -35,6 +36,10 @@ FOUND = SiteStatus(
     contacts={"linked": 4},
     tags_due=20_000,
     orders={"sent": 411, "refused": 2},
+    troubles=[],
+    erased=[],
+    held_by=None,
+    held_since=None,
     caught_up_at=moment(0),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import anyio
@@ -19,8 +20,10 @@ from kiva_stream.model import (
     DELIVERED,
     Batch,
     ClassifiedPage,
+    ContactId,
     ContactStatus,
     Customer,
+    Delivery,
     Email,
     Entry,
     Noise,
@@ -143,7 +146,7 @@ class Lane:
     """Lanes with one contact, and the places of what is in its batches."""
 
     def __init__(self) -> None:
-        self.lanes = Lanes()
+        self.lanes = Lanes(never_parked)
         self.contact = contact()
 
     def add(self, *places: int) -> None:
@@ -185,13 +188,100 @@ def test_a_lane_has_at_most_one_batch_at_the_sender() -> None:
 
 
 def test_lanes_of_different_contacts_do_not_wait_for_each_other() -> None:
-    lanes, span = Lanes(), Span(position(9), 9)
+    lanes, span = Lanes(never_parked), Span(position(9), 9)
     ann, bob = contact(1), contact(2)
     lanes.add(ann, delivery(1, span))
     lanes.ready()
     lanes.add(ann, delivery(2, span))
     lanes.add(bob, delivery(3, span))
     assert [(each.contact, places(each)) for each in lanes.ready()] == [(bob, [3])]
+
+
+def never_parked(_delivery: Delivery, _contact: ContactId) -> None:
+    """Implement the parking of lanes: there is no room."""
+
+
+class Parking:
+    """Keeps entries aside, up to a bound; a parked delivery has a span of its own."""
+
+    def __init__(self, most: int = 99) -> None:
+        self.most = most
+        self.parked: list[int] = []
+
+    def __call__(self, one: Delivery, _contact: ContactId) -> Delivery | None:
+        place = place_of(one.position)
+        if place in self.parked:
+            return one
+        if len(self.parked) >= self.most:
+            return None
+        self.parked.append(place)
+        return one._replace(span=Span(one.position, 1))
+
+
+def waiting_lane(parking: Parking, *places: int) -> tuple[Lanes, Batch]:
+    """Return lanes of one contact whose sender waits with its first delivery since the moment 10."""
+    lanes, span = Lanes(parking), Span(position(99), 99)
+    for place in places:
+        lanes.add(contact(), delivery(place, span))
+    (batch,) = lanes.ready()
+    batch.since = 10.0
+    return lanes, batch
+
+
+def test_a_lane_whose_sender_waits_long_is_parked_with_all_that_comes_after() -> None:
+    lanes, batch = waiting_lane(parking := Parking(), 1, 2)
+    lanes.add(contact(), delivery(3, Span(position(99), 99)))
+    lanes.park_waiting(9.9)
+    assert parking.parked == []
+    lanes.park_waiting(10.0)
+    lanes.add(contact(), delivery(4, Span(position(99), 99)))
+    assert parking.parked == [1, 2, 3, 4]
+    assert batch.current is not None
+    assert batch.current.span.size == 1
+
+
+def test_what_comes_after_the_wait_is_over_is_not_parked() -> None:
+    lanes, batch = waiting_lane(parking := Parking(), 1, 2)
+    lanes.park_waiting(10.0)
+    batch.done, batch.since = 1, 20.0
+    lanes.add(contact(), delivery(3, Span(position(99), 99)))
+    assert parking.parked == [1, 2]
+    lanes.park_waiting(20.0)
+    assert parking.parked == [1, 2, 3]
+
+
+def test_when_there_is_no_room_nothing_later_is_parked_before_what_came_earlier() -> None:
+    lanes, _ = waiting_lane(parking := Parking(most=1), 1, 2)
+    lanes.park_waiting(10.0)
+    parking.most = 2
+    lanes.add(contact(), delivery(3, Span(position(99), 99)))
+    assert parking.parked == [1]
+    parking.most = 99
+    lanes.park_waiting(10.0)
+    assert parking.parked == [1, 2, 3]
+
+
+def test_a_batch_that_no_sender_has_taken_yet_is_not_parked() -> None:
+    lanes, batch = waiting_lane(parking := Parking(), 1)
+    batch.since = math.inf
+    lanes.park_waiting(1e9)
+    assert parking.parked == []
+
+
+async def test_a_lane_is_idle_when_its_own_batch_came_back_whatever_others_do() -> None:
+    lanes = Lanes(never_parked)
+    ann, bob = contact(1), contact(2)
+    for each in (ann, bob):
+        lanes.add(each, delivery(1, Span(position(9), 9)))
+    lanes.ready()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lanes.idle, {ann.id})
+            await anyio.wait_all_tasks_blocked()
+            lanes.next(ann)
+    with anyio.move_on_after(0.05) as patience:
+        await lanes.idle({ann.id, bob.id})
+    assert patience.cancelled_caught
 
 
 class Bench:
@@ -205,10 +295,17 @@ class Bench:
     ) -> None:
         self.links = FakeLinks(status)
         self.ledger = FakeLedger()
-        self.lanes = Lanes()
+        self.ledger.earlier = dict(settled or {})
         self.checkpoint = Checkpoint(
-            self.ledger, DAY1, settled or {}, window=100, max_in_flight=9, commit_interval_s=0, sleep=no_time
+            self.ledger,
+            DAY1,
+            self.ledger.left(),
+            window=100,
+            max_in_flight=9,
+            commit_interval_s=0,
+            sleep=no_time,
         )
+        self.lanes = Lanes(self.checkpoint.park)
         self.log = FakeLog([])
         self.letters = FakeLetters(self.ledger)
         self.arrivals = FakeArrivals()
@@ -248,7 +345,8 @@ async def test_events_are_batched_by_contact_in_log_order() -> None:
 
 async def test_a_delivery_says_what_its_event_says() -> None:
     verdict = event(1, notes=("cut",))
-    ((_, (one,)),) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), verdict)])
+    (batch,) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), verdict)])
+    (one,) = batch.deliveries
     assert (one.position, one.customer, one.line, one.eventdata) == (
         position(1),
         ANN.id,
@@ -306,18 +404,19 @@ async def test_sync_only_of_a_linked_contact_is_done_at_once() -> None:
 @pytest.mark.parametrize("status", [ContactStatus.NEW, ContactStatus.REJECTED])
 async def test_sync_only_of_a_contact_that_is_not_linked_waits_for_it(status: ContactStatus) -> None:
     bench = Bench(status)
-    ((_, (one,)),) = await bench.run([(entry(1, ANN, notes=("odd",)), SyncOnly(("rare",)))])
+    (batch,) = await bench.run([(entry(1, ANN, notes=("odd",)), SyncOnly(("rare",)))])
+    (one,) = batch.deliveries
     assert (one.line, one.notes) == (None, ("odd", "rare"))
     assert bench.ledger.tally() == {}
 
 
 async def test_a_duplicate_is_skipped_and_the_earlier_one_is_the_event() -> None:
     bench = Bench()
-    ((_, deliveries),) = await bench.run(events([same(1, 10), same(2, 11)]))
-    assert [(each.position, each.inserted_at) for each in deliveries] == [(position(1), moment(10))]
-    for each in deliveries:
+    (batch,) = await bench.run(events([same(1, 10), same(2, 11)]))
+    assert [(each.position, each.inserted_at) for each in batch.deliveries] == [(position(1), moment(10))]
+    for each in batch.deliveries:
         each.span.resolve(DELIVERED)
-    tally = deliveries[0].span.tally
+    tally = batch.deliveries[0].span.tally
     assert tally["outcome", "skipped duplicate"] == 1
     assert tally["outcome", "delivered"] == 1
 

@@ -13,8 +13,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kiva_stream.model import Customer, ImportReport, ImportState
-from tests.fakes import EVENT, NOISE, SYNC_ONLY, place_of
+from kiva_stream.errors import UnknownOutcome
+from kiva_stream.model import Customer, Email, ImportReport, ImportState
+from tests.fakes import EVENT, NOISE, SYNC_ONLY, FakeLookUps, place_of
 from tests.unit.world import AGAIN, ANN, BAD_EVENT, BOB, FAILING, NOBODY, REFUSED, TWIN, World, story
 from tests.virtual_time import run
 
@@ -118,4 +119,63 @@ def test_drained_and_then_cancelled_a_second_run_loses_nothing(gap: int) -> None
         world.events.on_arrival = world.check_arrival
         run(world.run_with_snapshot())
         world.assert_complete(outcomes)
+    pytest.fail("never came to the end")
+
+
+# With events of unknown outcome, entries left parked, dead letters to be replayed, and waits that are parked
+
+
+def make_troubled_world(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[int, str]]:
+    """Return a world whose first process was killed: it left parked entries, dead letters and doubts."""
+    world, outcomes = story(ROWS, max_in_flight=2, page_rows=4, parked_max=3, lookup_settle_s=0.0)
+    world.link_everybody()
+    world.look_ups = FakeLookUps(world.events)
+    world.events.processes_first = True
+    world.events.latency = lambda place: anyio.sleep_forever() if place == 1 else anyio.lowlevel.checkpoint()
+    world.events.answers |= {place: [UnknownOutcome("?")] for place in (2, 9, 11, 12)}
+    world.events.taken = {2, 11}
+    run(killed_after(world, 8.0))
+    assert {1, 2} <= set(map(place_of, world.ledger.parked))
+    assert {place_of(where) for where in world.ledger.left().doubts} == {1}
+    world.events.latency = lambda _: anyio.lowlevel.checkpoint()
+    world.shop.change(NOBODY, email=Email("somebody@example.org"))
+    outcomes[4] = outcomes[7] = "delivered"
+    world.replays = dict(world.ledger.dead)
+    assert 4 in map(place_of, world.replays)
+    monkeypatch.setattr("kiva_stream.pipeline.PARK_AFTER_S", 0.0)  # whoever waits at all is parked
+    monkeypatch.setattr("kiva_stream.pipeline.LOOK_EVERY_S", 0.0)
+    return world, outcomes
+
+
+async def killed_after(world: World, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await world.run_with_snapshot()
+
+
+def check_after(world: World, outcomes: dict[int, str], *, most_unknown: int) -> None:
+    """Check what a stroke left, and that another process makes it whole without a repeat."""
+    kept = {*world.ledger.delivered, *world.ledger.dead}
+    unknown = set(world.events.places()) - set(map(place_of, kept))
+    assert unknown <= set(map(place_of, world.ledger.left().doubts))
+    assert len(unknown - {1}) <= most_unknown
+    world.events.on_arrival = world.check_arrival
+    world.replays = {where: why for where, why in world.ledger.dead.items() if where in world.replays}
+    run(world.run_with_snapshot())
+    world.assert_complete(outcomes)
+    assert world.ledger.parked == {}
+    assert max(Counter(each.place for each in world.events.processed).values()) == 1
+
+
+@pytest.mark.parametrize("stroke", [cancel, drain])
+def test_struck_at_any_await_what_was_parked_dead_or_in_doubt_is_neither_lost_nor_repeated(
+    stroke: Callable[[World, anyio.CancelScope], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for turns in range(MAX_TURNS):
+        with monkeypatch.context() as patch:
+            world, outcomes = make_troubled_world(patch)
+            if not run(struck(world, (turns, stroke))):
+                assert turns > 50, "hardly anything was struck"
+                world.assert_complete(outcomes)
+                return
+            check_after(world, outcomes, most_unknown=2)
     pytest.fail("never came to the end")

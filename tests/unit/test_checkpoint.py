@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiva_stream.checkpoint import Checkpoint, Slots, Watermark
-from kiva_stream.errors import CheckpointError
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.errors import CheckpointError, DrainedError
 from kiva_stream.model import (
     DAY1,
     DELIVERED,
@@ -25,6 +25,7 @@ from kiva_stream.model import (
     Position,
     Reason,
 )
+from kiva_stream.watermark import Watermark
 from tests.fakes import LOGGED_OUT, FakeLedger, delivery, no_time, position, raises_one, until
 
 CONTACT = ContactId(1)
@@ -37,10 +38,11 @@ def make_checkpoint(
     max_in_flight: int = 2,
     settled: Mapping[Position, Outcome] | None = None,
 ) -> Checkpoint:
+    ledger.earlier = dict(settled or {})
     return Checkpoint(
         ledger,
         DAY1,
-        settled or {},
+        ledger.left(),
         window=window,
         max_in_flight=max_in_flight,
         commit_interval_s=0.02,
@@ -99,77 +101,164 @@ def test_the_watermark_is_never_ahead_of_an_entry_without_an_outcome(
         assert counted + sum(watermark.ahead.values()) + watermark.pending == sum(sizes)
 
 
-async def test_a_slot_is_free_only_when_its_outcome_is_committed() -> None:
+async def test_an_event_is_named_by_a_commit_before_it_may_be_sent() -> None:
     ledger = FakeLedger()
-    ledger.gate = anyio.Event()
-    checkpoint = make_checkpoint(ledger, max_in_flight=1)
-    span = await checkpoint.track(position(1), 1)
-    taken: list[bool] = []
+    ledger.gate, ledger.gates_all = anyio.Event(), True
+    checkpoint = make_checkpoint(ledger)
+    answers: list[bool] = []
 
-    async def take() -> None:
-        taken.append(await checkpoint.slot())
+    async def ask() -> None:
+        answers.append(await checkpoint.may_send(position(1)))
 
     async with running(checkpoint), anyio.create_task_group() as group:
-        assert await checkpoint.slot()
-        group.start_soon(take)
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        group.start_soon(ask)
         await until(lambda: ledger.asked)
         await anyio.wait_all_tasks_blocked()
-        assert taken == []
+        assert answers == []
         ledger.gate.set()
-        await until(lambda: taken)
-    assert taken == [True]
+        await until(lambda: answers)
+        assert ledger.commits[-1].out == {position(1)}
+    assert answers == [True]
+
+
+async def test_a_place_is_free_only_with_the_commit_that_keeps_the_outcome() -> None:
+    ledger = FakeLedger()
+    checkpoint = make_checkpoint(ledger, max_in_flight=1)
+    span = await checkpoint.track(position(2), 2)
+    async with running(checkpoint):
+        assert await checkpoint.may_send(position(1))
+        with anyio.move_on_after(0.05) as patience:
+            await checkpoint.may_send(position(2))
+        assert patience.cancelled_caught
+        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        assert await checkpoint.may_send(position(2))
+        kept = next(commit for commit in ledger.commits if commit.delivered)
+        assert all(position(2) not in commit.out for commit in ledger.commits[: ledger.commits.index(kept)])
+        assert ledger.commits[-1].out == {position(2)}
 
 
 @pytest.mark.parametrize("outcome", ["delivered", "rejected"])
-async def test_the_slot_of_a_committed_event_is_free_again(outcome: str) -> None:
-    checkpoint = make_checkpoint(FakeLedger(), max_in_flight=1)
+async def test_the_place_of_a_committed_event_is_free_again(outcome: str) -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         with anyio.fail_after(5):
             for place in (1, 2, 3):
-                assert await checkpoint.slot()
+                assert await checkpoint.may_send(position(place))
                 if outcome == "delivered":
                     checkpoint.delivered(delivery(place, span), CONTACT, attempts=1)
                 else:
                     checkpoint.rejected(delivery(place, span), letter(place))
+    assert ledger.commits[-1].out == frozenset()
 
 
-async def test_a_dead_entry_that_was_never_sent_frees_no_slot() -> None:
+async def test_a_dead_entry_that_was_never_sent_frees_no_place() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.slot()
+        assert await checkpoint.may_send(position(2))
         checkpoint.buried(span, letter(1, Reason.NO_EMAIL))
-        await until(lambda: ledger.commits)
-        with anyio.move_on_after(0) as patience:
-            await checkpoint.slot()
+        await until(lambda: len(ledger.commits) == 2)
+        with anyio.move_on_after(0.05) as patience:
+            await checkpoint.may_send(position(3))
         assert patience.cancelled_caught
 
 
-async def test_after_a_drain_nobody_gets_a_slot() -> None:
-    checkpoint = make_checkpoint(FakeLedger(), max_in_flight=1)
+async def test_after_a_drain_nothing_may_be_sent_and_what_was_not_is_named_no_more() -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
+    span = await checkpoint.track(position(1), 1)
     answers: list[bool] = []
 
-    async def take() -> None:
-        answers.append(await checkpoint.slot())
+    async def ask(place: int) -> None:
+        answers.append(await checkpoint.may_send(position(place)))
 
-    async with anyio.create_task_group() as group:
-        assert await checkpoint.slot()
-        group.start_soon(take)
-        group.start_soon(take)
+    async with running(checkpoint):
+        async with anyio.create_task_group() as group:
+            assert await checkpoint.may_send(position(1))
+            group.start_soon(ask, 2)
+            group.start_soon(ask, 3)
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []
+            checkpoint.drain()
+            with anyio.fail_after(5):
+                await until(lambda: len(answers) == 2)
+        assert [*answers, await checkpoint.may_send(position(4))] == [False] * 3
+        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+    assert ledger.commits[-1].out == frozenset()
+
+
+async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=2)
+    span = await checkpoint.track(position(5), 5)
+    sent: list[int] = []
+
+    async def send(place: int) -> None:
+        if await checkpoint.may_send(position(place)):
+            sent.append(place)
+
+    async with running(checkpoint), anyio.create_task_group() as group:
+        for place in range(1, 6):
+            group.start_soon(send, place)
+        await until(lambda: sent)
         await anyio.wait_all_tasks_blocked()
-        assert answers == []
+        assert sent == [1, 2]
+        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        await until(lambda: len(sent) == 3)
+        await anyio.wait_all_tasks_blocked()
+        assert sent == [1, 2, 3]
         checkpoint.drain()
-        with anyio.fail_after(5):
-            await until(lambda: len(answers) == 2)
-    assert [*answers, await checkpoint.slot()] == [False] * 3
+    assert max(len(commit.out) for commit in ledger.commits) == 2
 
 
-async def test_a_free_slot_is_not_given_after_the_close() -> None:
-    slots = Slots(3)
-    slots.close()
-    assert not await slots.take()
+async def test_what_is_begun_after_a_drain_is_given_up_at_once() -> None:
+    checkpoint = make_checkpoint(FakeLedger())
+    checkpoint.drain()
+    with pytest.raises(DrainedError), anyio.fail_after(1), checkpoint.unless_drained():
+        await anyio.sleep_forever()
+
+
+async def test_an_event_without_an_outcome_stays_named_by_every_commit() -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger())
+    span = await checkpoint.track(position(2), 2)
+    async with running(checkpoint):
+        assert await checkpoint.may_send(position(1))
+        span.resolve(SYNCED)
+        checkpoint.commit_soon()
+    assert ledger.commits[-1].out == {position(1)}
+    assert ledger.left().doubts == {position(1)}
+
+
+async def test_a_doubt_stays_named_until_its_entry_has_an_outcome() -> None:
+    ledger = FakeLedger()
+    first = make_checkpoint(ledger)
+    await first.track(position(1), 1)
+    async with running(first):
+        assert await first.may_send(position(1))
+    second = make_checkpoint(ledger)
+    span = await second.track(position(2), 2)
+    async with running(second):
+        assert [second.is_doubtful(position(place)) for place in (1, 2)] == [True, False]
+        span.resolve(SYNCED)
+        second.commit_soon()
+        await until(lambda: len(ledger.commits) == 2)
+        assert ledger.commits[-1].out == {position(1)}
+        second.delivered(delivery(1, span), CONTACT, attempts=1)
+        assert not second.is_doubtful(position(1))
+    assert ledger.commits[-1].out == frozenset()
+
+
+async def test_a_doubt_is_over_when_its_entry_was_skipped() -> None:
+    ledger = FakeLedger()
+    first = make_checkpoint(ledger)
+    await first.track(position(1), 1)
+    async with running(first):
+        assert await first.may_send(position(1))
+    second = make_checkpoint(ledger)
+    span = await second.track(position(1), 1)
+    async with running(second):
+        span.resolve(Outcome("skipped", Reason.ERASED))
+        second.commit_soon()
+    assert ledger.commits[-1].out == frozenset()
 
 
 async def test_outcomes_and_watermark_are_saved_together() -> None:
@@ -204,7 +293,7 @@ async def test_an_event_above_the_watermark_is_saved_before_its_span_is_passed()
     async with running(checkpoint):
         checkpoint.delivered(delivery(2, span), CONTACT, attempts=1)
         await until(lambda: ledger.commits)
-        assert ledger.settled() == {position(2): DELIVERED}
+        assert ledger.kept_above() == {position(2): DELIVERED}
         assert ledger.commits[-1].passed == {}
         assert ledger.tally() == {"delivered": 1}
         assert ledger.commits[-1].pending == 1
@@ -236,9 +325,7 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
         waits.append(seconds)
         await gate.wait()
 
-    checkpoint = Checkpoint(
-        ledger, DAY1, {}, window=10, max_in_flight=5, commit_interval_s=0.02, sleep=interval
-    )
+    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=5, commit_interval_s=0.02, sleep=interval)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2, 3):
@@ -296,6 +383,7 @@ async def test_a_page_as_large_as_the_room_left_fits_and_a_larger_one_than_the_w
 
 async def test_an_outcome_of_an_earlier_run_is_given_once() -> None:
     checkpoint = make_checkpoint(FakeLedger(), settled={position(2): DELIVERED})
+    await checkpoint.track(position(3), 3)
     asked = [checkpoint.settled(position(place)) for place in (1, 2, 2, 3)]
     assert asked == [None, DELIVERED, None, None]
 
@@ -312,16 +400,16 @@ async def test_statistics_count_what_was_read_resolved_and_committed_by_this_run
     assert checkpoint.statistics() == (position(2), 5, 2, 2)
 
 
-async def test_a_failing_ledger_ends_the_checkpoint_and_frees_no_slot() -> None:
+async def test_a_failing_ledger_ends_the_checkpoint_and_frees_no_place() -> None:
     ledger = FakeLedger()
-    ledger.fails_at = 1
+    ledger.fails_at = 2
     checkpoint = make_checkpoint(ledger, max_in_flight=1)
     span = await checkpoint.track(position(1), 1)
-    assert await checkpoint.slot()
     with raises_one(CheckpointError):
         async with running(checkpoint):
+            assert await checkpoint.may_send(position(1))
             checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
             await anyio.sleep_forever()
     with anyio.move_on_after(0) as patience:
-        await checkpoint.slot()
+        await checkpoint.may_send(position(2))
     assert patience.cancelled_caught

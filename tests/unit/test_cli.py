@@ -19,16 +19,28 @@ from kiva_stream import app, cli, errors, settings
 from kiva_stream import backfill as history
 from kiva_stream import check as checks
 from kiva_stream import follow as following
+from kiva_stream import letters as dead
 from kiva_stream import plan as plans
+from kiva_stream import rewind as rewinds
 from kiva_stream import trial as trials
 from kiva_stream.app import Stopping
-from kiva_stream.model import DAY1, CustomerId, Outcome, Position
+from kiva_stream.model import DAY1, CustomerId, OrderId, Outcome, Position, Reason, Trouble
 from kiva_stream.reports import (
     BackfillPlan,
     BackfillRequest,
     Bound,
     CheckLine,
+    Discarded,
     Equation,
+    LetterGroup,
+    LetterLine,
+    LetterList,
+    LetterRequest,
+    Place,
+    Replayed,
+    Rewind,
+    RewindRequest,
+    ShownLetter,
     StatusReport,
     Summary,
     Trial,
@@ -47,8 +59,8 @@ ENVIRON = {
     "KIVA_STREAM__ACTIVECAMPAIGN__EVENT_KEY": TOKEN,
 }
 COMMANDS = (
-    *("demo", "init", "check", "setup", "plan", "sync", "backfill", "follow", "status", "generate"),
-    "sandbox",
+    *("demo", "init", "check", "setup", "plan", "sync", "backfill", "follow", "forget", "status"),
+    *("verify", "rewind", "generate", "sandbox", "drill", "dead-letters"),
 )
 COUNTS = {
     Outcome("delivered"): 500,
@@ -103,6 +115,10 @@ STATUS = StatusReport(
     tags_due=0,
     tags_left_s=0.0,
     notes={"bad_data": 3},
+    troubles=[Trouble("key", MOMENT, "403 Forbidden")],
+    erased=[],
+    held_by="shop pid 7",
+    held_since=MOMENT,
     committed_at=MOMENT,
     updated_at=MOMENT,
     lag_s=4.26,
@@ -304,6 +320,11 @@ def test_only_commands_that_work_are_offered(run: Run) -> None:
         ("sync", "--customer", "\N{SUPERSCRIPT TWO}"),
         ("sync", "--customer", str(2**63)),
         ("status", "--customer", "1"),
+        ("rewind", "--to", "2018-03-04"),
+        ("rewind", "--to", "7"),
+        ("dead-letters", "list", "--reason", "noise"),
+        ("dead-letters", "replay", "--customer", "anna"),
+        ("dead-letters", "list", "--all"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_names_the_option(run: Run, arguments: tuple[str, ...]) -> None:
@@ -364,6 +385,11 @@ def test_trouble_is_one_sentence_and_its_exit_code(
         (trials, "trial", ("sync", "--customer", "7")),
         (following, "follow", ("follow", "--wait")),
         (app, "status", ("status", "--json")),
+        (rewinds, "rewind", ("rewind", "--to", "day1")),
+        (dead, "dead_letters", ("dead-letters", "list")),
+        (dead, "show", ("dead-letters", "show", "7:8")),
+        (dead, "replay", ("dead-letters", "replay", "--all")),
+        (dead, "discard", ("dead-letters", "discard", "order:9")),
     ],
 )
 def test_every_command_leaves_with_the_code_of_its_trouble_and_answers_nothing(
@@ -753,6 +779,11 @@ def test_status_before_the_first_commit_says_so(run: Run, statuses: Statuses) ->
     assert "last commit none yet" in words(run("status").out)
 
 
+def test_status_shows_what_is_wrong_since_when_and_why(run: Run, statuses: Statuses) -> None:
+    statuses.answer = STATUS
+    assert "trouble: key since 2018-03-04 17:02:10+00:00: 403 Forbidden" in words(run("status").out)
+
+
 def test_a_summary_shows_breaches_only_of_the_sandbox(run: Run, backfills: Backfills) -> None:
     assert "0 breaches" in run("backfill").out
     backfills.summary = Summary(EQUATION, 10, 1.0, {}, {}, {})
@@ -777,7 +808,9 @@ def test_the_equation_adds_up() -> None:
     assert EQUATION.entries_read == parts + EQUATION.pending + EQUATION.parked == 1010
 
 
-@pytest.mark.parametrize("command", [("sandbox",), ("demo",), ("generate", "--entries", "1", "--dsn", "x")])
+@pytest.mark.parametrize(
+    "command", [("sandbox",), ("demo",), ("drill",), ("generate", "--entries", "1", "--dsn", "x")]
+)
 def test_a_command_that_needs_the_extra_says_how_to_get_it(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -795,3 +828,160 @@ def test_a_command_that_needs_the_extra_says_how_to_get_it(
 
 def test_the_version_is_shown(run: Run) -> None:
     assert run("--version").out.startswith("kiva_stream 0.")
+
+
+DIED_AT = datetime(2026, 11, 26, 2, 5, tzinfo=UTC)
+LETTER = LetterLine("734:12345", "no_email", "5123", 0, DIED_AT, "", "discarded")
+REFUSED = LetterLine("order:881", "order_invalid", None, None, None, "its total is negative")
+
+
+class DeadLetters:
+    """Stands for the commands on dead letters: notes what they were asked, and answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[LetterRequest] = []
+        self.limits: list[tuple[int, bool]] = []
+
+    async def dead_letters(
+        self, _: Settings, request: LetterRequest, limit: int, *, oldest_first: bool
+    ) -> LetterList:
+        self.asked.append(request)
+        self.limits.append((limit, oldest_first))
+        return LetterList(5, [LetterGroup("no_email", 4, 2, 1)], [LETTER, REFUSED])
+
+    async def show(self, _: Settings, place: Place) -> ShownLetter:
+        entry = {} if place == OrderId(881) else {"message": "Subscription paused"}
+        return ShownLetter(LETTER, entry, "dead: no_email", "Give it an address.")
+
+    async def replay(self, _: Settings, request: LetterRequest) -> Replayed:
+        self.asked.append(request)
+        return Replayed(3, {"delivered": 2, "dead no_email": 1} if request.places else None)
+
+    async def count(self, _: Settings, request: LetterRequest) -> int:
+        self.asked.append(request)
+        return 1_234
+
+    async def discard(self, _: Settings, request: LetterRequest) -> Discarded:
+        self.asked.append(request)
+        return Discarded(1_234)
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
+    fake = DeadLetters()
+    for name in ("dead_letters", "show", "replay", "count", "discard"):
+        monkeypatch.setattr(dead, name, getattr(fake, name))
+    return fake
+
+
+def test_dead_letters_are_listed_with_their_reasons_and_marks(run: Run, letters: DeadLetters) -> None:
+    out = words(run("dead-letters", "list").out)
+    assert "5 dead letters Reason letters replay asked discarded no_email 4 2 1 place reason" in out
+    assert "734:12345 no_email 5123 0 2026-11-26 02:05:00+00:00 discarded" in out
+    assert "order:881 order_invalid its total is negative 3 more" in out
+    run("dead-letters", "list", "--reason", "no_email", "--customer", "7", "--limit", "3", "--oldest")
+    assert letters.asked == [LetterRequest(), LetterRequest(Reason.NO_EMAIL, CustomerId(7))]
+    assert letters.limits == [(100, False), (3, True)]
+
+
+def test_a_dead_letter_is_shown_with_its_entry_and_what_to_do(run: Run, letters: DeadLetters) -> None:
+    out = words(run("dead-letters", "show", "734:12345").out)
+    assert "message Subscription paused now dead: no_email to do Give it an address." in out
+    assert "does not have it any more" in run("dead-letters", "show", "order:881").out
+
+
+def test_a_replay_says_what_became_of_them_or_who_does_it(run: Run, letters: DeadLetters) -> None:
+    out = words(run("dead-letters", "replay", "734:12345", "order:881").out)
+    assert "3 dead letters are to be replayed Became delivered 2 dead no_email 1" in out
+    assert "at its next poll" in run("dead-letters", "replay", "--reason", "no_email").out
+    assert letters.asked[0].places == (Position(734, 12345), OrderId(881))
+
+
+@pytest.mark.parametrize("command", ["replay", "discard"])
+@pytest.mark.parametrize("which", [(), ("--all", "7:8"), ("--all", "--reason", "no_email")])
+def test_which_letters_are_meant_has_to_be_said_in_one_way(
+    run: Run, letters: DeadLetters, command: str, which: tuple[str, ...]
+) -> None:
+    result = run("dead-letters", command, *which)
+    assert (result.code, letters.asked) == (2, [])
+    assert "--all" in result.err
+
+
+def test_an_unknown_reason_or_place_is_told_what_there_is(run: Run) -> None:
+    assert "no_contact, wrong_site, ac_rejected" in words(run("dead-letters", "list", "--reason", "x").err)
+    for place in ("881", "order:x", f"order:{2**63}", "7:"):
+        assert "order:ID" in run("dead-letters", "show", place).err
+
+
+def test_on_a_terminal_a_discard_asks_first(
+    run: Run, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def confirm(text: str) -> bool:
+        asked.append(text)
+        return len(asked) > 1
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    discard = ("dead-letters", "discard", "--all")
+    assert run(*discard, on_terminal=True).out == ""
+    assert "1,234 dead letters discarded" in run(*discard, on_terminal=True).out
+    assert asked == ["Discard 1,234 dead letters?"] * 2
+    assert "1,234" in run(*discard, "--yes", on_terminal=True).out
+
+
+class Rewinds:
+    """Stands for a rewind: notes what it is asked, and answers."""
+
+    def __init__(self) -> None:
+        self.previewed: list[RewindRequest] = []
+        self.done: list[RewindRequest] = []
+
+    def answer(self, request: RewindRequest, *, is_done: bool) -> Rewind:
+        horizon = request.to.txid > 0
+        above = 12 if horizon else None
+        to = str(request.to)
+        return Rewind("900:90", to, request.resend, above, above, None, horizon=horizon, is_done=is_done)
+
+    async def preview(self, _: Settings, request: RewindRequest) -> Rewind:
+        self.previewed.append(request)
+        return self.answer(request, is_done=False)
+
+    async def rewind(self, _: Settings, request: RewindRequest) -> Rewind:
+        self.done.append(request)
+        return self.answer(request, is_done=True)
+
+
+@pytest.fixture
+def rewound(monkeypatch: pytest.MonkeyPatch) -> Rewinds:
+    fake = Rewinds()
+    monkeypatch.setattr(rewinds, "preview", fake.preview)
+    monkeypatch.setattr(rewinds, "rewind", fake.rewind)
+    return fake
+
+
+def test_a_rewind_is_asked_what_the_options_say(run: Run, rewound: Rewinds) -> None:
+    run("rewind", "--to", "day1", "--events-since", "2018-03-04")
+    run("rewind", "--to", "7:8", "--resend", "--events-since", "none")
+    assert rewound.done == [
+        RewindRequest(DAY1, events_since=date(2018, 3, 4)),
+        RewindRequest(Position(7, 8), resend=True, forget_events_since=True),
+    ]
+
+
+def test_a_rewind_says_what_it_did(run: Run, rewound: Rewinds) -> None:
+    out = words(run("rewind", "--to", "7:8").out)
+    assert "moved from 900:90 back to 7:8 deliveries above it 12 kept: not sent again" in out
+    assert "12 removed: sent again" in run("rewind", "--to", "7:8", "--resend").out
+    assert "0:ID" in run("rewind", "--to", "0:8").out
+
+
+def test_on_a_terminal_a_rewind_shows_what_it_would_do_and_asks(
+    run: Run, rewound: Rewinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, True])
+    monkeypatch.setattr("typer.confirm", lambda _: next(answers))
+    assert "moves from 900:90" in words(run("rewind", "--to", "7:8", on_terminal=True).out)
+    assert rewound.done == []
+    assert "moved from 900:90" in words(run("rewind", "--to", "7:8", on_terminal=True).out)
+    assert (len(rewound.previewed), len(rewound.done)) == (2, 1)

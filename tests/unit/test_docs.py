@@ -68,7 +68,13 @@ def test_operations_names_every_column_of_the_source_contract() -> None:
 def test_help_and_operations_name_every_fault_and_every_control_path() -> None:
     assert set(re.findall(r"[\w-]+", FAULT_HELP.partition("Kinds:")[2])) == set(FaultKind)
     section = document("docs/operations.md").split("## The local ActiveCampaign")[1].split("\n## ")[0]
-    offered = {"state", "faults", "settings", *(path.removeprefix("GET ") for path in control.STREAMS)}
+    offered = {
+        "state",
+        "faults",
+        "settings",
+        "lose",
+        *(path.removeprefix("GET ") for path in control.STREAMS),
+    }
     assert set(re.findall(r"/_sandbox/(\w+)", section)) == offered - {"strays"}
 
 

@@ -20,12 +20,23 @@ from structlog.testing import capture_logs
 from kiva_stream import follow
 from kiva_stream.app import Shop
 from kiva_stream.checkpoint import Checkpoint
-from kiva_stream.errors import AccountRefused, HeldError, SourceError
+from kiva_stream.errors import AccountRefused, CheckpointError, HeldError, SourceError
 from kiva_stream.follow import FOR_EVER, HIDES_FOR_S, Following, FollowRun
-from kiva_stream.model import DAY1, Change, Changes, Customer, Entry, HighWaterMark, Position, SavedCheckpoint
+from kiva_stream.model import (
+    DAY1,
+    Asides,
+    Change,
+    Changes,
+    Customer,
+    Entry,
+    HighWaterMark,
+    Position,
+    SavedCheckpoint,
+)
 from kiva_stream.settings import PipelineSettings, SourceSettings
 from kiva_stream.start import Start
 from kiva_stream.telemetry import Rarely
+from kiva_stream.troubles import Troubles
 from tests.fakes import SITE, FakeLog, account, customer, entry, moment, position, raises_one, settings
 from tests.virtual_time import now, run
 
@@ -135,14 +146,28 @@ class Followed(Story):
     def __init__(self, *entries: Entry, for_s: float = 90, takes_s: float = 0, **changes: object) -> None:
         super().__init__(*entries)
         self.came: list[tuple[float, str, Any]] = []
+        self.asides: list[Asides] = []
+        self.troubles = Troubles()
         self._takes_s = takes_s
-        self.following = Following(*self.source, source_settings(**changes), moment(0), for_s, self._heard)
+        self.following = Following(
+            *self.source,
+            source_settings(**changes),
+            moment(0),
+            for_s,
+            self._heard,
+            self._asides,
+            self.troubles,
+        )
 
     def run(self, after: Position = DAY1) -> None:
         run(self.play(self._follow(after)))
 
     def all(self, kind: str) -> list[tuple[float, Any]]:
         return [(when, what) for when, each, what in self.came if each == kind]
+
+    async def _asides(self, _until: Position) -> AsyncIterator[Asides | Changes]:
+        for each in self.asides:
+            yield each
 
     async def _heard(self, read_at: datetime | None) -> None:
         await anyio.lowlevel.checkpoint()
@@ -152,6 +177,8 @@ class Followed(Story):
         async for page in self.following.pages(after, FOR_EVER):
             if isinstance(page, Changes):
                 self.came += [(second(), "change", each.customer) for each in page.changes]
+            elif isinstance(page, Asides):
+                self.came.append((second(), "asides", page))
             else:
                 self.came += [(second(), "entry", (each.position.txid, each.customer)) for each in page]
             await anyio.sleep(self._takes_s)
@@ -304,7 +331,7 @@ def warned(shop: Followed) -> list[float]:
     """Return for how long the log was held up at each warning."""
     with capture_logs() as lines:
         shop.run()
-    return [line["for_s"] for line in lines if line["why"] == "a lock"]
+    return [line["for_s"] for line in lines if line["event"] == "the log is held up"]
 
 
 def test_a_held_up_log_is_warned_of_when_it_lasts_and_then_at_most_once_a_minute() -> None:
@@ -325,6 +352,24 @@ def test_a_log_that_is_held_up_no_more_is_not_warned_of_and_timed_anew() -> None
     assert warned(shop) == [100, 100]
 
 
+def test_a_log_that_is_held_up_is_a_trouble_until_it_is_read_on() -> None:
+    shop = held_up(for_s=190)
+    told: list[list[str]] = []
+    for when_s in (99, 101, 149, 160):
+        shop.at(when_s, lambda: told.append([each.why for each in shop.troubles.all()]))
+    shop.at(120, setattr, shop.log, "why", "a clock")
+    shop.at(151, shop.log.entries.append, row(1))  # read at 175
+    shop.at(189, lambda: told.append([each.why for each in shop.troubles.all()]))
+    shop.run()
+    assert told == [
+        [],
+        ["a lock It has been seen for 100 s."],
+        ["a clock It has been seen for 125 s."],
+        ["a clock It has been seen for 150 s."],
+        [],
+    ]
+
+
 # A run of the service
 
 
@@ -338,21 +383,28 @@ class FakeWork:
         self.caught_up: list[float] = []
         self.is_free_at = 0.0  # until then, another process holds the site
         self.tags_fail_at = math.inf
+        self.tags_fail_with: Exception = CheckpointError("gone")
+        self.refused_until = 0.0  # as many answers show
         self.sweep_s = SWEEP_S
         self.spans: list[Any] = []  # of what came: it is pending
 
     @asynccontextmanager
-    async def hold(self, _site_id: int) -> AsyncIterator[None]:
+    async def held(self, *_: object) -> AsyncIterator[FakeWork]:
         if second() < self.is_free_at:
             raise HeldError("another process")
-        yield
+        yield self
+
+    async def asides(self, _until: Position) -> AsyncIterator[Asides]:
+        """Give what comes outside the log's order: nothing."""
+        for _ in ():
+            yield Asides([], [])
 
     async def saved(self) -> SavedCheckpoint:
         return self.kept
 
-    async def _nothing(self, **_: object) -> None: ...
+    async def _nothing(self, *_: object, **__: object) -> None: ...
 
-    open = begin_sweep = count_contacts = _nothing
+    open = begin_sweep = count_contacts = fetch = _nothing
     working = nullcontext
 
     async def set_phase(self, phase: str) -> None:
@@ -363,11 +415,15 @@ class FakeWork:
 
     async def snapshot(self, *_: object) -> None:
         await anyio.sleep(self.sweep_s / 2)  # the contacts, then the orders
+        if second() < self.refused_until:
+            self.note("refused")
+            raise AccountRefused("nobody is imported")
 
     async def run(self, _every_s: float) -> None:
         """Work the week tags."""
         await anyio.sleep(self.tags_fail_at - second())
-        raise AccountRefused("no")
+        self.tags_fail_at = math.inf
+        raise self.tags_fail_with
 
     async def pipeline(self, start: Start, log: Following) -> tuple[FakePipeline, Checkpoint]:
         return (pipeline := FakePipeline(self, start, log)), pipeline.checkpoint
@@ -381,7 +437,7 @@ class FakePipeline:
 
     def __init__(self, work: FakeWork, start: Start, log: Following) -> None:
         self._work, self._log, self._upstream = work, log, anyio.CancelScope()
-        self.checkpoint = Checkpoint(UNUSED, start.after, {}, window=9, max_in_flight=1, commit_interval_s=1)
+        self.checkpoint = Checkpoint(UNUSED, start.after, window=9, max_in_flight=1, commit_interval_s=1)
         self.drain = self._upstream.cancel
 
     async def run(self, mark: HighWaterMark) -> None:
@@ -389,7 +445,7 @@ class FakePipeline:
             async for page in self._log.pages(self.checkpoint.position, mark):
                 if isinstance(page, Changes):
                     self._work.note("changes")
-                else:
+                elif not isinstance(page, Asides):
                     self._work.note(f"entries {[each.position.txid for each in page]}")
                     self._work.spans.append(await self.checkpoint.track(page[-1].position, 1))
                     self._work.kept = replace(self._work.kept, watermark=page[-1].position)
@@ -403,6 +459,7 @@ class Service(Story):
     def __init__(self) -> None:
         super().__init__()
         self.work = FakeWork()
+        self.troubles = Troubles()
         self.looks_at: list[float] = []  # whether work goes on
         self.alive: list[bool] = []
 
@@ -421,7 +478,8 @@ class Service(Story):
         source = source_settings(full_sweep_s=ROUND_S, updated_overlap_s=0)
         shop = Shop(SITE, UNUSED, UNUSED, UNUSED, *reversed(self.source))
         store: Any = self.work
-        self._run = FollowRun(replace(settings(PipelineSettings()), source=source), shop, store, UNUSED)
+        chosen = replace(settings(PipelineSettings()), source=source)
+        self._run = FollowRun(chosen, shop, store, UNUSED, self.troubles)
         await self._run.go(None, wait=wait)
 
 
@@ -429,7 +487,7 @@ class Service(Story):
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     service = Service()
     monkeypatch.setattr("kiva_stream.notify.Notifier.watchdog", service.watchdog)
-    monkeypatch.setattr(follow, "Assembly", lambda *_: service.work)
+    monkeypatch.setattr(follow, "held", service.work.held)
     return service
 
 
@@ -454,9 +512,40 @@ def test_an_error_of_the_week_tags_ends_a_sweep_at_once_or_drains_the_pipeline_a
     service: Service, fails_at: float, ended_at: float
 ) -> None:
     service.work.tags_fail_at = fails_at
-    with raises_one(AccountRefused):
+    with raises_one(CheckpointError):
         service.run()
     assert service.ended_at == ended_at
+
+
+def test_a_round_that_activecampaign_refuses_is_begun_again_later_and_that_is_told_meanwhile(
+    service: Service,
+) -> None:
+    service.work.refused_until = 500
+    whys: list[list[str]] = []
+    for when_s in (4, 100, 400, 700, 915):
+        service.at(when_s, lambda: whys.append([each.why for each in service.troubles.all()]))
+    service.drain_at(916)
+    service.run()
+    assert service.work.did[:3] == [(5, "refused"), (310, "refused"), (620, "follow")]
+    assert whys == [[], ["nobody is imported"], ["nobody is imported"], ["nobody is imported"], []]
+
+
+def test_week_tags_that_activecampaign_refuses_leave_the_entries_alone(service: Service) -> None:
+    service.work.tags_fail_at, service.work.tags_fail_with = 20, AccountRefused("no tags")
+    service.at(25, service.log.entries.append, row(1))
+    kinds: list[list[str]] = []
+    service.at(40, lambda: kinds.append([each.kind for each in service.troubles.all()]))
+    service.drain_at(45)
+    service.run()
+    assert (30, "entries [1]") in service.work.did
+    assert kinds == [["key"]]
+
+
+def test_a_drain_ends_the_waiting_for_an_account_that_is_refused(service: Service) -> None:
+    service.work.refused_until = 500
+    service.drain_at(50)
+    service.run()
+    assert service.ended_at == 50
 
 
 @pytest.mark.parametrize(("drained_at", "ended_at"), [(5, 5), (50, 53), (120, 120)])

@@ -452,3 +452,156 @@ def test_turns_are_handed_out_in_the_order_they_were_asked_for() -> None:
         return order
 
     assert run(story()) == list(range(200))
+
+
+# What throttling does to the pace of events
+
+
+class Throttled:
+    """A pace, and what it was at each second of the story; many events are always wanted."""
+
+    def __init__(self, per_second: float, minimum: float = 1) -> None:
+        self.pause = pause()
+        self.told: list[tuple[float, float]] = []
+        self.pace = Pace(per_second, self.pause, minimum, now, lambda *rates: self.told.append(rates))
+        self.times: list[float] = []
+
+    async def send(self, for_s: float, apart_s: float = 0.0) -> None:
+        """Send events for a while."""
+        ends_at = now() + for_s
+        while now() < ends_at:
+            await self.pace.turn()
+            self.times.append(now())
+            if apart_s:
+                await asyncio.sleep(apart_s)
+
+    def throttle(self, wait_s: float) -> None:
+        """Answer an event that way."""
+        self.pace.throttled(wait_s)
+        self.pause.ask(wait_s)
+
+    def per_second(self, first_s: float, last_s: float) -> float:
+        """Return the rate between two moments."""
+        return sum(first_s <= at < last_s for at in self.times) / (last_s - first_s)
+
+
+def test_throttling_halves_the_pace_once_for_all_that_were_under_way() -> None:
+    async def story() -> tuple[list[tuple[float, float]], float]:
+        events = Throttled(60)
+        await events.send(2)
+        for _ in range(20):
+            events.throttle(5)
+        began = now()
+        await events.send(6)
+        return events.told, events.per_second(began + 5, began + 6)
+
+    told, per_second = run(story())
+
+    assert told == [(30, 60)]
+    assert per_second == pytest.approx(30, rel=0.1)
+
+
+def test_a_pace_that_was_halved_is_not_lowered_by_going_on() -> None:
+    async def story() -> list[tuple[float, float]]:
+        events = Throttled(60)
+        events.throttle(0)
+        await events.send(0.5)
+        return events.told
+
+    assert run(story()) == [(30, 60)]
+
+
+def test_the_pace_never_falls_below_its_minimum() -> None:
+    async def story() -> list[float]:
+        events = Throttled(60, minimum=7)
+        for _ in range(6):
+            events.throttle(2)
+            await asyncio.sleep(2)
+        return [rate for rate, _ in events.told]
+
+    assert run(story()) == [30, 15, 7.5, 7, 7, 7]
+
+
+def test_a_pace_that_is_set_below_the_minimum_stays_as_it_is() -> None:
+    async def story() -> list[tuple[float, float]]:
+        events = Throttled(2, minimum=7)
+        events.throttle(0)
+        return events.told
+
+    assert run(story()) == [(2, 2)]
+
+
+def test_the_pace_comes_back_by_a_twentieth_of_the_ceiling_every_second() -> None:
+    async def story() -> tuple[list[float], float, list[float]]:
+        events = Throttled(60)
+        events.throttle(5)
+        began = now()
+        await events.send(25)
+        return [rate for rate, _ in events.told], events.per_second(began + 17, began + 25), events.times
+
+    rates, per_second, times = run(story())
+
+    assert rates == [30, 33, 36, 39, 42, 45, 48, 51, 54, 57, 60]
+    assert per_second == pytest.approx(60, rel=0.1)
+    assert most_in(SECOND, times) <= 60  # whatever changes in the middle of it
+
+
+def test_who_waits_for_a_turn_keeps_a_pause_that_begins_meanwhile() -> None:
+    async def story() -> float:
+        events = Throttled(1)
+        await events.pace.turn()
+        began = now()
+        waiting = asyncio.create_task(events.pace.turn())
+        await asyncio.sleep(0.5)
+        events.pause.ask(30)
+        await waiting
+        return now() - began
+
+    assert run(story()) >= 30.5
+
+
+def test_without_a_pace_the_first_throttling_makes_one_of_how_fast_it_went() -> None:
+    async def story() -> tuple[list[tuple[float, float]], float]:
+        events = Throttled(0)
+        await events.send(3, apart_s=0.005)  # 200 a second
+        events.throttle(2)
+        began = now()
+        await events.send(2.9)
+        return events.told, events.per_second(began + 2, began + 2.9)
+
+    [(rate, ceiling)], per_second = run(story())
+
+    assert ceiling == pytest.approx(200, rel=0.05)
+    assert rate == ceiling / 2
+    assert per_second == pytest.approx(rate, rel=0.1)
+
+
+def test_without_a_pace_there_is_none_again_when_it_is_back_where_it_was() -> None:
+    async def story() -> float:
+        events = Throttled(0)
+        await events.send(3, apart_s=0.02)
+        events.throttle(2)
+        for _ in range(12):
+            await asyncio.sleep(1)
+            await events.pace.turn()
+        began = now()
+        for _ in range(10_000):
+            await events.pace.turn()
+        return now() - began
+
+    assert run(story()) < 0.1
+
+
+def test_those_who_waited_for_a_pause_without_a_pace_are_paced_after_it() -> None:
+    async def story() -> float:
+        events = Throttled(0)
+        await events.send(2, apart_s=0.1)  # ten a second
+        events.pause.ask(1)
+        began = now()
+        waiting = [asyncio.create_task(events.pace.turn()) for _ in range(50)]
+        await asyncio.sleep(0.5)
+        events.throttle(4.5)
+        await asyncio.gather(*waiting)
+        return now() - began
+
+    assert 5 + 50 / 10 < run(story()) < 5 + 50 / 5

@@ -33,6 +33,7 @@ STATUS = SiteStatus(
     high_water_mark=None,
     entries=None,
     pending=0,
+    parked=0,
     committed_at=moment(0),
     outcomes={},
     events={},
@@ -40,12 +41,18 @@ STATUS = SiteStatus(
     contacts={"linked": 60, "rejected": 10, "new": 5},
     tags_due=7,
     orders={"sent": 300, "refused": 20},
+    troubles=[],
+    erased=[],
+    held_by=None,
+    held_since=None,
     caught_up_at=moment(0),
 )
 
 
 class SmallShop:
     """Stands for the source adapters of a shop: a log of 1,000 entries of which a few are the sample."""
+
+    horizon = True
 
     def __init__(self, sample: Sequence[Entry], customers: int = 90, orders: int | None = 1_430) -> None:
         self._sample = sample

@@ -15,9 +15,7 @@ ANN = customer(1)
 
 
 def make_checkpoint(window: int = 100) -> Checkpoint:
-    return Checkpoint(
-        FakeLedger(), DAY1, {}, window=window, max_in_flight=1, commit_interval_s=0, sleep=no_time
-    )
+    return Checkpoint(FakeLedger(), DAY1, window=window, max_in_flight=1, commit_interval_s=0, sleep=no_time)
 
 
 async def test_entries_above_the_checkpoint_up_to_the_mark_are_sent_on_page_by_page() -> None:

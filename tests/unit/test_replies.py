@@ -19,8 +19,10 @@ from kiva_stream.activecampaign.replies import (
     found,
     linked,
     links,
+    logged,
     of_contact,
     page,
+    queried,
     queued,
     renamed,
     report,
@@ -70,7 +72,11 @@ read_thing = partial(rest, shape=Thing)
 read_import = partial(queued, count=3)
 read_orders = partial(upserted, ids={OrderId(4), OrderId(5)})
 TAG_READERS = [links, linked, unlinked]
-REST_READERS = [read_thing, read_import, report, page, synced, renamed, *TAG_READERS, read_orders]
+read_query = partial(queried, shape=Thing)
+REST_READERS = [
+    *(read_thing, read_import, report, page, synced, renamed),
+    *(*TAG_READERS, logged, read_orders, read_query),
+]
 ALL_READERS = [event, *REST_READERS]
 
 
@@ -729,3 +735,25 @@ def test_only_the_beginning_of_an_answer_is_kept() -> None:
     assert isinstance(error, Rejected)
     assert len(error.reply) <= SAID_CHARS + 4
     assert "\n" not in error.reply
+
+
+# --- queries
+
+
+def test_a_query_tells_what_is_there_and_what_is_not() -> None:
+    assert read_query(answer(200, {"data": {"a": {"id": "4"}, "b": None}})) == {"a": Thing(4), "b": None}
+
+
+def test_a_query_that_finds_nothing_may_say_so_as_an_error() -> None:
+    faults = [{"message": "Order not found", "path": ["b"]}]
+    assert read_query(answer(200, {"data": {"b": None}, "errors": faults})) == {"b": None}
+
+
+def test_a_query_that_is_refused_is_rejected_whatever_it_tells_besides() -> None:
+    faults = [{"message": "Order not found"}, {"message": "Cannot query field"}]
+    assert type(raised(read_query, answer(200, {"data": {}, "errors": faults}))) is Rejected
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {"a": {"id": "x"}}}, {"data": [1]}])
+def test_a_query_of_another_shape_is_asked_again(body: object) -> None:
+    assert type(raised(read_query, answer(200, body))) is TryLater

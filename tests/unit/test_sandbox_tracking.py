@@ -37,6 +37,17 @@ def test_a_wrong_key_is_refused_with_200_and_success_0() -> None:
     assert caller.shop.tally.refused_events == {"Invalid event key.": 1}
 
 
+def test_a_lost_event_is_in_no_log_and_a_lost_order_is_gone() -> None:
+    caller = tracking()
+    contact = caller.contact()
+    caller.event(eventdata="first")
+    caller.event(eventdata="second")
+    caller.shop.orders.write((1, "41"), contact, {"storeOrderId": "41"})
+    caller.shop.lose([1], ["41"])
+    (left,) = caller.call("GET", f"/contacts/{contact}/trackingLogs")[1]["trackingLogs"]
+    assert (left["value"], len(caller.shop.orders)) == ("second", 0)
+
+
 def test_a_name_must_be_registered_before_its_event() -> None:
     caller = Caller(tracking_enabled=True)
     caller.contact()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiva_stream.backoff import backoff_s
-from kiva_stream.checkpoint import Checkpoint
-from kiva_stream.errors import AccountRefused, Rejected, UnknownOutcome
+from kiva_stream.checkpoint import NOTHING_LEFT, Checkpoint
+from kiva_stream.errors import AccountRefused, DrainedError, Rejected, UnknownOutcome
 from kiva_stream.model import (
     DAY1,
     Batch,
@@ -21,16 +21,18 @@ from kiva_stream.model import (
     CustomerId,
     DeadLetter,
     Delivered,
+    Left,
     Reason,
     Span,
 )
-from kiva_stream.sender import Sender
+from kiva_stream.sender import Again, Sender
 from tests.fakes import (
     LOGGED_OUT,
     Arrival,
     FakeArrivals,
     FakeEvents,
     FakeLedger,
+    FakeLookUps,
     batch,
     contact,
     delivery,
@@ -49,16 +51,30 @@ def nothing_gathered(_contact: Contact) -> Batch | None:
 class Bench:
     """A sender with what stands around it, and one span of entries."""
 
-    def __init__(self, next_batch: Callable[[Contact], Batch | None] = nothing_gathered) -> None:
+    def __init__(
+        self,
+        next_batch: Callable[[Contact], Batch | None] = nothing_gathered,
+        left: Left = NOTHING_LEFT,
+        *,
+        looks_up: bool = False,
+    ) -> None:
+        self.now = 100.0
         self.arrivals = FakeArrivals()
         self.events = FakeEvents()
         self.ledger = FakeLedger()
         self.slept: list[float] = []
         self.checkpoint = Checkpoint(
-            self.ledger, DAY1, {}, window=100, max_in_flight=2, commit_interval_s=0, sleep=no_time
+            self.ledger, DAY1, left, window=100, max_in_flight=2, commit_interval_s=0, sleep=no_time
         )
+        self.look_ups = FakeLookUps(self.events)
         self.sender = Sender(
-            self.arrivals, self.events, self.checkpoint, next_batch, backoff_max_s=8, sleep=self._sleep
+            self.arrivals,
+            self.events,
+            self.checkpoint,
+            next_batch,
+            Again(self.look_ups if looks_up else None, settle_s=30, backoff_max_s=8),
+            sleep=self._sleep,
+            clock=lambda: self.now,
         )
 
     async def span(self, size: int) -> Span:
@@ -78,6 +94,7 @@ class Bench:
 
     async def _sleep(self, seconds: float, /) -> None:
         self.slept.append(seconds)
+        self.now += seconds
         await anyio.lowlevel.checkpoint()
 
 
@@ -229,9 +246,98 @@ async def test_an_event_of_unknown_outcome_is_sent_again_before_the_next_one_and
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span, notes=("odd",)), delivery(2, span)))
     assert bench.events.places() == [1, 1, 1, 2]
-    assert bench.ledger.commits[0].delivered[0].attempts == 3
+    (first, _) = [row for commit in bench.ledger.commits for row in commit.delivered]
+    assert first.attempts == 3
     assert bench.ledger.tally() == {"delivered": 2}
     assert bench.ledger.tally("note") == {"odd": 1, "sent_again": 2}
+
+
+async def test_an_event_whose_answer_was_lost_is_looked_up_and_not_sent_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.events.taken = {1}
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == [1, 2]
+    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert bench.ledger.tally() == {"delivered": 2}
+    assert bench.ledger.tally("note") == {"looked_up": 1}
+
+
+async def test_an_event_that_the_look_up_does_not_find_is_sent_again_and_looked_up_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?"), UnknownOutcome("?")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.events.places() == [1, 1, 1]
+    assert (bench.look_ups.asked, bench.slept) == ([1, 1], [30, 30])
+    assert bench.ledger.tally("note") == {"looked_up": 2, "sent_again": 2}
+
+
+async def test_while_an_event_is_looked_up_it_stays_named_as_one_that_may_be_out() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.look_ups.gate = anyio.Event()
+    span = await bench.span(2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(contact(), delivery(1, span)))
+        await until(lambda: bench.look_ups.asked)
+        bench.checkpoint.buried(span, DeadLetter(position(2), Reason.NO_EMAIL, None))
+        await until(lambda: bench.ledger.dead)
+        assert bench.ledger.commits[-1].out == {position(1)}
+        bench.look_ups.gate.set()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it_is_sent(
+    is_there: bool,
+) -> None:
+    bench, ann = Bench(left=Left(doubts=frozenset({position(1)})), looks_up=True), contact()
+    if is_there:
+        bench.events.processed.append(Arrival(ann.email, LOGGED_OUT.ac_name, 1))
+    span = await bench.span(2)
+    await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == ([2] if is_there else [1, 2])
+    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert bench.ledger.tally() == {"delivered": 2}
+
+
+async def test_without_look_ups_what_an_earlier_run_may_have_sent_is_sent_and_counted() -> None:
+    bench = Bench(left=Left(doubts=frozenset({position(1)})))
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == [1, 2]
+    assert bench.ledger.tally("note") == {"sent_again": 1}
+
+
+async def test_an_event_that_a_drain_kept_from_being_written_is_no_doubt() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [DrainedError("it waited for its turn")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.ledger.delivered == []
+    assert bench.ledger.left().doubts == frozenset()
+
+
+async def test_an_event_that_may_have_arrived_stays_a_doubt_whatever_keeps_it_from_being_sent_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?"), DrainedError("it waited for its turn")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.ledger.left().doubts == {position(1)}
+
+
+async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.look_ups.gate = anyio.Event()
+    span = await bench.span(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(contact(), delivery(1, span)))
+        await until(lambda: bench.look_ups.asked)
+        bench.checkpoint.drain()
+    assert bench.ledger.delivered == []
+    assert bench.ledger.left().doubts == {position(1)}
 
 
 async def test_before_each_attempt_it_backs_off_by_the_number_of_the_last(
@@ -291,8 +397,11 @@ async def test_a_refused_account_ends_the_sender_and_the_event_has_no_outcome() 
     send, receive = anyio.create_memory_object_stream[Batch](1)
     async with send:
         await send.send(batch(contact(), delivery(1, span)))
-        with pytest.raises(AccountRefused):
-            await bench.sender.run(receive)
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.checkpoint.run)
+            with pytest.raises(AccountRefused):
+                await bench.sender.run(receive)
+            group.cancel_scope.cancel()
         assert span.pending == 1
         assert send.statistics().open_receive_streams == 0
 

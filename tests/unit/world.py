@@ -14,8 +14,10 @@ from kiva_stream.contact_moves import ContactMoves
 from kiva_stream.contact_sync import ContactPorts, ContactSync
 from kiva_stream.contact_writes import ContactWrites
 from kiva_stream.errors import Rejected
-from kiva_stream.model import ContactStatus, Customer, Email, Entry, Position
+from kiva_stream.model import ContactStatus, Customer, Email, Entry, Position, Reason
 from kiva_stream.pipeline import Pipeline
+from kiva_stream.ports import Sleep
+from kiva_stream.returning import Returning
 from kiva_stream.settings import PipelineSettings
 from kiva_stream.turns import Turns
 from tests.fakes import (
@@ -31,6 +33,7 @@ from tests.fakes import (
     FakeLetters,
     FakeLinks,
     FakeLog,
+    FakeLookUps,
     FakeOrderArrivals,
     FakeOrders,
     FakeTags,
@@ -73,8 +76,11 @@ class World:
         max_in_flight: int = 4,
         is_live: bool = False,
         now: datetime | None = None,
+        parked_max: int = 1_000,
         **activecampaign: object,
     ) -> None:
+        self.parked_max = parked_max
+        self.commit_sleep: Sleep = no_time
         self.log = FakeLog(entries, page_rows)
         self.entries = FakeEntries(self.log)
         self.links = FakeLinks()
@@ -82,6 +88,8 @@ class World:
         self.ledger = FakeLedger()
         self.events = FakeEvents()
         self.events.on_arrival = self.check_arrival
+        self.look_ups: FakeLookUps | None = None
+        self.replays: dict[Position, Reason] = {}
         self.contacts = FakeContacts()
         self.contacts.failing = {_address(FAILING)}
         self.contacts.refused = {_address(REFUSED)}
@@ -113,23 +121,24 @@ class World:
         self.checkpoint = Checkpoint(
             self.ledger,
             self.ledger.watermark,
-            self.ledger.settled(),
+            self.ledger.left(),
             window=window,
             max_in_flight=in_flight,
             commit_interval_s=0.02,
-            letters=self.ledger.with_letters(),
-            sleep=no_time,
+            parked_max=self.parked_max,
+            sleep=self.commit_sleep,
         )
         self.sync = self._sync()
         self.pipeline = Pipeline(
             self.settings,
-            self.log,
+            Returning(self.log, self.entries, self.ledger.parked, self.replays),
             self.entries,
             Classifier(SITE),
             self.links,
             self.letters,
             self.sync,
             self.events,
+            self.look_ups,
             self.checkpoint,
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
@@ -205,11 +214,11 @@ def _address(who: Customer) -> Email:
 
 
 def story(
-    rows: Iterable[tuple[Customer, str]], *, page_rows: int = 3, max_in_flight: int = 4
+    rows: Iterable[tuple[Customer, str]], *, page_rows: int = 3, max_in_flight: int = 4, **others: object
 ) -> tuple[World, dict[int, str]]:
     """Return a world whose log says this, and the outcome that each place should have.
 
-    A row is who did what: an action, AGAIN or BAD_EVENT.
+    A row is who did what: an action, AGAIN or BAD_EVENT. `others` are arguments of World.
     """
     entries: list[Entry] = []
     outcomes: dict[int, str] = {}
@@ -222,7 +231,7 @@ def story(
         outcomes[place] = _outcome(entries[-1], entries[:-1], what)
         if what == BAD_EVENT:
             bad.append(place)
-    world = World(entries, page_rows=page_rows, max_in_flight=max_in_flight)
+    world = World(entries, page_rows=page_rows, max_in_flight=max_in_flight, **others)  # type: ignore[arg-type]
     world.events.answers = {place: [Rejected("refused", "no") for _ in range(9)] for place in bad}
     return world, outcomes
 

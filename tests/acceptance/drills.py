@@ -1,0 +1,28 @@
+"""Scenarios of the drill for the suite: a small history, quickly, and the row of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import ExitStack
+from pathlib import Path
+
+from kiva_stream.sandbox.drill import History, Intensity, Play, Row, play, scenarios
+from kiva_stream.sandbox.postgres import Server, own_postgres
+
+ENTRIES = 5_000
+SEED = 7
+INTENSITY = Intensity(kills=3, outage_s=3)
+
+
+async def drilled(names: Collection[str], server: Server, folder: Path) -> dict[str, Row]:
+    """Play these scenarios side by side; return what became of each. Who stops a server has its own."""
+    chosen = [scenario for scenario in scenarios(INTENSITY) if scenario.name in names]
+    with ExitStack() as stack:
+        shared = await History.write(server, folder, ENTRIES, SEED)
+        own = shared
+        if any(scenario.stops_postgres for scenario in chosen):
+            own = await History.write(stack.enter_context(own_postgres()), folder, ENTRIES, SEED)
+        plays = [Play(scenario, own if scenario.stops_postgres else shared) for scenario in chosen]
+        rows = await play(plays, folder, INTENSITY, lambda _: None)
+    await server.drop_database(shared.database)
+    return {row.fault: row for row in rows}

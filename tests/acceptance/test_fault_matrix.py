@@ -1,0 +1,37 @@
+"""The real command on a real PostgreSQL while answers go wrong and plugs are pulled."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from kiva_stream.sandbox.drill import Row
+from kiva_stream.sandbox.postgres import Server
+from tests.acceptance.drills import drilled
+
+OUTAGES = ("postgres-stopped", "disk-full", "activecampaign-down", "key-refused")
+
+
+@pytest.fixture(scope="module")
+def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+    folder = tmp_path_factory.mktemp("faults")
+    return anyio.run(drilled, ("all-faults", *OUTAGES), postgres, folder)
+
+
+def assert_whole(row: Row) -> None:
+    assert (row.lost, row.repeated, row.out_of_order, row.dead_letters) == (0, 0, 0, 0), row
+    assert row.ok, row
+
+
+def test_one_in_a_hundred_answers_of_every_fault_loses_repeats_and_kills_nothing(
+    rows: dict[str, Row],
+) -> None:
+    assert_whole(rows["all-faults"])
+    assert rows["all-faults"].times > 8 * 10
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_what_is_taken_away_for_a_while_loses_repeats_and_kills_nothing(
+    rows: dict[str, Row], name: str
+) -> None:
+    assert_whole(rows[name])

@@ -1,0 +1,142 @@
+"""What the shop's database does while a command runs: restarts, and a log that is read without a horizon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.postgres import OwnServer, own_postgres
+from tests.acceptance.conftest import ENTRIES, SEED, Commands, Stage, staged, until
+from tests.acceptance.live_shop import LiveShop, live_shop
+from tests.acceptance.test_follow import arrived, following
+from tests.dsn import connected
+
+FOLLOW = ("follow", "--since", "day1")
+BY_ID = {"KIVA_STREAM__SOURCE__HORIZON": "false"}
+SMALL_STEPS = {
+    "KIVA_STREAM__SOURCE__PAGE_ROWS": "100",
+    "KIVA_STREAM__SOURCE__RANGE_ROWS": "200",
+    "KIVA_STREAM__PIPELINE__WINDOW": "500",
+}
+
+
+@pytest.fixture(scope="module")
+def shop_server() -> Iterator[OwnServer]:
+    """A server of the shop alone, to be stopped and started; the state is elsewhere."""
+    with own_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def shop_dsn(shop_server: OwnServer) -> AsyncIterator[str]:
+    yield await shop_server.create_database("shop")
+    await shop_server.drop_database("shop")
+
+
+def trouble_of(shop: Commands) -> list[str]:
+    return [trouble["kind"] for trouble in shop.status()["troubles"]]
+
+
+async def test_a_restart_of_the_shops_database_under_follow_is_outlasted_and_told(
+    shop_server: OwnServer, shop_dsn: str, database: str, tmp_path: Path
+) -> None:
+    async with live_shop(shop_dsn, tmp_path, 1) as shop:
+        shop.environ["KIVA_STREAM__STATE__DSN"] = database
+        shop.run("setup")
+        async with following(shop):
+            async with connected(shop_dsn) as writer:
+                await shop.write(writer, 1)
+                await arrived(shop, 1)
+            await anyio.to_thread.run_sync(shop_server.stop)
+            await until_troubled(shop, ["source"])
+            await anyio.to_thread.run_sync(shop_server.start)
+            async with connected(shop_dsn) as writer:
+                last = await shop.write(writer, 1)
+            await arrived(shop, 2)
+            assert (await shop.arrivals())[-1]["id"] == last.position.id
+            await until_troubled(shop, [])
+
+
+async def until_troubled(shop: Commands, kinds: list[str]) -> None:
+    async def is_it() -> bool:
+        return await anyio.to_thread.run_sync(trouble_of, shop) == kinds
+
+    await until(is_it)
+
+
+async def test_a_restart_of_the_shops_database_under_a_backfill_loses_and_repeats_nothing(
+    shop_server: OwnServer, database: str, tmp_path: Path
+) -> None:
+    history = await History.write(shop_server, tmp_path, ENTRIES, SEED)
+    async with staged(history, tmp_path) as stage:
+        stage.environ["KIVA_STREAM__STATE__DSN"] = database
+        stage.run("setup")
+        with stage.start("backfill", "--since", "day1", "--yes", **SMALL_STEPS) as process:
+            await until(lambda: has_events(stage, stage.generated.outcomes["delivered"] // 4))
+            await anyio.to_thread.run_sync(shop_server.stop)
+            await anyio.to_thread.run_sync(shop_server.start)
+            _, err = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=120))
+        assert process.returncode == 0, err
+        stage.assert_equation()
+        comparison = await stage.compare()
+        assert (comparison.lost, comparison.repeated, comparison.out_of_order) == (0, 0, 0)
+
+
+async def has_events(stage: Stage, count: int) -> bool:
+    return bool((await stage.activecampaign.state())["events"] >= count)
+
+
+# Without a horizon
+
+
+async def test_without_a_horizon_an_entry_committed_late_is_delivered_late_and_once(
+    database: str, tmp_path: Path
+) -> None:
+    async with (
+        live_shop(database, tmp_path, 2) as shop,
+        connected(database) as old,
+        connected(database) as young,
+    ):
+        async with following(shop, **BY_ID):
+            await shop.write(young, 1)
+            transaction = old.transaction()
+            await transaction.start()
+            late = await shop.write(old, 2)
+            overtaking = await shop.write(young, 1)
+            await arrived(shop, 2)
+            await transaction.commit()
+            await arrived(shop, 3)
+        assert [event["id"] for event in await shop.arrivals()][1:] == [
+            overtaking.position.id,
+            late.position.id,
+        ]
+        assert_whole(shop, 3, watermark=overtaking.position.id)
+        async with following(shop, **BY_ID):
+            last = await shop.write(young, 1)
+            await arrived(shop, 4)
+        assert_whole(shop, 4, watermark=last.position.id)
+
+
+def assert_whole(shop: LiveShop, delivered: int, watermark: int) -> None:
+    status: dict[str, Any] = shop.status()
+    assert status["watermark"] == f"0:{watermark}"
+    equation = status["equation"]
+    assert (equation["entries_read"], equation["delivered"], equation["parked"]) == (delivered, delivered, 0)
+    assert status["notes"].get("late") == 1
+
+
+async def test_how_the_log_is_read_is_changed_by_a_rewind_only(database: str, tmp_path: Path) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as writer:
+        await shop.write(writer, 1)
+        shop.run("backfill", "--since", "day1", "--yes")
+        assert "rewind" in shop.run("backfill", "--yes", code=2, **BY_ID)
+        assert "rewind" in shop.run("follow", code=2, **BY_ID)
+        shop.run("rewind", "--to", "day1", "--yes", code=0, **BY_ID)
+        shop.run("backfill", "--yes", code=0, **BY_ID)
+        assert "rewind" in shop.run("backfill", "--yes", code=2)
+        assert len(await shop.arrivals()) == 1

@@ -1,0 +1,167 @@
+"""Who holds a site and its account: one process at a time, until it lets go or its lease is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from kiva_stream.errors import HeldError
+from kiva_stream.state.leases import Lease, hold, renew
+from kiva_stream.state.store import Store
+from tests.dsn import connected
+from tests.states import START, begin, commit_of, held_ledger, migrated_store, until
+
+OVER = "SELECT bool_and(expires_at < clock_timestamp()) FROM kiva_stream.lease"
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    async with migrated_store(database) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside."""
+    async with connected(database) as connection:
+        yield connection
+
+
+async def test_a_site_is_held_by_one_process_and_the_other_hears_who_it_is(
+    store: Store, look: asyncpg.Connection
+) -> None:
+    async with hold(store, 1, "green", 30):
+        await look.execute("UPDATE kiva_stream.lease SET holder = 'shop pid 7'")
+        with pytest.raises(HeldError, match=r"^Site 1 is held by shop pid 7, for at most (29|30) s more"):
+            async with hold(store, 1, "green", 30):
+                pytest.fail("held twice")
+        async with hold(store, 2, "blue", 30):
+            pass
+
+
+async def test_an_account_is_held_by_one_process_whatever_the_site(store: Store) -> None:
+    async with hold(store, 1, "green", 30):
+        with pytest.raises(HeldError, match=r"^Site 1 is held "):
+            async with hold(store, 2, "green", 30):
+                pytest.fail("held twice")
+        async with hold(store, 2, "blue", 30):
+            pass
+
+
+async def test_who_is_refused_one_of_both_holds_neither(store: Store) -> None:
+    async with hold(store, 1, "green", 30):
+        with pytest.raises(HeldError):
+            async with hold(store, 2, "green", 30):
+                pytest.fail("held twice")
+    async with hold(store, 2, "green", 30):
+        pass
+
+
+async def test_a_site_is_free_when_it_is_let_go_and_its_next_epoch_is_another(store: Store) -> None:
+    epochs = []
+    for _ in range(3):
+        async with hold(store, 1, "green", 30) as lease:
+            epochs.append(lease.epoch)
+    assert epochs == [1, 2, 3]
+
+
+async def test_a_site_is_free_when_its_lease_is_over_and_who_had_it_can_neither_renew_nor_commit(
+    store: Store, look: asyncpg.Connection
+) -> None:
+    async with held_ledger(store, lease_s=0.1) as late:
+        await begin(late)
+        await until(lambda: look.fetchval(OVER))
+        async with held_ledger(store, lease_s=30) as ledger:
+            lost = "^Another process has taken site 1"
+            with pytest.raises(HeldError, match=lost):
+                await late.commit(commit_of(START, synced=1))
+            with pytest.raises(HeldError, match=lost):
+                await renew(store, Lease(1, 1, 0.01, 0.0))
+            await ledger.commit(commit_of(START, synced=1))
+
+
+async def test_who_lost_the_account_alone_to_another_site_can_neither_renew_nor_commit(
+    store: Store, look: asyncpg.Connection
+) -> None:
+    async with held_ledger(store, lease_s=0.1) as late:
+        await begin(late)
+        await until(lambda: look.fetchval(OVER))
+        async with hold(store, 2, "of site 1", 30):
+            lost = "^Another process has taken site 1 or its account"
+            with pytest.raises(HeldError, match=lost):
+                await late.commit(commit_of(START, synced=1))
+            with pytest.raises(HeldError, match=lost):
+                await renew(store, Lease(1, 1, 0.01, 0.0))
+
+
+async def test_who_is_late_but_was_not_followed_goes_on(store: Store, look: asyncpg.Connection) -> None:
+    async with held_ledger(store, lease_s=0.1) as late:
+        await begin(late)
+        await until(lambda: look.fetchval(OVER))
+        await late.commit(commit_of(START, synced=1))
+        assert not await look.fetchval(OVER)
+
+
+async def test_of_many_who_take_a_site_at_once_one_gets_it(store: Store) -> None:
+    async def take() -> bool:
+        try:
+            async with hold(store, 1, "green", 30):
+                await done.wait()
+        except HeldError:
+            return False
+        return True
+
+    async def seven_are_refused() -> bool:
+        return sum(taker.done() for taker in takers) == 7
+
+    done = asyncio.Event()
+    takers = [asyncio.create_task(take()) for _ in range(8)]
+    await until(seven_are_refused)
+    done.set()
+    assert sorted(await asyncio.gather(*takers)) == [False] * 7 + [True]
+
+
+async def test_a_lease_is_renewed_by_itself_and_by_every_commit(
+    store: Store, look: asyncpg.Connection
+) -> None:
+    left = "SELECT min(extract(epoch FROM expires_at - clock_timestamp())) FROM kiva_stream.lease"
+    almost_over = "UPDATE kiva_stream.lease SET expires_at = clock_timestamp() + interval '1 s'"
+    async with held_ledger(store, lease_s=30) as ledger:
+        await begin(ledger)
+        await look.execute(almost_over)
+        await ledger.commit(commit_of(START, synced=1))
+        assert await look.fetchval(left) > 20
+    async with hold(store, 1, "green", 0.9) as lease:
+        renewing = asyncio.create_task(renew(store, lease))
+        await asyncio.sleep(1.2)  # longer than it would last by itself
+        lease.require()
+        renewing.cancel()
+
+
+def test_a_lease_that_was_not_renewed_lets_nothing_be_sent() -> None:
+    lease = Lease(1, 1, lease_s=5, asked_at=-1e9)
+    with pytest.raises(HeldError, match="nothing more is sent"):
+        lease.require()
+
+
+async def test_who_waits_for_a_late_lease_goes_on_when_it_is_renewed() -> None:
+    lease = Lease(1, 1, lease_s=60, asked_at=time.monotonic() - 100)
+    waiting = asyncio.create_task(lease.regained())
+    await asyncio.sleep(0)
+    lease.renewed(time.monotonic() - 90)  # that one is over already
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lease.renewed(time.monotonic())
+    await asyncio.wait_for(waiting, 10)
+    lease.require()
+
+
+async def test_the_deadline_begins_before_the_renewal_was_asked_for(store: Store) -> None:
+    async with hold(store, 1, "green", 3600) as lease:
+        before = lease._deadline
+        lease.renewed(before - 2 * 3600)  # an older one that comes late
+        assert lease._deadline == before
