@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import msgspec
@@ -25,16 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from kiva_stream import __version__, app, settings, telemetry
-from kiva_stream import backfill as history
-from kiva_stream import check as checks
-from kiva_stream import follow as following
-from kiva_stream import forget as erasures
-from kiva_stream import letters as dead
-from kiva_stream import plan as plans
-from kiva_stream import rewind as rewinds
-from kiva_stream import trial as trials
-from kiva_stream import verify as verifying
+from kiva_stream import __version__, settings, telemetry
 from kiva_stream.errors import (
     AccountRefused,
     CheckpointError,
@@ -44,6 +35,7 @@ from kiva_stream.errors import (
     SettingsError,
     SourceError,
 )
+from kiva_stream.lazy import lazy
 from kiva_stream.model import DEAD_REASONS, CustomerId, Position, Reason
 from kiva_stream.reports import (
     BackfillRequest,
@@ -60,6 +52,22 @@ from kiva_stream.reports import (
 )
 from kiva_stream.settings import LogSettings, Settings
 from kiva_stream.telemetry import OnProgress, Progress, ProgressLog, Scrubber
+
+if TYPE_CHECKING:
+    from kiva_stream import app
+    from kiva_stream import backfill as history
+    from kiva_stream import check as checks
+    from kiva_stream import follow as following
+    from kiva_stream import forget as erasures
+    from kiva_stream import letters as dead
+    from kiva_stream import plan as plans
+    from kiva_stream import rewind as rewinds
+    from kiva_stream import trial as trials
+    from kiva_stream import verify as verifying
+else:  # each is loaded by the command that runs: `--help` and `sandbox` need none, and no command all
+    app, history, checks, following = map(lazy, ("app", "backfill", "check", "follow"))
+    erasures, dead, plans, rewinds = map(lazy, ("forget", "letters", "plan", "rewind"))
+    trials, verifying = map(lazy, ("trial", "verify"))
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
