@@ -14,7 +14,7 @@ demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo
 
 test: $(BUILT) # every test, 4 at a time since many wait; then at least 95 % branch coverage of each gated module
-	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --cov --cov-report=
+	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@failed=0; for module in $(GATED); do \
 	    $(PYTHON) -m coverage report --include="kiva_stream/$$module" --fail-under=95 || failed=1; \
 	done; exit $$failed

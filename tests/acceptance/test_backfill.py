@@ -61,15 +61,6 @@ async def test_a_second_backfill_changes_nothing_at_activecampaign(ready: Stage)
     ready.assert_equation()
 
 
-async def test_after_a_sigkill_nothing_is_lost_or_repeated_and_the_order_is_kept(ready: Stage) -> None:
-    process = await stopped_half_way(ready, signal.SIGKILL, **SHORT_LEASE)
-    assert process.returncode == -signal.SIGKILL
-    ready.run_after_a_kill("backfill")
-    comparison = await ready.compare()
-    assert comparison.is_exact, comparison
-    ready.assert_equation()
-
-
 async def first_duplicate(stage: Stage) -> str:
     """Return the position of the first entry that the shop wrote twice."""
     with closing(sqlite3.connect(stage.truth)) as truth:
@@ -256,19 +247,6 @@ async def test_status_reads_beside_a_running_backfill(ready: Stage) -> None:
     parts = equation["delivered"] + equation["synced"] + sum(equation["skipped"].values())
     parts += sum(equation["dead"].values()) + equation["pending"] + equation["parked"]
     assert equation["entries_read"] == parts
-
-
-async def test_faults_of_activecampaign_lose_nothing_and_keep_the_order(ready: Stage) -> None:
-    kinds = ("500-before", "html-503", "429", "reset-before")
-    await ready.activecampaign.fail(*(f"/event:{kind}:0.01:5" for kind in kinds))
-    ready.run(
-        *DAY1,
-        KIVA_STREAM__ACTIVECAMPAIGN__BACKOFF_MAX_S="0.1",
-        KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND_MIN="10000",  # whatever is throttled
-    )
-    comparison = await ready.compare()
-    assert comparison.is_exact, comparison
-    ready.assert_equation()
 
 
 async def test_who_got_an_address_while_nothing_ran_has_the_dead_entries_delivered_before_newer_ones(
