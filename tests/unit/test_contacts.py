@@ -19,6 +19,7 @@ from kiva_stream.contacts import (
     desired_contact,
     fingerprint,
     moved,
+    obstacle,
     wants_emails,
     week_tag,
 )
@@ -43,6 +44,22 @@ YESTERDAY, TOMORROW = TODAY - timedelta(days=1), TODAY + timedelta(days=1)
 def desired(accounts: Sequence[Account], *, is_new: bool = False) -> DesiredContact:
     """Return the contact of Ann's address as these accounts want it today."""
     return desired_contact(EMAIL, accounts, is_new, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"site_id": 2}, "is of site 2, and source.site_id is 1"),
+        ({"erased": True}, "is erased at the shop"),
+        ({"is_test": True}, "is a test account"),
+        ({"email": None}, "has no usable e-mail address"),
+    ],
+)
+def test_who_does_not_belong_at_activecampaign_and_why(changes: dict[str, object], why: str) -> None:
+    customer = msgspec.structs.replace(account().customer, **changes)
+    assert obstacle(customer, SITE.id).startswith(why)
+    assert bool(obstacle(customer, SITE.id)) is bool(why)
 
 
 def test_a_contact_shows_its_account() -> None:

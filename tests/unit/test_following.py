@@ -184,6 +184,14 @@ class Followed(Story):
             await anyio.sleep(self._takes_s)
 
 
+def test_what_comes_outside_the_logs_order_comes_at_every_poll_before_the_entries() -> None:
+    shop = Followed(row(1), for_s=30)
+    shop.asides = [Asides([position(9)], [])]
+    shop.run()
+    kinds = [(when, kind) for when, kind, _ in shop.came if kind != "poll"]
+    assert kinds == [(0, "asides"), (0, "entry"), (20, "asides")]
+
+
 def test_entries_above_where_it_begins_come_in_log_order_over_the_polls_and_each_once() -> None:
     shop = Followed(*map(row, range(1, 6)))
     shop.at(5, shop.log.entries.extend, [row(6), row(7)])
