@@ -2,7 +2,8 @@
 
 5 requests a second, 100 imports a minute, 80 ms there and back; events unpaced, since no limit of theirs is
 published. (At the vendor's stated 200,000 entries an hour a year of 2,500,000 entries takes 12.5 hours.)
-`make bench-year` runs the year itself, CI half a hundredth of it. A second backfill after it must change nothing.
+`make bench-year` runs the year itself, CI half a hundredth of it. A second backfill after it must change
+nothing.
 """
 
 from __future__ import annotations

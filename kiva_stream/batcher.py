@@ -201,10 +201,10 @@ class Lanes:
         while not self._at_sender.keys().isdisjoint(contacts):
             await self._emptied.wait()
 
-    def park_waiting(self, since: float) -> None:
-        """Park the lanes whose sender has waited with one delivery since a moment of its clock, or before."""
+    def park_waiting(self, now: float) -> None:
+        """Park the lanes whose batch waits longer for one answer than others should wait for it."""
         for lane in self._at_sender.values():
-            is_waiting = lane.batch.since <= since and not lane.is_parked
+            is_waiting = lane.batch.park_at <= now and not lane.is_parked
             if is_waiting and self._park_all(lane, lane.batch.deliveries, lane.batch.done):
                 is_whole = self._park_all(lane, lane.gathered, 0)
                 lane.parked_at = lane.batch.done if is_whole else None

@@ -9,7 +9,7 @@ sent again; those that may arrive are named by a commit before they are sent: a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -157,10 +157,22 @@ class Checkpoint:
 
     # --- what goes out ---
 
-    async def may_send(self, position: Position) -> bool:
-        """Wait until a commit has named an event as one that may be out; False: none is sent any more."""
-        self.commit_soon()
-        return await self._out.may_send(position)
+    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
+        """Wait until a commit has named an event as one that may be out; False: none is sent any more.
+
+        What the sender has `ahead` is named with it, as far as there are places.
+        """
+        if not self._out.is_ahead(position):
+            self.commit_soon()
+        return await self._out.may_send(position, ahead)
+
+    def is_named(self, position: Position) -> bool:
+        """Return whether a commit has named an event ahead of its turn, so that it may be sent at once."""
+        return self._out.is_ahead(position)
+
+    def release(self, positions: Iterable[Position]) -> None:
+        """Take in that these events are not sent soon, though they lay ahead."""
+        self._out.release(positions)
 
     def not_sent(self, position: Position) -> None:
         """Take in that an event that was named is surely not out, and that this run does not send it."""

@@ -17,19 +17,19 @@ class LookUps:
         self._contacts = contacts
         self._logs = logs
 
-    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
-        """Return whether the contact's log shows this event; False also where there is no log to look into.
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool | None:
+        """Return whether the contact's log shows this event; None where there is no log to look into.
 
         An event is known by its name, its `at=` and its last `log=`.
         """
         ac_id = await self._id_of(contact)
         if ac_id is None:
-            return False
+            return None
         try:
             events = await self._logs.of(ac_id)
         except Rejected as error:  # the contact is gone, say
             log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
-            return False
+            return None
         wanted = name, mark_of(eventdata)
         return any((event.name, mark_of(event.eventdata)) == wanted for event in events)
 

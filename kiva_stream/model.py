@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import MappingProxyType
 from typing import Literal, NamedTuple, NewType
 
@@ -369,7 +369,12 @@ class Batch(msgspec.Struct):
     contact: Contact
     deliveries: list[Delivery]
     done: int = 0  # of the deliveries, from the first
-    since: float = math.inf  # when the sender turned to the next one, by its clock
+    park_at: float = math.inf  # when it is parked, by the sender's clock; an answer may come before
+
+    def ahead(self, count: int) -> list[Position]:
+        """Return the positions of up to so many events after the current delivery."""
+        rest = islice(self.deliveries, self.done + 1, None)
+        return list(islice((each.position for each in rest if each.line is not None), count))
 
     @property
     def current(self) -> Delivery | None:

@@ -1,12 +1,15 @@
 """Out: the events that may have arrived and have no outcome yet, each named before it is sent.
 
 After a crash nobody knows which of the events that were sent have arrived; but each of them was named by the
-last commit, and there are never more than `most`. Pure, but for the waiting.
+last commit, and there are never more than `most`. Places that nobody asks for go to the events that those who
+ask will send next, so that a contact with many events does not wait for a commit with each. Pure, but for the
+waiting.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -18,6 +21,7 @@ class Ask(NamedTuple):
     """Somebody who wants to send an event, as soon as a commit names it."""
 
     position: Position
+    ahead: Sequence[Position]  # what they will ask for next
     is_named: anyio.Event
 
 
@@ -27,6 +31,7 @@ class Out:
     def __init__(self, most: int) -> None:
         self._most = most
         self._named: set[Position] = set()
+        self._ahead: set[Position] = set()  # of these, those that nobody has asked for yet
         self._answered: list[Position] = []
         self._asking: deque[Ask] = deque()
         self._is_open = True
@@ -41,11 +46,21 @@ class Out:
         """Whether a commit would name others than the last one did."""
         return bool(self._answered) or bool(self._asking and len(self._named) < self._most)
 
-    async def may_send(self, position: Position) -> bool:
-        """Wait until a commit has named this event; False: none goes out any more."""
+    def is_ahead(self, position: Position) -> bool:
+        """Return whether a commit has named an event that nobody has asked for yet."""
+        return position in self._ahead
+
+    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
+        """Wait until a commit has named this event; False: none goes out any more.
+
+        What lies `ahead` is named with it, as far as there are places.
+        """
         if not self._is_open:
             return False
-        ask = Ask(position, anyio.Event())
+        if position in self._ahead:
+            self._ahead.discard(position)
+            return True
+        ask = Ask(position, ahead, anyio.Event())
         self._asking.append(ask)
         is_sent = False
         try:
@@ -60,6 +75,12 @@ class Out:
         """Take in that an event has its outcome; its place is free with the commit that keeps this."""
         self._answered.append(position)
 
+    def release(self, positions: Iterable[Position]) -> None:
+        """Take back the places of events that nobody has asked for yet."""
+        released = self._ahead.intersection(positions)
+        self._ahead -= released
+        self._answered.extend(released)
+
     def next(self) -> list[Ask]:
         """Return who goes out next, as soon as the commit that is made now has named them."""
         self._named.difference_update(self._answered)
@@ -67,16 +88,26 @@ class Out:
         room = self._most - len(self._named)
         taken = [self._asking.popleft() for _ in range(min(room, len(self._asking)))]
         self._named.update(ask.position for ask in taken)
+        self._name_ahead(taken)
         return taken
+
+    def _name_ahead(self, taken: Sequence[Ask]) -> None:
+        """Share the places that are left among those who ask."""
+        share = (self._most - len(self._named)) // len(taken) if taken else 0
+        for ask in taken:
+            ahead = [each for each in ask.ahead[:share] if each not in self._named]
+            self._ahead.update(ahead)
+            self._named.update(ahead)
 
     def close(self) -> None:
         """Let no more go out, nor those who wait."""
         self._is_open = False
+        self.release(set(self._ahead))
         for ask in self._asking:
             ask.is_named.set()
 
     def _withdraw(self, ask: Ask) -> None:
         if ask in self._asking:
             self._asking.remove(ask)
-        else:
-            self._named.discard(ask.position)
+        else:  # a commit has named it, and another one has to take that back
+            self._answered.append(ask.position)

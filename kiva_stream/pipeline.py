@@ -24,8 +24,8 @@ from kiva_stream.producer import produce
 from kiva_stream.sender import Again, Sender
 from kiva_stream.settings import Settings
 
-PARK_AFTER_S = 5.0  # an answer takes longer only when something is wrong with it
 LOOK_EVERY_S = 1.0
+WELL_AFTER_S = 5.0
 
 
 class Pipeline:
@@ -126,11 +126,18 @@ class Pipeline:
             self._errors.append(error)
 
     async def _park_waiting(self) -> None:
-        """Park whoever waits long for an answer of their own, so that the watermark passes them."""
+        """Park whoever waits long for an answer of their own, so that the watermark passes them.
+
+        While the account is down all wait for the same, and a little after it all get their answers.
+        """
+        well_since = anyio.current_time()
         while True:
             await anyio.sleep(LOOK_EVERY_S)
-            if not self._is_down():
-                self._lanes.park_waiting(anyio.current_time() - PARK_AFTER_S)
+            now = anyio.current_time()
+            if self._is_down():
+                well_since = now
+            elif now - well_since >= WELL_AFTER_S:
+                self._lanes.park_waiting(now)
 
     @property
     def _senders(self) -> int:

@@ -324,8 +324,8 @@ class Ledger(Protocol):
 class LookUp(Protocol):
     """Finds out whether an event arrived whose answer was lost."""
 
-    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
-        """Return whether ActiveCampaign shows this event of a contact; False also when it cannot say.
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool | None:
+        """Return whether ActiveCampaign shows this event of a contact; None when it cannot say.
 
         Raises AccountRefused, CheckpointError.
         """
@@ -351,8 +351,19 @@ class Outcomes(Protocol):
         """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
         ...
 
-    async def may_send(self, position: Position) -> bool:
-        """Wait until a commit has named an event as one that may be out; False: none is sent any more."""
+    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
+        """Wait until a commit has named an event as one that may be out; False: none is sent any more.
+
+        What the sender has `ahead` is named with it, as far as there are places.
+        """
+        ...
+
+    def is_named(self, position: Position) -> bool:
+        """Return whether a commit has named an event ahead of its turn, so that it may be sent at once."""
+        ...
+
+    def release(self, positions: Iterable[Position]) -> None:
+        """Take in that these events are not sent soon, though they lay ahead."""
         ...
 
     def not_sent(self, position: Position) -> None:

@@ -44,8 +44,8 @@ class Returning:
             yield asides
         async for asides in asides_of(self._entries, self._replays, self._replays):
             yield asides
-        if self._changes:
-            yield Changes(list(self._changes))
+        for first in range(0, len(self._changes), PAGE_ROWS):
+            yield Changes(list(self._changes[first : first + PAGE_ROWS]))
         async for page in self._log.pages(after, mark):
             yield page
 

@@ -8,6 +8,7 @@ idempotency key at ActiveCampaign.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -28,6 +29,10 @@ from kiva_stream.model import (
 )
 from kiva_stream.ports import Arrivals, Events, LookUp, Outcomes, Sleep
 from kiva_stream.telemetry import Rarely
+
+AHEAD = 16  # events of a batch that are named together
+CONTACT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
+ANSWER_S = 5.0  # others wait no longer for the look-up of an event
 
 
 class Again(NamedTuple):
@@ -80,10 +85,11 @@ class Sender:
 
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError when a drain begins before."""
-        batch.since = self._clock()
         if need := self._arrivals.need(batch):
+            batch.park_at = self._clock() + CONTACT_S
             with self._outcomes.unless_drained():
                 await self._arrivals.ensure(need)
+            batch.park_at = math.inf
             if batch.contact.status is ContactStatus.LINKED:
                 self._outcomes.touch(batch.contact.id)
         while (delivery := batch.current) is not None:
@@ -95,7 +101,7 @@ class Sender:
             else:
                 await self._send(batch, delivery)
             batch.done += 1
-            batch.since = self._clock()
+            batch.park_at = math.inf
 
     def _bury(self, contact: Contact, delivery: Delivery) -> None:
         if delivery.is_entry:
@@ -104,14 +110,17 @@ class Sender:
 
     async def _send(self, batch: Batch, delivery: Delivery) -> None:
         """Send one event until it has its outcome. Raises DrainedError."""
+        is_there: bool | None = False
         if self._outcomes.is_doubtful(delivery.position):
-            if await self._is_there(batch, self._began_at, 1):
+            is_there = await self._is_there(batch, self._began_at, 1)
+            if is_there:
                 self._delivered(batch, 1)
                 return
-            if self._again.look_up is None:  # else it is known not to be there
-                self._outcomes.note("sent_again")
-        if not await self._outcomes.may_send(delivery.position):
+        ahead = () if self._outcomes.is_named(delivery.position) else batch.ahead(AHEAD)
+        if not await self._outcomes.may_send(delivery.position, ahead):
             raise DrainedError("the rest of the batch is left to the next run")
+        if is_there is None:
+            self._outcomes.note("sent_again")
         attempts = 1
         while not await self._is_sent(batch, delivery, attempts):
             self._outcomes.note("sent_again")
@@ -137,15 +146,17 @@ class Sender:
             self._delivered(batch, attempts)
         return True
 
-    async def _is_there(self, batch: Batch, sent_at: float, attempts: int) -> bool:
-        """Return whether the event in hand, sent at or before a moment, is known to be there after all."""
+    async def _is_there(self, batch: Batch, sent_at: float, attempts: int) -> bool | None:
+        """Return whether the event in hand, sent at a moment or before, is there; None: nobody can say."""
         delivery, again = batch.current, self._again
         assert delivery is not None  # noqa: S101  one is in hand
         assert delivery.line is not None  # noqa: S101  which is an event
+        batch.park_at = min(batch.park_at, self._clock() + ANSWER_S)  # of the first attempt
+        self._outcomes.release(batch.ahead(AHEAD))  # their places are for others meanwhile
         with self._outcomes.unless_drained():
             if again.look_up is None:
                 await self._sleep(backoff_s(attempts, again.backoff_max_s))
-                return False
+                return None
             await self._sleep(max(0.0, sent_at + again.settle_s - self._clock()))
             is_there = await again.look_up.has_arrived(
                 batch.contact, delivery.line.ac_name, delivery.eventdata

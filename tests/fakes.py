@@ -795,17 +795,23 @@ class FakeEvents:
 
 
 class FakeLookUps:
-    """Implements LookUp on what arrived; while `gate` is a closed one, look-ups wait for it."""
+    """Implements LookUp on what arrived; while `gate` is a closed one, look-ups wait for it.
+
+    Look-ups of the places `unanswered` never end.
+    """
 
     def __init__(self, events: FakeEvents) -> None:
         self._events = events
         self.asked: list[int] = []  # places
+        self.unanswered: set[int] = set()
         self.gate: anyio.Event | None = None
 
     async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
         await anyio.lowlevel.checkpoint()
         place = place_in(eventdata)
         self.asked.append(place)
+        if place in self.unanswered:
+            await anyio.sleep_forever()
         if self.gate is not None:
             await self.gate.wait()
         return Arrival(contact.email, name, place) in self._events.processed

@@ -107,7 +107,9 @@ async def renew(store: Store, lease: Lease) -> None:
         await anyio.sleep(lease.lease_s / RENEWALS)
         asked_at = time.monotonic()
         try:
-            await store.fetch("renew", lease.site_id, lease.epoch, lease.lease_s)
+            await store.fetch(
+                "renew", lease.site_id, lease.epoch, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
+            )
         except StateBusyError as error:
             log.warning("the lease cannot be renewed now", site=lease.site_id, why=str(error))
         else:

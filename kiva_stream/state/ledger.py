@@ -11,7 +11,7 @@ import anyio
 import asyncpg
 import msgspec
 
-from kiva_stream.errors import HeldError, SettingsError, StateBusyError
+from kiva_stream.errors import CheckpointError, HeldError, SettingsError, StateBusyError
 from kiva_stream.model import (
     DAY1,
     Commit,
@@ -105,18 +105,18 @@ class SiteLedger:
         What may pass is tried again for as long as the lease lasts. Raises HeldError when it is lost.
         """
         number, ends_at, wait_s = self._commits + 1, time.monotonic() + self._lease.lease_s, FIRST_WAIT_S
-        while True:
+        is_again = False
+        while not (is_again and await self._is_kept(number)):
             try:
                 await self._commit(commit, number)
                 break
-            except StateBusyError as error:
-                if time.monotonic() + wait_s > ends_at:
+            except CheckpointError as error:
+                may_pass = isinstance(error, StateBusyError) or is_again  # what was kept is refused
+                if not may_pass or time.monotonic() + wait_s > ends_at:
                     raise
                 self._warn("the state database refuses a commit: trying again", why=str(error))
             await anyio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-            if await self._has_arrived(number):
-                break
+            is_again, wait_s = True, min(2 * wait_s, LONGEST_WAIT_S)
         self._commits = number
 
     async def _commit(self, commit: Commit, number: int) -> None:
@@ -137,14 +137,15 @@ class SiteLedger:
             number,
             self._lease.epoch,
             self._lease.lease_s,
+            timeout_s=self._lease.lease_s,
         )
         self._lease.renewed(asked_at)
 
-    async def _has_arrived(self, number: int) -> bool:
+    async def _is_kept(self, number: int) -> bool:
         """Return whether a commit was kept though its answer was lost; False also when nobody can say."""
         try:
-            return bool(await self._number() == number)
-        except StateBusyError:
+            return await self._number() == number
+        except StateBusyError:  # then the statement itself finds out
             return False
 
     async def _number(self) -> int:
@@ -210,8 +211,8 @@ class SiteLedger:
                 "an account serves one site, use another one."
             )
 
-    async def _fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
-        return await self._store.fetch(block, self._site_id, *args)
+    async def _fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
+        return await self._store.fetch(block, self._site_id, *args, timeout_s=timeout_s)
 
 
 def _position(row: asyncpg.Record) -> Position:

@@ -111,7 +111,7 @@ WITH delivered AS (
 )
 UPDATE {schema}.checkpoint
 SET watermark_txid = $2, watermark_id = $3, pending = $4, ahead = $23, out_txids = $24, out_ids = $25,
-    commits = $31, committed_at = now()
+    commits = {schema}.numbered($31, commits), committed_at = now()
 WHERE site_id = $1 AND {schema}.renew($1, $32, $33)
 
 -- name: commits

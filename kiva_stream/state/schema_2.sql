@@ -26,6 +26,16 @@ BEGIN
   RETURN true;
 END $$;
 
+-- The number of a commit, if the one before it was the last; an error to whoever makes one a second time, since
+-- the answer to the first was lost, and with it the whole statement. SQLSTATE KS002.
+CREATE FUNCTION {schema}.numbered(number bigint, last bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+  IF number <> last + 1 THEN
+    RAISE EXCEPTION 'commit % comes after commit %', number, last USING ERRCODE = 'KS002';
+  END IF;
+  RETURN number;
+END $$;
+
 ALTER TABLE {schema}.checkpoint
   ADD commits     bigint NOT NULL DEFAULT 0,       -- tells a commit whose answer was lost
   ADD out_txids   bigint[] NOT NULL DEFAULT '{}',  -- the events that may have been sent since this commit

@@ -51,16 +51,19 @@ class Store:
                 min_size=1,
                 max_size=3,
                 server_settings={"application_name": "kiva_stream state"},
+                reset=_nothing,  # no session is ever changed, and resetting one is a round trip a query
             )
         try:
             yield cls(pool, settings.schema)
         finally:
             pool.terminate()
 
-    async def fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
-        """Return the rows of a named query."""
+    async def fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
+        """Return the rows of a named query; one that takes longer may pass when it is tried again."""
         with translated():
-            return await self._pool.fetch(self.sql[block], *args)  # type: ignore[no-any-return]
+            return await self._pool.fetch(  # type: ignore[no-any-return]
+                self.sql[block], *args, timeout=timeout_s
+            )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -129,6 +132,10 @@ def translated() -> Iterator[None]:
         if error.sqlstate == LEASE_LOST:
             raise HeldError(f"{str(error).capitalize()}: nothing more is sent by this one.") from error
         raise CheckpointError(_sentence(error)) from error
+
+
+async def _nothing(_connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Leave a session as it is."""
 
 
 def _sentence(error: BaseException) -> str:

@@ -37,7 +37,7 @@ async def test_while_one_contact_hangs_the_rest_is_done_and_a_restart_goes_on_wh
     email, count = somebody(ready)
     await ready.activecampaign.fail(hanging(email))
 
-    process = ready.start(*DAY1, **SHORT_LEASE)
+    process = ready.start(*DAY1, **SHORT_LEASE, KIVA_STREAM__ACTIVECAMPAIGN__REQUEST_TIMEOUT_S="1")
     async with connected(ready.dsn) as look:
 
         async def are_others_done() -> bool:

@@ -341,7 +341,7 @@ class FakeTrackingLogs:
         return self.logs[contact]
 
 
-async def found(logs: FakeTrackingLogs, known: AcId | None, there: bool = True) -> bool:
+async def found(logs: FakeTrackingLogs, known: AcId | None, there: bool = True) -> bool | None:
     """Return whether a look-up finds the event of place 1; whether the id is `known` or found by address."""
     ann, links, contacts = contact(), FakeLinks(ContactStatus.LINKED), FakeContacts()
     await links.link({CustomerId(1): ann.email})

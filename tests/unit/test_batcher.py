@@ -219,12 +219,12 @@ class Parking:
 
 
 def waiting_lane(parking: Parking, *places: int) -> tuple[Lanes, Batch]:
-    """Return lanes of one contact whose sender waits with its first delivery since the moment 10."""
+    """Return lanes of one contact whose batch is to be parked from the moment 10 on."""
     lanes, span = Lanes(parking), Span(position(99), 99)
     for place in places:
         lanes.add(contact(), delivery(place, span))
     (batch,) = lanes.ready()
-    batch.since = 10.0
+    batch.park_at = 10.0
     return lanes, batch
 
 
@@ -243,7 +243,7 @@ def test_a_lane_whose_sender_waits_long_is_parked_with_all_that_comes_after() ->
 def test_what_comes_after_the_wait_is_over_is_not_parked() -> None:
     lanes, batch = waiting_lane(parking := Parking(), 1, 2)
     lanes.park_waiting(10.0)
-    batch.done, batch.since = 1, 20.0
+    batch.done, batch.park_at = 1, 20.0
     lanes.add(contact(), delivery(3, Span(position(99), 99)))
     assert parking.parked == [1, 2]
     lanes.park_waiting(20.0)
@@ -263,7 +263,7 @@ def test_when_there_is_no_room_nothing_later_is_parked_before_what_came_earlier(
 
 def test_a_batch_that_no_sender_has_taken_yet_is_not_parked() -> None:
     lanes, batch = waiting_lane(parking := Parking(), 1)
-    batch.since = math.inf
+    batch.park_at = math.inf
     lanes.park_waiting(1e9)
     assert parking.parked == []
 

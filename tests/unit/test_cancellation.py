@@ -131,18 +131,19 @@ def make_troubled_world(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[in
     world.link_everybody()
     world.look_ups = FakeLookUps(world.events)
     world.events.processes_first = True
-    world.events.latency = lambda place: anyio.sleep_forever() if place == 1 else anyio.lowlevel.checkpoint()
-    world.events.answers |= {place: [UnknownOutcome("?")] for place in (2, 9, 11, 12)}
-    world.events.taken = {2, 11}
+    world.events.answers |= {place: [UnknownOutcome("?")] for place in (1, 2, 9, 11, 12)}
+    world.events.taken = {1, 2, 11}
+    world.look_ups.unanswered = {1}
     run(killed_after(world, 8.0))
     assert {1, 2} <= set(map(place_of, world.ledger.parked))
     assert {place_of(where) for where in world.ledger.left().doubts} == {1}
-    world.events.latency = lambda _: anyio.lowlevel.checkpoint()
+    world.look_ups.unanswered = set()
     world.shop.change(NOBODY, email=Email("somebody@example.org"))
     outcomes[4] = outcomes[7] = "delivered"
     world.replays = dict(world.ledger.dead)
     assert 4 in map(place_of, world.replays)
-    monkeypatch.setattr("kiva_stream.pipeline.PARK_AFTER_S", 0.0)  # whoever waits at all is parked
+    for name in ("pipeline.WELL_AFTER_S", "sender.CONTACT_S", "sender.ANSWER_S"):
+        monkeypatch.setattr(f"kiva_stream.{name}", 0.0)  # whoever waits at all is parked
     monkeypatch.setattr("kiva_stream.pipeline.LOOK_EVERY_S", 0.0)
     return world, outcomes
 
