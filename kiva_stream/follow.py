@@ -330,13 +330,13 @@ class FollowRun:
     def _is_alive(self) -> bool:
         """Tell whether work goes on: the log is looked at, or something is waited for."""
         source = self._settings.source
-        patience_s = SLACK_S + 2 * source.poll_interval_s + source.customer_settle_s
+        page_s = source.page_rows / source.max_rows_per_s if source.max_rows_per_s else 0.0
+        patience_s = SLACK_S + 2 * (source.poll_interval_s + page_s) + source.customer_settle_s
         is_waiting = (
             self._checkpoint is None
             or self._source is None
             or self._checkpoint.is_pending
             or self._source.is_giving
-            or bool(source.max_rows_per_s)  # then a page may be long in coming
             or any(trouble.kind == "source" for trouble in self._troubles.all())
         )
         return is_waiting or time.monotonic() - self._polled_at < patience_s

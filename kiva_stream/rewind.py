@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import anyio
+
 from kiva_stream.app import Shop, account_name, open_shop
 from kiva_stream.errors import CheckpointError, SettingsError
 from kiva_stream.model import Position
 from kiva_stream.reports import Rewind, RewindRequest, bound_text
 from kiva_stream.settings import Settings
-from kiva_stream.state.leases import hold
+from kiva_stream.state.leases import hold, renew
 from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
 from kiva_stream.state.store import Store
 
@@ -39,7 +41,10 @@ async def rewind(settings: Settings, request: RewindRequest) -> Rewind:
         async with hold(store, shop.site.id, account, lease_s) as lease:
             rewinds = SiteRewinds(store, shop.site.id)
             kept, start = await _plan(settings, shop, rewinds, request)
-            above = await rewinds.move(lease, kept, start, shop.log.txids)
+            async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
+                group.start_soon(renew, store, lease)
+                above = await rewinds.move(lease, kept, start, shop.log.txids)
+                group.cancel_scope.cancel()
             return _report(kept, start, above, is_done=True)
 
 

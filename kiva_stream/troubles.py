@@ -70,7 +70,7 @@ class Troubles:
         Raises CheckpointError when the state is away at the beginning; later on it waits for it.
         """
         await rows.keep(self.all())
-        left: list[Trouble] = []
+        left: list[Trouble] | None = []
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._save, rows)
@@ -79,9 +79,13 @@ class Troubles:
         except Exception:
             left = self.all()  # says why it ended
             raise
+        except BaseException:  # it was cancelled: another process may tell its own by now
+            left = None
+            raise
         finally:
-            with anyio.move_on_after(LAST_S, shield=True), suppress(CheckpointError):
-                await rows.keep(left)
+            if left is not None:
+                with anyio.move_on_after(LAST_S, shield=True), suppress(CheckpointError):
+                    await rows.keep(left)
 
     async def _save(self, rows: TroubleRows) -> None:
         """Save what changed, at most once a second, for ever."""

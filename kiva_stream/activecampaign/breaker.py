@@ -94,6 +94,9 @@ class Breaker:
         elif _says_throttled(error):
             self._openings = 0
             self._tell("activecampaign", str(error))
+        elif self._refusals >= REFUSALS:  # whoever asked ends with it
+            self._openings = 0
+            self._tell("key", str(error))
         else:
             self._close()
 

@@ -408,7 +408,8 @@ WHERE (site_id, contact_id) IN (
 SELECT s.account, c.*,
        (SELECT coalesce(sum(count), 0) FROM {schema}.tally t WHERE t.site_id = $1 AND t.kind = 'outcome')
          AS outcomes,
-       (SELECT count(*) FROM {schema}.parked p WHERE p.site_id = $1) AS parked,
+       (SELECT count(*) FROM {schema}.parked p
+        WHERE p.site_id = $1 AND (p.txid, p.log_id) > (c.counted_txid, c.counted_id)) AS parked,
        EXISTS (SELECT FROM {schema}.lease l WHERE l.site_id = $1 AND l.expires_at > clock_timestamp()) AS is_held
 FROM {schema}.checkpoint c JOIN {schema}.site s USING (site_id)
 WHERE site_id = $1
@@ -601,7 +602,8 @@ WITH unparked AS (
 UPDATE {schema}.checkpoint
 SET watermark_txid = $2, watermark_id = $3, counted_txid = $2, counted_id = $3, since = $5, events_since = $6,
     horizon = $7, pending = 0, ahead = '[]', high_txid = NULL, high_id = NULL, entries = NULL,
-    phase = 'contacts', caught_up_at = NULL, committed_at = now()
+    phase = 'contacts', caught_up_at = NULL, committed_at = now(),
+    out_txids = CASE WHEN $4 THEN '{}' ELSE out_txids END, out_ids = CASE WHEN $4 THEN '{}' ELSE out_ids END
 WHERE site_id = $1 AND {schema}.renew($1, $8, $9)
 
 -- name: keys_without_txid

@@ -690,9 +690,14 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
     asked: list[str] = []
     fetch = asyncpg.Pool.fetch
 
-    async def noted(self: asyncpg.Pool, query: str, *args: object) -> list[asyncpg.Record]:
+    async def noted(
+        self: asyncpg.Pool,
+        query: str,
+        *args: object,
+        timeout: float | None,  # noqa: ASYNC109  asyncpg's
+    ) -> list[asyncpg.Record]:
         asked.append(query)
-        return await fetch(self, query, *args)  # type: ignore[no-any-return]
+        return await fetch(self, query, *args, timeout=timeout)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(asyncpg.Pool, "fetch", noted)
     assert await read_status(store, 1)

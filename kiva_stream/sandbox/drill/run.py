@@ -45,10 +45,12 @@ class Run:
                 with anyio.CancelScope(shield=True):
                     await self._process.wait()
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send the process of now a signal; one that has just ended gets none."""
-        if self._process is not None and self._process.returncode is None:
+    def send_signal(self, number: signal.Signals) -> bool:
+        """Send the process of now a signal; return whether it got it: one that has just ended does not."""
+        is_there = self._process is not None and self._process.returncode is None
+        if self._process is not None and is_there:
             self._process.send_signal(number)
+        return is_there
 
     async def restarted(self, starts: int) -> None:
         """Return when there were more starts than so many."""

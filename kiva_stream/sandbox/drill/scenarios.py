@@ -116,8 +116,8 @@ async def signal_at_random(number: signal.Signals, times: int, run: Run) -> None
         await run.reached(share)
         await run.stage.reached(there + 1)
         starts = run.starts
-        run.strike()
-        run.send_signal(number)
+        if run.send_signal(number):
+            run.strike()
         await run.restarted(starts)
         run.over()
         there = await run.stage.arrivals()
@@ -134,7 +134,8 @@ async def freeze(run: Run) -> None:
         group.start_soon(second.carry)
         await second.restarted(0)
         run.over()
-        await run.stage.reached(there + 2 * MAX_IN_FLIGHT)  # more than were in flight
+        more = there + 2 * MAX_IN_FLIGHT  # than were in flight
+        await run.stage.reached(min(more, run.stage.history.arrivals))
         run.send_signal(signal.SIGCONT)
     run.starts += second.starts
 
