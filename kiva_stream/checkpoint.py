@@ -9,7 +9,7 @@ sent again; those that may arrive are named by a commit before they are sent: a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from kiva_stream.model import (
     Reason,
     Span,
 )
-from kiva_stream.out import Ask, Out
+from kiva_stream.out import Ahead, Ask, Out, none_ahead
 from kiva_stream.ports import Ledger, Sleep
 from kiva_stream.watermark import Watermark
 
@@ -105,6 +105,7 @@ class Checkpoint:
         self._is_draining = False
         self._given_up_by_drain: set[anyio.CancelScope] = set()
         self._gathered = anyio.Event()
+        self._gathering = anyio.CancelScope()
 
     @property
     def position(self) -> Position:
@@ -157,18 +158,17 @@ class Checkpoint:
 
     # --- what goes out ---
 
-    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
+    def takes(self, position: Position) -> bool:
+        """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
+        return self._out.takes(position)
+
+    async def may_send(self, position: Position, ahead: Ahead = none_ahead) -> bool:
         """Wait until a commit has named an event as one that may be out; False: none is sent any more.
 
-        What the sender has `ahead` is named with it, as far as there are places.
+        What the sender has `ahead`, up to a number, is named with it, as far as there are places.
         """
-        if not self._out.is_ahead(position):
-            self.commit_soon()
+        self.commit_soon()
         return await self._out.may_send(position, ahead)
-
-    def is_named(self, position: Position) -> bool:
-        """Return whether a commit has named an event ahead of its turn, so that it may be sent at once."""
-        return self._out.is_ahead(position)
 
     def release(self, positions: Iterable[Position]) -> None:
         """Take in that these events are not sent soon, though they lay ahead."""
@@ -223,6 +223,8 @@ class Checkpoint:
         self._doubts.discard(position)
         self._answers += 1
         self.commit_soon()
+        if self._out.is_held_up:
+            self._gathering.cancel()
 
     def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
@@ -306,9 +308,16 @@ class Checkpoint:
         while self._is_open:
             await self._gathered.wait()
             self._gathered = anyio.Event()
-            await self._sleep(self._interval_s)
+            await self._gather()
             await self._commit()
         await self._commit()
+
+    async def _gather(self) -> None:
+        """Wait for more to commit, but not while those who want to send are held up by it."""
+        if not self._out.is_held_up:
+            self._gathering = anyio.CancelScope()
+            with self._gathering:
+                await self._sleep(self._interval_s)
 
     def drain(self) -> None:
         """Let no more event be sent; those in flight still get their outcome."""
@@ -331,7 +340,7 @@ class Checkpoint:
         self._is_committing = False
         self._events += answers
         for ask in named:
-            ask.is_named.set()
+            ask.go()
         self._committed.set()
         self._committed = anyio.Event()
 

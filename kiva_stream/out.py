@@ -8,21 +8,34 @@ waiting.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import anyio
-
 from kiva_stream.model import Position
+
+AHEAD = 16  # events of one contact that are named before their turn: the places are for many contacts
+
+Ahead = Callable[[int], Sequence[Position]]  # returns up to so many events that will be asked for next
+
+
+def none_ahead(_most: int) -> Sequence[Position]:
+    """Have nothing else to send."""
+    return ()
 
 
 class Ask(NamedTuple):
     """Somebody who wants to send an event, as soon as a commit names it."""
 
     position: Position
-    ahead: Sequence[Position]  # what they will ask for next
-    is_named: anyio.Event
+    ahead: Ahead
+    named: asyncio.Future[None]  # made for most events: anyio.Event takes ten times as long
+
+    def go(self) -> None:
+        """Let who asks go on: a commit has named the event, or none will."""
+        if not self.named.done():  # cancelled, say
+            self.named.set_result(None)
 
 
 class Out:
@@ -46,25 +59,30 @@ class Out:
         """Whether a commit would name others than the last one did."""
         return bool(self._answered) or bool(self._asking and len(self._named) < self._most)
 
-    def is_ahead(self, position: Position) -> bool:
-        """Return whether a commit has named an event that nobody has asked for yet."""
-        return position in self._ahead
+    @property
+    def is_held_up(self) -> bool:
+        """Whether so many places wait for a commit that those who ask should not wait for more."""
+        return 2 * len(self._answered) >= self._most
 
-    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
+    def takes(self, position: Position) -> bool:
+        """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
+        if position not in self._ahead:
+            return False
+        self._ahead.discard(position)
+        return True
+
+    async def may_send(self, position: Position, ahead: Ahead = none_ahead) -> bool:
         """Wait until a commit has named this event; False: none goes out any more.
 
         What lies `ahead` is named with it, as far as there are places.
         """
         if not self._is_open:
             return False
-        if position in self._ahead:
-            self._ahead.discard(position)
-            return True
-        ask = Ask(position, ahead, anyio.Event())
+        ask = Ask(position, ahead, asyncio.get_running_loop().create_future())
         self._asking.append(ask)
         is_sent = False
         try:
-            await ask.is_named.wait()
+            await ask.named
             is_sent = self._is_open
         finally:
             if not is_sent:
@@ -94,8 +112,8 @@ class Out:
     def _name_ahead(self, taken: Sequence[Ask]) -> None:
         """Share the places that are left among those who ask."""
         share = (self._most - len(self._named)) // len(taken) if taken else 0
-        for ask in taken:
-            ahead = [each for each in ask.ahead[:share] if each not in self._named]
+        for ask in taken if share else ():
+            ahead = [each for each in ask.ahead(min(share, AHEAD)) if each not in self._named]
             self._ahead.update(ahead)
             self._named.update(ahead)
 
@@ -104,7 +122,7 @@ class Out:
         self._is_open = False
         self.release(set(self._ahead))
         for ask in self._asking:
-            ask.is_named.set()
+            ask.go()
 
     def _withdraw(self, ask: Ask) -> None:
         if ask in self._asking:

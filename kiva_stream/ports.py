@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
 from typing import Protocol
@@ -351,15 +351,15 @@ class Outcomes(Protocol):
         """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
         ...
 
-    async def may_send(self, position: Position, ahead: Sequence[Position] = ()) -> bool:
-        """Wait until a commit has named an event as one that may be out; False: none is sent any more.
-
-        What the sender has `ahead` is named with it, as far as there are places.
-        """
+    def takes(self, position: Position) -> bool:
+        """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
         ...
 
-    def is_named(self, position: Position) -> bool:
-        """Return whether a commit has named an event ahead of its turn, so that it may be sent at once."""
+    async def may_send(self, position: Position, ahead: Callable[[int], Sequence[Position]]) -> bool:
+        """Wait until a commit has named an event as one that may be out; False: none is sent any more.
+
+        What the sender has `ahead`, up to a number, is named with it, as far as there are places.
+        """
         ...
 
     def release(self, positions: Iterable[Position]) -> None:

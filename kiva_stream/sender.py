@@ -27,10 +27,10 @@ from kiva_stream.model import (
     Delivery,
     Reason,
 )
+from kiva_stream.out import AHEAD
 from kiva_stream.ports import Arrivals, Events, LookUp, Outcomes, Sleep
 from kiva_stream.telemetry import Rarely
 
-AHEAD = 16  # events of a batch that are named together
 CONTACT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
 ANSWER_S = 5.0  # others wait no longer for the look-up of an event
 
@@ -104,6 +104,7 @@ class Sender:
             batch.park_at = math.inf
 
     def _bury(self, contact: Contact, delivery: Delivery) -> None:
+        self._outcomes.release([delivery.position])
         if delivery.is_entry:
             letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
             self._outcomes.buried(delivery.span, letter, delivery.notes)
@@ -116,8 +117,8 @@ class Sender:
             if is_there:
                 self._delivered(batch, 1)
                 return
-        ahead = () if self._outcomes.is_named(delivery.position) else batch.ahead(AHEAD)
-        if not await self._outcomes.may_send(delivery.position, ahead):
+        outcomes, position = self._outcomes, delivery.position
+        if not (outcomes.takes(position) or await outcomes.may_send(position, batch.ahead)):
             raise DrainedError("the rest of the batch is left to the next run")
         if is_there is None:
             self._outcomes.note("sent_again")

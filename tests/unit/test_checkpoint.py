@@ -325,7 +325,7 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
         waits.append(seconds)
         await gate.wait()
 
-    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=5, commit_interval_s=0.02, sleep=interval)
+    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=7, commit_interval_s=0.02, sleep=interval)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2, 3):
@@ -334,6 +334,24 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
         gate.set()
         await until(lambda: ledger.commits)
     assert waits == [0.02]
+    assert [len(commit.delivered) for commit in ledger.commits] == [3]
+
+
+async def test_the_interval_ends_when_half_of_the_places_wait_for_the_commit() -> None:
+    ledger = FakeLedger()
+
+    async def interval(_seconds: float, /) -> None:
+        await anyio.sleep_forever()
+
+    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=5, commit_interval_s=0.02, sleep=interval)
+    span = await checkpoint.track(position(3), 3)
+    async with running(checkpoint):
+        for place in (1, 2):
+            checkpoint.delivered(delivery(place, span), CONTACT, attempts=1)
+            await anyio.wait_all_tasks_blocked()
+        assert not ledger.commits
+        checkpoint.delivered(delivery(3, span), CONTACT, attempts=1)
+        await until(lambda: ledger.commits)
     assert [len(commit.delivered) for commit in ledger.commits] == [3]
 
 

@@ -16,14 +16,14 @@ async def asking(out: Out, *asks: list[Position]) -> list[bool]:
     answers: list[bool] = []
 
     async def ask(events: list[Position]) -> None:
-        answers.append(await out.may_send(events[0], events[1:]))
+        answers.append(await out.may_send(events[0], lambda most: events[1 : 1 + most]))
 
     async with anyio.create_task_group() as group:
         for each in asks:
             group.start_soon(ask, each)
         await anyio.wait_all_tasks_blocked()
         for each_named in out.next():
-            each_named.is_named.set()
+            each_named.go()
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
     return answers
@@ -33,8 +33,9 @@ async def test_places_that_nobody_asks_for_go_to_what_lies_ahead_in_equal_shares
     out = Out(most=5)
     assert await asking(out, [A, B, C, D], [E, F]) == [True, True]
     assert out.positions == {A, B, E, F}
-    with anyio.fail_after(1):
-        assert await out.may_send(B)  # at once
+    assert out.takes(B)
+    assert not out.takes(B)  # once
+    assert not out.takes(C)
 
 
 async def test_who_asks_comes_before_what_lies_ahead() -> None:
@@ -58,6 +59,7 @@ async def test_a_closed_one_takes_back_what_lies_ahead_and_keeps_what_was_let_go
     out.close()
     out.next()
     assert out.positions == {A}
+    assert not out.takes(B)
     assert not await out.may_send(B)
 
 
@@ -73,7 +75,7 @@ async def test_who_was_named_when_it_was_closed_is_taken_back_by_another_commit(
         await anyio.wait_all_tasks_blocked()
         (named,) = out.next()  # the commit is on its way
         out.close()
-        named.is_named.set()
+        named.go()
     assert answers == [False]
     assert out.has_news
     out.next()

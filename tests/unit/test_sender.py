@@ -21,6 +21,7 @@ from kiva_stream.model import (
     CustomerId,
     DeadLetter,
     Delivered,
+    Email,
     Left,
     Reason,
     Span,
@@ -225,6 +226,27 @@ async def test_a_contact_that_turns_out_to_be_refused_gets_no_event() -> None:
     await bench.run(batch(ann, delivery(1, span)))
     assert bench.events.arrivals == []
     assert bench.ledger.tally() == {"dead ac_rejected": 1}
+
+
+async def test_an_event_named_ahead_whose_contact_is_refused_meanwhile_keeps_no_place() -> None:
+    bench, ann = Bench(), contact()
+
+    class Events(FakeEvents):
+        async def send(self, email: Email, name: str, eventdata: str) -> None:
+            await super().send(email, name, eventdata)
+            ann.status, ann.why = ContactStatus.REJECTED, Reason.AC_REJECTED
+
+    bench.sender = Sender(
+        bench.arrivals,
+        Events(),
+        bench.checkpoint,
+        nothing_gathered,
+        Again(None, settle_s=30, backoff_max_s=8),
+    )
+    span = await bench.span(2)
+    await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
+    assert [commit.out for commit in bench.ledger.commits] == [{position(1), position(2)}, frozenset()]
+    assert bench.ledger.tally() == {"delivered": 1, "dead ac_rejected": 1}
 
 
 async def test_an_event_that_is_refused_is_dead_and_the_next_one_goes_on() -> None:
