@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from operator import itemgetter
 
 from kiva_stream.catalog import CATALOG, EventLine
@@ -26,12 +27,21 @@ _MAX_NAME_WORDS = 4
 
 # Line 35 has no pattern of its own in the catalog: a cancellation that says by whom was the shop's.
 _CANCELLED_BY_NAME = r"customer cancell?ed by \S"
-_PATTERNS = [
-    (re.compile(pattern), line)
-    for line in CATALOG.events
-    for pattern in (line.legacy if line.line != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,))
-]
-_ANY_PATTERN = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _PATTERNS))
+_OPTIONAL_START = "(?:customer )?"
+
+
+def _by_letter() -> dict[str, list[tuple[re.Pattern[str], EventLine]]]:
+    """Return the patterns by the letters that what they match can begin with."""
+    found: defaultdict[str, list[tuple[re.Pattern[str], EventLine]]] = defaultdict(list)
+    for line in CATALOG.events:
+        for pattern in line.legacy if line.line != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,):
+            rest = pattern.removeprefix(_OPTIONAL_START)
+            for letter in {pattern.lstrip("(?:")[0], rest[0]}:
+                found[letter].append((re.compile(pattern), line))
+    return dict(found)
+
+
+_PATTERNS = _by_letter()
 
 
 def line_of_action(action: str) -> EventLine | None:
@@ -55,9 +65,11 @@ def line_of_text(text: str, name: str = "") -> EventLine | None:
     `name` is the customer's as stored, "" when unknown. A pattern counts only at the start of the text or
     right after the actor; the longest match over all lines wins.
     """
-    starts = [start for rest in _after_actor(text.strip(), name) if _ANY_PATTERN.match(start := rest.lower())]
     matches = [
-        (m.end(), line) for start in starts for pattern, line in _PATTERNS if (m := pattern.match(start))
+        (match.end(), line)
+        for start in map(str.lower, _after_actor(text.strip(), name))
+        for pattern, line in _PATTERNS.get(start[:1], ())
+        if (match := pattern.match(start))
     ]
     return max(matches, key=itemgetter(0))[1] if matches else None
 
