@@ -46,6 +46,7 @@ from kiva_stream.model import (
 )
 from kiva_stream.ports import Arrivals, Entries, Letters, Links, Outcomes
 
+FOR_A_CONTACT = (Event, SyncOnly)  # the verdicts
 SKIPPED = {reason: Outcome("skipped", reason) for reason in Reason}
 
 
@@ -71,10 +72,13 @@ class Duplicates:
         self._entries += 1
         self._forget()
         key = hash((entry.customer_id, entry.action, entry.message, entry.data))
-        times = self._seen.setdefault(key, [])
+        self._order.append((self._entries, key))
+        times = self._seen.get(key)
+        if times is None:
+            self._seen[key] = [entry.inserted_at]
+            return False
         repeat = any(abs(entry.inserted_at - time) <= self._within for time in times)
         times.append(entry.inserted_at)
-        self._order.append((self._entries, key))
         return repeat
 
     def _forget(self) -> None:
@@ -337,7 +341,7 @@ class Batcher:
         """Give a dead entry whose customer has a contact now another outcome, before newer entries."""
         entry, verdict, why = revived
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
-        if contact and not contact.is_refused and isinstance(verdict, Event | SyncOnly):
+        if contact and not contact.is_refused and isinstance(verdict, FOR_A_CONTACT):
             self._resume(entry, verdict, why, contacts)
 
     async def _place_asides(
@@ -370,7 +374,7 @@ class Batcher:
         span = self._outcomes.resume(entry.position, was_dead, is_parked=is_parked)
         if span is None:
             return
-        if contact and isinstance(verdict, Event | SyncOnly):
+        if contact and isinstance(verdict, FOR_A_CONTACT):
             self._arrivals.doubt(contact, [verdict.order] if verdict.order else [])
         notes = () if was_dead else (*entry.notes, *verdict.notes)  # they were counted when it died
         self._decide(span, entry, verdict, notes, contacts)
@@ -404,7 +408,7 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
     named = {
         entry.customer.id: entry.customer.email
         for entry, verdict in page.verdicts
-        if isinstance(verdict, Event | SyncOnly) and entry.customer
+        if isinstance(verdict, FOR_A_CONTACT) and entry.customer
     }
     return {customer: email for customer, email in {**changed, **named}.items() if email}
 

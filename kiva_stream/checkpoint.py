@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import anyio
+from msgspec.structs import replace
 
 from kiva_stream.errors import DrainedError
 from kiva_stream.model import (
@@ -21,6 +22,7 @@ from kiva_stream.model import (
     FOR_WANT_OF_A_CONTACT,
     Commit,
     ContactId,
+    Counted,
     CustomerId,
     DeadLetter,
     Delivered,
@@ -30,6 +32,7 @@ from kiva_stream.model import (
     Position,
     Reason,
     Span,
+    tally_of,
 )
 from kiva_stream.out import Ahead, Ask, Out, none_ahead
 from kiva_stream.ports import Ledger, Sleep
@@ -95,7 +98,7 @@ class Checkpoint:
         self._delivered: list[Delivered] = []
         self._dead: list[DeadLetter] = []
         self._touched: set[ContactId] = set()
-        self._notes: Counter[tuple[str, str]] = Counter()
+        self._notes: Counter[Counted] = Counter()
         self._asides: dict[Position, Aside] = {}  # without an outcome yet
         self._parked: dict[Position, ContactId] = {}  # since the last commit
         self._parked_count = len(left.parked)
@@ -236,7 +239,7 @@ class Checkpoint:
 
     def note(self, what: str) -> None:
         """Count something odd that was done about an entry; once, however often it is read again."""
-        self._notes["note", what] += 1
+        self._notes[what] += 1
 
     def touch(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
@@ -271,7 +274,7 @@ class Checkpoint:
         delivery.span.part_with()
         self.commit_soon()
         span = self._aside(Aside(Span(delivery.position, 1), delivery.position, is_parked=True))
-        return delivery._replace(span=span)
+        return replace(delivery, span=span)
 
     def resume(
         self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
@@ -367,8 +370,8 @@ class Checkpoint:
             pending,
             self._delivered,
             self._dead,
-            passed,
-            watermark.ahead,
+            tally_of(passed),
+            tally_of(watermark.ahead),
             frozenset(self._touched),
             tuple((each.position, each.was_dead) for each in done if each.was_dead),
             self._out.positions | self._doubts,
@@ -380,16 +383,16 @@ class Checkpoint:
         self._notes.clear()
         return commit, named, answers
 
-    def _count(self, aside: Aside, passed: Counter[tuple[str, str]]) -> None:
+    def _count(self, aside: Aside, passed: Counter[Counted]) -> None:
         """Count an aside where its page is counted; the ledger takes a death from what was passed."""
         span, is_counted = self._watermark.above(aside.position), aside.position > self._counted_from
-        dead = "outcome", str(Outcome("dead", aside.was_dead or ""))
+        dead = Outcome("dead", aside.was_dead or "")
         if aside.was_dead and (span or not is_counted):
             passed[dead] += 1
         if aside.was_dead and span:
-            span.tally[dead] -= 1
+            span.counts[dead] -= 1
         if is_counted:
-            (span.tally if span else passed).update(aside.span.tally)
+            (span.counts if span else passed).update(aside.span.counts)
 
     def _forget_doubts(self, done: Iterable[Aside]) -> None:
         """Doubt no longer what has its outcome, though it was not sent again."""

@@ -268,27 +268,39 @@ class Delivered(NamedTuple):
 
 
 Tally = Mapping[tuple[str, str], int]  # how many, by (outcome | event | note, its name)
+Counted = Outcome | int | str  # an outcome, the line of a delivered event, a note
+
+
+def tally_of(counts: Mapping[Counted, int]) -> Counter[tuple[str, str]]:
+    """Return counts by name, without those that came to nothing."""
+    return Counter({_named(each): count for each, count in counts.items() if count})
+
+
+def _named(counted: Counted) -> tuple[str, str]:
+    if isinstance(counted, Outcome):
+        return "outcome", str(counted)
+    return ("event" if isinstance(counted, int) else "note"), str(counted)
 
 
 class Span:
     """Consecutive entries of the log that the watermark passes together: a page's."""
 
-    __slots__ = ("last", "pending", "size", "tally")
+    __slots__ = ("counts", "last", "pending", "size")
 
     def __init__(self, last: Position, size: int) -> None:
         self.last = last
         self.size = size
         self.pending = size  # without an outcome yet
-        self.tally: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[Counted] = Counter()
 
     def resolve(self, outcome: Outcome, *, line: int | None = None, notes: Iterable[str] = ()) -> None:
         """Give one entry its one outcome; `line` is that of a delivered event."""
         self.pending -= 1
-        self.tally["outcome", str(outcome)] += 1
+        self.counts[outcome] += 1
         if line is not None:
-            self.tally["event", str(line)] += 1
+            self.counts[line] += 1
         for note in notes:
-            self.tally["note", note] += 1
+            self.counts[note] += 1
 
     def part_with(self) -> None:
         """Have one entry get its outcome outside of this span."""
@@ -339,7 +351,7 @@ class ClassifiedPage(NamedTuple):
     asides: Asides | None = None
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """An entry whose contact must be at ActiveCampaign before it is done; most have an event to send too."""
 
     position: Position

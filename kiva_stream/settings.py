@@ -120,7 +120,7 @@ class StateSettings(Section, frozen=True, kw_only=True):
     schema: Annotated[Identifier, says("kiva_stream's own schema there")] = "kiva_stream"
     ledger_keep_days: Annotated[Count, says("how long delivered events are remembered")] = 400
     commit_interval_ms: Annotated[
-        Count, says("outcomes of this long share a commit, unless half of max_in_flight wait for it")
+        Count, says("outcomes of this long share a commit, or until half of max_in_flight wait for it")
     ] = 20
     lease_s: Annotated[
         Timeout, says("a process that does not renew its hold on the site for this long loses it to another")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from kiva_stream.model import Position, Span, Tally
+from kiva_stream.model import Counted, Position, Span
 
 
 class Watermark:
@@ -22,12 +22,12 @@ class Watermark:
         return sum(span.pending for span in self._spans)
 
     @property
-    def ahead(self) -> Tally:
+    def ahead(self) -> Counter[Counted]:
         """The counts of the entries above the watermark that have their outcome."""
-        ahead: Counter[tuple[str, str]] = Counter()
+        ahead: Counter[Counted] = Counter()
         for span in self._spans:
-            ahead.update(span.tally)
-        return +ahead
+            ahead.update(span.counts)
+        return ahead
 
     def above(self, position: Position) -> Span | None:
         """Return the span of an entry that was read and not passed, None when there is none."""
@@ -43,12 +43,12 @@ class Watermark:
         self.newest = last
         return span
 
-    def advance(self) -> Counter[tuple[str, str]]:
+    def advance(self) -> Counter[Counted]:
         """Pass the spans whose entries all have their outcome; return their counts."""
-        tally: Counter[tuple[str, str]] = Counter()
+        passed: Counter[Counted] = Counter()
         while self._spans and self._spans[0].pending == 0:
             span = self._spans.popleft()
             self.position = span.last
             self.width -= span.size
-            tally += span.tally
-        return tally
+            passed.update(span.counts)
+        return passed

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
+from msgspec.structs import replace
 
 from kiva_stream.catalog import CATALOG
 from kiva_stream.contact_moves import ContactMoves
@@ -245,7 +246,8 @@ def entry_of(
 ) -> Delivery:
     """Return the delivery of the entry at a place: of an order, so old, perhaps of a re-subscription."""
     told = delivery(place, Span(position(place), 1), is_event=resubscribes)
-    return told._replace(
+    return replace(
+        told,
         inserted_at=NOW - timedelta(seconds=age_s),
         order=None if order is None else OrderId(order),
         line=RESUBSCRIBED if resubscribes else None,

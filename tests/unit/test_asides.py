@@ -148,7 +148,7 @@ async def test_an_entry_is_parked_once_and_a_change_never() -> None:
     span = await checkpoint.track(position(1), 1)
     waiting = parked(checkpoint, delivery(1, span))
     assert parked(checkpoint, waiting) is waiting
-    change = delivery(2, Span(position(2), 1))._replace(is_entry=False)
+    change = replace(delivery(2, Span(position(2), 1)), is_entry=False)
     assert parked(checkpoint, change) is change
     assert (span.pending, waiting.span.pending, change.span.pending) == (0, 1, 1)
 

@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kiva_stream.backoff import backoff_s
 from kiva_stream.checkpoint import NOTHING_LEFT, Checkpoint
@@ -137,7 +138,7 @@ async def test_the_week_tag_of_a_contact_that_arrived_may_differ() -> None:
 async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
     bench, ann = Bench(), contact()
     bench.arrivals.changed = {ann.email}
-    change = delivery(1, Span(position(1), 1), is_event=False)._replace(is_entry=False)
+    change = replace(delivery(1, Span(position(1), 1), is_event=False), is_entry=False)
     await bench.run(batch(ann, change))
     assert bench.arrivals.asked == [ann.email]
     assert bench.ledger.tally() == {}
@@ -148,7 +149,7 @@ async def test_a_change_of_a_refused_contact_is_no_dead_letter() -> None:
     bench = Bench()
     rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
     await bench.run(
-        batch(rejected, delivery(1, Span(position(1), 1), is_event=False)._replace(is_entry=False))
+        batch(rejected, replace(delivery(1, Span(position(1), 1), is_event=False), is_entry=False))
     )
     assert bench.ledger.commits == []
 
