@@ -25,7 +25,7 @@ from kiva_stream.model import (
     Tally,
 )
 from kiva_stream.state.leases import Lease
-from kiva_stream.state.store import Store, columns
+from kiva_stream.state.store import Store, columns, literals
 from kiva_stream.telemetry import Rarely
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between two tries to commit
@@ -125,13 +125,13 @@ class SiteLedger:
             "commit",
             *commit.watermark,
             commit.pending,
-            *columns([(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered], 5),
+            *literals([(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered], 5),
             *columns(_dead_rows(commit), 7),
             *columns(_gone(commit), 2),
-            *columns([(*key, count) for key, count in _counted(commit).items()], 3),
+            _counts(_counted(commit)),
             list(commit.touched),
-            msgspec.json.encode([[*key, count] for key, count in commit.ahead.items()]).decode(),
-            *columns(list(commit.out), 2),
+            _counts(commit.ahead),
+            *literals(commit.out, 2),
             *columns([(*position, contact) for position, contact in commit.parked], 3),
             *columns(commit.unparked, 2),
             number,
@@ -239,3 +239,8 @@ def _counted(commit: Commit) -> Tally:
     counts = Counter(commit.passed)
     counts.subtract(("outcome", str(Outcome("dead", why))) for _, why in commit.revived)
     return counts
+
+
+def _counts(tally: Tally) -> str:
+    """Write counts as the JSON rows of the queries."""
+    return msgspec.json.encode([[*key, count] for key, count in tally.items()]).decode()

@@ -74,7 +74,8 @@ WHERE site_id = $1
 -- Rows that others write too are written in the order of their keys, so that two never wait for each other.
 WITH delivered AS (
   INSERT INTO {schema}.ledger (site_id, txid, log_id, contact_id, event, attempts)
-  SELECT $1, * FROM unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::smallint[], $9::smallint[])
+  SELECT $1, * FROM unnest($5::text::bigint[], $6::text::bigint[], $7::text::bigint[], $8::text::smallint[],
+                           $9::text::smallint[])
 ), dead AS (
   SELECT * FROM unnest($10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::smallint[], $15::text[],
                        $16::boolean[]) AS d (txid, log_id, reason, customer_id, attempts, reply, is_again)
@@ -89,10 +90,10 @@ WITH delivered AS (
       reply = excluded.reply, died_at = excluded.died_at, replay_at = NULL
 ), parked AS (
   INSERT INTO {schema}.parked (site_id, txid, log_id, contact_id)
-  SELECT $1, * FROM unnest($26::bigint[], $27::bigint[], $28::bigint[])
+  SELECT $1, * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[])
 ), unparked AS (
   DELETE FROM {schema}.parked p
-  USING unnest($29::bigint[], $30::bigint[]) AS r (txid, log_id)
+  USING unnest($27::bigint[], $28::bigint[]) AS r (txid, log_id)
   WHERE p.site_id = $1 AND (p.txid, p.log_id) = (r.txid, r.log_id)
 ), revived AS (
   DELETE FROM {schema}.dead_letter l
@@ -100,19 +101,19 @@ WITH delivered AS (
   WHERE l.site_id = $1 AND (l.txid, l.log_id) = (r.txid, r.log_id)
 ), counted AS (
   INSERT INTO {schema}.tally (site_id, kind, name, count)
-  SELECT $1, * FROM unnest($19::text[], $20::text[], $21::bigint[]) AS t (kind, name, count)
-  ORDER BY kind, name
+  SELECT $1, t ->> 0, t ->> 1, (t ->> 2)::bigint FROM jsonb_array_elements($19::jsonb) AS t
+  ORDER BY t ->> 0, t ->> 1
   ON CONFLICT (site_id, kind, name) DO UPDATE SET count = tally.count + excluded.count
 ), touched AS (
   INSERT INTO {schema}.tag_due (site_id, contact_id)
   SELECT site_id, id FROM {schema}.contact
-  WHERE site_id = $1 AND id = ANY($22::bigint[]) AND status = 'linked' ORDER BY id
+  WHERE site_id = $1 AND id = ANY($20::bigint[]) AND status = 'linked' ORDER BY id
   ON CONFLICT (site_id, contact_id) DO UPDATE SET mark = DEFAULT
 )
 UPDATE {schema}.checkpoint
-SET watermark_txid = $2, watermark_id = $3, pending = $4, ahead = $23, out_txids = $24, out_ids = $25,
-    commits = {schema}.numbered($31, commits), committed_at = now()
-WHERE site_id = $1 AND {schema}.renew($1, $32, $33)
+SET watermark_txid = $2, watermark_id = $3, pending = $4, ahead = $21, out_txids = $22::text::bigint[],
+    out_ids = $23::text::bigint[], commits = {schema}.numbered($29, commits), committed_at = now()
+WHERE site_id = $1 AND {schema}.renew($1, $30, $31)
 
 -- name: commits
 SELECT commits FROM {schema}.checkpoint WHERE site_id = $1

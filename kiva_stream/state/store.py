@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import TypeAlias
@@ -146,3 +146,11 @@ def _sentence(error: BaseException) -> str:
 def columns(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:
     """Turn rows into `count` columns, for unnest()."""
     return [[row[index] for row in rows] for index in range(count)]
+
+
+def literals(rows: Collection[Sequence[int]], count: int) -> list[str]:
+    """Turn rows of numbers into `count` columns, each written as PostgreSQL writes an array.
+
+    For unnest() of many: asyncpg takes 0.3 µs for each element of a list, ten times as long as this.
+    """
+    return [f"{{{','.join([str(row[index]) for row in rows])}}}" for index in range(count)]
