@@ -17,6 +17,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from kiva_stream.contacts import moved
+from kiva_stream.hops import put
 from kiva_stream.model import (
     FOR_WANT_OF_A_CONTACT,
     PARKED,
@@ -267,7 +268,7 @@ class Batcher:
                         self._place(page.span, entry, verdict, contacts)
                 self._outcomes.commit_soon()
                 for batch in self._lanes.ready():
-                    await batches.send(batch)
+                    await put(batches, batch)
 
     async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
         """Return the customers' contacts, after those whose address changed have moved.

@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from kiva_stream.backoff import backoff_s
 from kiva_stream.errors import DrainedError, Rejected, UnknownOutcome
+from kiva_stream.hops import take
 from kiva_stream.model import (
     SYNCED,
     Batch,
@@ -76,9 +77,9 @@ class Sender:
         Raises AccountRefused, SourceError, CheckpointError.
         """
         async with batches:
-            with suppress(DrainedError):
-                async for first in batches:
-                    batch: Batch | None = first
+            with suppress(DrainedError, anyio.EndOfStream):
+                while True:
+                    batch: Batch | None = await take(batches)
                     while batch is not None:
                         await self._deliver(batch)
                         batch = self._next_batch(batch.contact)
