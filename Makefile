@@ -2,7 +2,7 @@
 # runs builds .venv from the lock file; it is brought up to date when pyproject.toml or the lock file changed.
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench bench-year drill drill-long lock
+.PHONY: demo test lint bench bench-full bench-year headline drill drill-long lock
 
 PYTHON := .venv/bin/python
 BUILT := .venv/built
@@ -29,8 +29,14 @@ lint: $(BUILT) # style, types, and which module may import which
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-cache --no-logo
 
-bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
+bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates, in under 6 minutes
 	$(PYTHON) -m benchmarks
+
+bench-full: $(BUILT) # all of them, larger and more often, with their plots
+	$(PYTHON) -m benchmarks --full
+
+headline: $(BUILT) # how many entries an hour at the documented limits, and without a pace for events: one line
+	@$(PYTHON) -m benchmarks.headline
 
 bench-year: $(BUILT) # a year of a medium company: 2,500,000 entries, in under an hour
 	$(PYTHON) -m benchmarks year --entries 2500000
@@ -47,7 +53,7 @@ drill-long: $(BUILT) # 20 kills of 50,000 entries, five seeds; two minutes witho
 lock: $(BUILT) # the newest versions that pyproject.toml allows, for every supported Python
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	    --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	    --extra test --extra bench --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 $(BUILT): pyproject.toml requirements.lock
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -c "$(SUPPORTED)" || { \

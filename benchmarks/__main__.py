@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…] [--entries N]`: measures, prints one table, and fails when a gate does."""
+"""`python -m benchmarks [NAME…] [--full]`: measures, prints one table, and fails when a gate does."""
 
 from __future__ import annotations
 
@@ -10,48 +10,52 @@ import anyio
 
 from benchmarks import (
     bare_session,
+    cost,
     documented_limits,
     following,
     instant_sink,
     killed,
-    memory,
+    one_core,
     requests,
     rest_budget,
+    size,
     unpaced,
     year,
 )
 from benchmarks.bench import Bench
-from benchmarks.figures import Figure, save, table
+from benchmarks.figures import OUT, Figure, save, table
+from benchmarks.plots import draw
 
-ALL = {
-    "unpaced": unpaced.figures,
-    "memory": memory.figures,
-    "requests": requests.figures,
+IN_CI = {
     "instant_sink": instant_sink.figures,
     "bare_session": bare_session.figures,
-    "rest_budget": rest_budget.figures,
-    "documented_limits": documented_limits.figures,
+    "size": size.figures,
+    "one_core": one_core.figures,
+    "unpaced": unpaced.figures,
     "following": following.figures,
+    "rest_budget": rest_budget.figures,
+    "requests": requests.figures,
+    "documented_limits": documented_limits.figures,
     "year": year.figures,
 }
-WAITING = {"memory", "rest_budget", "documented_limits", "year"}  # for limits, most of the time
-KNOWN = {**ALL, "killed": killed.figures}  # the last on request only
+KNOWN = {**IN_CI, "cost": cost.figures, "killed": killed.figures}
+WAITING = {"rest_budget", "requests", "documented_limits", "year"}  # for limits, most of the time
 
 
 def main() -> None:
     """Run what was asked for; exit code 1 names the figures that fell short."""
     asked = _arguments()
-    figures = anyio.run(_run, asked.names or list(ALL), asked.entries, backend_options={"use_uvloop": True})
-    save(figures)
+    names = asked.names or list(KNOWN if asked.full else IN_CI)
+    figures = anyio.run(_run, names, asked.entries, asked.full, backend_options={"use_uvloop": True})
     print(table(figures))
     if missed := [figure for figure in figures if not figure.holds]:
         sys.exit("\n".join(f"Fell short: {figure.name}, gate {figure.gate}" for figure in missed))
 
 
-async def _run(names: list[str], entries: int | None) -> list[Figure]:
+async def _run(names: list[str], entries: int | None, is_full: bool) -> list[Figure]:
     """Run one after the other what needs the processor, then side by side what mostly waits."""
     found: dict[str, list[Figure]] = {}
-    async with Bench.open() as bench:
+    async with Bench.open(is_full=is_full) as bench:
 
         async def run(name: str) -> None:
             began_at = time.monotonic()
@@ -64,7 +68,10 @@ async def _run(names: list[str], entries: int | None) -> list[Figure]:
         async with anyio.create_task_group() as group:
             for name in WAITING.intersection(names):
                 group.start_soon(run, name)
-    return [figure for name in names for figure in found[name]]
+    figures = [figure for name in names for figure in found[name]]
+    save(figures, bench.plots)
+    draw(bench.plots, OUT)
+    return figures
 
 
 def _arguments() -> Namespace:
@@ -73,7 +80,10 @@ def _arguments() -> Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(KNOWN)}; all but killed when none is given",
+        help=f"of {', '.join(KNOWN)}; those that CI runs ({', '.join(IN_CI)}) when none is given",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="all of them, larger and more often: about an hour"
     )
     parser.add_argument("--entries", type=int, metavar="N", help="instead of the size that each has")
     asked = parser.parse_args()

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
 from datetime import datetime
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
+import asyncpg
 import msgspec
 
+from benchmarks.carried import Carried
 from benchmarks.command import Measured, measured
+from benchmarks.figures import Plot
 from kiva_stream import app, settings
 from kiva_stream.sandbox.comparison import Comparison, arrived
 from kiva_stream.sandbox.generator import generate
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
-from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
+from kiva_stream.sandbox.process import Keys, LocalActiveCampaign, local_activecampaign
 from kiva_stream.settings import Settings
+
+T = TypeVar("T")
 
 SEED = 1
 SITE_ID = 1
@@ -32,6 +38,21 @@ HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
 HOUR_S = 3600
 REAL_LIMIT = 5  # requests a second
 SETUP_LIMIT = 200  # what set-up may use: it is not measured
+NOWHERE = LocalActiveCampaign(
+    "http://127.0.0.1:9", "http://127.0.0.1:9", [Keys("nowhere", "token", "1", "key")]
+)
+_schemas = (f"state_{number}" for number in count())
+_CUSTOMERS = """
+INSERT INTO kiva.customers (id, site_id, email, first_name, last_name, created_at, updated_at)
+SELECT 8000000 + n, 1, 'crowd' || n || '@example.com', 'Ann', 'Lee', now(), now()
+FROM generate_series(1, $1) AS n;
+INSERT INTO kiva.orders (id, site_id, customer_id, week_start, delivery_date, status, payment_status,
+                         subtotal_cents, total_cents, created_at, paid_at, updated_at)
+SELECT id, site_id, id, current_date, current_date, 'complete', 'completed', 3800, 3800, now(), now(), now()
+FROM kiva.customers WHERE id > 8000000;
+INSERT INTO kiva.order_items (order_id, name, category, qty, unit_price_cents)
+SELECT id, 'Carrots', 'menu', 1, 0 FROM kiva.customers WHERE id > 8000000;
+"""
 _DONE = re.compile(r"entries in .+: ([\d,]+) an hour")
 
 
@@ -87,6 +108,15 @@ class Year(NamedTuple):
     changing_again: int  # requests of the second backfill that could change something
 
 
+class Crowd(NamedTuple):
+    """What a backfill of many contacts asked for, and what there was at its end."""
+
+    contacts: int
+    orders: int
+    requests: Counter[str]  # by operation, at the receiver
+    breaches: int
+
+
 class Killed(NamedTuple):
     """What a backfill left that was killed and run again."""
 
@@ -96,10 +126,15 @@ class Killed(NamedTuple):
 
 
 class Bench:
-    """What the benchmarks share. Histories and unpaced jobs are made once, when first asked for."""
+    """What the benchmarks share. Histories and unpaced jobs are made once, when first asked for.
 
-    def __init__(self, server: Server, folder: Path) -> None:
+    A full one measures more often, and larger histories; `plots` are those that were made of it.
+    """
+
+    def __init__(self, server: Server, folder: Path, *, is_full: bool = False) -> None:
         self.folder = folder
+        self.is_full = is_full
+        self.plots: list[Plot] = []
         self._server = server
         self._histories: dict[str, History] = {}
         self._unpaced: dict[int, Job] = {}
@@ -110,24 +145,53 @@ class Bench:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls) -> AsyncIterator[Bench]:
+    async def open(cls, *, is_full: bool = False) -> AsyncIterator[Bench]:
         """Start the PostgreSQL; it and all that is written go with the block."""
         with embedded_postgres() as server, TemporaryDirectory() as folder:
-            yield cls(server, Path(folder))
+            yield cls(server, Path(folder), is_full=is_full)
 
-    async def history(self, entries: int, kind: str = "shop") -> History:
-        """Return a history of that many entries, dirt included. One of another kind is another database."""
-        name = f"{kind}_{entries}"
+    @property
+    def repetitions(self) -> int:
+        """How often what is compared is measured."""
+        return 5 if self.is_full else 3
+
+    async def history(self, entries: int, kind: str = "shop", *, only: str | None = None) -> History:
+        """Return a history of that many entries, dirt included. One of another kind is another database.
+
+        `only` keeps the entries of one outcome in the log; the truth still tells of all.
+        """
+        name = "_".join(filter(None, (kind, only, str(entries))))
         if name not in self._histories:
             dsn = await self._server.create_database(name)
             truth = self.folder / f"{name}.truth"
             await generate(dsn, entries, SEED, truth=truth)
+            if only is not None:
+                entries = await _keep(dsn, truth, only)
             self._histories[name] = History(dsn, truth, entries)
         return self._histories[name]
 
-    def settings(self, dsn: str, activecampaign: LocalActiveCampaign, schema: str) -> Settings:
-        """Return settings that carry a history to an account, its events unpaced."""
-        return settings.load(self._config, _environ(dsn, activecampaign, schema, 0))
+    def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
+        """Return settings that carry a history to an account, its events unpaced, into a new state."""
+        return settings.load(self._config, _environ(dsn, activecampaign, next(_schemas), 0))
+
+    async def carried(
+        self, history: History, account: LocalActiveCampaign | None = None, **more: int
+    ) -> Carried:
+        """Carry a history in a process of its own, on one core: to an account, else to an instant sink.
+
+        `more` are settings of section activecampaign.
+        """
+        environ = _environ(history.dsn, account or NOWHERE, next(_schemas), 0)
+        environ |= {f"KIVA_STREAM__ACTIVECAMPAIGN__{key.upper()}": str(value) for key, value in more.items()}
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.carried",
+            str(self._config),
+            "http" if account else "instant",
+        ]
+        said = await anyio.run_process(command, env=environ, stderr=None)
+        return msgspec.json.decode(said.stdout, type=Carried)
 
     async def unpaced(self, entries: int) -> Job:
         """Return the main job as fast as it goes: no latency, events unpaced, the limits as always."""
@@ -179,6 +243,19 @@ class Bench:
                 process.terminate()
                 await process.wait()
 
+    async def crowd(self, entries: int, customers: int) -> Crowd:
+        """Carry a short history of a shop with so many customers more, each of them with an order."""
+        history = await self.history(entries, "crowd")
+        await _add_customers(history.dsn, customers)
+        async with local_activecampaign() as activecampaign:
+            environ = _environ(history.dsn, activecampaign, "crowd", 0)
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            before = await activecampaign.state()
+            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            state = await activecampaign.state()
+            requests = Counter(state["requests"]) - Counter(before["requests"])
+            return Crowd(state["contacts"], state["orders"], requests, sum(state["breaches"].values()))
+
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived."""
         history = await self.history(entries)
@@ -203,6 +280,14 @@ class Bench:
         """Run another command to its end; return what it said on stdout."""
         command = [*self._command, *arguments]
         return (await anyio.run_process(command, cwd=self.folder, env=environ, stderr=None)).stdout
+
+
+async def _add_customers(dsn: str, count: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(_CUSTOMERS.replace("$1", str(count)))
+    finally:
+        await connection.close()
 
 
 def _environ(
@@ -249,6 +334,29 @@ async def _arrived(
         breaches=sum(state["breaches"].values()),
         most_events_in_a_second=most_in_a_second(event["received_at"] for event in events),
     )
+
+
+async def _keep(dsn: str, truth: Path, outcome: str) -> int:
+    """Remove the entries that have another outcome from the log; return how many are left."""
+    query = "SELECT log_id FROM entry WHERE site_id = ? AND outcome = ?"
+    with closing(sqlite3.connect(truth)) as database:
+        ids = [log_id for (log_id,) in database.execute(query, (SITE_ID, outcome))]
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("DELETE FROM kiva.system_log WHERE id <> ALL($1::bigint[])", ids)
+        await connection.execute("VACUUM ANALYZE kiva.system_log")
+    finally:
+        await connection.close()
+    return len(ids)
+
+
+async def interleaved(arms: Mapping[str, Callable[[], Awaitable[T]]], repetitions: int) -> dict[str, list[T]]:
+    """Run each arm in turn, so often; return what each found. What the machine does meanwhile meets all."""
+    found: dict[str, list[T]] = {name: [] for name in arms}
+    for _ in range(repetitions):
+        for name, arm in arms.items():
+            found[name].append(await arm())
+    return found
 
 
 def phases(output: str) -> dict[str, float]:

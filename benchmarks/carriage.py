@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from benchmarks.bench import Bench, History
 from kiva_stream.app import Shop, garbage_collected_rarely, open_shop
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier
@@ -26,7 +25,6 @@ from kiva_stream.model import (
 )
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Events
-from kiva_stream.sandbox.process import LocalActiveCampaign
 from kiva_stream.settings import Settings
 from kiva_stream.state.leases import hold
 from kiva_stream.state.ledger import SiteLedger
@@ -37,8 +35,6 @@ from kiva_stream.turns import Turns
 
 CONTACTS_PER_IMPORT = 250
 NOBODY: Any = None  # whom nothing is asked of: no address changes, and after a snapshot every order is there
-
-_schemas = (f"carriage_{number}" for number in count())
 
 
 class Spent(NamedTuple):
@@ -71,6 +67,13 @@ class Stopwatch:
         return Spent(entries, time.monotonic() - wall, time.process_time() - cpu)
 
 
+class InstantEvents:
+    """Implements `ports.Events`: takes every event at once."""
+
+    async def send(self, email: Email, name: str, eventdata: str) -> None:
+        """Take one."""
+
+
 class InstantAccount:
     """Implements `ports.Contacts` as far as a snapshot goes: an account that takes every contact at once."""
 
@@ -99,18 +102,17 @@ class InstantAccount:
         return {}
 
 
-async def read_and_drop(bench: Bench, history: History, nowhere: LocalActiveCampaign) -> Spent:
+async def read_and_drop(settings: Settings) -> Spent:
     """Read a whole log as the producer does, and do nothing with it."""
-    async with open_shop(bench.settings(history.dsn, nowhere, next(_schemas))) as shop:
+    async with open_shop(settings) as shop:
         mark = await shop.log.mark()
         watch = Stopwatch()
         entries = [len(page) async for page in shop.log.pages(DAY1, mark)]
         return watch.spent(sum(entries))
 
 
-async def carry(bench: Bench, history: History, activecampaign: LocalActiveCampaign, events: Events) -> Spent:
-    """Carry a whole log, into a state of its own; what comes before the first event is not timed."""
-    settings = bench.settings(history.dsn, activecampaign, next(_schemas))
+async def carry(settings: Settings, events: Events) -> Spent:
+    """Carry a whole log, into a new state; what comes before the first event is not timed."""
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
         async with hold(store, shop.site.id, "bench", settings.state.lease_s) as lease:

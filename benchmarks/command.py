@@ -41,7 +41,7 @@ def _watch(child: subprocess.Popen[bytes]) -> tuple[float, int]:
     """Return processor seconds and peak memory of a child at its end."""
     peak_bytes = 0
     while True:
-        peak_bytes = _peak_bytes(child.pid) or peak_bytes
+        peak_bytes = peak_bytes_of(child.pid) or peak_bytes
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
             child.returncode = os.waitstatus_to_exitcode(status)
@@ -49,8 +49,8 @@ def _watch(child: subprocess.Popen[bytes]) -> tuple[float, int]:
         time.sleep(LOOK_EVERY_S)
 
 
-def _peak_bytes(pid: int) -> int:
-    """Return the peak so far; 0 when the process has ended."""
+def peak_bytes_of(pid: int | str) -> int:
+    """Return the most memory that a process held at once so far; 0 when it has ended."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 

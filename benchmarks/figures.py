@@ -1,39 +1,43 @@
-"""Figures: what a benchmark measured, with the gate it must pass, as a Markdown table and as JSON."""
+"""Figures and plots: what a benchmark measured, with the gate it must pass, as Markdown, JSON and SVG."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-OUT = Path(__file__).parent / "out" / "bench.json"
+T = TypeVar("T")
+
+OUT = Path(__file__).parent / "out"
 COMMITTED = Path(__file__).parent / "figures.json"
-SHARE_OF_COMMITTED = 0.8  # what a ratio must reach of the committed one: the rest is left to noise
+NOISE = 0.2  # of a committed figure: a shared machine is not the same twice
 
 
 class Figure(msgspec.Struct, frozen=True):
     """One figure, measured once or more often.
 
     A lower gate is for the median, since a busy machine only ever makes things slower; an upper gate is for
-    every repetition, since it bounds what must never happen.
+    every repetition, since it bounds what must never happen, unless it `is_typical`, as a ratio of two times.
     """
 
     name: str
     values: Sequence[float]
     least: float | None = None
     most: float | None = None
+    is_typical: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the gate is passed; a figure without one is only reported."""
+        highest = median(self.values) if self.is_typical else max(self.values)
         enough = self.least is None or median(self.values) >= self.least
-        return enough and (self.most is None or max(self.values) <= self.most)
+        return enough and (self.most is None or highest <= self.most)
 
     @property
     def gate(self) -> str:
@@ -49,6 +53,38 @@ class Figure(msgspec.Struct, frozen=True):
         return f"| {self.name} | {spread} | {self.gate} | {verdict} |"
 
 
+class Line(msgspec.Struct, frozen=True):
+    """A line of a plot: points of (x, y)."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+
+
+class Plot(msgspec.Struct, frozen=True):
+    """A plot, to be drawn into a file of its name; `limit` is what the lines must not, or should, reach."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    limit: float | None = None
+    is_log: bool = False  # the x axis
+
+
+def by_arm(
+    name: str,
+    found: Mapping[str, Sequence[T]],
+    value: Callable[[T], float],
+    *,
+    most: float | None = None,
+) -> list[Figure]:
+    """Return a figure for each arm of a comparison, made of what each of its runs found."""
+    return [
+        Figure(f"{name}, {arm}", [value(each) for each in runs], most=most) for arm, runs in found.items()
+    ]
+
+
 def shown(value: float) -> str:
     """Write a figure with as many digits as say something."""
     if value == int(value) or abs(value) >= 1_000:
@@ -62,17 +98,19 @@ def table(figures: Iterable[Figure]) -> str:
     return "\n".join(head + [figure.row() for figure in figures])
 
 
-def committed(ratio: str) -> float:
-    """Return the least that a ratio may be, given the one in figures.json."""
-    known = msgspec.json.decode(COMMITTED.read_bytes(), type=dict[str, float])
-    return SHARE_OF_COMMITTED * known[ratio]
+def committed(name: str) -> float:
+    """Return the figure of that name in figures.json."""
+    return msgspec.json.decode(COMMITTED.read_bytes(), type=dict[str, float])[name]
 
 
-def save(figures: Iterable[Figure]) -> None:
-    """Write bench.json: when, on what kind of machine, and the figures."""
+def save(figures: Sequence[Figure], plots: Sequence[Plot]) -> None:
+    """Write what was measured, when, and on what kind of machine: bench.json and bench.md."""
     rows = [{**msgspec.structs.asdict(figure), "holds": figure.holds} for figure in figures]
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_bytes(msgspec.json.format(msgspec.json.encode({**machine(), "figures": rows})))
+    found = {**machine(), "figures": rows, "plots": plots}
+    OUT.mkdir(exist_ok=True)
+    (OUT / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    about = ", ".join(f"{name}: {value}" for name, value in machine().items())
+    (OUT / "bench.md").write_text(f"{about}\n\n{table(figures)}\n")
 
 
 def machine() -> dict[str, Any]:
@@ -81,6 +119,12 @@ def machine() -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "load_at_end": round(os.getloadavg()[0], 2),
     }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")

@@ -15,6 +15,10 @@ from typing import cast
 import anyio
 import uvloop
 
+from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
+
+KEYS = Keys("receiver", "token", "25550001", "key")
+
 _BODY = b'{"success":1,"message":"Event spawned"}'
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
     len(_BODY),
@@ -60,12 +64,13 @@ async def serve() -> None:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[str]:
-    """Run one; give its URL."""
+async def receiver() -> AsyncIterator[LocalActiveCampaign]:
+    """Run one; give it as an account that takes events only."""
     with _process() as process:
         assert process.stdout is not None
         port = await anyio.to_thread.run_sync(process.stdout.readline)
-        yield f"http://127.0.0.1:{int(port)}"
+        url = f"http://127.0.0.1:{int(port)}"
+        yield LocalActiveCampaign(url, f"{url}/event", [KEYS])
 
 
 @contextmanager

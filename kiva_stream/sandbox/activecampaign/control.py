@@ -128,7 +128,13 @@ def _orders(account: Account) -> Iterator[dict[str, Any]]:
         yield {**order, "contact_email": contact.email if contact else None}
 
 
+def _arrivals(account: Account) -> Iterator[dict[str, float]]:
+    """Show when REST and GraphQL requests arrived, refused ones included."""
+    return ({"at": at} for at in account.peak.arrivals[:])
+
+
 STREAMS = {
+    "GET arrivals": _arrivals,
     "GET events": _events,
     "GET strays": _strays,
     "GET contacts": _contacts,

@@ -5,6 +5,7 @@ All times are seconds on one steady clock; a window of 1 s ending now holds what
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 
 
@@ -30,16 +31,18 @@ class Window:
 
 
 class Peak:
-    """The greatest number of arrivals in any sliding second, refused ones included."""
+    """The greatest number of arrivals in any sliding second, refused ones included, and all their moments."""
 
     def __init__(self) -> None:
         self.highest = 0
+        self.arrivals = array("d")
         self._times: deque[float] = deque()
 
     def count(self, now: float) -> None:
         """Count one arrival at `now`."""
         _forget(self._times, now - 1.0)
         self._times.append(now)
+        self.arrivals.append(now)
         self.highest = max(self.highest, len(self._times))
 
 

@@ -1,0 +1,51 @@
+"""The cost model: what an entry costs by its class, and how long a log takes at the account's limits.
+
+Processor time of the backfill's process, on logs of one class each; PostgreSQL's own is figure R8. The hours
+are those of `plan`, for a shop with as many contacts, orders and events per entry as the unpaced job has.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from benchmarks.bench import HOUR_S, NOWHERE, Bench, Job, interleaved
+from benchmarks.figures import Figure, by_arm
+from benchmarks.receiver import receiver
+from benchmarks.unpaced import ENTRIES as UNPACED
+from kiva_stream.estimates import Work, seconds
+
+ENTRIES = 100_000
+CLASSES = {"event": "delivered", "sync-only entry": "synced", "skipped entry": "skipped"}
+SIZES = 1_000_000, 2_500_000, 25_000_000
+PACES = 60, 0
+
+
+async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
+    """Run it."""
+    size = entries or ENTRIES
+    histories = {name: await bench.history(size, only=outcome) for name, outcome in CLASSES.items()}
+    async with receiver() as account:
+        arms = {name: partial(bench.carried, each) for name, each in histories.items()}
+        arms["event over HTTP"] = partial(bench.carried, histories["event"], account)
+        found = await interleaved(arms, bench.repetitions)
+    job = await bench.unpaced(UNPACED)
+    return [
+        *by_arm("cost: CPU µs", found, lambda run: run.spent.cpu_us),
+        *(_hours(bench, job, size, pace) for pace in PACES for size in SIZES),
+    ]
+
+
+def _hours(bench: Bench, job: Job, entries: int, events_per_second: int) -> Figure:
+    per_entry = entries / job.entries
+    work = Work(
+        contacts=round(job.comparison.contacts * per_entry),
+        orders=round(job.comparison.orders_arrived * per_entry),
+        events=round(job.comparison.arrived * per_entry),
+    )
+    limits = bench.settings("postgresql:///unused", NOWHERE).activecampaign
+    paced = msgspec.structs.replace(limits, events_per_second=events_per_second)
+    pace = f"{events_per_second} events/s" if events_per_second else "events unpaced"
+    hours = sum(seconds(work, paced).values()) / HOUR_S
+    return Figure(f"cost: hours for {entries:,} entries, {pace}", [hours])

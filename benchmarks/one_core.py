@@ -1,0 +1,56 @@
+"""The pipeline on one core: the standard mix of entries to a receiver that answers at once, over HTTP.
+
+Also against the events in flight, with the memory that takes. The shop's database, the state's, and the
+receiver have the other core.
+
+Seen to fail: the rate (5 million) with activecampaign.max_in_flight = 10 and state.commit_interval_ms = 50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+
+from benchmarks.bench import HOUR_S, Bench, interleaved
+from benchmarks.carried import Carried
+from benchmarks.figures import Figure, Line, Plot, by_arm
+from benchmarks.receiver import receiver
+
+ENTRIES = 50_000
+DEFAULT = 200
+IN_FLIGHT = DEFAULT, 1_000
+FULL_IN_FLIGHT = 10, 50, 100, 200, 500, 1_000
+LEAST_PER_HOUR = 20_000_000
+MOST_MB = 150
+
+
+async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
+    """Run it."""
+    history = await bench.history(entries or ENTRIES)
+    places = FULL_IN_FLIGHT if bench.is_full else IN_FLIGHT
+    async with receiver() as account:
+        arms = {
+            f"{each} in flight": partial(bench.carried, history, account, max_in_flight=each)
+            for each in places
+        }
+        found = await interleaved(arms, bench.repetitions)
+    bench.plots.append(_plot(places, [median(map(_per_hour, runs)) / 1e6 for runs in found.values()]))
+    least = LEAST_PER_HOUR if bench.is_full else None
+    by_default = [_per_hour(run) for run in found[f"{DEFAULT} in flight"]]
+    return [
+        Figure("one core: entries/hour, standard mix", by_default, least=least),
+        *by_arm("one core: entries/hour", found, _per_hour),
+        *by_arm("one core: CPU µs per entry", found, lambda run: run.spent.cpu_us),
+        *by_arm("one core: peak MB", found, lambda run: run.peak_mb, most=MOST_MB),
+    ]
+
+
+def _per_hour(run: Carried) -> float:
+    return run.spent.per_second * HOUR_S
+
+
+def _plot(places: Sequence[int], millions: Sequence[float]) -> Plot:
+    line = Line("kiva_stream", list(zip(map(float, places), millions, strict=True)))
+    title = "Throughput against events in flight, one core, a receiver that answers at once"
+    return Plot("in_flight", title, "events in flight", "million entries an hour", [line], is_log=True)

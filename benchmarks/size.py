@@ -1,0 +1,67 @@
+"""R4 and R5: what an entry costs does not grow with the log, nor does the memory.
+
+Processor time per entry and the most memory held, of a process that carries a large history to an instant
+sink, ÷ those of a small one. Caches are bounded; both sizes fill the window.
+
+R4 was seen to fail (1.6) when the duplicates were looked for among all entries before, R5 (2.6, 263 MB)
+with pipeline.window = source.range_rows = 1000000, pipeline.queue_chunks = 1000 and
+source.range_bytes = 1000000000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import median
+
+from benchmarks.bench import Bench, History, interleaved
+from benchmarks.carried import Carried
+from benchmarks.figures import Figure, Line, Plot, by_arm
+
+SIZES = 50_000, 200_000
+FULL_SIZES = 100_000, 500_000, 2_500_000
+MOST_GROWTH = 1.15
+MOST_MB = 150
+
+
+async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
+    """Run it."""
+    sizes = (FULL_SIZES if bench.is_full else SIZES) if entries is None else (SIZES[0], entries)
+    histories = [await bench.history(size) for size in sizes]
+    arms = {f"{each.entries:,} entries": partial(bench.carried, each) for each in histories}
+    found = await interleaved(arms, bench.repetitions)
+    bench.plots += [
+        _plot("cpu_per_entry", "µs of processor time per entry", histories, found, _cpu_us),
+        _plot("memory", "MB of memory at the most", histories, found, _peak_mb),
+    ]
+    small, *_, large = found.values()
+    pairs = list(zip(small, large, strict=True))
+    cpu = [_cpu_us(many) / _cpu_us(few) for few, many in pairs]
+    memory = [_peak_mb(many) / _peak_mb(few) for few, many in pairs]
+    return [
+        Figure("R4: CPU per entry, large / small", cpu, most=MOST_GROWTH, is_typical=True),
+        *by_arm("R4: CPU µs per entry", found, _cpu_us),
+        Figure("R5: peak memory, large / small", memory, most=MOST_GROWTH, is_typical=True),
+        *by_arm("R5: peak MB", found, _peak_mb, most=MOST_MB),
+    ]
+
+
+def _cpu_us(run: Carried) -> float:
+    return run.spent.cpu_us
+
+
+def _peak_mb(run: Carried) -> float:
+    return run.peak_mb
+
+
+def _plot(
+    name: str,
+    what: str,
+    histories: Sequence[History],
+    found: Mapping[str, Sequence[Carried]],
+    value: Callable[[Carried], float],
+) -> Plot:
+    medians = [median(map(value, runs)) for runs in found.values()]
+    points = [(float(each.entries), y) for each, y in zip(histories, medians, strict=True)]
+    title = f"{what} against the size of the log"
+    return Plot(name, title, "entries", what, [Line("instant sink", points)], is_log=True)
