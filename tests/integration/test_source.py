@@ -299,11 +299,7 @@ async def test_a_plain_role_sees_who_holds_the_horizon_back_but_not_since_when(
 
 
 async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> None:
-    with own_postgres() as server:
-        async with connected(server.dsn()) as admin:
-            await admin.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
-        server.stop()
-        server.start()
+    with own_postgres(settings={"max_prepared_transactions": "2"}) as server:
         database = await server.create_database("prepared")
         async with ShopRows.create(database) as shop, opened_log(database) as log:
             await shop.connection.execute("BEGIN")
