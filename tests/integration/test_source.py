@@ -412,6 +412,24 @@ async def test_no_transaction_is_open_on_the_source_while_a_page_is_out(
     assert states == [("idle", None)] * 3
 
 
+async def test_no_transaction_is_open_on_the_source_while_a_slow_pace_is_kept(
+    database: str, shop: ShopRows
+) -> None:
+    for _ in range(6):
+        await shop.entry(10)
+    waits: list[int] = []
+    states: list[tuple[str, object]] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(round(seconds))
+        states.extend((row["state"], row["xact_start"]) for row in await sessions(shop))
+
+    async with opened_log(database, sleep, page_rows=2, range_rows=4, max_rows_per_s=1) as log:
+        assert len(await read(log, mark=END)) == 6
+    assert waits == [0, 2, 4]  # in no time: each page from the end of the one before
+    assert states == [("idle", None)] * 3
+
+
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plans: str) -> None:
     """A statement that a session repeats gets a plan without its parameters: that one counts too."""
