@@ -454,6 +454,44 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
         assert block == "entries" or "Sort" not in plan  # they are few, and asked for in any order
 
 
+@pytest.mark.parametrize("settings", [{}, {"horizon": False}], ids=["by position", "by id"])
+async def test_a_count_of_the_log_scans_it_along_an_index_and_a_query_takes_no_helpers(
+    database: str, shop: ShopRows, settings: dict[str, Any]
+) -> None:
+    """What PostgreSQL would do with a large table that was not vacuumed: read all of it, with two helpers."""
+    await shop.connection.execute(
+        "INSERT INTO kiva.system_log (site_id, txid, occurred_at, inserted_at, message)"
+        "SELECT 1, '10', now(), now(), repeat('x', 200) FROM generate_series(1, 20000);"
+        "ANALYZE kiva.system_log; ALTER DATABASE "
+        + shop_name(database)
+        + " SET min_parallel_table_scan_size = 0;"
+        "ALTER DATABASE " + shop_name(database) + " SET parallel_setup_cost = 0"
+    )
+    before = await scans(shop)
+    async with opened_log(database, **settings) as log:
+        assert (
+            await log.count(DAY1, Position(10, 20_000))
+            == await log.count_exactly(DAY1, END.position)
+            == 20_000
+        )
+
+    async def all_is_told() -> bool:
+        return not await sessions(shop)
+
+    await until(all_is_told)
+    assert await scans(shop) == before
+    async with Source.open(source_settings(database)) as source:
+        plan = await source.read(lambda found: found.fetch("EXPLAIN SELECT count(*) FROM kiva.system_log"))
+    assert "Gather" not in str(plan)
+
+
+async def scans(shop: ShopRows) -> int:
+    """Return how often all of the log was read."""
+    return await shop.connection.fetchval(  # type: ignore[no-any-return]
+        "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'kiva.system_log'::regclass"
+    )
+
+
 # The last rows, dates, counts
 
 
