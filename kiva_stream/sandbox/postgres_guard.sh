@@ -2,8 +2,9 @@
 # everything to the server, one thing after another. Its input ends when the process that started it closes it
 # or dies, whatever killed that: then the server stops and its folder goes.
 #
-# usage: sh postgres_guard.sh BINARIES FOLDER...
+# usage: sh postgres_guard.sh BINARIES OPTIONS FOLDER...
 #   BINARIES  where initdb and pg_ctl are, absolute or below the server's folder
+#   OPTIONS   further options of the server, as a shell reads them; may be empty
 #   FOLDER    where the server's folder may be made, the best first
 # It prints the server's folder. Then it reads verbs (create, start, stop), one a line, and prints the exit status
 # of each; what they say is in the folder's file `log`.
@@ -12,7 +13,8 @@ trap '' HUP TERM PIPE # nothing but the end of its input ends it, and nobody may
 umask 077
 
 binaries=$1
-shift
+more=$2
+shift 2
 for parent; do
     folder=$(mktemp -d "$parent/kiva-postgres.XXXXXX") && break
 done
@@ -23,7 +25,7 @@ data=$folder/data
 # The socket lies in the server's folder, which is closed to others; there is no port. Nothing is flushed to the
 # disk: no data outlives the process, let alone the machine. Commits stay synchronous, so that a crash of the
 # server alone loses none of them. Shared memory lies in the folder too: /dev/shm is tiny in containers.
-options="-k .. -c listen_addresses= -c fsync=off -c full_page_writes=off -c dynamic_shared_memory_type=mmap"
+options="-k .. -c listen_addresses= -c fsync=off -c full_page_writes=off -c dynamic_shared_memory_type=mmap $more"
 
 while read -r verb; do
     case $verb in

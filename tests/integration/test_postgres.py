@@ -220,6 +220,23 @@ def test_two_at_once_are_strangers_and_each_keeps_its_data_over_a_restart() -> N
         assert answer(dsn, "SELECT current_database()") == "shop"
 
 
+def test_it_has_the_settings_that_are_asked_for_also_after_a_restart() -> None:
+    settings = {"search_path": '"the shop\'s", kiva', "max_prepared_transactions": "2"}
+    with own_postgres(settings=settings) as server:
+        server.stop()
+        server.start()
+        assert answer(server.dsn(), "SHOW search_path") == settings["search_path"]
+        assert answer(server.dsn(), "SHOW max_prepared_transactions") == "2"
+
+
+def test_a_setting_that_it_does_not_know_is_said() -> None:
+    with (
+        pytest.raises(SourceError, match=r"could not start: .*no_such"),
+        own_postgres(settings={"no_such": "1"}),
+    ):
+        pass
+
+
 def test_a_folder_for_temporary_files_that_is_closed_is_passed_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

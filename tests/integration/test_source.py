@@ -299,11 +299,7 @@ async def test_a_plain_role_sees_who_holds_the_horizon_back_but_not_since_when(
 
 
 async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> None:
-    with own_postgres() as server:
-        async with connected(server.dsn()) as admin:
-            await admin.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
-        server.stop()
-        server.start()
+    with own_postgres(settings={"max_prepared_transactions": "2"}) as server:
         database = await server.create_database("prepared")
         async with ShopRows.create(database) as shop, opened_log(database) as log:
             await shop.connection.execute("BEGIN")
@@ -416,6 +412,24 @@ async def test_no_transaction_is_open_on_the_source_while_a_page_is_out(
     assert states == [("idle", None)] * 3
 
 
+async def test_no_transaction_is_open_on_the_source_while_a_slow_pace_is_kept(
+    database: str, shop: ShopRows
+) -> None:
+    for _ in range(6):
+        await shop.entry(10)
+    waits: list[int] = []
+    states: list[tuple[str, object]] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(round(seconds))
+        states.extend((row["state"], row["xact_start"]) for row in await sessions(shop))
+
+    async with opened_log(database, sleep, page_rows=2, range_rows=4, max_rows_per_s=1) as log:
+        assert len(await read(log, mark=END)) == 6
+    assert waits == [0, 2, 4]  # in no time: each page from the end of the one before
+    assert states == [("idle", None)] * 3
+
+
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plans: str) -> None:
     """A statement that a session repeats gets a plan without its parameters: that one counts too."""
@@ -438,6 +452,44 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
         assert re.search("Index .*using system_log_commit", plan), plan
         assert "Seq Scan" not in plan
         assert block == "entries" or "Sort" not in plan  # they are few, and asked for in any order
+
+
+@pytest.mark.parametrize("settings", [{}, {"horizon": False}], ids=["by position", "by id"])
+async def test_a_count_of_the_log_scans_it_along_an_index_and_a_query_takes_no_helpers(
+    database: str, shop: ShopRows, settings: dict[str, Any]
+) -> None:
+    """What PostgreSQL would do with a large table that was not vacuumed: read all of it, with two helpers."""
+    await shop.connection.execute(
+        "INSERT INTO kiva.system_log (site_id, txid, occurred_at, inserted_at, message)"
+        "SELECT 1, '10', now(), now(), repeat('x', 200) FROM generate_series(1, 20000);"
+        "ANALYZE kiva.system_log; ALTER DATABASE "
+        + shop_name(database)
+        + " SET min_parallel_table_scan_size = 0;"
+        "ALTER DATABASE " + shop_name(database) + " SET parallel_setup_cost = 0"
+    )
+    before = await scans(shop)
+    async with opened_log(database, **settings) as log:
+        assert (
+            await log.count(DAY1, Position(10, 20_000))
+            == await log.count_exactly(DAY1, END.position)
+            == 20_000
+        )
+
+    async def all_is_told() -> bool:
+        return not await sessions(shop)
+
+    await until(all_is_told)
+    assert await scans(shop) == before
+    async with Source.open(source_settings(database)) as source:
+        plan = await source.read(lambda found: found.fetch("EXPLAIN SELECT count(*) FROM kiva.system_log"))
+    assert "Gather" not in str(plan)
+
+
+async def scans(shop: ShopRows) -> int:
+    """Return how often all of the log was read."""
+    return await shop.connection.fetchval(  # type: ignore[no-any-return]
+        "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'kiva.system_log'::regclass"
+    )
 
 
 # The last rows, dates, counts

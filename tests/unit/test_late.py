@@ -156,6 +156,13 @@ class FakeSource:
         return Range(pages, is_last=len(pages) < 3)
 
 
+class APageAtATime(FakeSource):
+    """Stands for the source of a log that had grown by a page each time it is looked at."""
+
+    async def read(self, _reading: object) -> Range:
+        return Range(list(islice(self._rows, 1)), is_last=True)
+
+
 def read_at(max_rows_per_s: int) -> list[float]:
     """Return when each of seven pages of 100 rows came, by whoever needs a second for the third."""
 
@@ -179,6 +186,16 @@ async def _pages(log: SystemLog) -> AsyncIterator[list[Entry]]:
 
 def test_rows_come_no_faster_than_they_may_and_what_was_missed_is_not_made_up_for() -> None:
     assert read_at(50) == [0, 2, 4, 13, 15, 17, 19]
+
+
+def test_the_pace_is_kept_from_one_look_at_the_log_to_the_next() -> None:
+    async def story() -> list[float]:
+        settings = SourceSettings(dsn="postgresql://shop", site_id=1, max_rows_per_s=50)
+        log = SystemLog(APageAtATime(3, 100), settings, None)  # type: ignore[arg-type]
+        began_at = now()
+        return [round(now() - began_at, 1) for _ in range(3) async for _ in _pages(log)]
+
+    assert run(story()) == [0, 2, 4]
 
 
 def test_without_a_pace_rows_come_as_fast_as_they_go() -> None:
