@@ -80,7 +80,7 @@ class Site(msgspec.Struct, frozen=True):
     launched_at: datetime  # midnight of `launched_on` in the site's timezone
 
 
-class Customer(msgspec.Struct, frozen=True):
+class Customer(msgspec.Struct, frozen=True, gc=False):
     """What an entry needs to know of its customer: whose lane it takes, or why it takes none."""
 
     id: CustomerId
@@ -141,7 +141,7 @@ class Order(msgspec.Struct, frozen=True):
         return self.paid_at is not None or self.payment_status in {"completed", "refunded"}
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A row of the system log, with its customer."""
 
     position: Position
@@ -187,7 +187,7 @@ DEAD_REASONS = (
 FOR_WANT_OF_A_CONTACT = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Becomes an event of its contact."""
 
     line: EventLine
@@ -196,21 +196,21 @@ class Event(msgspec.Struct, frozen=True):
     order: OrderId | None = None  # the one it is about
 
 
-class SyncOnly(msgspec.Struct, frozen=True):
+class SyncOnly(msgspec.Struct, frozen=True, gc=False):
     """Tied to a customer, no event: only the contact, and an order, may have changed."""
 
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about
 
 
-class Noise(msgspec.Struct, frozen=True):
+class Noise(msgspec.Struct, frozen=True, gc=False):
     """Nothing for ActiveCampaign: skipped, with why."""
 
     why: Reason = Reason.NOISE
     notes: tuple[str, ...] = ()
 
 
-class Reject(msgspec.Struct, frozen=True):
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """Should have been delivered and cannot be: a dead letter, with why."""
 
     why: Reason
