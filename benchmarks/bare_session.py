@@ -28,7 +28,7 @@ from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
 from kiva_stream.activecampaign.events import HEADERS, Events
 from kiva_stream.settings import Settings
 
-ENTRIES = 50_000  # about half of which are events
+ENTRIES = 30_000  # about half of which are events
 
 _DELIVERED = (
     "SELECT email, ac_name, eventdata FROM entry WHERE site_id = ? AND outcome = 'delivered' ORDER BY ord"

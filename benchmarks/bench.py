@@ -36,6 +36,7 @@ SEED = 1
 SITE_ID = 1
 HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
 HOUR_S = 3600
+HELD = 6  # exit code of a backfill whose site another process still holds
 REAL_LIMIT = 5  # requests a second
 SETUP_LIMIT = 200  # what set-up may use: it is not measured
 NOWHERE = LocalActiveCampaign(
@@ -117,6 +118,15 @@ class Crowd(NamedTuple):
     breaches: int
 
 
+class Stage(NamedTuple):
+    """A history, the account that it goes to, and what a command needs to carry it there."""
+
+    history: History
+    activecampaign: LocalActiveCampaign
+    environ: dict[str, str]
+    folder: Path
+
+
 class Killed(NamedTuple):
     """What a backfill left that was killed and run again."""
 
@@ -138,10 +148,10 @@ class Bench:
         self._server = server
         self._histories: dict[str, History] = {}
         self._unpaced: dict[int, Job] = {}
-        self._config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
-        self._config.touch()
-        self._command = [sys.executable, "-m", "kiva_stream", "--config", str(self._config)]
-        self._backfill = [*self._command, "backfill", "--since", "day1"]
+        self.config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
+        self.config.touch()
+        self._command = [sys.executable, "-m", "kiva_stream", "--config", str(self.config)]
+        self.backfill = [*self._command, "backfill", "--since", "day1"]
 
     @classmethod
     @asynccontextmanager
@@ -172,7 +182,7 @@ class Bench:
 
     def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
         """Return settings that carry a history to an account, its events unpaced, into a new state."""
-        return settings.load(self._config, _environ(dsn, activecampaign, next(_schemas), 0))
+        return settings.load(self.config, _environ(dsn, activecampaign, next(_schemas), 0))
 
     async def carried(
         self, history: History, account: LocalActiveCampaign | None = None, **more: int
@@ -187,7 +197,7 @@ class Bench:
             sys.executable,
             "-m",
             "benchmarks.carried",
-            str(self._config),
+            str(self.config),
             "http" if account else "instant",
         ]
         said = await anyio.run_process(command, env=environ, stderr=None)
@@ -204,9 +214,9 @@ class Bench:
         history = await self.history(entries)
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
             environ = _environ(history.dsn, activecampaign, f"job_{latency_ms:g}", events_per_second)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+            await _set_up(settings.load(self.config, environ), activecampaign)
             before = await activecampaign.state()
-            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            run = await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
             return await _arrived(history, run, activecampaign, before)
 
     async def year(self, entries: int, *, latency_ms: float) -> Year:
@@ -214,10 +224,10 @@ class Bench:
         history = await self.history(entries, "year")
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
             environ = _environ(history.dsn, activecampaign, "year", 0)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+            await _set_up(settings.load(self.config, environ), activecampaign)
             before = await activecampaign.state()
             plan = await self._said(["plan", "--since", "day1", "--json"], environ)
-            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            run = await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
             job = await _arrived(history, run, activecampaign, before)
             state = await activecampaign.state()
             await self._said(["backfill"], environ)
@@ -232,8 +242,8 @@ class Bench:
         history = await self.history(entries, "following")
         async with local_activecampaign() as activecampaign:
             environ = {**more, **_environ(history.dsn, activecampaign, schema, 0)}
-            await _set_up(settings.load(self._config, environ), activecampaign)
-            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            await _set_up(settings.load(self.config, environ), activecampaign)
+            await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
             process = await anyio.open_process(
                 [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
             )
@@ -249,9 +259,9 @@ class Bench:
         await _add_customers(history.dsn, customers)
         async with local_activecampaign() as activecampaign:
             environ = _environ(history.dsn, activecampaign, "crowd", 0)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+            await _set_up(settings.load(self.config, environ), activecampaign)
             before = await activecampaign.state()
-            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
             state = await activecampaign.state()
             requests = Counter(state["requests"]) - Counter(before["requests"])
             return Crowd(state["contacts"], state["orders"], requests, sum(state["breaches"].values()))
@@ -259,27 +269,46 @@ class Bench:
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived."""
         history = await self.history(entries)
-        async with local_activecampaign("--latency-ms", "5") as activecampaign:
-            environ = _environ(history.dsn, activecampaign, "killed", 0)
-            await _set_up(settings.load(self._config, environ), activecampaign)
-            child = await anyio.open_process(
-                self._backfill, cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
-            )
-            events = 0
-            while events < entries * HALF_OF_THE_EVENTS:
-                await anyio.sleep(0.1)
-                events = (await activecampaign.state())["events"]
-            child.kill()
-            await child.wait()
-            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
-            state = await activecampaign.state()
-            comparison = await arrived(history.truth, SITE_ID, activecampaign)
+        async with self.stage(history, 5) as stage:
+            events = await killed_half_way(self.backfill, stage)
+            state = await stage.activecampaign.state()
+            comparison = await arrived(history.truth, SITE_ID, stage.activecampaign)
             return Killed(events, comparison, sum(state["breaches"].values()))
+
+    @asynccontextmanager
+    async def stage(self, history: History, latency_ms: float) -> AsyncIterator[Stage]:
+        """Give an account that is set up, and the environment of whoever carries the history there.
+
+        The lease is short, so that who was killed is followed soon.
+        """
+        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
+            environ = _environ(history.dsn, activecampaign, next(_schemas), 0)
+            environ["KIVA_STREAM__STATE__LEASE_S"] = "2"
+            await _set_up(settings.load(self.config, environ), activecampaign)
+            yield Stage(history, activecampaign, environ, self.folder)
 
     async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
         """Run another command to its end; return what it said on stdout."""
         command = [*self._command, *arguments]
         return (await anyio.run_process(command, cwd=self.folder, env=environ, stderr=None)).stdout
+
+
+async def killed_half_way(command: list[str], stage: Stage) -> int:
+    """Kill a command when half of the events are there, and run it to its end; return how many there were."""
+    folder, environ = stage.folder, stage.environ
+    child = await anyio.open_process(command, cwd=folder, env=environ, stdout=DEVNULL, stderr=DEVNULL)
+    events = 0
+    while events < stage.history.entries * HALF_OF_THE_EVENTS:
+        await anyio.sleep(0.1)
+        events = (await stage.activecampaign.state())["events"]
+    child.kill()
+    await child.wait()
+    while True:
+        run = await anyio.run_process(command, cwd=folder, env=environ, check=False)
+        if run.returncode != HELD:
+            run.check_returncode()
+            return events
+        await anyio.sleep(0.1)
 
 
 async def _add_customers(dsn: str, count: int) -> None:

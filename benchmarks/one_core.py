@@ -17,7 +17,7 @@ from benchmarks.carried import Carried
 from benchmarks.figures import Figure, Line, Plot, by_arm
 from benchmarks.receiver import receiver
 
-ENTRIES = 50_000
+ENTRIES = 30_000
 DEFAULT = 200
 IN_FLIGHT = DEFAULT, 1_000
 FULL_IN_FLIGHT = 10, 50, 100, 200, 500, 1_000
