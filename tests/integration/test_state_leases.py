@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -12,23 +11,9 @@ import pytest
 from kiva_stream.errors import HeldError
 from kiva_stream.state.leases import Lease, hold, renew
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.states import START, begin, commit_of, held_ledger, migrated_store, until
+from tests.states import START, begin, commit_of, held_ledger, until
 
 OVER = "SELECT bool_and(expires_at < clock_timestamp()) FROM kiva_stream.lease"
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    async with migrated_store(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside."""
-    async with connected(database) as connection:
-        yield connection
 
 
 async def test_a_site_is_held_by_one_process_and_the_other_hears_who_it_is(
