@@ -6,9 +6,9 @@ Dead letters are those of entries, at their position, and those of refused order
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import anyio
 import msgspec
@@ -51,6 +51,8 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
 from kiva_stream.telemetry import Scrubber
+
+R = TypeVar("R")
 
 SHOWN_CHARS = 500  # of an entry's message, and of its data
 REPLAY_ASKED, DISCARDED = "replay asked", "discarded"
@@ -116,12 +118,13 @@ async def show(settings: Settings, place: Place) -> ShownLetter:
             (letter,) = await letters.page(choices.letters, None)
             entry = next(iter(await shop.log.entries([place])), None)
             verdict = await _verdict(settings, store, shop, entry)
-            shown = ShownLetter(_line(letter), _entry(entry), verdict, ADVICE[letter.why])
+            shown = ShownLetter(_line(letter), _told(entry, _entry), verdict, ADVICE[letter.why])
         else:
             (refused,) = await letters.orders(choices.orders, None)
             order = next(iter(await shop.orders.orders([place])), None)
             verdict = _order_verdict(order)
-            shown = ShownLetter(_order_line(refused), _order(order), verdict, ADVICE[Reason.ORDER_INVALID])
+            advice = ADVICE[Reason.ORDER_INVALID]
+            shown = ShownLetter(_order_line(refused), _told(order, _order), verdict, advice)
     return _scrubbed(shown, scrub)
 
 
@@ -324,21 +327,17 @@ def _words(verdict: Verdict) -> str:
     return f"dead: {verdict.why}" if isinstance(verdict, Reject) else "sync only: no event"
 
 
-def _entry(entry: Entry | None) -> dict[str, str]:
-    if entry is None:
-        return {}
-    return _told(
-        {
-            "occurred": entry.occurred_at,
-            "inserted": entry.inserted_at,
-            "action": entry.action,
-            "actor": entry.actor_type,
-            "staff": entry.admin_user,
-            "message": entry.message,
-            "data": entry.data,
-            "entry's customer": entry.customer_id,
-        }.items()
-    )
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "occurred": entry.occurred_at,
+        "inserted": entry.inserted_at,
+        "action": entry.action,
+        "actor": entry.actor_type,
+        "staff": entry.admin_user,
+        "message": entry.message,
+        "data": entry.data,
+        "entry's customer": entry.customer_id,
+    }
 
 
 def _order_verdict(order: Order | None) -> str:
@@ -347,29 +346,27 @@ def _order_verdict(order: Order | None) -> str:
     return f"refused: {invalid(order)}" if invalid(order) else "an order that would be sent"
 
 
-def _order(order: Order | None) -> dict[str, str]:
-    if order is None:
-        return {}
-    return _told(
-        {
-            "status": order.status,
-            "payment": order.payment_status,
-            "created": order.created_at,
-            "paid": order.paid_at,
-            "total in cents": order.total_cents,
-            "items": len(order.items),
-            "order's customer": order.customer_id,
-        }.items()
-    )
+def _order(order: Order) -> dict[str, object]:
+    return {
+        "status": order.status,
+        "payment": order.payment_status,
+        "created": order.created_at,
+        "paid": order.paid_at,
+        "total in cents": order.total_cents,
+        "items": len(order.items),
+        "order's customer": order.customer_id,
+    }
 
 
-def _told(fields: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Return fields as short texts, without those that say nothing."""
-    texts = ((name, "" if value is None else " ".join(str(value).split())) for name, value in fields)
-    return {name: _cut(text) for name, text in texts if text}
+def _told(row: R | None, fields: Callable[[R], Mapping[str, object]]) -> dict[str, str]:
+    """Return the fields of a row as short texts, without those that say nothing; of none, none."""
+    named = {} if row is None else fields(row)
+    texts = {name: _short(value) for name, value in named.items() if value is not None}
+    return {name: text for name, text in texts.items() if text}
 
 
-def _cut(text: str) -> str:
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
 
 

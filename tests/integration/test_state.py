@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from traceback import format_exception
 from uuid import uuid4
@@ -50,7 +49,6 @@ from tests.states import (
     commit_of,
     delivered,
     held_ledger,
-    migrated_store,
     settings,
 )
 
@@ -58,30 +56,8 @@ LAST = Position(2**62, 0)
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    """A state schema of this version."""
-    async with migrated_store(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def ledger(store: Store) -> AsyncIterator[SiteLedger]:
-    """The ledger of site 1, which began after START."""
-    async with held_ledger(store) as opened:
-        await begin(opened)
-        yield opened
-
-
-@pytest.fixture
 def links(store: Store) -> ContactLinks:
     return ContactLinks(store, 1)
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside, to look at the tables."""
-    async with connected(database) as connection:
-        yield connection
 
 
 # The schema

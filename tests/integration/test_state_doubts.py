@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -13,32 +12,10 @@ from kiva_stream.model import DELIVERED, PARKED, ContactId, CustomerId, DeadLett
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.states import START, begin, commit_of, delivered, held_ledger, migrated_store, until
+from tests.states import START, begin, commit_of, delivered, held_ledger, until
 
 A, B, C, D = (Position(6, number) for number in (61, 62, 63, 64))
 LETTER = DeadLetter(A, Reason.NO_EMAIL, CustomerId(5))
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    async with migrated_store(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def ledger(store: Store) -> AsyncIterator[SiteLedger]:
-    """The ledger of site 1, which began after START."""
-    async with held_ledger(store) as opened:
-        await begin(opened)
-        yield opened
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside."""
-    async with connected(database) as connection:
-        yield connection
 
 
 async def test_events_that_may_be_out_are_doubts_until_they_are_in_the_ledger(ledger: SiteLedger) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -12,23 +11,13 @@ import pytest
 from kiva_stream.errors import HeldError
 from kiva_stream.state.leases import Lease, hold, renew
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.states import START, begin, commit_of, held_ledger, migrated_store, until
+from tests.states import START, begin, commit_of, held_ledger, until
 
 OVER = "SELECT bool_and(expires_at < clock_timestamp()) FROM kiva_stream.lease"
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    async with migrated_store(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside."""
-    async with connected(database) as connection:
-        yield connection
+OUTLASTS = """
+SELECT bool_and($1 < clock_timestamp() AND expires_at > clock_timestamp())
+FROM kiva_stream.lease WHERE name IN ('site 1', 'account green')
+"""
 
 
 async def test_a_site_is_held_by_one_process_and_the_other_hears_who_it_is(
@@ -136,9 +125,10 @@ async def test_a_lease_is_renewed_by_itself_and_by_every_commit(
         await ledger.commit(commit_of(START, synced=1))
         assert await look.fetchval(left) > 20
     async with hold(store, 1, "green", 0.9) as lease:
+        by_itself = await look.fetchval("SELECT max(expires_at) FROM kiva_stream.lease WHERE site_id = 1")
         renewing = asyncio.create_task(renew(store, lease))
-        await asyncio.sleep(1.2)  # longer than it would last by itself
-        lease.require()
+        await until(lambda: look.fetchval(OUTLASTS, by_itself))
+        await asyncio.wait_for(lease.regained(), 10)
         renewing.cancel()
 
 

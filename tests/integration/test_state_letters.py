@@ -28,19 +28,11 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.states import ANN, BEA, START, begin, commit_of, delivered, migrated_store
+from tests.states import ANN, BEA, START, begin, commit_of, delivered
 
 LETTERS = 1_000
 WATERMARK = Position(9_000, 9_000)
 NOBODY, REJECTED = Reason.NO_CUSTOMER, Reason.EVENT_REJECTED
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    """A state schema of this version."""
-    async with migrated_store(database) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -66,13 +58,6 @@ def letters(store: Store) -> SiteLetters:
 @pytest.fixture
 def rewinds(store: Store) -> SiteRewinds:
     return SiteRewinds(store, 1)
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside, to look at the tables."""
-    async with connected(database) as connection:
-        yield connection
 
 
 def letter(number: int, why: Reason = REJECTED, customer: int = 7) -> DeadLetter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -25,19 +24,17 @@ from kiva_stream.model import (
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
-from tests.dsn import connected
-from tests.states import ANN, BEA, begin, held_ledger, migrated_store
+from tests.states import ANN, BEA, begin, held_ledger
 
 FIRST = ContactId(0)
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
+async def store(store: Store) -> Store:
     """A state schema of this version, with site 1 bound to an account."""
-    async with migrated_store(database) as opened:
-        async with held_ledger(opened) as ledger:
-            await begin(ledger)
-        yield opened
+    async with held_ledger(store) as ledger:
+        await begin(ledger)
+    return store
 
 
 @pytest.fixture
@@ -48,13 +45,6 @@ def links(store: Store) -> ContactLinks:
 @pytest.fixture
 def due(store: Store) -> DueTags:
     return DueTags(store, 1)
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside, to look at the tables."""
-    async with connected(database) as connection:
-        yield connection
 
 
 def ids(*numbers: int) -> tuple[CustomerId, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -11,19 +10,18 @@ from kiva_stream.errors import CheckpointError
 from kiva_stream.model import OrderId, OrderSource, SentOrder
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
-from tests.states import CONTACT_URL, held_ledger, migrated_store
+from tests.states import CONTACT_URL, held_ledger
 
 MOMENT = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC)
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
+async def store(store: Store) -> Store:
     """A state schema of this version, with the sites 1 and 2."""
-    async with migrated_store(database) as opened:
-        for site_id in (1, 2):
-            async with held_ledger(opened, site_id) as ledger:
-                await ledger.bind(f"{site_id}.example 1", CONTACT_URL)
-        yield opened
+    for site_id in (1, 2):
+        async with held_ledger(store, site_id) as ledger:
+            await ledger.bind(f"{site_id}.example 1", CONTACT_URL)
+    return store
 
 
 def sent_order(number: int, fingerprint: bytes = b"print", refused: str = "") -> SentOrder:

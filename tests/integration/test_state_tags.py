@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import date
 
 import asyncpg
@@ -15,26 +15,10 @@ from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
-from tests.dsn import connected
-from tests.states import START, begin, commit_of, held_ledger, migrated_store, until
+from tests.states import START, commit_of, until
 
 FIRST = ContactId(0)
 MONDAY = date(2018, 3, 5)
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    """A state schema of this version."""
-    async with migrated_store(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def ledger(store: Store) -> AsyncIterator[SiteLedger]:
-    """The ledger of site 1, which began after START."""
-    async with held_ledger(store) as opened:
-        await begin(opened)
-        yield opened
 
 
 @pytest.fixture
@@ -54,13 +38,6 @@ async def three(store: Store, ledger: SiteLedger) -> list[ContactId]:
 @pytest.fixture
 def due(store: Store) -> DueTags:
     return DueTags(store, 1)
-
-
-@pytest.fixture
-async def look(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside."""
-    async with connected(database) as connection:
-        yield connection
 
 
 async def due_now(due: DueTags) -> list[ContactId]:

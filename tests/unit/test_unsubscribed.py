@@ -70,6 +70,7 @@ from tests.virtual_time import run
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TAGS_EVERY_S = 1e-5  # some turns of the loop: there is always something to be seen of the week tags
+BACKOFF_MAX_S = 100 * TAGS_EVERY_S  # in a second the week tags would be looked at 100,000 times
 
 ANN, BOB, CARL = customer(1), customer(2), customer(3)
 TWIN = customer(4, email=ANN.email)
@@ -285,7 +286,13 @@ class Life(World):
     read: ReadByContactSync
 
     def __init__(self, *rows: Account, page_rows: int = 2, import_min_contacts: int = 10) -> None:
-        super().__init__([], page_rows=page_rows, now=NOW, import_min_contacts=import_min_contacts)
+        super().__init__(
+            [],
+            page_rows=page_rows,
+            now=NOW,
+            import_min_contacts=import_min_contacts,
+            backoff_max_s=BACKOFF_MAX_S,
+        )
         self.shop = FakeCustomers(rows or map(account, PEOPLE))
         self.log = self.shop_log = ShopLog([], page_rows)
         self.entries = type(self.entries)(self.log)
