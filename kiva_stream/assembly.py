@@ -82,7 +82,7 @@ class Assembly:
         self._settings = settings
         self._account = account_name(settings.activecampaign)
         self._due = DueTags(store, shop.site.id)
-        self.sent = OrderStates(store, shop.site.id)
+        self._sent = OrderStates(store, shop.site.id)
         self.letters = SiteLetters(store, shop.site.id)
         self._replays: Replays
         self._late: LateEntries | None = None
@@ -111,7 +111,7 @@ class Assembly:
         self.account = contacts = Contacts(settings, self.client, ids)
         tags = TagLinks(self.client, ids)
         uploads = OrderBatches(self.client, ids)
-        self.orders = OrderSync(shop.site.currency, shop.orders, self.sent, self.links, uploads, settings)
+        self.orders = OrderSync(shop.site.currency, shop.orders, self._sent, self.links, uploads, settings)
         self.contacts = ContactSync(
             shop.site,
             ContactPorts(

@@ -36,10 +36,10 @@ async def shop(database: str, tmp_path: Path) -> AsyncIterator[LiveShop]:
         yield shop
 
 
-def forgotten(shop: LiveShop, customer: int) -> dict[str, Any]:
+def forgotten(shop: LiveShop, customer: int, **environ: str) -> dict[str, Any]:
     """Forget a customer; return the receipt."""
     receipt: dict[str, Any] = msgspec.json.decode(
-        shop.run("forget", "--customer", str(customer), "--yes", "--json")
+        shop.run("forget", "--customer", str(customer), "--yes", "--json", **environ)
     )
     return receipt
 
@@ -148,6 +148,20 @@ async def test_who_is_gone_from_the_shop_can_be_forgotten_and_who_never_was_ther
     assert forgotten(shop, ANN)["contact"] == "deleted"
     assert email(ANN) not in await shop.contacts()
     assert "There is no customer 77" in shop.run("forget", "--customer", "77", "--yes", code=2)
+
+
+async def test_an_order_that_was_accepted_just_now_is_deleted_though_the_shop_has_it_no_more(
+    shop: LiveShop,
+) -> None:
+    await shop.activecampaign.change(order_delay_s=3)
+    await shop.write(shop.rows.connection, DAN)
+    await shop.order(DAN * 100, DAN, **LONG_PAID)
+    shop.run("backfill")
+    await shop.rows.connection.execute("DELETE FROM kiva.order_items WHERE order_id = $1", DAN * 100)
+    await shop.rows.connection.execute("DELETE FROM kiva.orders WHERE id = $1", DAN * 100)
+    deleted = forgotten(shop, DAN, KIVA_STREAM__ACTIVECAMPAIGN__ORDER_SETTLE_S="3")["deleted"]
+    assert (deleted["orders at ActiveCampaign"], deleted["orders in the state"]) == (1, 1)
+    assert await customers_of_orders(shop) == {ANN, BEA, CAT}
 
 
 async def test_an_address_that_somebody_else_has_at_the_shop_is_not_barred_though_nobody_carried_them_yet(
