@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import msgspec
+from anyio.abc import Process
 
 from benchmarks.command import Measured, measured
 from kiva_stream import app, settings
@@ -98,6 +99,8 @@ class Killed(NamedTuple):
 class Bench:
     """What the benchmarks share. Histories and unpaced jobs are made once, when first asked for."""
 
+    is_full = False  # whether there is time for more than CI has
+
     def __init__(self, server: Server, folder: Path) -> None:
         self.folder = folder
         self._server = server
@@ -114,6 +117,11 @@ class Bench:
         """Start the PostgreSQL; it and all that is written go with the block."""
         with embedded_postgres() as server, TemporaryDirectory() as folder:
             yield cls(server, Path(folder))
+
+    @property
+    def repetitions(self) -> int:
+        """How often a measurement that varies is repeated."""
+        return 5 if self.is_full else 3
 
     async def history(self, entries: int, kind: str = "shop") -> History:
         """Return a history of that many entries, dirt included. One of another kind is another database."""
@@ -166,18 +174,37 @@ class Bench:
     ) -> AsyncIterator[tuple[str, LocalActiveCampaign]]:
         """Carry a history, then follow its shop with these settings; give the shop's DSN and the account."""
         history = await self.history(entries, "following")
-        async with local_activecampaign() as activecampaign:
-            environ = {**more, **_environ(history.dsn, activecampaign, schema, 0)}
-            await _set_up(settings.load(self._config, environ), activecampaign)
-            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
-            process = await anyio.open_process(
-                [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
-            )
-            try:
+        async with self.ready(history.dsn, history.dsn, schema, more) as (environ, activecampaign):
+            await self.backfill(environ)
+            async with self.follow(environ):
                 yield history.dsn, activecampaign
-            finally:
-                process.terminate()
-                await process.wait()
+
+    @asynccontextmanager
+    async def ready(
+        self, dsn: str, state_dsn: str, schema: str, more: Mapping[str, str]
+    ) -> AsyncIterator[tuple[dict[str, str], LocalActiveCampaign]]:
+        """Set a state and an account up; give the environment of commands for them, and the account."""
+        async with local_activecampaign() as activecampaign:
+            environ = {**more, **_environ(dsn, activecampaign, schema, 0)}
+            environ["KIVA_STREAM__STATE__DSN"] = state_dsn
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            yield environ, activecampaign
+
+    async def backfill(self, environ: dict[str, str]) -> Measured:
+        """Run a backfill to its end, and measure it."""
+        return await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+
+    @asynccontextmanager
+    async def follow(self, environ: dict[str, str]) -> AsyncIterator[Process]:
+        """Have a process follow the log in this block."""
+        process = await anyio.open_process(
+            [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            await process.wait()
 
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived."""
