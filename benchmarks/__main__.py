@@ -17,6 +17,7 @@ from benchmarks import (
     memory,
     requests,
     rest_budget,
+    shop_load,
     unpaced,
     year,
 )
@@ -32,6 +33,7 @@ ALL = {
     "rest_budget": rest_budget.figures,
     "documented_limits": documented_limits.figures,
     "following": following.figures,
+    "shop_load": shop_load.figures,
     "year": year.figures,
 }
 WAITING = {"memory", "rest_budget", "documented_limits", "year"}  # for limits, most of the time

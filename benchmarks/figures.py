@@ -15,6 +15,7 @@ import msgspec
 OUT = Path(__file__).parent / "out" / "bench.json"
 COMMITTED = Path(__file__).parent / "figures.json"
 SHARE_OF_COMMITTED = 0.8  # what a ratio must reach of the committed one: the rest is left to noise
+COST_OF_COMMITTED = 1.25  # what a cost may reach of the committed one
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -64,8 +65,16 @@ def table(figures: Iterable[Figure]) -> str:
 
 def committed(ratio: str) -> float:
     """Return the least that a ratio may be, given the one in figures.json."""
-    known = msgspec.json.decode(COMMITTED.read_bytes(), type=dict[str, float])
-    return SHARE_OF_COMMITTED * known[ratio]
+    return SHARE_OF_COMMITTED * _known()[ratio]
+
+
+def committed_cost(cost: str) -> float:
+    """Return the most that a cost may be, given the one in figures.json."""
+    return COST_OF_COMMITTED * _known()[cost]
+
+
+def _known() -> dict[str, float]:
+    return msgspec.json.decode(COMMITTED.read_bytes(), type=dict[str, float])
 
 
 def save(figures: Iterable[Figure]) -> None:
