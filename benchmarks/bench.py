@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import anyio
 import asyncpg
 import msgspec
+from anyio.abc import Process
 
 from benchmarks.carried import Carried
 from benchmarks.command import Measured, measured
@@ -36,6 +37,7 @@ SEED = 1
 SITE_ID = 1
 HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
 HOUR_S = 3600
+KILLED_LATENCY_MS = 5
 HELD = 6  # exit code of a backfill whose site another process still holds
 REAL_LIMIT = 5  # requests a second
 SETUP_LIMIT = 200  # what set-up may use: it is not measured
@@ -118,15 +120,6 @@ class Crowd(NamedTuple):
     breaches: int
 
 
-class Stage(NamedTuple):
-    """A history, the account that it goes to, and what a command needs to carry it there."""
-
-    history: History
-    activecampaign: LocalActiveCampaign
-    environ: dict[str, str]
-    folder: Path
-
-
 class Killed(NamedTuple):
     """What a backfill left that was killed and run again."""
 
@@ -148,10 +141,10 @@ class Bench:
         self._server = server
         self._histories: dict[str, History] = {}
         self._unpaced: dict[int, Job] = {}
-        self.config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
-        self.config.touch()
-        self._command = [sys.executable, "-m", "kiva_stream", "--config", str(self.config)]
-        self.backfill = [*self._command, "backfill", "--since", "day1"]
+        self._config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
+        self._config.touch()
+        self._command = [sys.executable, "-m", "kiva_stream", "--config", str(self._config)]
+        self._backfill = [*self._command, "backfill", "--since", "day1"]
 
     @classmethod
     @asynccontextmanager
@@ -182,7 +175,7 @@ class Bench:
 
     def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
         """Return settings that carry a history to an account, its events unpaced, into a new state."""
-        return settings.load(self.config, _environ(dsn, activecampaign, next(_schemas), 0))
+        return settings.load(self._config, _environ(dsn, activecampaign, next(_schemas), 0))
 
     async def carried(
         self, history: History, account: LocalActiveCampaign | None = None, **more: int
@@ -197,7 +190,7 @@ class Bench:
             sys.executable,
             "-m",
             "benchmarks.carried",
-            str(self.config),
+            str(self._config),
             "http" if account else "instant",
         ]
         said = await anyio.run_process(command, env=environ, stderr=None)
@@ -214,9 +207,9 @@ class Bench:
         history = await self.history(entries)
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
             environ = _environ(history.dsn, activecampaign, f"job_{latency_ms:g}", events_per_second)
-            await _set_up(settings.load(self.config, environ), activecampaign)
+            await _set_up(settings.load(self._config, environ), activecampaign)
             before = await activecampaign.state()
-            run = await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
+            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
             return await _arrived(history, run, activecampaign, before)
 
     async def year(self, entries: int, *, latency_ms: float) -> Year:
@@ -224,10 +217,10 @@ class Bench:
         history = await self.history(entries, "year")
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
             environ = _environ(history.dsn, activecampaign, "year", 0)
-            await _set_up(settings.load(self.config, environ), activecampaign)
+            await _set_up(settings.load(self._config, environ), activecampaign)
             before = await activecampaign.state()
             plan = await self._said(["plan", "--since", "day1", "--json"], environ)
-            run = await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
+            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
             job = await _arrived(history, run, activecampaign, before)
             state = await activecampaign.state()
             await self._said(["backfill"], environ)
@@ -240,18 +233,37 @@ class Bench:
     ) -> AsyncIterator[tuple[str, LocalActiveCampaign]]:
         """Carry a history, then follow its shop with these settings; give the shop's DSN and the account."""
         history = await self.history(entries, "following")
-        async with local_activecampaign() as activecampaign:
-            environ = {**more, **_environ(history.dsn, activecampaign, schema, 0)}
-            await _set_up(settings.load(self.config, environ), activecampaign)
-            await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
-            process = await anyio.open_process(
-                [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
-            )
-            try:
+        async with self.ready(history.dsn, history.dsn, schema, more) as (environ, activecampaign):
+            await self.backfill(environ)
+            async with self.follow(environ):
                 yield history.dsn, activecampaign
-            finally:
-                process.terminate()
-                await process.wait()
+
+    @asynccontextmanager
+    async def ready(
+        self, dsn: str, state_dsn: str, schema: str, more: Mapping[str, str], latency_ms: float = 0
+    ) -> AsyncIterator[tuple[dict[str, str], LocalActiveCampaign]]:
+        """Set a state and an account up; give the environment of commands for them, and the account."""
+        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
+            environ = {**more, **_environ(dsn, activecampaign, schema, 0)}
+            environ["KIVA_STREAM__STATE__DSN"] = state_dsn
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            yield environ, activecampaign
+
+    async def backfill(self, environ: dict[str, str]) -> Measured:
+        """Run a backfill to its end, and measure it."""
+        return await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+
+    @asynccontextmanager
+    async def follow(self, environ: dict[str, str]) -> AsyncIterator[Process]:
+        """Have a process follow the log in this block."""
+        process = await anyio.open_process(
+            [*self._command, "follow"], cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            await process.wait()
 
     async def crowd(self, entries: int, customers: int) -> Crowd:
         """Carry a short history of a shop with so many customers more, each of them with an order."""
@@ -259,56 +271,49 @@ class Bench:
         await _add_customers(history.dsn, customers)
         async with local_activecampaign() as activecampaign:
             environ = _environ(history.dsn, activecampaign, "crowd", 0)
-            await _set_up(settings.load(self.config, environ), activecampaign)
+            await _set_up(settings.load(self._config, environ), activecampaign)
             before = await activecampaign.state()
-            await anyio.to_thread.run_sync(measured, self.backfill, self.folder, environ)
+            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
             state = await activecampaign.state()
             requests = Counter(state["requests"]) - Counter(before["requests"])
             return Crowd(state["contacts"], state["orders"], requests, sum(state["breaches"].values()))
 
     async def killed(self, entries: int) -> Killed:
-        """Kill a backfill when half of its events are there, run it again, and return what arrived."""
-        history = await self.history(entries)
-        async with self.stage(history, 5) as stage:
-            events = await killed_half_way(self.backfill, stage)
-            state = await stage.activecampaign.state()
-            comparison = await arrived(history.truth, SITE_ID, stage.activecampaign)
-            return Killed(events, comparison, sum(state["breaches"].values()))
-
-    @asynccontextmanager
-    async def stage(self, history: History, latency_ms: float) -> AsyncIterator[Stage]:
-        """Give an account that is set up, and the environment of whoever carries the history there.
+        """Kill a backfill when half of its events are there, run it again, and return what arrived.
 
         The lease is short, so that who was killed is followed soon.
         """
-        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
-            environ = _environ(history.dsn, activecampaign, next(_schemas), 0)
-            environ["KIVA_STREAM__STATE__LEASE_S"] = "2"
-            await _set_up(settings.load(self.config, environ), activecampaign)
-            yield Stage(history, activecampaign, environ, self.folder)
+        history = await self.history(entries)
+        more = {"KIVA_STREAM__STATE__LEASE_S": "2"}
+        places = history.dsn, history.dsn, next(_schemas)
+        async with self.ready(*places, more, KILLED_LATENCY_MS) as (environ, activecampaign):
+            child = await anyio.open_process(
+                self._backfill, cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
+            )
+            events = 0
+            while events < entries * HALF_OF_THE_EVENTS:
+                await anyio.sleep(0.1)
+                events = (await activecampaign.state())["events"]
+            child.kill()
+            await child.wait()
+            await self._backfilled_when_free(environ)
+            state = await activecampaign.state()
+            comparison = await arrived(history.truth, SITE_ID, activecampaign)
+            return Killed(events, comparison, sum(state["breaches"].values()))
+
+    async def _backfilled_when_free(self, environ: dict[str, str]) -> None:
+        """Run a backfill to its end, as soon as nobody holds the site."""
+        while True:
+            run = await anyio.run_process(self._backfill, cwd=self.folder, env=environ, check=False)
+            if run.returncode != HELD:
+                run.check_returncode()
+                return
+            await anyio.sleep(0.1)
 
     async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
         """Run another command to its end; return what it said on stdout."""
         command = [*self._command, *arguments]
         return (await anyio.run_process(command, cwd=self.folder, env=environ, stderr=None)).stdout
-
-
-async def killed_half_way(command: list[str], stage: Stage) -> int:
-    """Kill a command when half of the events are there, and run it to its end; return how many there were."""
-    folder, environ = stage.folder, stage.environ
-    child = await anyio.open_process(command, cwd=folder, env=environ, stdout=DEVNULL, stderr=DEVNULL)
-    events = 0
-    while events < stage.history.entries * HALF_OF_THE_EVENTS:
-        await anyio.sleep(0.1)
-        events = (await stage.activecampaign.state())["events"]
-    child.kill()
-    await child.wait()
-    while True:
-        run = await anyio.run_process(command, cwd=folder, env=environ, check=False)
-        if run.returncode != HELD:
-            run.check_returncode()
-            return events
-        await anyio.sleep(0.1)
 
 
 async def _add_customers(dsn: str, count: int) -> None:

@@ -15,12 +15,12 @@ import asyncpg
 
 from benchmarks.bench import SITE_ID, Bench
 from benchmarks.figures import Figure
+from benchmarks.writer import PER_SECOND, WRITTEN, Writer
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
 ENTRIES = 20_000
 POLL_S = 2
 MOST_LAG_S = 2 * POLL_S
-PER_SECOND = 60
 SECONDS = 20
 LEAST_REQUESTS_PER_SECOND = 4.4
 SCHEMA = "following"
@@ -40,19 +40,10 @@ FROM kiva.customers WHERE site_id = $1
 _OPEN = (
     "INSERT INTO kiva.delivery_weeks (site_id, week_start, opened_at) VALUES ($1, current_date + 70, now())"
 )
-_WRITE = """
-INSERT INTO kiva.system_log (site_id, occurred_at, category, action, actor_type, message, customer_id, data)
-SELECT site_id, clock_timestamp(), 'customer', 'logout', 'customer', 'Logged out', id,
-       jsonb_build_object('n', $2::int)
-FROM kiva.customers
-WHERE site_id = $1 AND deleted_at IS NULL AND NOT is_test AND email LIKE '%_@_%._%'
-ORDER BY id LIMIT 1 OFFSET $2::int % 150
-"""
-_WRITTEN = "category = 'customer' AND action = 'logout' AND data ? 'n'"
 _LAGS = f"""
 SELECT extract(epoch FROM d.delivered_at - l.inserted_at)::float8
 FROM kiva.system_log l LEFT JOIN {SCHEMA}.ledger d ON (d.txid, d.log_id) = (l.txid::text::bigint, l.id)
-WHERE l.site_id = $1 AND {_WRITTEN}
+WHERE l.site_id = $1 AND {WRITTEN}
 """
 
 
@@ -65,7 +56,7 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
             await shop.execute(_OPEN, SITE_ID)
             await _until_tags_change(activecampaign)
             before = await _requests(activecampaign)
-            seconds = await _write(shop)
+            seconds = await Writer(shop).write(PER_SECOND * SECONDS)
             rate = (await _requests(activecampaign) - before) / seconds
             left = await shop.fetchval(f"SELECT count(*) FROM {SCHEMA}.tag_due")
             lags = await _lags(shop)
@@ -92,15 +83,6 @@ async def _requests(activecampaign: LocalActiveCampaign) -> int:
     """Return how many REST and GraphQL requests arrived."""
     requests: dict[str, int] = (await activecampaign.state())["requests"]
     return sum(count for operation, count in requests.items() if operation != "trackEvent")
-
-
-async def _write(shop: asyncpg.Connection) -> float:
-    """Write entries at their moments, each in a transaction of its own; return the seconds it took."""
-    began_at = anyio.current_time()
-    for number in range(PER_SECOND * SECONDS):
-        await anyio.sleep(max(0.0, began_at + number / PER_SECOND - anyio.current_time()))
-        await shop.execute(_WRITE, SITE_ID, number)
-    return anyio.current_time() - began_at
 
 
 async def _lags(shop: asyncpg.Connection) -> list[float]:
