@@ -57,5 +57,5 @@ def _per_hour(run: Carried) -> float:
 
 def _plot(places: Sequence[int], millions: Sequence[float]) -> Plot:
     line = Line("kiva_stream", list(zip(map(float, places), millions, strict=True)))
-    title = "Throughput against events in flight, one core, a receiver that answers at once"
+    title = "Throughput against events in flight, on one core"
     return Plot("in_flight", title, "events in flight", "million entries an hour", [line], is_log=True)

@@ -28,7 +28,11 @@ def draw(plots: Iterable[Plot], folder: Path) -> None:
         if plot.limit is not None:
             axes.axhline(plot.limit, color="0.4", linestyle="--", label="limit")
         axes.set(title=plot.title, xlabel=plot.x, ylabel=plot.y, xscale="log" if plot.is_log else "linear")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+        if plot.is_log:
+            places = sorted({x for line in plot.lines for x, _ in line.points})
+            axes.set_xticks(places, [f"{x:,.0f}" for x in places], minor=False)
+            axes.minorticks_off()
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
         figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
