@@ -84,10 +84,6 @@ class Breaker:
             self.pause.open()
 
     def _judge(self, error: BaseException | None, *, is_probe: bool) -> None:
-        if error is None:
-            self._failures = self._refusals = 0
-            self._close()
-            return
         self._failures = self._failures + 1 if _says_down(error) else 0
         self._refusals = self._refusals + 1 if isinstance(error, AccountRefused) else 0
         if self._failures:

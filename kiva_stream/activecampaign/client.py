@@ -139,12 +139,11 @@ class Client:
 
     async def persist(self, attempt: Callable[[], Awaitable[T]], breaker: Breaker) -> T:
         """Repeat an attempt as `Backoff` decides, and as the breaker of its host lets it."""
-        backoff: Backoff | None = None  # most succeed at once
+        backoff = Backoff(self._backoff_max_s, self._patience_s)
         while True:
             try:
                 return await attempt()
             except DeliveryError as error:
-                backoff = backoff or Backoff(self._backoff_max_s, self._patience_s)
                 await self._wait_after(error, backoff, breaker)
             except HeldError:  # it was kept back: nothing was written
                 if self.regained is None:
