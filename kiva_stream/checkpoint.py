@@ -176,6 +176,8 @@ class Checkpoint:
     def release(self, positions: Iterable[Position]) -> None:
         """Take in that these events are not sent soon, though they lay ahead."""
         self._out.release(positions)
+        if self._out.has_news:  # somebody may wait for their places
+            self.commit_soon()
 
     def not_sent(self, position: Position) -> None:
         """Take in that an event that was named is surely not out, and that this run does not send it."""

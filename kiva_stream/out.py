@@ -103,6 +103,8 @@ class Out:
         """Return who goes out next, as soon as the commit that is made now has named them."""
         self._named.difference_update(self._answered)
         self._answered.clear()
+        if not self._is_open:  # who waited withdraws, and what lies ahead of them would keep its place
+            return []
         room = self._most - len(self._named)
         taken = [self._asking.popleft() for _ in range(min(room, len(self._asking)))]
         self._named.update(ask.position for ask in taken)

@@ -77,9 +77,8 @@ class Sender:
         Raises AccountRefused, SourceError, CheckpointError.
         """
         async with batches:
-            with suppress(DrainedError, anyio.EndOfStream):
-                while True:
-                    batch: Batch | None = await take(batches)
+            with suppress(DrainedError):
+                while (batch := await take(batches)) is not None:
                     while batch is not None:
                         await self._deliver(batch)
                         batch = self._next_batch(batch.contact)

@@ -138,6 +138,18 @@ async def test_a_place_is_free_only_with_the_commit_that_keeps_the_outcome() -> 
         assert ledger.commits[-1].out == {position(2)}
 
 
+async def test_a_place_that_is_given_back_goes_to_who_waits_for_one() -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=2)
+    async with running(checkpoint):
+        assert await checkpoint.may_send(position(1), lambda _most: [position(2)])
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(checkpoint.may_send, position(3))
+                await anyio.wait_all_tasks_blocked()
+                checkpoint.release([position(2)])
+        assert ledger.commits[-1].out == {position(1), position(3)}
+
+
 @pytest.mark.parametrize("outcome", ["delivered", "rejected"])
 async def test_the_place_of_a_committed_event_is_free_again(outcome: str) -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)

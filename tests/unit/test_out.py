@@ -63,6 +63,23 @@ async def test_a_closed_one_takes_back_what_lies_ahead_and_keeps_what_was_let_go
     assert not await out.may_send(B)
 
 
+async def test_a_closed_one_names_nobody_who_was_waiting_nor_what_lay_ahead_of_them() -> None:
+    out = Out(most=3)
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await out.may_send(A, lambda most: [B, C][:most]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        out.close()
+        assert out.next() == []  # before who waited has heard of it
+    assert answers == [False]
+    out.next()
+    assert out.positions == set()
+
+
 async def test_who_was_named_when_it_was_closed_is_taken_back_by_another_commit() -> None:
     out = Out(most=1)
     answers: list[bool] = []
