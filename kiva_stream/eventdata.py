@@ -28,7 +28,7 @@ _MARK = re.compile(r"(?:^|; )at=([^;]*); log=([0-9]{1,19})\s*$")
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder()
-_BAD = object()  # what cannot be read
+_BAD = object()  # a value that cannot be read
 _JSON = msgspec.json.Encoder()
 _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 
