@@ -8,8 +8,6 @@ PYTHON := .venv/bin/python
 BUILT := .venv/built
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 FOUR := --numprocesses 4 --dist loadfile --no-loadscope-reorder
-SIX := --numprocesses 6 --dist loadfile --no-loadscope-reorder
-GENERATOR := tests/unit/test_generator_*.py tests/integration/test_generator*.py
 GATED := classifier.py batcher.py checkpoint.py out.py watermark.py sender.py look_ups.py returning.py \
     contacts.py contact_sync.py contact_writes.py contact_moves.py orders.py order_sync.py week_tags.py follow.py \
     activecampaign/contacts.py activecampaign/replies.py
@@ -17,11 +15,10 @@ GATED := classifier.py batcher.py checkpoint.py out.py watermark.py sender.py lo
 demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo
 
-# Who runs the command line in processes of its own is not counted, nor slowed down by counting; nor is the generator,
-# which no gate asks for.
-test: $(BUILT) # every test, several at a time since many wait; then at least 95 % branch coverage of each gated module
-	$(PYTHON) -m pytest $(FOUR) --cov --cov-report= tests/unit tests/integration $(GENERATOR:%=--ignore-glob=%)
-	$(PYTHON) -m pytest $(SIX) tests/acceptance $(wildcard $(GENERATOR))
+# Who runs the command line in processes of its own is not counted, nor slowed down by counting.
+test: $(BUILT) # every test, 4 at a time since many wait; then at least 95 % branch coverage of each gated module
+	$(PYTHON) -m pytest $(FOUR) --cov --cov-report= tests/unit tests/integration
+	$(PYTHON) -m pytest $(FOUR) tests/acceptance
 	@failed=0; for module in $(GATED); do \
 	    $(PYTHON) -m coverage report --include="kiva_stream/$$module" --fail-under=95 || failed=1; \
 	done; exit $$failed
@@ -32,7 +29,7 @@ lint: $(BUILT) # style, types, and which module may import which
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-cache --no-logo
 
-bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates, in under 6 minutes
+bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
 	$(PYTHON) -m benchmarks
 
 bench-full: $(BUILT) # all of them, larger and more often, with their plots
