@@ -47,7 +47,7 @@ drill-long: $(BUILT) # 20 kills of 50,000 entries, five seeds; two minutes witho
 lock: $(BUILT) # the newest versions that pyproject.toml allows, for every supported Python
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip compile --quiet --upgrade --universal --no-strip-extras --python-version 3.11 --generate-hashes \
-	    --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	    --extra bench --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 $(BUILT): pyproject.toml requirements.lock
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -c "$(SUPPORTED)" || { \
