@@ -25,6 +25,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench
 from benchmarks.figures import OUT, Figure, save, table
+from benchmarks.peers import side_by_side
 from benchmarks.plots import draw
 
 IN_CI = {
@@ -40,7 +41,7 @@ IN_CI = {
     "documented_limits": documented_limits.figures,
     "year": year.figures,
 }
-KNOWN = {**IN_CI, "cost": cost.figures, "killed": killed.figures}
+KNOWN = {**IN_CI, "cost": cost.figures, "peers": side_by_side.figures, "killed": killed.figures}
 WAITING = {"rest_budget", "requests", "documented_limits", "year"}  # for limits, most of the time
 
 

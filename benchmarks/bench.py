@@ -153,6 +153,10 @@ class Bench:
         with embedded_postgres() as server, TemporaryDirectory() as folder:
             yield cls(server, Path(folder), is_full=is_full)
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return a command of kiva_stream; what it works on stands in its environment."""
+        return [*self._command, *arguments]
+
     @property
     def repetitions(self) -> int:
         """How often what is compared is measured."""
@@ -309,6 +313,24 @@ class Bench:
                 run.check_returncode()
                 return
             await anyio.sleep(0.1)
+
+    @asynccontextmanager
+    async def unlimited(
+        self, history: History, schema: str, *options: str
+    ) -> AsyncIterator[tuple[dict[str, str], LocalActiveCampaign]]:
+        """Give an account that is set up, and the environment of who carries a history to it.
+
+        The limit of 5 requests a second is lifted at both ends, and events are unpaced.
+        """
+        async with local_activecampaign(*options) as activecampaign:
+            environ = {
+                **_environ(history.dsn, activecampaign, schema, 0),
+                "KIVA_STREAM_CONFIG": str(self._config),
+                "KIVA_STREAM__ACTIVECAMPAIGN__REQUESTS_PER_SECOND": str(SETUP_LIMIT),
+            }
+            await _set_up(settings.load(self._config, environ), activecampaign)
+            await activecampaign.change(requests_per_second=0)
+            yield environ, activecampaign
 
     async def _said(self, arguments: list[str], environ: dict[str, str]) -> bytes:
         """Run another command to its end; return what it said on stdout."""
