@@ -27,6 +27,7 @@ from benchmarks.raw_client import post_all
 from benchmarks.receiver import KEYS, receiver
 from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
 from kiva_stream.activecampaign.events import HEADERS, Events
+from kiva_stream.app import garbage_collected_rarely
 from kiva_stream.settings import Settings
 
 ENTRIES = 30_000  # about half of which are events
@@ -95,9 +96,10 @@ async def _bare(url: str, bodies: list[bytes], in_flight: int) -> Spent:
         timeout=aiohttp.ClientTimeout(total=None, connect=30, sock_read=30),
     ) as session:
         watch = Stopwatch()
-        async with anyio.create_task_group() as group:
-            for _ in range(in_flight):
-                group.start_soon(post_each, session)
+        with garbage_collected_rarely():  # as in the pipeline
+            async with anyio.create_task_group() as group:
+                for _ in range(in_flight):
+                    group.start_soon(post_each, session)
         return watch.spent(len(bodies))
 
 

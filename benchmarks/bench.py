@@ -14,6 +14,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -44,6 +45,7 @@ SETUP_LIMIT = 200  # what set-up may use: it is not measured
 NOWHERE = LocalActiveCampaign(
     "http://127.0.0.1:9", "http://127.0.0.1:9", [Keys("nowhere", "token", "1", "key")]
 )
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 _schemas = (f"state_{number}" for number in count())
 _CUSTOMERS = """
 INSERT INTO kiva.customers (id, site_id, email, first_name, last_name, created_at, updated_at)
@@ -140,6 +142,7 @@ class Bench:
         self.plots: list[Plot] = []
         self._server = server
         self._histories: dict[str, History] = {}
+        self._making = anyio.Lock()
         self._unpaced: dict[int, Job] = {}
         self._config = folder / "kiva_stream.toml"  # empty: the machine's own is not read
         self._config.touch()
@@ -168,14 +171,16 @@ class Bench:
         `only` keeps the entries of one outcome in the log; the truth still tells of all.
         """
         name = "_".join(filter(None, (kind, only, str(entries))))
-        if name not in self._histories:
-            dsn = await self._server.create_database(name)
-            truth = self.folder / f"{name}.truth"
-            await generate(dsn, entries, SEED, truth=truth)
-            if only is not None:
-                entries = await _keep(dsn, truth, only)
-            self._histories[name] = History(dsn, truth, entries)
+        async with self._making:  # two may ask for the same side by side
+            if name not in self._histories:
+                self._histories[name] = await self._made(name, entries, only)
         return self._histories[name]
+
+    async def _made(self, name: str, entries: int, only: str | None) -> History:
+        dsn = await self._server.create_database(name)
+        truth = self.folder / f"{name}.truth"
+        await generate(dsn, entries, SEED, truth=truth)
+        return History(dsn, truth, entries if only is None else await _keep(dsn, truth, only))
 
     def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
         """Return settings that carry a history to an account, its events unpaced, into a new state."""
@@ -190,13 +195,8 @@ class Bench:
         """
         environ = _environ(history.dsn, account or NOWHERE, next(_schemas), 0)
         environ |= {f"KIVA_STREAM__ACTIVECAMPAIGN__{key.upper()}": str(value) for key, value in more.items()}
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.carried",
-            str(self._config),
-            "http" if account else "instant",
-        ]
+        sink = "http" if account else "instant"
+        command = [sys.executable, "-m", "benchmarks.carried", str(self._config), sink]
         said = await anyio.run_process(command, env=environ, stderr=None)
         return msgspec.json.decode(said.stdout, type=Carried)
 
@@ -209,22 +209,20 @@ class Bench:
     async def job(self, entries: int, *, latency_ms: float, events_per_second: int) -> Job:
         """Run and measure `backfill --since day1` on a history, in an account that was set up before."""
         history = await self.history(entries)
-        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
-            environ = _environ(history.dsn, activecampaign, f"job_{latency_ms:g}", events_per_second)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+        async with self.ready(history.dsn, latency_ms=latency_ms, events_per_second=events_per_second) as (
+            environ,
+            activecampaign,
+        ):
             before = await activecampaign.state()
-            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
-            return await _arrived(history, run, activecampaign, before)
+            return await _arrived(history, await self.backfill(environ), activecampaign, before)
 
     async def year(self, entries: int, *, latency_ms: float) -> Year:
         """Plan a backfill, run it at the documented limits, its events unpaced, and run it again."""
         history = await self.history(entries, "year")
-        async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
-            environ = _environ(history.dsn, activecampaign, "year", 0)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+        async with self.ready(history.dsn, latency_ms=latency_ms) as (environ, activecampaign):
             before = await activecampaign.state()
             plan = await self._said(["plan", "--since", "day1", "--json"], environ)
-            run = await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            run = await self.backfill(environ)
             job = await _arrived(history, run, activecampaign, before)
             state = await activecampaign.state()
             await self._said(["backfill"], environ)
@@ -237,19 +235,29 @@ class Bench:
     ) -> AsyncIterator[tuple[str, LocalActiveCampaign]]:
         """Carry a history, then follow its shop with these settings; give the shop's DSN and the account."""
         history = await self.history(entries, "following")
-        async with self.ready(history.dsn, history.dsn, schema, more) as (environ, activecampaign):
+        async with self.ready(history.dsn, schema=schema, more=more) as (environ, activecampaign):
             await self.backfill(environ)
             async with self.follow(environ):
                 yield history.dsn, activecampaign
 
     @asynccontextmanager
     async def ready(
-        self, dsn: str, state_dsn: str, schema: str, more: Mapping[str, str], latency_ms: float = 0
+        self,
+        dsn: str,
+        *,
+        state_dsn: str | None = None,
+        schema: str | None = None,
+        more: Mapping[str, str] = NO_MORE,
+        latency_ms: float = 0,
+        events_per_second: int = 0,
     ) -> AsyncIterator[tuple[dict[str, str], LocalActiveCampaign]]:
-        """Set a state and an account up; give the environment of commands for them, and the account."""
+        """Set a new state and an account up; give the environment of commands for them, and the account.
+
+        The state is the shop's database unless another is named; `more` are further settings.
+        """
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
-            environ = {**more, **_environ(dsn, activecampaign, schema, 0)}
-            environ["KIVA_STREAM__STATE__DSN"] = state_dsn
+            environ = _environ(dsn, activecampaign, schema or next(_schemas), events_per_second)
+            environ = {**more, **environ, "KIVA_STREAM__STATE__DSN": state_dsn or dsn}
             await _set_up(settings.load(self._config, environ), activecampaign)
             yield environ, activecampaign
 
@@ -273,11 +281,9 @@ class Bench:
         """Carry a short history of a shop with so many customers more, each of them with an order."""
         history = await self.history(entries, "crowd")
         await _add_customers(history.dsn, customers)
-        async with local_activecampaign() as activecampaign:
-            environ = _environ(history.dsn, activecampaign, "crowd", 0)
-            await _set_up(settings.load(self._config, environ), activecampaign)
+        async with self.ready(history.dsn) as (environ, activecampaign):
             before = await activecampaign.state()
-            await anyio.to_thread.run_sync(measured, self._backfill, self.folder, environ)
+            await self.backfill(environ)
             state = await activecampaign.state()
             requests = Counter(state["requests"]) - Counter(before["requests"])
             return Crowd(state["contacts"], state["orders"], requests, sum(state["breaches"].values()))
@@ -289,8 +295,10 @@ class Bench:
         """
         history = await self.history(entries)
         more = {"KIVA_STREAM__STATE__LEASE_S": "2"}
-        places = history.dsn, history.dsn, next(_schemas)
-        async with self.ready(*places, more, KILLED_LATENCY_MS) as (environ, activecampaign):
+        async with self.ready(history.dsn, more=more, latency_ms=KILLED_LATENCY_MS) as (
+            environ,
+            activecampaign,
+        ):
             child = await anyio.open_process(
                 self._backfill, cwd=self.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL
             )

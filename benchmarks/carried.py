@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import msgspec
@@ -18,8 +17,6 @@ from benchmarks.command import peak_bytes_of
 from kiva_stream import settings
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-
-Sink = Literal["instant", "http"]
 
 
 class Carried(msgspec.Struct, frozen=True):

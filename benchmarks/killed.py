@@ -1,8 +1,9 @@
 """Nothing lost at size: a backfill of 200,000 entries killed with SIGKILL half way, and started again.
 
-5 ms to the sandbox and back, so that as many events are in flight as may be. An event whose outcome was not
-committed when the process died is sent again: at most `max_in_flight` repeats. Run on request.
+5 ms to the sandbox and back, so that as many events are in flight as may be. Those whose outcome was not
+committed when the process died are looked up, and none that arrived is sent again. Run on request.
 
+Seen to fail: repeated (108, of 20,000 entries) with activecampaign.lookup = false.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 
 ENTRIES = 200_000
-MAX_IN_FLIGHT = 200  # what a backfill has by default
 
 
 async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
@@ -25,7 +25,7 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         Figure(
             "killed: unexpected or changed", [seen.comparison.unexpected + seen.comparison.changed], most=0
         ),
-        Figure("killed: repeated", [seen.comparison.repeated], most=MAX_IN_FLIGHT),
+        Figure("killed: repeated", [seen.comparison.repeated], most=0),
         Figure("killed: contacts wrong", [seen.comparison.contacts_wrong], most=0),
         Figure("killed: breaches of limits and contract", [seen.breaches], most=0),
     ]

@@ -1,7 +1,7 @@
 """The pipeline on one core: the standard mix of entries to a receiver that answers at once, over HTTP.
 
-Also against the events in flight, with the memory that takes. The shop's database, the state's, and the
-receiver have the other core.
+Also against the events in flight, with the memory that takes. PostgreSQL and the receiver run where the
+system puts them.
 
 The gate is on processor time: by the clock, identical runs differed by 2.5 times where others worked too.
 

@@ -36,6 +36,11 @@ class Poster(asyncio.Protocol):
             return
         self._post()
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail, unless all was posted."""
+        if not self.is_done.done():
+            self.is_done.set_exception(error or ConnectionError("the receiver closed a connection"))
+
     def _post(self) -> None:
         body = next(self._bodies, None)
         if body is None:

@@ -86,7 +86,7 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         more, state_dsn = SETTINGS, await server.server.create_database("state")
         if not bench.is_full:
             more = {**more, **NO_LIMITS}
-        async with own.ready(reader_dsn, state_dsn, "load", more) as (environ, activecampaign):
+        async with own.ready(reader_dsn, state_dsn=state_dsn, more=more) as (environ, activecampaign):
             if not bench.is_full:
                 await activecampaign.change(requests_per_second=0, import_duration_s=0.1)
             backfill = await _backfilled(shop, environ)

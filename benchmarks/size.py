@@ -25,7 +25,7 @@ MOST_MB = 150
 
 async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     """Run it."""
-    sizes = (FULL_SIZES if bench.is_full else SIZES) if entries is None else (SIZES[0], entries)
+    sizes = (FULL_SIZES if bench.is_full else SIZES) if entries is None else (entries // 4, entries)
     histories = [await bench.history(size) for size in sizes]
     arms = {f"{each.entries:,} entries": partial(bench.carried, each) for each in histories}
     found = await interleaved(arms, bench.repetitions)

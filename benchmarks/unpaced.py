@@ -16,6 +16,7 @@ from benchmarks.figures import Figure
 
 ENTRIES = 130_000
 LEAST_PER_HOUR = 5_000_000
+MOST_MB = 150
 
 
 async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
@@ -25,6 +26,7 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         Figure("unpaced: entries/hour", [job.per_hour], least=LEAST_PER_HOUR),
         Figure("unpaced: entries/hour, by its own summary", [job.said_per_hour], least=LEAST_PER_HOUR),
         Figure("unpaced: CPU µs per entry", [job.cpu_us_per_entry]),
+        Figure("unpaced: peak MB", [job.peak_mb], most=MOST_MB),
         Figure("unpaced: differences from the ground truth", [job.differences], most=0),
         Figure("unpaced: breaches of limits and contract", [job.breaches], most=0),
         Figure("unpaced: most events in a sliding second", [job.most_events_in_a_second]),
