@@ -18,11 +18,13 @@ import msgspec
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from kiva_stream import app
 from kiva_stream.sandbox.comparison import Comparison, arrived, counts_of
 from kiva_stream.sandbox.drill.stage import History
 from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
+from kiva_stream.settings import Settings, load
 
 ENTRIES, SEED = 6_000, 7
 SITE_ID = 1
@@ -69,9 +71,18 @@ class Commands(msgspec.Struct):
                 return out
         raise AssertionError(f"the site is still held: {err}")
 
+    async def set_up(self) -> None:
+        """Do what `setup` does, in this process: most of what the command takes is its start."""
+        await app.set_up(self._settings())
+
     def status(self) -> dict[str, Any]:
-        """Return what `status --json` says."""
-        return msgspec.json.decode(self.run("status", "--json"))  # type: ignore[no-any-return]
+        """Return what `status --json` says, from this process for the same reason."""
+        with start_blocking_portal() as portal:
+            report = portal.call(app.status, self._settings())
+        return msgspec.json.decode(msgspec.json.encode(report))  # type: ignore[no-any-return]
+
+    def _settings(self) -> Settings:
+        return load(None, {**os.environ, **self.environ})
 
 
 class Stage(Commands, kw_only=True):
@@ -120,7 +131,7 @@ def staged_for_many(history: History, folder: Path) -> Iterator[tuple[Stage, Blo
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         stage = stack.enter_context(portal.wrap_async_context_manager(staged(history, folder)))
-        stage.run("setup")
+        portal.call(stage.set_up)
         yield stage, portal
 
 
@@ -132,9 +143,9 @@ async def stage(history: History, tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def ready(stage: Stage) -> Stage:
+async def ready(stage: Stage) -> Stage:
     """The same, set up."""
-    stage.run("setup")
+    await stage.set_up()
     return stage
 
 

@@ -127,7 +127,7 @@ async def live_shop(dsn: str, folder: Path, customers: int) -> AsyncIterator[Liv
             [(number, email(number)) for number in numbers],
         )
         await shop.open_week(WEEK)
-        shop.run("setup")
+        await shop.set_up()
         yield shop
 
 

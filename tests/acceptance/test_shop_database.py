@@ -47,7 +47,7 @@ async def test_a_restart_of_the_shops_database_under_follow_is_outlasted_and_tol
 ) -> None:
     async with live_shop(shop_dsn, tmp_path, 1) as shop:
         shop.environ["KIVA_STREAM__STATE__DSN"] = database
-        shop.run("setup")
+        await shop.set_up()
         async with following(shop):
             async with connected(shop_dsn) as writer:
                 await shop.write(writer, 1)
@@ -75,7 +75,7 @@ async def test_a_restart_of_the_shops_database_under_a_backfill_loses_and_repeat
     history = await History.write(shop_server, tmp_path, ENTRIES, SEED)
     async with staged(history, tmp_path) as stage:
         stage.environ["KIVA_STREAM__STATE__DSN"] = database
-        stage.run("setup")
+        await stage.set_up()
         with stage.start("backfill", "--since", "day1", "--yes", **SMALL_STEPS) as process:
             await until(lambda: has_events(stage, stage.generated.outcomes["delivered"] // 4))
             await anyio.to_thread.run_sync(shop_server.stop)

@@ -31,7 +31,7 @@ async def two_sites(database: str, tmp_path: Path) -> AsyncIterator[list[Stage]]
                 Stage(empty, database, account, environ, truth=truth, generated=generated, site_id=site_id)
             )
         for stage in stages:
-            stage.run("setup")
+            await stage.set_up()
         yield stages
 
 
