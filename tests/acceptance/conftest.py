@@ -26,7 +26,7 @@ from kiva_stream.sandbox.postgres import Server
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
 from kiva_stream.settings import Settings, load
 
-ENTRIES, SEED = 6_000, 7
+ENTRIES, SEED = 3_000, 7
 SITE_ID = 1
 PATIENCE_S = 60
 HELD = 6  # the exit code
@@ -105,7 +105,7 @@ class Stage(Commands, kw_only=True):
 
 @pytest.fixture(scope="session")
 def history(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """A shop of 6,000 entries, generated once, to be copied."""
+    """A shop of 3,000 entries, generated once, to be copied."""
     with start_blocking_portal() as portal:
         written = portal.call(History.write, postgres, tmp_path_factory.mktemp("history"), ENTRIES, SEED)
         yield written
