@@ -24,12 +24,12 @@ import anyio
 import msgspec
 
 from benchmarks.bench import SITE_ID, Bench, interleaved
-from benchmarks.carriage import Spent, Stopwatch, carry
+from benchmarks.carriage import Spent, Stopwatch, carry, over_http
 from benchmarks.figures import NOISE, Figure, by_arm, committed
 from benchmarks.raw_client import post_all
 from benchmarks.receiver import KEYS, receiver
 from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
-from kiva_stream.activecampaign.events import HEADERS, Events
+from kiva_stream.activecampaign.events import HEADERS
 from kiva_stream.app import garbage_collected_rarely
 from kiva_stream.settings import Settings
 
@@ -108,4 +108,4 @@ async def _bare(url: str, bodies: list[bytes], in_flight: int) -> Spent:
 
 async def _piped(settings: Settings) -> Spent:
     async with Client(settings.activecampaign) as client:
-        return await carry(settings, Events(settings.activecampaign, client))
+        return await carry(settings, over_http(settings, client))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.events import Events as HttpEvents
 from kiva_stream.app import Shop, garbage_collected_rarely, open_shop
 from kiva_stream.checkpoint import Checkpoint
 from kiva_stream.classifier import Classifier
@@ -26,7 +28,7 @@ from kiva_stream.model import (
 from kiva_stream.pipeline import Pipeline
 from kiva_stream.ports import Events
 from kiva_stream.settings import Settings
-from kiva_stream.state.leases import hold
+from kiva_stream.state.leases import Lease, hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
@@ -112,7 +114,23 @@ async def read_and_drop(settings: Settings) -> Spent:
         return watch.spent(sum(entries))
 
 
-async def carry(settings: Settings, events: Events) -> Spent:
+def instantly(_lease: Lease, _checkpoint: Checkpoint) -> Events:
+    """Return what takes every event at once."""
+    return InstantEvents()
+
+
+def over_http(settings: Settings, client: Client) -> Callable[[Lease, Checkpoint], HttpEvents]:
+    """Return a way to send events as `backfill` sends them: guarded by its lease, ended by a drain."""
+
+    def connected(lease: Lease, checkpoint: Checkpoint) -> HttpEvents:
+        client.guard = lease.require
+        limits = settings.activecampaign
+        return HttpEvents(limits, client, sleep=checkpoint.sleep, unless_drained=checkpoint.unless_drained)
+
+    return connected
+
+
+async def carry(settings: Settings, sink: Callable[[Lease, Checkpoint], Events]) -> Spent:
     """Carry a whole log, into a new state; what comes before the first event is not timed."""
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
@@ -121,7 +139,7 @@ async def carry(settings: Settings, events: Events) -> Spent:
             await ledger.bind("bench", "https://nowhere.example/")
             await ledger.begin("day1", None, DAY1)
             mark = await shop.log.mark()
-            pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events, mark)
+            pipeline, checkpoint = await _pipeline(settings, shop, store, lease, ledger, sink, mark)
             watch = Stopwatch()
             with garbage_collected_rarely():
                 await pipeline.run(mark)
@@ -129,7 +147,13 @@ async def carry(settings: Settings, events: Events) -> Spent:
 
 
 async def _pipeline(
-    settings: Settings, shop: Shop, store: Store, ledger: SiteLedger, events: Events, mark: HighWaterMark
+    settings: Settings,
+    shop: Shop,
+    store: Store,
+    lease: Lease,
+    ledger: SiteLedger,
+    sink: Callable[[Lease, Checkpoint], Events],
+    mark: HighWaterMark,
 ) -> tuple[Pipeline, Checkpoint]:
     """Return what `backfill` builds, with every contact linked and every order there."""
     limits = settings.activecampaign
@@ -142,7 +166,7 @@ async def _pipeline(
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
-    classifier = Classifier(shop.site)
+    classifier, events = Classifier(shop.site), sink(lease, checkpoint)
     stages = settings, shop.log, shop.log, classifier, links, ledger, contacts, events, None, checkpoint
     return Pipeline(*stages), checkpoint
 

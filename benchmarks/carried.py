@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import msgspec
 
-from benchmarks.carriage import InstantEvents, Spent, carry
+from benchmarks.carriage import Spent, carry, instantly, over_http
 from benchmarks.command import peak_bytes_of
 from kiva_stream import settings
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.events import Events
+from kiva_stream.checkpoint import Checkpoint
+from kiva_stream.model import Email
+from kiva_stream.ports import Events
+from kiva_stream.state.leases import Lease
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -24,6 +28,7 @@ class Carried(msgspec.Struct, frozen=True):
 
     spent: Spent
     peak_bytes: int
+    most_in_flight: int = 0  # events that waited for their answers at once, over HTTP
 
     @property
     def peak_mb(self) -> float:
@@ -34,13 +39,34 @@ class Carried(msgspec.Struct, frozen=True):
 async def carried(config: Path, sink: str) -> Carried:
     """Carry the history that the settings name."""
     loaded = settings.load(config, os.environ)
-    spent = await carry(loaded, InstantEvents()) if sink == "instant" else await _over_http(loaded)
-    return Carried(spent, peak_bytes_of("self"))
-
-
-async def _over_http(loaded: settings.Settings) -> Spent:
+    if sink == "instant":
+        return Carried(await carry(loaded, instantly), peak_bytes_of("self"))
     async with Client(loaded.activecampaign) as client:
-        return await carry(loaded, Events(loaded.activecampaign, client))
+        counted = Counted(over_http(loaded, client))
+        spent = await carry(loaded, counted.connected)
+    return Carried(spent, peak_bytes_of("self"), counted.most)
+
+
+class Counted:
+    """Implements `ports.Events`: counts how many are under way at once."""
+
+    def __init__(self, connect: Callable[[Lease, Checkpoint], Events]) -> None:
+        self.most = 0
+        self._now = 0
+        self._connect = connect
+        self._events: Events
+
+    def connected(self, lease: Lease, checkpoint: Checkpoint) -> Events:
+        """Return this, sending on."""
+        self._events = self._connect(lease, checkpoint)
+        return self
+
+    async def send(self, email: Email, name: str, eventdata: str) -> None:
+        """Send one on."""
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await self._events.send(email, name, eventdata)
+        self._now -= 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from benchmarks.carriage import Spent, Stopwatch
+from kiva_stream.app import garbage_collected_rarely
 
 _HEAD = (
     "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: raw\r\n"
@@ -58,8 +59,11 @@ async def post_all(url: str, bodies: list[bytes], in_flight: int) -> Spent:
     loop = asyncio.get_running_loop()
     watch = Stopwatch()
     posters = []
-    for _ in range(in_flight):
-        _, poster = await loop.create_connection(lambda: Poster(left, parts.netloc, parts.path), host, port)
-        posters.append(poster)
-    await asyncio.gather(*(poster.is_done for poster in posters))
+    with garbage_collected_rarely():  # as in the pipeline
+        for _ in range(in_flight):
+            _, poster = await loop.create_connection(
+                lambda: Poster(left, parts.netloc, parts.path), host, port
+            )
+            posters.append(poster)
+        await asyncio.gather(*(poster.is_done for poster in posters))
     return watch.spent(len(bodies))

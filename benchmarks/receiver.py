@@ -1,6 +1,6 @@
 """A receiver of events that takes as little time as can be, in a process of its own: raw asyncio.Protocol.
 
-`python -m benchmarks.receiver` prints its port, and ends when its input does, so with its parent.
+`python -m benchmarks.receiver DELAY_MS` prints its port, and ends when its input does, so with its parent.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _LENGTH = b"content-length:"
 
 
 class Receiver(asyncio.Protocol):
-    """One connection: answers every request that has come in whole."""
+    """One connection: answers every request that has come in whole, `delay_s` later."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,7 +44,10 @@ class Receiver(asyncio.Protocol):
         self._received += data
         while end := _end_of_request(self._received):
             self._received = self._received[end:]
-            self._transport.write(_ANSWER)
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, _ANSWER)
+            else:
+                self._transport.write(_ANSWER)
 
 
 def _end_of_request(received: bytes) -> int:
@@ -55,18 +59,18 @@ def _end_of_request(received: bytes) -> int:
     return len(head) + len(end_of_head) + length if len(body) >= length else 0
 
 
-async def serve() -> None:
+async def serve(delay_s: float) -> None:
     """Listen on loopback until the input ends."""
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(Receiver, "127.0.0.1", 0, backlog=1024) as server:
+    async with await loop.create_server(lambda: Receiver(delay_s), "127.0.0.1", 0, backlog=1024) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[LocalActiveCampaign]:
+async def receiver(delay_ms: int = 0) -> AsyncIterator[LocalActiveCampaign]:
     """Run one; give it as an account that takes events only."""
-    with _process() as process:
+    with _process(delay_ms) as process:
         assert process.stdout is not None
         port = await anyio.to_thread.run_sync(process.stdout.readline)
         url = f"http://127.0.0.1:{int(port)}"
@@ -74,8 +78,8 @@ async def receiver() -> AsyncIterator[LocalActiveCampaign]:
 
 
 @contextmanager
-def _process() -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.receiver"]
+def _process(delay_ms: int) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.receiver", str(delay_ms)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -85,4 +89,4 @@ def _process() -> Iterator[subprocess.Popen[str]]:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    uvloop.run(serve(int(sys.argv[1]) / 1_000))

@@ -28,6 +28,7 @@ _MAX_NAME_WORDS = 4
 # Line 35 has no pattern of its own in the catalog: a cancellation that says by whom was the shop's.
 _CANCELLED_BY_NAME = r"customer cancell?ed by \S"
 _OPTIONAL_START, _OPTIONAL_LETTER = "(?:customer )?", "c"
+_STARTS_WITH_A_LETTER = re.compile(r"[a-z](?![?*{|])")
 
 
 def _by_letter() -> dict[str, list[tuple[re.Pattern[str], EventLine]]]:
@@ -36,6 +37,8 @@ def _by_letter() -> dict[str, list[tuple[re.Pattern[str], EventLine]]]:
     for line in CATALOG.events:
         for pattern in line.legacy if line.line != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,):
             rest = pattern.removeprefix(_OPTIONAL_START)
+            if not _STARTS_WITH_A_LETTER.match(rest):
+                raise ValueError(f"with which letter {pattern!r} begins is not plain to see")
             letters = {rest[0]} if rest == pattern else {rest[0], _OPTIONAL_LETTER}
             for letter in letters:
                 found[letter].append((re.compile(pattern), line))

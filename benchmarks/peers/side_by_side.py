@@ -63,6 +63,7 @@ PEERS = (
     Peer("200 in flight, page by page", "gathered"),
     Peer("200 in flight, unordered", "unordered"),
     Peer("procrastinate, a lock per contact", "job_queue", 5_000),
+    Peer("kiva_stream, as few entries", "", FEW_ENTRIES, held_s=LEASE_S),
     Peer("kiva_stream", "", held_s=LEASE_S),
 )
 
@@ -220,7 +221,7 @@ class _Stage(NamedTuple):
 async def _stage(
     bench: Bench, peer: Peer, history: History, why: str, settings: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[_Stage]:
-    name = f"{why}_{peer.module or 'kiva_stream'}"
+    name = f"{why}_{peer.module or 'kiva_stream'}_{peer.entries}"
     folder = bench.folder / name
     folder.mkdir()
     if peer.module:

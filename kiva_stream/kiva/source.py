@@ -31,6 +31,7 @@ PASSING = (
 WAITS_S = (1.0, 2.0, 4.0, 8.0)  # between attempts; then the operator is told
 FOLLOWING_WAITS_S = (*WAITS_S, *[15.0] * 19)  # five minutes; then systemd starts it anew
 CONNECT_S = 10.0
+QUICK_S = 5.0  # for as long a transaction holds nobody up
 STANDBY = (
     "The shop's database is a standby, or still in recovery: set source.dsn to the primary, or wait "
     "until the recovery has ended."
@@ -56,6 +57,7 @@ class Source:
         self._pool = pool
         instead = None if settings.horizon else "queries_by_id.sql"
         self._sql = sql.load("kiva_stream.kiva", "queries.sql", settings.schema, instead)
+        self._statement_s = settings.statement_timeout_s
         self._sleep = sleep
         self._waits_s = waits_s
         self._troubles = troubles
@@ -103,16 +105,20 @@ class Source:
         """Return the rows of a named query."""
         return await self.read(lambda connection: connection.fetch(self._sql[block], *args))
 
-    async def fetch_if_quick(self, block: str, *args: object) -> list[asyncpg.Record] | None:
-        """Return the rows of a named query; None when it takes longer than a statement may.
+    async def fetch_if_quick(
+        self, block: str, *args: object, within_s: float | None = None
+    ) -> list[asyncpg.Record] | None:
+        """Return the rows of a named query; None when it takes longer than QUICK_S, or than a statement may.
 
-        It goes along an index where one will do: to count the rows of a table that was not vacuumed lately,
-        PostgreSQL would rather read all of it.
+        `within_s` is instead of QUICK_S. It goes along an index where one will do: to count the rows of a table
+        that was not vacuumed lately, PostgreSQL would rather read all of it.
         """
+        longest_s = min(self._statement_s, within_s or QUICK_S)
 
         async def reading(connection: asyncpg.Connection) -> list[asyncpg.Record] | None:
             try:
                 async with connection.transaction():
+                    await connection.execute(f"SET LOCAL statement_timeout = {round(longest_s * 1000)}")
                     await connection.execute("SET LOCAL enable_seqscan = off")
                     return await connection.fetch(self._sql[block], *args)  # type: ignore[no-any-return]
             except asyncpg.QueryCanceledError:

@@ -520,10 +520,16 @@ async def test_first_since_is_the_lowest_position_not_the_earliest_row(database:
         assert earliest > lowest
 
 
-async def test_a_count_that_takes_too_long_is_the_distance_of_the_ids(database: str, shop: ShopRows) -> None:
+@pytest.mark.parametrize(
+    ("quick_s", "statement_timeout_s"), [(5, 0.1), (0.1, 30)], ids=["for a statement", "for a transaction"]
+)
+async def test_a_count_that_takes_too_long_is_the_distance_of_the_ids(
+    database: str, shop: ShopRows, monkeypatch: pytest.MonkeyPatch, quick_s: float, statement_timeout_s: float
+) -> None:
+    monkeypatch.setattr("kiva_stream.kiva.source.QUICK_S", quick_s)
     first, *_, last = [await shop.entry(10) for _ in range(3)]
     sleep = Sleeps()
-    async with opened_log(database, sleep, statement_timeout_s=0.1) as log:
+    async with opened_log(database, sleep, statement_timeout_s=statement_timeout_s) as log:
         assert await log.count(first, last) == 2
         async with shop.connection.transaction():
             await shop.connection.execute("LOCK TABLE kiva.system_log")
