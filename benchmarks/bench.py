@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 SEED = 1
 SITE_ID = 1
+SHORT = 2_500  # entries, where the customers matter more than the log
 HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
 HOUR_S = 3600
 KILLED_LATENCY_MS = 5
@@ -57,6 +58,14 @@ SELECT id, site_id, id, current_date, current_date, 'complete', 'completed', 380
 FROM kiva.customers WHERE id > 8000000;
 INSERT INTO kiva.order_items (order_id, name, category, qty, unit_price_cents)
 SELECT id, 'Carrots', 'menu', 1, 0 FROM kiva.customers WHERE id > 8000000;
+"""
+_LOGOUTS = """
+INSERT INTO kiva.system_log
+    (site_id, occurred_at, inserted_at, category, action, actor_type, message, customer_id)
+SELECT site_id, ago, ago, 'customer', 'logout', 'customer', 'Logged out', id
+FROM generate_series(1, $1) AS turn, kiva.customers, (SELECT now() - interval '1 day' AS ago) AS stamps
+WHERE id > 8000000
+ORDER BY turn, id
 """
 _DONE = re.compile(r"entries in .+: ([\d,]+) an hour")
 
@@ -277,9 +286,9 @@ class Bench:
             process.terminate()
             await process.wait()
 
-    async def crowd(self, entries: int, customers: int) -> Crowd:
+    async def crowd(self, customers: int) -> Crowd:
         """Carry a short history of a shop with so many customers more, each of them with an order."""
-        history = await self.history(entries, "crowd")
+        history = await self.history(SHORT, "crowd")
         await _add_customers(history.dsn, customers)
         async with self.ready(history.dsn) as (environ, activecampaign):
             before = await activecampaign.state()
@@ -287,6 +296,13 @@ class Bench:
             state = await activecampaign.state()
             requests = Counter(state["requests"]) - Counter(before["requests"])
             return Crowd(state["contacts"], state["orders"], requests, sum(state["breaches"].values()))
+
+    async def by_turns(self, customers: int, times: int) -> History:
+        """Return a history in whose log so many customers come by turns, so often; each is an event."""
+        history = await self.history(SHORT, "turns")
+        await _add_customers(history.dsn, customers)
+        await _execute(history.dsn, _LOGOUTS.replace("$1", str(times)))
+        return history._replace(entries=SHORT + customers * times)
 
     async def killed(self, entries: int) -> Killed:
         """Kill a backfill when half of its events are there, run it again, and return what arrived.
@@ -347,9 +363,13 @@ class Bench:
 
 
 async def _add_customers(dsn: str, count: int) -> None:
+    await _execute(dsn, _CUSTOMERS.replace("$1", str(count)))
+
+
+async def _execute(dsn: str, statements: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(_CUSTOMERS.replace("$1", str(count)))
+        await connection.execute(statements)
     finally:
         await connection.close()
 

@@ -157,7 +157,7 @@ async def _pipeline(
 ) -> tuple[Pipeline, Checkpoint]:
     """Return what `backfill` builds, with every contact linked and every order there."""
     limits = settings.activecampaign
-    links = ContactLinks(store, shop.site.id)
+    links = ContactLinks(store, shop.site.id, settings.source.customer_cache_rows)
     contacts = await _contacts(settings, shop, store, links, mark)
     checkpoint = Checkpoint(
         ledger,

@@ -28,7 +28,7 @@ class Carried(msgspec.Struct, frozen=True):
 
     spent: Spent
     peak_bytes: int
-    most_in_flight: int = 0  # events that waited for their answers at once, over HTTP
+    most_in_flight: int = 0  # events that waited for their answers at once; 0 for an instant sink
 
     @property
     def peak_mb(self) -> float:

@@ -1,6 +1,6 @@
 """A receiver of events that takes as little time as can be, in a process of its own: raw asyncio.Protocol.
 
-`python -m benchmarks.receiver DELAY_MS` prints its port, and ends when its input does, so with its parent.
+`python -m benchmarks.receiver` prints its port, and ends when its input does, so with its parent.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ _LENGTH = b"content-length:"
 
 
 class Receiver(asyncio.Protocol):
-    """One connection: answers every request that has come in whole, `delay_s` later."""
+    """One connection: answers every request that has come in whole."""
 
-    def __init__(self, delay_s: float) -> None:
-        self._delay_s = delay_s
+    def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,10 +43,7 @@ class Receiver(asyncio.Protocol):
         self._received += data
         while end := _end_of_request(self._received):
             self._received = self._received[end:]
-            if self._delay_s:
-                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, _ANSWER)
-            else:
-                self._transport.write(_ANSWER)
+            self._transport.write(_ANSWER)
 
 
 def _end_of_request(received: bytes) -> int:
@@ -59,18 +55,18 @@ def _end_of_request(received: bytes) -> int:
     return len(head) + len(end_of_head) + length if len(body) >= length else 0
 
 
-async def serve(delay_s: float) -> None:
+async def serve() -> None:
     """Listen on loopback until the input ends."""
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(lambda: Receiver(delay_s), "127.0.0.1", 0, backlog=1024) as server:
+    async with await loop.create_server(Receiver, "127.0.0.1", 0, backlog=1024) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
 
 @asynccontextmanager
-async def receiver(delay_ms: int = 0) -> AsyncIterator[LocalActiveCampaign]:
+async def receiver() -> AsyncIterator[LocalActiveCampaign]:
     """Run one; give it as an account that takes events only."""
-    with _process(delay_ms) as process:
+    with _process() as process:
         assert process.stdout is not None
         port = await anyio.to_thread.run_sync(process.stdout.readline)
         url = f"http://127.0.0.1:{int(port)}"
@@ -78,8 +74,8 @@ async def receiver(delay_ms: int = 0) -> AsyncIterator[LocalActiveCampaign]:
 
 
 @contextmanager
-def _process(delay_ms: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.receiver", str(delay_ms)]
+def _process() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.receiver"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -89,4 +85,4 @@ def _process(delay_ms: int) -> Iterator[subprocess.Popen[str]]:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]) / 1_000))
+    uvloop.run(serve())

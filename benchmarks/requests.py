@@ -18,7 +18,6 @@ from benchmarks.figures import Figure
 from benchmarks.unpaced import ENTRIES
 
 CUSTOMERS = 5_000
-LOG = 2_500
 LISTINGS = {"listConnections", "listFields", "listLists", "listTags"}
 READS = {"bulkImportInfo", "findContacts", "getContact", "listContactTags", "listContactLists"}
 LEAST_PER_WRITE, LEAST_PER_CALL, LEAST_ORDERS_PER_CALL = 200, 30, 45
@@ -27,7 +26,7 @@ LEAST_PER_WRITE, LEAST_PER_CALL, LEAST_ORDERS_PER_CALL = 200, 30, 45
 async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     """Run it."""
     job = await bench.unpaced(entries or ENTRIES)
-    crowd = await bench.crowd(LOG, CUSTOMERS)
+    crowd = await bench.crowd(CUSTOMERS)
     writes, calls, order_calls = by_purpose(crowd.requests)
     return [
         *(

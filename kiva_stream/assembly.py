@@ -78,7 +78,7 @@ class Assembly:
         self.store = store
         self.client = client
         self.ledger = SiteLedger(store, lease, shop.site.id)
-        self.links = ContactLinks(store, shop.site.id)
+        self.links = ContactLinks(store, shop.site.id, settings.source.customer_cache_rows)
         self._settings = settings
         self._account = account_name(settings.activecampaign)
         self._due = DueTags(store, shop.site.id)

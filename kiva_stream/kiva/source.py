@@ -108,10 +108,10 @@ class Source:
     async def fetch_if_quick(
         self, block: str, *args: object, within_s: float | None = None
     ) -> list[asyncpg.Record] | None:
-        """Return the rows of a named query; None when it takes longer than QUICK_S, or than a statement may.
+        """Return the rows of a named query; None when it takes longer than QUICK_S or than a statement may.
 
-        `within_s` is instead of QUICK_S. It goes along an index where one will do: to count the rows of a table
-        that was not vacuumed lately, PostgreSQL would rather read all of it.
+        `within_s` is instead of QUICK_S. The query goes along an index where one will do: to count the rows
+        of a table that was not vacuumed lately, PostgreSQL would rather read all of it.
         """
         longest_s = min(self._statement_s, within_s or QUICK_S)
 
