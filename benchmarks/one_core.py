@@ -8,7 +8,7 @@ The nearer gate is on processor time: by the clock, identical runs differed by 2
 too.
 
 Seen to fail: by processor time (14.6 million) with an event that takes 150 µs longer to write; by the clock
-(CLOCK) with state.commit_interval_ms = 200 and activecampaign.max_in_flight = 20; the events in flight
+(9.8 million) with state.commit_interval_ms = 200; the events in flight
 (252) with the log of the standard mix, which has no more contacts.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.receiver import receiver
 ENTRIES = 30_000
 DEFAULT = 200
 FULL_IN_FLIGHT = 10, 50, 100, DEFAULT
-LEAST_PER_HOUR, LEAST_BY_CLOCK = 20_000_000, 10_000_000
+LEAST_PER_HOUR, LEAST_BY_CLOCK = 20_000_000, 12_000_000
 MOST_MB = 150
 MANY, LEAST_AT_ONCE, CUSTOMERS, TIMES = 1_000, 900, 5_000, 5
 
