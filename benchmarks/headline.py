@@ -23,7 +23,7 @@ async def headline() -> tuple[str, bool]:
     line = (
         f"{shown(limited[0].values[0])} log entries/hour at the documented limits (5 requests/s,"
         f" {documented_limits.LATENCY_MS} ms, events paced at {documented_limits.EVENTS_PER_SECOND}/s);"
-        f" {shown(free[0].values[0])} with events unpaced and ActiveCampaign no way away;"
+        f" {shown(free[0].values[0])} with events unpaced, at no latency;"
         f" {'all there, in order, no limit passed' if holds else 'but not all as it should be'}"
     )
     return line, holds
