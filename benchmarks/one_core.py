@@ -8,8 +8,8 @@ The nearer gate is on processor time: by the clock, identical runs differed by 2
 too.
 
 Seen to fail: by processor time (14.6 million) with an event that takes 150 µs longer to write; by the clock
-(9.8 million) with state.commit_interval_ms = 200; the events in flight
-(252) with the log of the standard mix, which has no more contacts.
+(9.8 million) with state.commit_interval_ms = 200; the events in flight (108) with the log of the standard
+mix, in which few contacts have events at a time.
 """
 
 from __future__ import annotations
