@@ -533,9 +533,24 @@ async def test_a_count_that_takes_too_long_is_the_distance_of_the_ids(
         assert await log.count(first, last) == 2
         async with shop.connection.transaction():
             await shop.connection.execute("LOCK TABLE kiva.system_log")
-            assert await log.count(first, last._replace(id=1_000_000)) == 1_000_000 - first.id
-            assert await log.count(last, first._replace(txid=11)) == 0
+            with anyio.fail_after(10):
+                assert await log.count(first, last._replace(id=1_000_000)) == 1_000_000 - first.id
+                assert await log.count(last, first._replace(txid=11)) == 0
     assert sleep.waits == []
+
+
+async def test_an_exact_count_may_take_longer_than_one_that_has_another_way(
+    database: str, shop: ShopRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kiva_stream.kiva.source.QUICK_S", 0.1)
+    first, *_, last = [await shop.entry(10) for _ in range(3)]
+    async with opened_log(database) as log:
+        async with shop.connection.transaction():
+            await shop.connection.execute("LOCK TABLE kiva.system_log")
+            exact = asyncio.create_task(log.count_exactly(first, last))
+            for _ in range(2):  # the first may have begun before it; both are given up
+                assert await log.count(first, last) == last.id - first.id
+        assert await exact == 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kiva_stream import lines
 from kiva_stream.catalog import CATALOG
 from kiva_stream.classifier import LOG_IN_LINES, VISITOR_LINES
 from kiva_stream.eventdata import MAX_BYTES
@@ -654,3 +655,15 @@ def test_the_lines_of_log_ins_and_visitors_are_the_ones_meant() -> None:
 
 def test_a_customer_of_the_site_is_what_the_tests_above_start_from() -> None:
     assert (ANN.site_id, ANN.email) == (SITE.id, Email("ann@example.com"))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[Oo]rder skipped", "o?rder skipped", r"\border skipped", "o|order skipped"]
+)
+def test_a_pattern_whose_first_letter_is_not_plain_is_refused(
+    monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    odd = msgspec.structs.replace(CATALOG.events[0], legacy=(pattern,))
+    monkeypatch.setattr(lines, "CATALOG", msgspec.structs.replace(CATALOG, events=(odd,)))
+    with pytest.raises(ValueError, match="is not plain to see"):
+        lines._by_letter()
