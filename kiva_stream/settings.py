@@ -108,7 +108,9 @@ class SourceSettings(Section, frozen=True, kw_only=True):
     customer_settle_s: Annotated[
         Seconds, says("a customer who is not found is looked for until the entry is this old")
     ] = 60
-    customer_cache_rows: Annotated[Count, says("customers kept in memory")] = 50_000
+    customer_cache_rows: Annotated[Count, says("customers, and contacts of customers, kept in memory")] = (
+        50_000
+    )
 
 
 class StateSettings(Section, frozen=True, kw_only=True):
