@@ -98,7 +98,8 @@ class Pipeline:
         size = self._settings.pipeline.queue_chunks
         pages_in, pages_out = anyio.create_memory_object_stream[Page](size)
         classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](size)
-        batches_in, batches_out = anyio.create_memory_object_stream[Batch](self._senders)
+        window = self._settings.pipeline.window  # is as many batches at the most: they wait, not whole pages
+        batches_in, batches_out = anyio.create_memory_object_stream[Batch](window)
         async with anyio.create_task_group() as senders, batches_out:
             for _ in range(self._senders):
                 senders.start_soon(self._or_drain, senders, self._sender.run, batches_out.clone())
