@@ -7,11 +7,12 @@ import re
 import sqlite3
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from itertools import count, pairwise
 from pathlib import Path
+from statistics import mean
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -441,6 +442,14 @@ async def interleaved(arms: Mapping[str, Callable[[], Awaitable[T]]], repetition
         for name, arm in arms.items():
             found[name].append(await arm())
     return found
+
+
+def against(runs: Sequence[T], others: Sequence[T], value: Callable[[T], float]) -> list[float]:
+    """Return the value of each run ÷ the mean of those of the other arm before and after it.
+
+    A machine's speed drifts: the other arm has run once more, at the end.
+    """
+    return [value(run) / mean(map(value, around)) for run, around in zip(runs, pairwise(others), strict=True)]
 
 
 def phases(output: str) -> dict[str, float]:

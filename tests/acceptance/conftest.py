@@ -19,11 +19,13 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from kiva_stream import app
+from kiva_stream.sandbox.activecampaign import Sandbox
+from kiva_stream.sandbox.activecampaign.command import new_account
 from kiva_stream.sandbox.comparison import Comparison, arrived, counts_of
 from kiva_stream.sandbox.drill.stage import History
 from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
-from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
+from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
 from kiva_stream.settings import Settings, load
 
 ENTRIES, SEED = 3_000, 7
@@ -113,11 +115,25 @@ def history(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @asynccontextmanager
+async def activecampaign_beside() -> AsyncIterator[LocalActiveCampaign]:
+    """A local ActiveCampaign in a thread: a process of its own takes as long to start as some tests take.
+
+    The thread has a loop of its own, so that it serves while a test waits for a command.
+    """
+    account = new_account()
+    keys = Keys(account.name, account.api_token, account.event_actid, account.event_key)
+    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
+        serving = portal.call(Sandbox([account]).serve)
+        with portal.wrap_async_context_manager(serving) as running:
+            yield LocalActiveCampaign(running.api_url, running.event_url, [keys])
+
+
+@asynccontextmanager
 async def staged(history: History, folder: Path) -> AsyncIterator[Stage]:
     """A copy of a shop, and an account that nobody has set up, its request limit out of the way."""
     name = f"kiva_stage_{uuid4().hex}"
     dsn = await history.server.create_database(name, template=history.database)
-    async with local_activecampaign() as activecampaign:
+    async with activecampaign_beside() as activecampaign:
         await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
         environ = {**activecampaign.environ(), **settings(dsn)}
         (empty := folder / "empty").mkdir()

@@ -15,8 +15,7 @@ import msgspec
 from aiohttp import web
 
 from kiva_stream.model import Position
-from kiva_stream.sandbox.process import local_activecampaign
-from tests.acceptance.conftest import Commands, settings
+from tests.acceptance.conftest import Commands, activecampaign_beside, settings
 from tests.dsn import connected
 from tests.shop_rows import LONG_AGO, ShopRows
 
@@ -117,7 +116,7 @@ def email(customer: int) -> str:
 async def live_shop(dsn: str, folder: Path, customers: int) -> AsyncIterator[LiveShop]:
     """Give a shop whose week is open, and an account that is set up, its request limit out of the way."""
     numbers = range(1, customers + 1)
-    async with ShopRows.create(dsn) as rows, local_activecampaign() as activecampaign:
+    async with ShopRows.create(dsn) as rows, activecampaign_beside() as activecampaign:
         await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
         environ = {**activecampaign.environ(), **settings(dsn, **QUICK)}
         shop = LiveShop(folder, dsn, activecampaign, environ, rows=rows, customers=numbers)

@@ -9,8 +9,7 @@ import anyio
 import pytest
 
 from kiva_stream.sandbox.generator import generate
-from kiva_stream.sandbox.process import local_activecampaign
-from tests.acceptance.conftest import Stage, settings
+from tests.acceptance.conftest import Stage, activecampaign_beside, settings
 
 ENTRIES = 6_000
 DAY1 = ("backfill", "--since", "day1", "--yes")
@@ -22,7 +21,7 @@ async def two_sites(database: str, tmp_path: Path) -> AsyncIterator[list[Stage]]
     truth = tmp_path / "truth.sqlite"
     generated = await generate(database, ENTRIES, seed=11, truth=truth, sites=2)
     (empty := tmp_path / "empty").mkdir()
-    async with local_activecampaign() as first, local_activecampaign() as second:
+    async with activecampaign_beside() as first, activecampaign_beside() as second:
         stages = []
         for site_id, account in zip(generated.site_ids, (first, second), strict=True):
             await account.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
