@@ -32,7 +32,7 @@ lint: $(BUILT) # style, types, and which module may import which
 bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
 	$(PYTHON) -m benchmarks
 
-bench-full: $(BUILT) # all of them, larger and more often, with their plots
+bench-full: $(BUILT) # all of them, some of them larger, with their plots; half an hour
 	$(PYTHON) -m benchmarks --full
 
 headline: $(BUILT) # how many entries an hour at the documented limits, and without a pace for events: one line

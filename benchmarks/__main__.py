@@ -87,9 +87,7 @@ def _arguments() -> Namespace:
         metavar="NAME",
         help=f"of {', '.join(KNOWN)}; those that CI runs ({', '.join(IN_CI)}) when none is given",
     )
-    parser.add_argument(
-        "--full", action="store_true", help="all of them, larger and more often: about an hour"
-    )
+    parser.add_argument("--full", action="store_true", help="all of them, some of them larger: half an hour")
     parser.add_argument("--entries", type=int, metavar="N", help="instead of the size that each has")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(KNOWN):

@@ -34,6 +34,6 @@ def draw(plots: Iterable[Plot], folder: Path) -> None:
             axes.set_xticks(places, [f"{x:,.0f}" for x in places], minor=False)
             axes.minorticks_off()
         axes.grid(visible=True, alpha=0.3)
-        axes.legend()
+        axes.legend(loc="lower right")  # where no line is: the axis begins at 0
         figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
         plt.close(figure)
