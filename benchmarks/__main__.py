@@ -43,7 +43,7 @@ IN_CI = {
     "year": year.figures,
 }
 KNOWN = {**IN_CI, "cost": cost.figures, "peers": side_by_side.figures, "killed": killed.figures}
-WAITING = {"rest_budget", "requests", "documented_limits", "year"}  # for limits, most of the time
+WAITING = {"following", "rest_budget", "requests", "documented_limits", "year"}  # mostly
 
 
 def main() -> None:

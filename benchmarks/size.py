@@ -2,8 +2,8 @@
 
 Processor time per entry and the most memory held, of a process that carries a large history to an instant
 sink, ÷ those of a small one, the mean of the run before it and the one after it. Caches and streams are
-bounded, but a log of 2,500,000 entries has 25 times the contacts of one of 100,000, which leave the caches
-all but empty: docs/performance.md says what that takes.
+bounded, but a log of 2,500,000 entries has 25 times the contacts of one of 100,000, whose few leave the
+caches all but empty: docs/performance.md says what that takes.
 
 R4 was seen to fail (1.36) when telling duplicates took longer by each entry before, R5 (2.3, 222 MB) with
 pipeline.window = source.range_rows = 1000000, pipeline.queue_chunks = 1000, source.range_bytes = 1000000000.

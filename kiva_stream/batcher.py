@@ -174,6 +174,8 @@ class Lanes:
     def add(self, contact: Contact, delivery: Delivery) -> None:
         """Put a delivery at the end of its contact's lane."""
         if lane := self._at_sender.get(contact.id):
+            if not delivery.is_entry and lane.gathered and not lane.gathered[-1].is_entry:
+                lane.gathered.pop()  # one look does for both, or they would pile up in an outage
             lane.gathered.append(delivery)
             if lane.is_parked and not self._park_all(lane, lane.gathered, len(lane.gathered) - 1):
                 lane.parked_at = None

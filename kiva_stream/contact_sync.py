@@ -51,7 +51,7 @@ from kiva_stream.model import (
 from kiva_stream.ports import Contacts, Customers, Links, OrderArrivals, Orders, TagsDue, Weeks
 from kiva_stream.settings import ActiveCampaignSettings
 
-PAGE_ROWS = 250  # an import's worth
+PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
 WRITES_AT_ONCE = 4  # what differs meanwhile gathers, and goes together
 _HISTORY = datetime.min.replace(tzinfo=UTC)  # the age of what no entry brings

@@ -98,7 +98,7 @@ class Pipeline:
         size = self._settings.pipeline.queue_chunks
         pages_in, pages_out = anyio.create_memory_object_stream[Page](size)
         classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](size)
-        window = self._settings.pipeline.window  # is as many batches at the most: they wait, not whole pages
+        window = self._settings.pipeline.window  # entries are no more batches than that: no page waits whole
         batches_in, batches_out = anyio.create_memory_object_stream[Batch](window)
         async with anyio.create_task_group() as senders, batches_out:
             for _ in range(self._senders):

@@ -215,7 +215,7 @@ class SystemLog:
             if keeper is not None and gaps is not None:
                 await keeper.keep(after.id, pages[-1][-1][1], gaps)
             while pages:
-                rows = pages.pop(0)  # let go of as it is given, before the next range is read
+                rows = pages.pop(0)  # all but the last are let go of before the next range is read
                 await self._pace(len(rows))
                 after = Position(rows[-1][0], rows[-1][1])
                 yield await entries(rows)

@@ -122,7 +122,7 @@ async def activecampaign_beside() -> AsyncIterator[LocalActiveCampaign]:
     """
     account = new_account()
     keys = Keys(account.name, account.api_token, account.event_actid, account.event_key)
-    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
+    with start_blocking_portal(backend_options={"use_uvloop": sys.platform == "linux"}) as portal:
         serving = portal.call(Sandbox([account]).serve)
         with portal.wrap_async_context_manager(serving) as running:
             yield LocalActiveCampaign(running.api_url, running.event_url, [keys])

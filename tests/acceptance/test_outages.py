@@ -204,7 +204,7 @@ async def test_a_backfill_outlasts_activecampaign_being_down_by_few_probes_and_l
 
     async with (
         Line.to(ready.activecampaign) as line,
-        backfilling(ready, **line.environ(), KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="200") as run,
+        backfilling(ready, **line.environ(), KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="100") as run,
     ):
         await until(events_came)
         await ready.activecampaign.fail("/event:500-before:1", "*:html-503:1")

@@ -154,6 +154,12 @@ class Lane:
         for place in places:
             self.lanes.add(self.contact, delivery(place, Span(position(99), 99)))
 
+    def look(self, *places: int) -> None:
+        """Have the contact looked at, which no entry asks for."""
+        for place in places:
+            one = replace(delivery(place, Span(position(99), 99)), line=None, is_entry=False)
+            self.lanes.add(self.contact, one)
+
     def ready(self) -> list[list[int]]:
         return [places(each) for each in self.lanes.ready()]
 
@@ -186,6 +192,16 @@ def test_a_lane_has_at_most_one_batch_at_the_sender() -> None:
     assert lane.next() is None
     lane.add(5)
     assert lane.ready() == [[5]]
+
+
+def test_looks_at_a_contact_that_waits_do_not_pile_up_and_entries_keep_their_places() -> None:
+    lane = Lane()
+    lane.add(1)
+    lane.ready()
+    lane.look(2, 3)
+    lane.add(4)
+    lane.look(5, 6, 7)
+    assert lane.next() == [3, 4, 7]
 
 
 def test_lanes_of_different_contacts_do_not_wait_for_each_other() -> None:

@@ -112,6 +112,34 @@ async def test_behind_one_slow_contact_reading_stops_when_the_window_is_full() -
     world.assert_complete(all_delivered(60))
 
 
+async def test_however_many_contacts_wait_for_a_sender_the_log_is_read_as_far_as_the_window() -> None:
+    world = World(many(60, people=60), page_rows=4, window=40, max_in_flight=2)
+    world.link_everybody()
+    answer = anyio.Event()
+    world.events.latency = lambda _: answer.wait()
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.run)
+        await anyio.wait_all_tasks_blocked()
+        assert len(world.log.read) == 40 + 4
+        answer.set()
+    world.assert_complete(all_delivered(60))
+
+
+async def test_a_drain_ends_a_batcher_that_waits_for_room_before_the_senders() -> None:
+    world = World(many(30, people=30), page_rows=30, window=8, max_in_flight=3)  # the page passes alone
+    world.link_everybody()
+    answer = anyio.Event()
+    world.events.latency = lambda _: answer.wait()
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.run)
+        await until(lambda: len(world.events.arrivals) == 3)
+        await anyio.wait_all_tasks_blocked()
+        world.pipeline.drain()
+        answer.set()
+    assert len(world.events.arrivals) == 3
+    assert len(world.ledger.delivered) == 3
+
+
 @settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 20), st.integers(1, 5), st.data())
 def test_never_more_than_the_window_is_read_and_not_passed(
