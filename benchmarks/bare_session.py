@@ -4,7 +4,7 @@ The log has events only. R2's loop posts the same bodies, as many in flight, thr
 aiohttp session; R3's does it with raw asyncio.Protocol, which is the floor. All to the same receiver, which
 takes next to no time, in a process of its own.
 
-The committed 0.53 lies between the medians of runs on one day (0.45 to 0.59): the faster the machine is just
+The committed 0.55 lies between the medians of runs on one day (0.45 to 0.59): the faster the machine is just
 then, the more the waits for commits show. By processor time they were 0.49 to 0.69.
 
 R2 was seen to fail (0.21) with state.commit_interval_ms = 200 and

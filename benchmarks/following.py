@@ -23,8 +23,8 @@ from kiva_stream.sandbox.process import LocalActiveCampaign
 ENTRIES = 20_000
 POLL_S = 2
 MOST_LAG_S = 2 * POLL_S
-SECONDS = 30
-LEAST_REQUESTS_PER_SECOND = 4.25  # 4.40 to 4.55 were measured; a request more or less is 0.05
+SECONDS = 30  # in 20 the first and the last request decided: 4.30 to 4.65; 4.60 in 30
+LEAST_REQUESTS_PER_SECOND = 4.4
 SCHEMA = "following"
 LOOK_EVERY_S = 0.1
 SETTINGS = {

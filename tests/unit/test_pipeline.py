@@ -125,21 +125,6 @@ async def test_however_many_contacts_wait_for_a_sender_the_log_is_read_as_far_as
     world.assert_complete(all_delivered(60))
 
 
-async def test_a_drain_ends_a_batcher_that_waits_for_room_before_the_senders() -> None:
-    world = World(many(30, people=30), page_rows=30, window=8, max_in_flight=3)  # the page passes alone
-    world.link_everybody()
-    answer = anyio.Event()
-    world.events.latency = lambda _: answer.wait()
-    async with anyio.create_task_group() as group:
-        group.start_soon(world.run)
-        await until(lambda: len(world.events.arrivals) == 3)
-        await anyio.wait_all_tasks_blocked()
-        world.pipeline.drain()
-        answer.set()
-    assert len(world.events.arrivals) == 3
-    assert len(world.ledger.delivered) == 3
-
-
 @settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 20), st.integers(1, 5), st.data())
 def test_never_more_than_the_window_is_read_and_not_passed(
@@ -453,8 +438,9 @@ def test_a_drain_commits_what_is_in_flight_and_a_second_run_repeats_nothing(
     assert max(Counter(world.events.places()).values(), default=1) == 1
 
 
-async def test_in_a_drain_what_waits_for_a_slot_is_not_sent() -> None:
-    world = World(many(30, people=10), page_rows=30, max_in_flight=3)
+@pytest.mark.parametrize("window", [100, 8], ids=["in the stream", "before it, in the batcher"])
+async def test_in_a_drain_what_waits_for_a_slot_is_not_sent(window: int) -> None:
+    world = World(many(30, people=30), page_rows=30, window=window, max_in_flight=3)
     world.link_everybody()
     answer = anyio.Event()
     world.events.latency = lambda _: answer.wait()
