@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.settings import ActiveCampaignSettings, SourceSettings
 
 ROUND_TRIP_S = 0.1  # taken for the time to ActiveCampaign and back
 POLLS = 2  # for an import, asking how far it is
@@ -45,7 +45,7 @@ def requests(work: Work, limits: ActiveCampaignSettings) -> dict[str, dict[str, 
 
 
 def seconds(work: Work, limits: ActiveCampaignSettings) -> dict[str, float]:
-    """Return about how many seconds the work takes, by phase."""
+    """Return about how many seconds the work takes at ActiveCampaign, by phase."""
     wanted = requests(work, limits)
     each_s = request_s(limits)
     imports_s = wanted["contacts"]["POST /import/bulk_import"] * MINUTE_S / limits.bulk_imports_per_minute
@@ -55,6 +55,11 @@ def seconds(work: Work, limits: ActiveCampaignSettings) -> dict[str, float]:
         "events": work.events / (limits.events_per_second or UNPACED_EVENTS_PER_SECOND),
         "tags": swaps_s(work.tags, limits),
     }
+
+
+def reading_s(entries: int, source: SourceSettings) -> float:
+    """Return the least seconds that reading so many log entries takes; 0 where it is as fast as it goes."""
+    return entries / source.max_rows_per_s if source.max_rows_per_s else 0.0
 
 
 def swaps_s(tags: int, limits: ActiveCampaignSettings) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kiva_stream.app import Shop, account_name, open_shop
 from kiva_stream.classifier import Classifier
-from kiva_stream.estimates import HOUR_S, Work, requests, seconds, swaps_s
+from kiva_stream.estimates import HOUR_S, Work, reading_s, requests, seconds, swaps_s
 from kiva_stream.model import Event, HighWaterMark, Noise, Reject, SavedCheckpoint, SyncOnly, Verdict
 from kiva_stream.reports import BackfillPlan, BackfillRequest
 from kiva_stream.settings import Settings
@@ -46,7 +46,9 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
     events = estimated(entries, (each.line.ac_name for each in verdicts if isinstance(each, Event)), verdicts)
     work = work_left(customers, orders, sum(events.values()), status)
     limits = settings.activecampaign
-    phases = {phase: spent / HOUR_S for phase, spent in seconds(work, limits).items()}
+    spent = seconds(work, limits)
+    spent["events"] = max(spent["events"], reading_s(entries, settings.source))  # sent as they are read
+    phases = {phase: phase_s / HOUR_S for phase, phase_s in spent.items()}
     return BackfillPlan(
         after=str(start.after),
         until=str(mark.position),

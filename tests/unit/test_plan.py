@@ -90,7 +90,9 @@ class EmptyStore:
         return 0
 
 
-async def planned(monkeypatch: pytest.MonkeyPatch, shop: SmallShop, request: BackfillRequest) -> BackfillPlan:
+async def planned(
+    monkeypatch: pytest.MonkeyPatch, shop: SmallShop, request: BackfillRequest, settings: Settings = SETTINGS
+) -> BackfillPlan:
     """Return the plan of a backfill of that shop, before any set-up."""
     parts: Any = shop
 
@@ -100,7 +102,7 @@ async def planned(monkeypatch: pytest.MonkeyPatch, shop: SmallShop, request: Bac
 
     monkeypatch.setattr(plans, "open_shop", open_shop)
     monkeypatch.setattr(plans, "Store", EmptyStore)
-    return await plans.plan(SETTINGS, request)
+    return await plans.plan(settings, request)
 
 
 # --- what is estimated
@@ -209,6 +211,19 @@ async def test_a_plan_of_a_log_without_entries_has_only_contacts_and_orders_to_s
     assert (found.entries, found.sampled, found.classes, found.events) == (0, 0, {}, {})
     assert "POST /event" not in found.requests
     assert found.hours == pytest.approx(found.phases["contacts"] + found.phases["orders"])
+
+
+async def test_a_plan_takes_no_less_time_than_reading_the_log_at_its_most_rows_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = replace(SETTINGS, source=replace(SETTINGS.source, max_rows_per_s=2))
+    shop, request = SmallShop([entry(1, customer(1))]), BackfillRequest(since=DAY1)
+    free, read_slowly = [await planned(monkeypatch, shop, request, each) for each in (SETTINGS, slow)]
+    assert free.phases["events"] == pytest.approx(1_000 / SETTINGS.activecampaign.events_per_second / 3_600)
+    assert read_slowly.phases["events"] == pytest.approx(1_000 / 2 / 3_600)
+    assert read_slowly.hours - free.hours == pytest.approx(
+        read_slowly.phases["events"] - free.phases["events"]
+    )
 
 
 async def test_a_plan_without_a_checkpoint_needs_to_know_where_to_begin(
