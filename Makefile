@@ -7,7 +7,7 @@
 PYTHON := .venv/bin/python
 BUILT := .venv/built
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-FOUR := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
 GATED := classifier.py batcher.py checkpoint.py out.py watermark.py sender.py look_ups.py returning.py \
     contacts.py contact_sync.py contact_writes.py contact_moves.py orders.py order_sync.py week_tags.py follow.py \
     activecampaign/contacts.py activecampaign/replies.py
@@ -16,9 +16,9 @@ demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo
 
 # Who runs the command line in processes of its own is not counted, nor slowed down by counting.
-test: $(BUILT) # every test, 4 at a time since many wait; then at least 95 % branch coverage of each gated module
-	$(PYTHON) -m pytest $(FOUR) --cov --cov-report= tests/unit tests/integration
-	$(PYTHON) -m pytest $(FOUR) tests/acceptance
+test: $(BUILT) # every test, 4 and 8 at a time, since many wait; at least 95 % branch coverage of each gated module
+	$(PYTHON) -m pytest --numprocesses 4 $(BY_FILE) --cov --cov-report= tests/unit tests/integration
+	$(PYTHON) -m pytest --numprocesses 8 $(BY_FILE) tests/acceptance
 	@failed=0; for module in $(GATED); do \
 	    $(PYTHON) -m coverage report --include="kiva_stream/$$module" --fail-under=95 || failed=1; \
 	done; exit $$failed

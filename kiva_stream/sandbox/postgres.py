@@ -18,8 +18,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,7 @@ import asyncpg
 from kiva_stream.errors import SourceError
 
 OLDEST_MAJOR = 13  # the source contract needs xid8
+STRATEGY_MAJOR = 15  # before, CREATE DATABASE can but copy files
 # A socket's path has at most 107 bytes (unix(7)); "/kiva-postgres.XXXXXX/.s.PGSQL.5432" follows the folder.
 LONGEST_FOLDER_BYTES = 107 - 35
 
@@ -53,17 +54,25 @@ class Server:
 
         Raises asyncpg's errors.
         """
-        await self._execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE {_quoted(template)}")
+        async with self._connected() as connection:
+            # A new server has not used its buffers yet: a copy through them takes several times as long.
+            is_asked = connection.get_server_version().major >= STRATEGY_MAJOR
+            strategy = "STRATEGY file_copy" if is_asked else ""
+            await connection.execute(
+                f"CREATE DATABASE {_quoted(name)} TEMPLATE {_quoted(template)} {strategy}"
+            )
         return self.dsn(name)
 
     async def drop_database(self, name: str) -> None:
         """Drop a database, ending its connections; one that is not there is no error."""
-        await self._execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
+        async with self._connected() as connection:
+            await connection.execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
 
-    async def _execute(self, statement: str) -> None:
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await asyncpg.connect(self._dsn)
         try:
-            await connection.execute(statement)
+            yield connection
         finally:
             await connection.close()
 

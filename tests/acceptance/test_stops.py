@@ -1,0 +1,141 @@
+"""A backfill that is stopped, killed or started twice: nothing is lost, and what is started again goes on."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+
+import anyio
+import pytest
+
+from tests.acceptance.conftest import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, heard, until
+
+DAY1 = ("backfill", "--since", "day1", "--yes")
+
+
+async def stopped_half_way(stage: Stage, number: signal.Signals, **environ: str) -> subprocess.Popen[str]:
+    """Start a backfill, and send it a signal when a third of its events arrived; return it ended."""
+    third = stage.generated.outcomes["delivered"] // 3
+
+    async def is_third_there() -> bool:
+        events: int = (await stage.activecampaign.state())["events"]
+        return events >= third
+
+    process = stage.start(*DAY1, KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="400", **environ)
+    await until(is_third_there)
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE_S)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_signal_drains_and_nothing_is_sent_twice(
+    ready: Stage, number: signal.Signals, code: int
+) -> None:
+    process = await stopped_half_way(ready, number)
+    assert process.returncode == code
+    status = ready.status()
+    arrived = (await ready.activecampaign.state())["events"]
+    assert (status["phase"], status["equation"]["delivered"]) == ("events", arrived)
+    ready.run("backfill")
+    comparison = await ready.compare()
+    assert comparison.is_exact, comparison
+    ready.assert_equation()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "drain_timeout_s", "code", "word"),
+    [
+        ([signal.SIGTERM, signal.SIGINT], "60", 143, ""),
+        ([signal.SIGTERM], "0.5", 1, "did not finish within 0.5 s"),
+    ],
+    ids=["a second signal", "the time-out"],
+)
+async def test_a_drain_that_cannot_end_is_cut_short_and_loses_nothing(
+    ready: Stage, numbers: list[signal.Signals], drain_timeout_s: str, code: int, word: str
+) -> None:
+    await ready.activecampaign.fail("/event:hang:1")
+
+    async def is_hanging() -> bool:
+        return "trackEvent" in (await ready.activecampaign.state())["requests"]
+
+    process = ready.start(*DAY1, KIVA_STREAM__PIPELINE__DRAIN_TIMEOUT_S=drain_timeout_s)
+    await until(is_hanging)
+    process.send_signal(numbers[0])
+    await anyio.to_thread.run_sync(
+        heard, process, "draining"
+    )  # of two that wait to be taken, the lower comes first
+    for number in numbers[1:]:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert word in said
+    await ready.activecampaign.fail()
+    ready.run("backfill")
+    comparison = await ready.compare()
+    assert (comparison.lost, comparison.out_of_order) == (0, 0)
+
+
+async def test_a_stop_during_an_outage_needs_no_patience_and_loses_nothing(ready: Stage) -> None:
+    await ready.activecampaign.fail("/event:500-before:1")
+
+    async def is_failing() -> bool:
+        return bool((await ready.activecampaign.state())["requests"].get("trackEvent", 0) >= 5)
+
+    process = ready.start(*DAY1)
+    await until(is_failing)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "may or may not have arrived" in said
+    await ready.activecampaign.fail()
+    ready.run("backfill")
+    assert (await ready.compare()).is_exact
+
+
+async def test_a_stop_before_the_first_contact_is_a_stop(ready: Stage) -> None:
+    await ready.activecampaign.fail("/api/3/lists:hang:1")
+
+    before = (await ready.activecampaign.state())["requests"]["listLists"]
+
+    async def is_asked_again() -> bool:
+        return bool((await ready.activecampaign.state())["requests"]["listLists"] > before)
+
+    process = ready.start(*DAY1)
+    await until(is_asked_again)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, "Unexpected" in said) == (143, False)
+
+
+async def test_a_backfill_killed_while_contacts_are_imported_goes_on_with_the_same_import(
+    stage: Stage,
+) -> None:
+    stage.run("setup")
+    await stage.activecampaign.change(import_duration_s=2)
+
+    async def is_accepted() -> bool:
+        return "bulkImportInfo" in (await stage.activecampaign.state())["requests"]
+
+    process = stage.start(*DAY1, **SHORT_LEASE)
+    await until(is_accepted)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    stage.run_after_a_kill("backfill")
+    requests = (await stage.activecampaign.state())["requests"]
+    assert requests["bulkImport"] == 1
+    assert (await stage.compare()).is_exact
+
+
+async def test_two_backfills_of_a_site_at_once_are_refused(ready: Stage) -> None:
+    async def is_held() -> bool:
+        return bool((await ready.activecampaign.state())["events"])
+
+    with ready.start(*DAY1, KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="10") as first:
+        await until(is_held)
+        said = ready.run("backfill", code=6)
+        first.terminate()
+        first.communicate(timeout=PATIENCE_S)
+    assert f"Site {SITE_ID} is held by {socket.gethostname()} pid {first.pid}, for at most" in said
+    assert first.returncode == 143
