@@ -3,7 +3,7 @@
 One file a question. All share the histories and the measured runs of `bench`, answer with the figures of
 `figures`, and are run by `__main__`. Only Linux tells the peak memory of another process.
 
-Gates were seen to fail: the file says what was done to it. Still to be tried is what `year` names.
+Each gate was seen to fail: its file says what was done to it.
 A setting in the environment, such as KIVA_STREAM__STATE__COMMIT_INTERVAL_MS=1000, is kept by the measured
 runs, so that this can be done again.
 """

@@ -3,7 +3,8 @@
 Never over the limit as the receiver counts it, never a 429, and while there is work most of the limit used.
 The repetitions, an account each, run side by side: they mostly wait. The plot shows the first of them.
 
-Seen to fail: with SECOND_S of `limits` at 0.5, 45 answers 429; at 1.2, a share of 0.81.
+Seen to fail: with SECOND_S of `limits` at 0.5, 10 requests in a second and 45 answers 429; at 1.2, a share of
+0.81.
 """
 
 from __future__ import annotations
