@@ -17,6 +17,7 @@ from benchmarks import (
     instant_sink,
     killed,
     one_core,
+    profile,
     requests,
     rest_budget,
     shop_load,
@@ -42,7 +43,13 @@ IN_CI = {
     "documented_limits": documented_limits.figures,
     "year": year.figures,
 }
-KNOWN = {**IN_CI, "cost": cost.figures, "peers": side_by_side.figures, "killed": killed.figures}
+ON_REQUEST = {
+    "profile": profile.figures,
+    "cost": cost.figures,
+    "peers": side_by_side.figures,
+    "killed": killed.figures,
+}
+KNOWN = {**IN_CI, **ON_REQUEST}
 WAITING = {"following", "rest_budget", "requests", "documented_limits", "year"}  # mostly
 
 
@@ -59,6 +66,7 @@ def main() -> None:
 async def _run(names: list[str], entries: int | None, is_full: bool) -> list[Figure]:
     """Run one after the other what needs the processor, then side by side what mostly waits."""
     found: dict[str, list[Figure]] = {}
+    started_at = time.monotonic()
     async with Bench.open(is_full=is_full) as bench:
 
         async def run(name: str) -> None:
@@ -76,6 +84,7 @@ async def _run(names: list[str], entries: int | None, is_full: bool) -> list[Fig
     figures = [figure for name in names for figure in found[name]]
     save(figures, bench.plots)
     draw(bench.plots, OUT)
+    print(f"all: {time.monotonic() - started_at:.0f} s", file=sys.stderr)
     return figures
 
 

@@ -48,6 +48,10 @@ NOWHERE = LocalActiveCampaign(
     "http://127.0.0.1:9", "http://127.0.0.1:9", [Keys("nowhere", "token", "1", "key")]
 )
 NO_MORE: Mapping[str, str] = MappingProxyType({})
+PY_SPY = [
+    *(str(Path(sys.executable).with_name("py-spy")), "record", "--nonblocking", "--rate", "500"),
+    *("--format", "speedscope", "--full-filenames"),
+]
 _schemas = (f"state_{number}" for number in count())
 _CUSTOMERS = """
 INSERT INTO kiva.customers (id, site_id, email, first_name, last_name, created_at, updated_at)
@@ -203,12 +207,25 @@ class Bench:
 
         `more` are settings of section activecampaign.
         """
+        return await self._carried([], history, account, **more)
+
+    async def profiled(
+        self, history: History, account: LocalActiveCampaign | None = None
+    ) -> tuple[Carried, Path]:
+        """Carry a history like this under py-spy; return also the file of what that saw, for speedscope."""
+        path = self.folder / f"profile_{next(_schemas)}.json"
+        return await self._carried([*PY_SPY, "--output", str(path), "--"], history, account), path
+
+    async def _carried(
+        self, within: list[str], history: History, account: LocalActiveCampaign | None, **more: int
+    ) -> Carried:
         environ = _environ(history.dsn, account or NOWHERE, next(_schemas), 0)
         environ |= {f"KIVA_STREAM__ACTIVECAMPAIGN__{key.upper()}": str(value) for key, value in more.items()}
         sink = "http" if account else "instant"
-        command = [sys.executable, "-m", "benchmarks.carried", str(self._config), sink]
+        command = [*within, sys.executable, "-m", "benchmarks.carried", str(self._config), sink]
         said = await anyio.run_process(command, env=environ, stderr=None)
-        return msgspec.json.decode(said.stdout, type=Carried)
+        lines = said.stdout.splitlines()
+        return msgspec.json.decode(next(line for line in lines if line.startswith(b"{")), type=Carried)
 
     async def unpaced(self, entries: int) -> Job:
         """Return the main job as fast as it goes: no latency, events unpaced, the limits as always."""
@@ -321,6 +338,8 @@ class Bench:
             )
             events = 0
             while events < entries * HALF_OF_THE_EVENTS:
+                if child.returncode is not None:
+                    raise ValueError("the backfill ended before it could be killed")
                 await anyio.sleep(0.1)
                 events = (await activecampaign.state())["events"]
             child.kill()

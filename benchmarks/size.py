@@ -21,7 +21,6 @@ from benchmarks.figures import Figure, Line, Plot, by_arm
 
 SIZES = 50_000, 200_000
 FULL_SIZES = 100_000, 500_000, 2_500_000
-REPETITIONS = 3  # of two minutes each, in a full run
 MOST_GROWTH = 1.15
 MOST_MB = 150
 
@@ -31,13 +30,13 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     sizes = (FULL_SIZES if bench.is_full else SIZES) if entries is None else (entries // 4, entries)
     histories = [await bench.history(size) for size in sizes]
     arms = {f"{each.entries:,} entries": partial(bench.carried, each) for each in histories}
-    found = await interleaved(arms, REPETITIONS)
+    found = await interleaved(arms, bench.repetitions)
+    small, *_, large = found.values()
+    small.append(await bench.carried(histories[0]))
     bench.plots += [
         _plot("cpu_per_entry", "µs of processor time per entry", histories, found, _cpu_us),
         _plot("memory", "MB of memory at the most", histories, found, _peak_mb),
     ]
-    small, *_, large = found.values()
-    small.append(await bench.carried(histories[0]))
     growth = partial(against, large, small)
     return [
         Figure("R4: CPU per entry, large / small", growth(_cpu_us), most=MOST_GROWTH, is_typical=True),

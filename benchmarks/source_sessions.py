@@ -67,8 +67,10 @@ async def watched(dsn: str) -> AsyncIterator[Sessions]:
 
 
 def _cpu_ns(pid: int) -> int:
-    """Return the processor time of a process; 0 when it has ended."""
+    """Return the processor time of a process; 0 when it has ended. Raises OSError where that is not told."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
     except (FileNotFoundError, ProcessLookupError):
+        if Path(f"/proc/{pid}").exists():
+            raise
         return 0

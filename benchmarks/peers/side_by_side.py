@@ -32,6 +32,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import anyio
+from anyio.abc import Process
 
 from benchmarks.bench import HOUR_S, SITE_ID, Bench, History
 from benchmarks.command import Measured, measured
@@ -179,9 +180,7 @@ async def _killed(bench: Bench, peer: Peer, history: History) -> Comparison:
         child = await anyio.open_process(
             stage.command, cwd=stage.folder, env=stage.environ, stdout=DEVNULL, stderr=DEVNULL
         )
-        await stage.reached(_events(history) // 2)
-        if child.returncode is not None:
-            raise ValueError(f"{peer.name} ended before it could be killed")
+        await stage.reached(_events(history) // 2, child)
         child.kill()
         await child.wait()
         await anyio.sleep(peer.held_s)
@@ -216,9 +215,11 @@ class _Stage(NamedTuple):
     async def _measured(self, command: list[str]) -> Measured:
         return await anyio.to_thread.run_sync(measured, command, self.folder, self.environ)
 
-    async def reached(self, events: int) -> None:
-        """Return when so many events are there."""
-        while (await self.activecampaign.state())["events"] < events:  # noqa: ASYNC110  it is remote
+    async def reached(self, events: int, child: Process) -> None:
+        """Return when so many events are there. Raises ValueError when the process ends before."""
+        while (await self.activecampaign.state())["events"] < events:
+            if child.returncode is not None:
+                raise ValueError(f"{' '.join(self.command)} ended before it could be killed")
             await anyio.sleep(LOOK_EVERY_S)
 
 
