@@ -50,7 +50,7 @@ ON_REQUEST = {
     "killed": killed.figures,
 }
 KNOWN = {**IN_CI, **ON_REQUEST}
-WAITING = {"following", "rest_budget", "requests", "documented_limits", "year"}  # mostly
+WAITING = {"rest_budget", "requests", "documented_limits", "year"}  # mostly
 
 
 def main() -> None:
