@@ -50,7 +50,8 @@ ON_REQUEST = {
     "killed": killed.figures,
 }
 KNOWN = {**IN_CI, **ON_REQUEST}
-WAITING = {"rest_budget", "requests", "documented_limits", "year"}  # mostly
+WAITING = {"following", "rest_budget", "requests", "documented_limits", "year"}  # mostly
+ALONE_IN_FULL = {"following"}  # with more accounts beside it it made 4.24 requests a second, not 4.5 to 4.7
 
 
 def main() -> None:
@@ -75,11 +76,12 @@ async def _run(names: list[str], entries: int | None, is_full: bool) -> list[Fig
             save(list(chain.from_iterable(found.values())), bench.plots)  # as far as it came
             print(f"{name}: {time.monotonic() - began_at:.0f} s", file=sys.stderr)
 
+        beside = WAITING - ALONE_IN_FULL if is_full else WAITING
         for name in names:
-            if name not in WAITING:
+            if name not in beside:
                 await run(name)
         async with anyio.create_task_group() as group:
-            for name in WAITING.intersection(names):
+            for name in beside.intersection(names):
                 group.start_soon(run, name)
     figures = [figure for name in names for figure in found[name]]
     save(figures, bench.plots)
