@@ -14,7 +14,7 @@ from tests.acceptance.conftest import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, h
 DAY1 = ("backfill", "--since", "day1", "--yes")
 
 
-async def stopped_half_way(stage: Stage, number: signal.Signals, **environ: str) -> subprocess.Popen[str]:
+async def stopped_half_way(stage: Stage, number: signal.Signals) -> subprocess.Popen[str]:
     """Start a backfill, and send it a signal when a third of its events arrived; return it ended."""
     third = stage.generated.outcomes["delivered"] // 3
 
@@ -22,7 +22,7 @@ async def stopped_half_way(stage: Stage, number: signal.Signals, **environ: str)
         events: int = (await stage.activecampaign.state())["events"]
         return events >= third
 
-    process = stage.start(*DAY1, KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="400", **environ)
+    process = stage.start(*DAY1, KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="400")
     await until(is_third_there)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
@@ -63,9 +63,7 @@ async def test_a_drain_that_cannot_end_is_cut_short_and_loses_nothing(
     process = ready.start(*DAY1, KIVA_STREAM__PIPELINE__DRAIN_TIMEOUT_S=drain_timeout_s)
     await until(is_hanging)
     process.send_signal(numbers[0])
-    await anyio.to_thread.run_sync(
-        heard, process, "draining"
-    )  # of two that wait to be taken, the lower comes first
+    await anyio.to_thread.run_sync(heard, process, "draining")  # or the lower of two signals would come first
     for number in numbers[1:]:
         process.send_signal(number)
     _, said = process.communicate(timeout=20)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
@@ -95,6 +97,18 @@ def take_time(world: World, data: st.DataObject) -> None:
     world.events.latency = lambda place: anyio.sleep(delays[place - 1] / 100)
 
 
+@asynccontextmanager
+async def at_a_standstill(world: World) -> AsyncIterator[None]:
+    """Run until all that is left waits for answers; they come when the block ends."""
+    answer = anyio.Event()
+    world.events.latency = lambda _: answer.wait()
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.run)
+        await anyio.wait_all_tasks_blocked()
+        yield
+        answer.set()
+
+
 # Bounded memory
 
 
@@ -115,13 +129,8 @@ async def test_behind_one_slow_contact_reading_stops_when_the_window_is_full() -
 async def test_however_many_contacts_wait_for_a_sender_the_log_is_read_as_far_as_the_window() -> None:
     world = World(many(60, people=60), page_rows=4, window=40, max_in_flight=2)
     world.link_everybody()
-    answer = anyio.Event()
-    world.events.latency = lambda _: answer.wait()
-    async with anyio.create_task_group() as group:
-        group.start_soon(world.run)
-        await anyio.wait_all_tasks_blocked()
+    async with at_a_standstill(world):
         assert len(world.log.read) == 40 + 4
-        answer.set()
     world.assert_complete(all_delivered(60))
 
 
@@ -475,14 +484,9 @@ async def test_a_drain_while_the_commit_waits_lets_nothing_more_out() -> None:
 async def test_a_drain_ends_reading_that_waits_for_room_in_the_window() -> None:
     world = World(many(60), page_rows=4, window=8)
     world.link_everybody()
-    answer = anyio.Event()
-    world.events.latency = lambda _: answer.wait()
-    async with anyio.create_task_group() as group:
-        group.start_soon(world.run)
-        await anyio.wait_all_tasks_blocked()
+    async with at_a_standstill(world):
         read = len(world.log.read)
         world.pipeline.drain()
-        answer.set()
     assert len(world.log.read) == read
     await world.run()
     world.assert_complete(all_delivered(60))
