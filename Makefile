@@ -8,9 +8,8 @@ PYTHON := .venv/bin/python
 BUILT := .venv/built
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 BY_FILE := --dist loadfile --no-loadscope-reorder
-GATED := classifier.py batcher.py checkpoint.py out.py watermark.py sender.py look_ups.py returning.py \
-    contacts.py contact_sync.py contact_writes.py contact_moves.py orders.py order_sync.py week_tags.py follow.py \
-    activecampaign/contacts.py activecampaign/replies.py
+GATED := pipeline/* sync/* events/classifier.py commands/follow.py runtime/log_tail.py \
+    activecampaign/contacts.py activecampaign/responses.py
 
 demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo

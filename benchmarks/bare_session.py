@@ -31,8 +31,8 @@ from benchmarks.raw_client import post_all
 from benchmarks.receiver import KEYS, receiver
 from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
 from kiva_stream.activecampaign.events import HEADERS
-from kiva_stream.app import garbage_collected_rarely
-from kiva_stream.settings import Settings
+from kiva_stream.runtime.garbage import garbage_collected_rarely
+from kiva_stream.settings.sections import Settings
 
 ENTRIES = 30_000  # about half of which are events
 REPETITIONS = 5

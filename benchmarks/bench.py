@@ -26,12 +26,13 @@ from anyio.abc import Process
 from benchmarks.carried import Carried
 from benchmarks.command import Measured, measured
 from benchmarks.figures import Plot
-from kiva_stream import app, settings
+from kiva_stream.commands import setup
 from kiva_stream.sandbox.comparison import Comparison, arrived
 from kiva_stream.sandbox.generator import generate
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign, local_activecampaign
-from kiva_stream.settings import Settings
+from kiva_stream.settings import loading
+from kiva_stream.settings.sections import Settings
 
 T = TypeVar("T")
 
@@ -198,7 +199,7 @@ class Bench:
 
     def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
         """Return settings that carry a history to an account, its events unpaced, into a new state."""
-        return settings.load(self._config, _environ(dsn, activecampaign, next(_schemas), 0))
+        return loading.load(self._config, _environ(dsn, activecampaign, next(_schemas), 0))
 
     async def carried(
         self, history: History, account: LocalActiveCampaign | None = None, **more: int
@@ -285,7 +286,7 @@ class Bench:
         async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
             environ = _environ(dsn, activecampaign, schema or next(_schemas), events_per_second)
             environ = {**more, **environ, "KIVA_STREAM__STATE__DSN": state_dsn or dsn}
-            await _set_up(settings.load(self._config, environ), activecampaign)
+            await _set_up(loading.load(self._config, environ), activecampaign)
             yield environ, activecampaign
 
     async def backfill(self, environ: dict[str, str]) -> Measured:
@@ -372,7 +373,7 @@ class Bench:
                 "KIVA_STREAM_CONFIG": str(self._config),
                 "KIVA_STREAM__ACTIVECAMPAIGN__REQUESTS_PER_SECOND": str(SETUP_LIMIT),
             }
-            await _set_up(settings.load(self._config, environ), activecampaign)
+            await _set_up(loading.load(self._config, environ), activecampaign)
             await activecampaign.change(requests_per_second=0)
             yield environ, activecampaign
 
@@ -417,7 +418,7 @@ async def _set_up(loaded: Settings, activecampaign: LocalActiveCampaign) -> None
     """Run `setup` with the limit lifted at both ends."""
     hurried = msgspec.structs.replace(loaded.activecampaign, requests_per_second=SETUP_LIMIT)
     await activecampaign.change(requests_per_second=0)
-    await app.set_up(msgspec.structs.replace(loaded, activecampaign=hurried))
+    await setup.set_up(msgspec.structs.replace(loaded, activecampaign=hurried))
     await activecampaign.change(requests_per_second=REAL_LIMIT)
 
 

@@ -9,31 +9,26 @@ from typing import Any, NamedTuple
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events as HttpEvents
-from kiva_stream.app import Shop, garbage_collected_rarely, open_shop
-from kiva_stream.checkpoint import Checkpoint
-from kiva_stream.classifier import Classifier
-from kiva_stream.contact_moves import ContactMoves
-from kiva_stream.contact_sync import ContactPorts, ContactSync
-from kiva_stream.contact_writes import ContactWrites
-from kiva_stream.model import (
-    DAY1,
-    AcceptedImport,
-    AcId,
-    DesiredContact,
-    Email,
-    HighWaterMark,
-    ImportReport,
-    ImportState,
-)
-from kiva_stream.pipeline import Pipeline
-from kiva_stream.ports import Events
-from kiva_stream.settings import Settings
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
+from kiva_stream.model.contacts import DesiredContact
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.model.positions import DAY1, HighWaterMark
+from kiva_stream.pipeline.checkpoint import Checkpoint
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.pipeline import Pipeline
+from kiva_stream.ports.destination import Events
+from kiva_stream.runtime.garbage import garbage_collected_rarely
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.settings.sections import Settings
 from kiva_stream.state.leases import Lease, hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
-from kiva_stream.turns import Turns
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_writes import ContactWrites
 
 CONTACTS_PER_IMPORT = 250
 NOBODY: Any = None  # whom nothing is asked of: no address changes, and after a snapshot every order is there
@@ -166,8 +161,8 @@ async def _pipeline(
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
-    classifier, events = Classifier(shop.site), sink(lease, checkpoint)
-    stages = settings, shop.log, shop.log, classifier, links, ledger, contacts, events, None, checkpoint
+    classify, events = classifier_of(shop.site), sink(lease, checkpoint)
+    stages = settings, shop.log, shop.log, classify, links, ledger, contacts, events, None, checkpoint
     return Pipeline(*stages), checkpoint
 
 
@@ -175,7 +170,7 @@ async def _contacts(
     settings: Settings, shop: Shop, store: Store, links: ContactLinks, mark: HighWaterMark
 ) -> ContactSync:
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
-    limits, due, turns = settings.activecampaign, DueTags(store, shop.site.id), Turns()
+    limits, due, turns = settings.activecampaign, DueTags(store, shop.site.id), ContactLocks()
     account: Any = InstantAccount()
     ports = ContactPorts(shop.customers, links, account, shop.orders, NOBODY, shop.weeks, due)
     writes = ContactWrites(links, due, account, turns, limits, _no_time)

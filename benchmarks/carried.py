@@ -15,11 +15,11 @@ import msgspec
 
 from benchmarks.carriage import Spent, carry, instantly, over_http
 from benchmarks.command import peak_bytes_of
-from kiva_stream import settings
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.checkpoint import Checkpoint
-from kiva_stream.model import Email
-from kiva_stream.ports import Events
+from kiva_stream.model.ids import Email
+from kiva_stream.pipeline.checkpoint import Checkpoint
+from kiva_stream.ports.destination import Events
+from kiva_stream.settings import loading
 from kiva_stream.state.leases import Lease
 
 
@@ -38,7 +38,7 @@ class Carried(msgspec.Struct, frozen=True):
 
 async def carried(config: Path, sink: str) -> Carried:
     """Carry the history that the settings name."""
-    loaded = settings.load(config, os.environ)
+    loaded = loading.load(config, os.environ)
     if sink == "instant":
         return Carried(await carry(loaded, instantly), peak_bytes_of("self"))
     async with Client(loaded.activecampaign) as client:

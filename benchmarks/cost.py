@@ -16,7 +16,7 @@ from benchmarks.bench import HOUR_S, NOWHERE, Bench, Job, interleaved
 from benchmarks.figures import Figure, by_arm
 from benchmarks.receiver import receiver
 from benchmarks.unpaced import ENTRIES as UNPACED
-from kiva_stream.estimates import Work, seconds
+from kiva_stream.commands.estimates import Work, seconds
 
 ENTRIES = 100_000
 CLASSES = {"event": "delivered", "sync-only entry": "synced", "skipped entry": "skipped"}

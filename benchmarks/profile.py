@@ -99,7 +99,7 @@ def _carrying(stacks: Sequence[Sequence[_Frame]]) -> Sequence[Sequence[_Frame]]:
 
 
 def _is_of_the_pipeline(frame: _Frame) -> bool:
-    return frame.name != "<module>" and (frame.file or "").endswith("/kiva_stream/pipeline.py")
+    return frame.name != "<module>" and (frame.file or "").endswith("/kiva_stream/pipeline/pipeline.py")
 
 
 def _stage(stack: Sequence[_Frame]) -> str:

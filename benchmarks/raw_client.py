@@ -8,7 +8,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from benchmarks.carriage import Spent, Stopwatch
-from kiva_stream.app import garbage_collected_rarely
+from kiva_stream.runtime.garbage import garbage_collected_rarely
 
 _HEAD = (
     "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: raw\r\n"

@@ -18,7 +18,7 @@ import anyio
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Line, Plot
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import rest
+from kiva_stream.activecampaign.responses import rest
 from kiva_stream.sandbox.process import local_activecampaign
 
 LIMIT = 5  # ActiveCampaign's, a second

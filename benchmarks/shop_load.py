@@ -33,8 +33,8 @@ from benchmarks.foreground import Arms, Foreground
 from benchmarks.shop_server import ShopServer, shop_server
 from benchmarks.source_sessions import Sessions, watched
 from benchmarks.writer import writing
-from kiva_stream.app import open_shop
-from kiva_stream.model import DAY1
+from kiva_stream.model.positions import DAY1
+from kiva_stream.runtime.shop import open_shop
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
 ENTRIES = 20_000

@@ -25,7 +25,6 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from kiva_stream.catalog import CATALOG
 from kiva_stream.errors import (
     AccountRefused,
     AddressTaken,
@@ -35,48 +34,22 @@ from kiva_stream.errors import (
     RowsRejected,
     SourceError,
 )
-from kiva_stream.model import (
-    DAY1,
-    DELIVERED,
-    FOR_WANT_OF_A_CONTACT,
-    PARKED,
-    AcceptedImport,
-    Account,
-    AcId,
-    Batch,
-    Change,
-    Changes,
-    Commit,
-    Contact,
-    ContactId,
-    ContactStatus,
-    Customer,
-    CustomerId,
-    DeadLetter,
-    Delivery,
-    DesiredContact,
-    Due,
-    Email,
-    Entry,
-    Event,
-    HighWaterMark,
-    ImportReport,
-    ImportState,
-    Left,
-    Linked,
-    ListStatus,
-    Need,
-    OpenImport,
-    Order,
-    OrderId,
-    Outcome,
-    Position,
-    Reason,
-    Site,
-    Span,
-    WeekTag,
-)
-from kiva_stream.settings import (
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState, OpenImport
+from kiva_stream.model.checkpoint import Commit, Leftovers
+from kiva_stream.model.classifications import Event
+from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, DueTag, Linked, ListStatus
+from kiva_stream.model.customers import Customer, CustomerAccount
+from kiva_stream.model.dead_letters import DeadLetter
+from kiva_stream.model.deliveries import Batch, Delivery, Need
+from kiva_stream.model.entries import Change, Changes, Entry
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.orders import Order
+from kiva_stream.model.outcomes import CONTACT_REASONS, DELIVERED, PARKED, Outcome, Reason, Span
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.model.site import Site
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.settings.sections import (
     ActiveCampaignSettings,
     PipelineSettings,
     Settings,
@@ -120,9 +93,9 @@ def customer(number: int, **changes: object) -> Customer:
     return replace(Customer(CustomerId(number), SITE.id, email, f"Ann {number}", False, False), **changes)
 
 
-def account(who: Customer, **changes: object) -> Account:
+def account(who: Customer, **changes: object) -> CustomerAccount:
     """Return a customer's account, active and opted in, but for the changes."""
-    return replace(Account(who, "Ann", str(who.id), "", "active", None, True, False), **changes)
+    return replace(CustomerAccount(who, "Ann", str(who.id), "", "active", None, True, False), **changes)
 
 
 def entry(place: int, who: Customer, **changes: object) -> Entry:
@@ -242,7 +215,7 @@ class FakeLog:
         self.gate: anyio.Event | None = None
         self.on_page: Callable[[], None] = lambda: None
         self.changes: dict[int, list[Change]] = {}
-        self.people: Mapping[CustomerId, Account] = {}
+        self.people: Mapping[CustomerId, CustomerAccount] = {}
         self.before: dict[int, Callable[[], object]] = {}
 
     async def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
@@ -292,7 +265,7 @@ class FakeEntries:
 class FakeCustomers:
     """Implements Customers: accounts by customer, as they are now. `asked` counts the reads of accounts."""
 
-    def __init__(self, accounts: Iterable[Account] = ()) -> None:
+    def __init__(self, accounts: Iterable[CustomerAccount] = ()) -> None:
         self.rows = {each.customer.id: each for each in accounts}
         self.asked = 0
 
@@ -300,12 +273,12 @@ class FakeCustomers:
         await anyio.lowlevel.checkpoint()
         return [self.rows[key].customer for key in sorted(self.rows) if key > after][:count]
 
-    async def accounts(self, ids: Collection[CustomerId]) -> list[Account]:
+    async def accounts(self, ids: Collection[CustomerId]) -> list[CustomerAccount]:
         await anyio.lowlevel.checkpoint()
         self.asked += 1
         return [self.rows[key] for key in ids if key in self.rows]
 
-    def change(self, who: Customer | CustomerId, **changes: object) -> Account:
+    def change(self, who: Customer | CustomerId, **changes: object) -> CustomerAccount:
         """Change a customer's row: fields of the customer or of the account."""
         row = self.rows[who if isinstance(who, int) else who.id]
         own = {key: changes.pop(key) for key in list(changes) if key in Customer.__struct_fields__}
@@ -577,12 +550,12 @@ class FakeTagsDue:
         for number in contacts:
             self._links.due_again(number)
 
-    async def page(self, after: ContactId, count: int) -> list[Due]:
+    async def page(self, after: ContactId, count: int) -> list[DueTag]:
         await anyio.lowlevel.checkpoint()
         due = sorted(each for each in self._links.due.items() if each[0] > after)
-        return [Due(self._links.linked(self._links.by_id[number]), mark) for number, mark in due[:count]]
+        return [DueTag(self._links.linked(self._links.by_id[number]), mark) for number, mark in due[:count]]
 
-    async def settled(self, due: Collection[Due]) -> None:
+    async def settled(self, due: Collection[DueTag]) -> None:
         await anyio.lowlevel.checkpoint()
         for linked, mark in due:
             if self._links.due.get(linked.contact.id) == mark:
@@ -660,12 +633,12 @@ class FakeLedger:
         kept |= {where: Outcome("dead", why) for where, why in self.dead.items()}
         return {where: outcome for where, outcome in kept.items() if where > self.watermark}
 
-    def left(self) -> Left:
+    def left(self) -> Leftovers:
         """Return what a start asks for."""
         letters = {
             letter.customer
             for letter in self.letters.values()
-            if letter.customer is not None and letter.why in FOR_WANT_OF_A_CONTACT
+            if letter.customer is not None and letter.why in CONTACT_REASONS
         }
         doubts = {
             where
@@ -674,7 +647,7 @@ class FakeLedger:
             and (where > self.watermark or where in self.parked or where in self.letters)
         }
         settled_to = max([*self.earlier, *self.delivered, *self.letters, *self.parked], default=DAY1)
-        return Left(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
+        return Leftovers(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
 
     async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
         await anyio.lowlevel.checkpoint()
@@ -729,7 +702,7 @@ class FakeLetters:
         return {
             where: letter.why
             for where, letter in sorted(self._ledger.letters.items())
-            if letter.customer in customers and letter.why in FOR_WANT_OF_A_CONTACT
+            if letter.customer in customers and letter.why in CONTACT_REASONS
         }
 
 

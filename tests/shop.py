@@ -7,19 +7,14 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from kiva_stream.catalog import CATALOG
-from kiva_stream.classifier import Classifier
-from kiva_stream.model import (
-    Account,
-    Customer,
-    CustomerId,
-    Email,
-    Entry,
-    Event,
-    Position,
-    Site,
-    Verdict,
-)
+from kiva_stream.events.classifier import Classifier
+from kiva_stream.model.classifications import Classification, Event
+from kiva_stream.model.customers import Customer, CustomerAccount
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.positions import Position
+from kiva_stream.model.site import Site
 
 SITE = Site(
     id=1,
@@ -70,7 +65,7 @@ def structured(action: str, data: object = None, **changes: object) -> Entry:
     return entry(action=action, data=data, **({"actor_type": "customer"} | changes))
 
 
-def classify(row: Entry, events_since: datetime | None = None) -> Verdict:
+def classify(row: Entry, events_since: datetime | None = None) -> Classification:
     """Return the verdict of the site's classifier."""
     return Classifier(SITE, events_since).classify(row)
 
@@ -82,7 +77,7 @@ def event(row: Entry) -> Event:
     return verdict
 
 
-def account(**changes: object) -> Account:
+def account(**changes: object) -> CustomerAccount:
     """Return Ann's account, but for the changes; those of a customer's fields go into its customer."""
     own = {key: changes.pop(key) for key in list(changes) if key in Customer.__struct_fields__}
     return replace(_ACCOUNT, customer=customer(**own), **changes)
@@ -100,7 +95,7 @@ _SILENT = Entry(
     customer_id=ANN.id,
     customer=ANN,
 )
-_ACCOUNT = Account(
+_ACCOUNT = CustomerAccount(
     customer=ANN,
     first_name="Ann",
     last_name="Lee",

@@ -11,12 +11,13 @@ import anyio.lowlevel
 import asyncpg
 from msgspec.structs import replace
 
-from kiva_stream.kiva.customers import ShopCustomers
-from kiva_stream.kiva.log import SystemLog
-from kiva_stream.kiva.source import Source
-from kiva_stream.model import DAY1, Entry, HighWaterMark, Position
-from kiva_stream.ports import Sleep
-from kiva_stream.settings import SourceSettings
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.settings.sections import SourceSettings
+from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.log import SystemLog
+from kiva_stream.source.source import Source
 from tests.dsn import connected
 
 SHOP = files("kiva_stream.sandbox.generator").joinpath("shop.sql").read_text("utf-8")

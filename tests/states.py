@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from kiva_stream.model import Commit, ContactId, DeadLetter, Delivered, Email, Position
-from kiva_stream.settings import StateSettings
+from kiva_stream.model.checkpoint import Commit, Delivered
+from kiva_stream.model.dead_letters import DeadLetter
+from kiva_stream.model.ids import ContactId, Email
+from kiva_stream.model.positions import Position
+from kiva_stream.settings.sections import StateSettings
 from kiva_stream.state.leases import hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store

@@ -23,23 +23,11 @@ from kiva_stream.errors import (
     OrdersRejected,
     Rejected,
 )
-from kiva_stream.model import (
-    AcId,
-    Contact,
-    ContactId,
-    ContactStatus,
-    Customer,
-    CustomerId,
-    DesiredOrder,
-    Due,
-    Email,
-    Linked,
-    Order,
-    OrderId,
-    OrderItem,
-    SentOrder,
-    WeekTag,
-)
+from kiva_stream.model.contacts import Contact, ContactStatus, DueTag, Linked
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.orders import DesiredOrder, Order, OrderItem, SentOrder
+from kiva_stream.model.week_tags import WeekTag
 from tests.fakes import customer
 from tests.virtual_time import now as virtual_now
 
@@ -247,12 +235,12 @@ class FakeDue:
                 self.touch(each)
         await anyio.lowlevel.checkpoint()
 
-    async def page(self, after: ContactId, size: int) -> list[Due]:
+    async def page(self, after: ContactId, size: int) -> list[DueTag]:
         await anyio.lowlevel.checkpoint()
         ids = [each for each in sorted(self.marks) if each > after][:size]
-        return [Due(self.contacts[each], self.marks[each]) for each in ids]
+        return [DueTag(self.contacts[each], self.marks[each]) for each in ids]
 
-    async def settled(self, due: Collection[Due]) -> None:
+    async def settled(self, due: Collection[DueTag]) -> None:
         await anyio.lowlevel.checkpoint()
         self.settled_at_once.append(len(due))
         for each in due:

@@ -24,7 +24,8 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Job
 
 from benchmarks.peers.script import DueEvent, Script
-from kiva_stream.model import DAY1, Email, Position
+from kiva_stream.model.ids import Email
+from kiva_stream.model.positions import DAY1, Position
 
 CONCURRENCY = 20
 LOOK_EVERY_S = 0.02

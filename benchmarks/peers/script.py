@@ -14,15 +14,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from kiva_stream import settings
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-from kiva_stream.activecampaign.replies import synced
-from kiva_stream.app import Shop, open_shop
-from kiva_stream.batcher import Duplicates
-from kiva_stream.classifier import Classifier
-from kiva_stream.model import DAY1, Email, Entry, Event, Position
-from kiva_stream.settings import Settings
+from kiva_stream.activecampaign.responses import synced
+from kiva_stream.model.classifications import Event
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.ids import Email
+from kiva_stream.model.positions import DAY1, Position
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.duplicates import Duplicates
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.settings import loading
+from kiva_stream.settings.sections import Settings
 
 CHECKPOINT = Path("checkpoint")  # in the folder that the peer runs in
 EVERY = 100  # events between two checkpoints, where a peer counts them
@@ -49,7 +52,7 @@ class Script:
         self._shop = shop
         self._client = client
         self._events = Events(loaded.activecampaign, client)
-        self._classifier = Classifier(shop.site)
+        self._classify = classifier_of(shop.site)
         self._duplicates = Duplicates(loaded.pipeline.window, loaded.pipeline.duplicate_window_s)
         self._contacts: dict[Email, asyncio.Task[None]] = {}
 
@@ -57,7 +60,7 @@ class Script:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Script]:
         """Connect to what the environment names."""
-        loaded = settings.load(None, os.environ)
+        loaded = loading.load(None, os.environ)
         async with open_shop(loaded) as shop, Client(loaded.activecampaign) as client:
             yield cls(loaded, shop, client)
 
@@ -76,7 +79,7 @@ class Script:
 
     def _due(self, entry: Entry) -> DueEvent | None:
         """Return the event of an entry; None: there is none, or the shop wrote it twice."""
-        verdict, customer = self._classifier.classify(entry), entry.customer
+        verdict, customer = self._classify(entry), entry.customer
         if not isinstance(verdict, Event) or customer is None or customer.email is None:
             self._duplicates.pass_over()
             return None

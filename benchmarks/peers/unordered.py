@@ -12,7 +12,7 @@ import asyncio
 import uvloop
 
 from benchmarks.peers.script import EVERY, IN_FLIGHT, DueEvent, Script, save, saved
-from kiva_stream.model import Position
+from kiva_stream.model.positions import Position
 
 
 async def main() -> None:

@@ -1,1 +1,4 @@
-"""Destination adapter: what kiva_stream says to ActiveCampaign, within the account's limits."""
+"""Adapter: the ActiveCampaign account, its limits and its answers.
+
+What is sent, and when, belongs in `pipeline` and `sync`.
+"""

@@ -11,11 +11,11 @@ import msgspec
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import register
-from kiva_stream.activecampaign.replies import Duplicate, rest
-from kiva_stream.catalog import CATALOG
+from kiva_stream.activecampaign.responses import Duplicate, rest
 from kiva_stream.errors import AccountRefused, Rejected, SettingsError
-from kiva_stream.model import WeekTag
-from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.settings.sections import ActiveCampaignSettings
 
 LIST_NAME = "all customers"
 LIST_STRINGID = "all-customers"

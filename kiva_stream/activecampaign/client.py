@@ -23,16 +23,16 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from yarl import URL
 
-from kiva_stream import ports
-from kiva_stream.activecampaign.backoff import Backoff
-from kiva_stream.activecampaign.breaker import Breaker
-from kiva_stream.activecampaign.limits import Budget, Clock, Pause, request_budget
-from kiva_stream.activecampaign.replies import Reply, masked
+from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
+from kiva_stream.activecampaign.rate_limits import Budget, Clock, Pause, request_budget
+from kiva_stream.activecampaign.responses import Reply, masked
+from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
-from kiva_stream.ports import Sleep
-from kiva_stream.settings import ActiveCampaignSettings
-from kiva_stream.telemetry import Rarely
-from kiva_stream.troubles import Troubles
+from kiva_stream.observability.incidents import Incidents
+from kiva_stream.observability.logs import ThrottledWarning
+from kiva_stream.ports import stages
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.settings.sections import ActiveCampaignSettings
 
 T = TypeVar("T")
 
@@ -57,12 +57,12 @@ class Client:
         *,
         patience_s: float = math.inf,
         retry_refused_s: float | None = None,
-        troubles: ports.Troubles | None = None,
+        troubles: stages.Incidents | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
         self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
-        self.troubles = troubles or Troubles()
+        self.troubles = troubles or Incidents()
         self.guard: Callable[[], None] = _nothing  # raises HeldError to keep a request from being written
         self.regained: Callable[[], Awaitable[None]] | None = None  # returns when the guard may let it pass
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
@@ -72,7 +72,7 @@ class Client:
         self._retry_refused_s = retry_refused_s
         self._patience_s = patience_s
         self._breaker = self.breaker("REST", self.pause)
-        self._warn = Rarely(clock=clock)
+        self._warn = ThrottledWarning(clock=clock)
         self._secrets = (settings.api_token, settings.event_key)
         self._budget = request_budget(settings.requests_per_second, self.pause, clock)
         self._url = settings.api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
@@ -100,9 +100,9 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    def breaker(self, name: str, pause: Pause) -> Breaker:
+    def breaker(self, name: str, pause: Pause) -> CircuitBreaker:
         """Return a breaker for a host of the account, whose requests keep this pause."""
-        return Breaker(
+        return CircuitBreaker(
             name,
             pause,
             self.troubles,
@@ -137,9 +137,9 @@ class Client:
 
         return await self.persist(attempt, self._breaker)
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]], breaker: Breaker) -> T:
+    async def persist(self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker) -> T:
         """Repeat an attempt as `Backoff` decides, and as the breaker of its host lets it."""
-        backoff = Backoff(self._backoff_max_s, self._patience_s)
+        backoff = RetryPolicy(self._backoff_max_s, self._patience_s)
         while True:
             try:
                 return await attempt()
@@ -150,7 +150,7 @@ class Client:
                     raise
                 await self.regained()
 
-    async def _wait_after(self, error: DeliveryError, backoff: Backoff, breaker: Breaker) -> None:
+    async def _wait_after(self, error: DeliveryError, backoff: RetryPolicy, breaker: CircuitBreaker) -> None:
         """Wait before another attempt; what all calls to the host wait for is left to the pause."""
         try:
             wait_s = backoff.wait_s(error)

@@ -12,10 +12,12 @@ import msgspec
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.limits import Clock, import_budget
-from kiva_stream.activecampaign.replies import found, of_contact, page, queued, renamed, report, synced
-from kiva_stream.model import AcceptedImport, AcId, DesiredContact, Email, ImportReport, ListStatus
-from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.activecampaign.rate_limits import Clock, import_budget
+from kiva_stream.activecampaign.responses import found, of_contact, page, queued, renamed, report, synced
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
+from kiva_stream.model.contacts import DesiredContact, ListStatus
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.settings.sections import ActiveCampaignSettings
 
 SINGLE_IMPORTS_PER_MINUTE = 20  # ActiveCampaign's limit for imports of one contact
 IMPORT_BYTES = 399_999  # the longest body of an import

@@ -9,8 +9,8 @@ import msgspec
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import deleted, rest
-from kiva_stream.model import AcId, CustomerId, OrderId
+from kiva_stream.activecampaign.responses import deleted, rest
+from kiva_stream.model.ids import AcId, CustomerId, OrderId
 
 PAGE_ROWS = 100  # the most ActiveCampaign lists at a time
 

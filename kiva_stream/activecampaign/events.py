@@ -14,12 +14,12 @@ import msgspec
 from yarl import URL
 
 from kiva_stream.activecampaign.client import USER_AGENT, Client
-from kiva_stream.activecampaign.limits import Clock, Pace, Pause
-from kiva_stream.activecampaign.replies import Duplicate, UnknownEventName, event, rest, still_unknown
+from kiva_stream.activecampaign.rate_limits import Clock, Pace, Pause
+from kiva_stream.activecampaign.responses import Duplicate, UnknownEventName, event, rest, still_unknown
 from kiva_stream.errors import TryLater
-from kiva_stream.model import Email
-from kiva_stream.ports import Sleep
-from kiva_stream.settings import ActiveCampaignSettings
+from kiva_stream.model.ids import Email
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.settings.sections import ActiveCampaignSettings
 
 HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": USER_AGENT}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import upserted
-from kiva_stream.model import DesiredOrder, OrderLine
+from kiva_stream.activecampaign.responses import upserted
+from kiva_stream.model.orders import DesiredOrder, LineItem
 
 # With variables the document is as short as this, however many orders there are: ActiveCampaign counts its
 # tokens. The variable's type is to be the argument's, nullable as it is.
@@ -55,7 +55,7 @@ def order_input(order: DesiredOrder, connection_id: int) -> dict[str, Any]:
     }
 
 
-def _line_item(line: OrderLine) -> dict[str, Any]:
+def _line_item(line: LineItem) -> dict[str, Any]:
     return {
         "storeLineItemId": line.id,
         "productStorePrimaryId": line.product_id,

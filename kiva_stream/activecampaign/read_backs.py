@@ -13,8 +13,10 @@ import msgspec
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import SUBSCRIBED
-from kiva_stream.activecampaign.replies import of_contact, queried
-from kiva_stream.model import AcId, Email, OrderId, ShownContact, ShownOrder
+from kiva_stream.activecampaign.responses import of_contact, queried
+from kiva_stream.model.contacts import ShownContact
+from kiva_stream.model.ids import AcId, Email, OrderId
+from kiva_stream.model.orders import ShownOrder
 
 T = TypeVar("T")
 

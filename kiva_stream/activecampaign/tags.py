@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import linked, links, unlinked
-from kiva_stream.model import AcId, WeekTag
+from kiva_stream.activecampaign.responses import linked, links, unlinked
+from kiva_stream.model.ids import AcId
+from kiva_stream.model.week_tags import WeekTag
 
 
 class TagLinks:

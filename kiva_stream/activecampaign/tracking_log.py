@@ -5,8 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.replies import TrackingLogRow, logged
-from kiva_stream.model import AcId, LoggedEvent
+from kiva_stream.activecampaign.responses import TrackingLogRow, logged
+from kiva_stream.model.ids import AcId
+from kiva_stream.model.tracked_events import LoggedEvent
 
 PAGE_ROWS = 100  # the most ActiveCampaign lists at a time
 FULL_PAGES = frozenset({PAGE_ROWS, 20})  # 20 rows come where a limit does nothing

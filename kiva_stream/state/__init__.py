@@ -1,1 +1,4 @@
-"""State adapter: checkpoint, ledger, contact links and dead letters, in a PostgreSQL schema of our own."""
+"""Adapter: the state schema in PostgreSQL, one module a port.
+
+What is decided about it belongs in the stages.
+"""

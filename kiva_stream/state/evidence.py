@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kiva_stream.errors import CheckpointError, SettingsError
-from kiva_stream.model import Contact, ContactId, CustomerId, Linked, OrderId, Position
+from kiva_stream.model.contacts import Contact, Linked
+from kiva_stream.model.ids import ContactId, CustomerId, OrderId
+from kiva_stream.model.positions import Position
 from kiva_stream.state.links import contact_from, linked_from
 from kiva_stream.state.store import Store, columns
 

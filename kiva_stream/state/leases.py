@@ -18,8 +18,9 @@ import anyio
 import asyncpg
 
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
+from kiva_stream.observability.logs import log
+from kiva_stream.primitives.signal import Signal
 from kiva_stream.state.store import Store
-from kiva_stream.telemetry import log
 
 BOTH = 2  # the site and the account
 RENEWALS = 3  # in the time that a lease lasts
@@ -34,18 +35,16 @@ class Lease:
         self.epoch = epoch
         self.lease_s = lease_s
         self._deadline = asked_at + lease_s
-        self._renewal = anyio.Event()  # the next one
+        self._renewal = Signal()
 
     def renewed(self, asked_at: float) -> None:
         """Take in that it was renewed by a statement that was sent at a moment of the monotonic clock."""
         self._deadline = max(self._deadline, asked_at + self.lease_s)
-        self._renewal.set()
-        self._renewal = anyio.Event()
+        self._renewal.notify()
 
     async def regained(self) -> None:
         """Return when it is renewed: it was late, and nobody took the site (else `renew` ends all)."""
-        while time.monotonic() >= self._deadline:
-            await self._renewal.wait()
+        await self._renewal.wait_until(lambda: time.monotonic() < self._deadline)
 
     def require(self) -> None:
         """Raise HeldError when another process may have taken the site by now: then nothing may be sent."""

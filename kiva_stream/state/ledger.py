@@ -12,21 +12,13 @@ import asyncpg
 import msgspec
 
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError, StateBusyError
-from kiva_stream.model import (
-    DAY1,
-    Commit,
-    CustomerId,
-    HighWaterMark,
-    Left,
-    Outcome,
-    Position,
-    Reason,
-    SavedCheckpoint,
-    Tally,
-)
+from kiva_stream.model.checkpoint import Commit, Leftovers, SavedCheckpoint
+from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.outcomes import Outcome, Reason, Tally
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.state.leases import Lease
 from kiva_stream.state.store import Store, columns, literals
-from kiva_stream.telemetry import Rarely
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between two tries to commit
 FORGET_SLICE = 10_000  # rows a statement, so that none runs long
@@ -44,7 +36,7 @@ class SiteLedger:
         self._lease = lease
         self._site_id = site_id
         self._commits = 0  # made of this site, by whoever
-        self._warn = Rarely()
+        self._warn = ThrottledWarning()
 
     async def bind(self, account: str, contact_url: str) -> None:
         """Note which account the site's state speaks of, and where people look at a contact there.
@@ -152,7 +144,7 @@ class SiteLedger:
         """Return the number of the last commit, 0 before the first."""
         return next((row["commits"] for row in await self._fetch("commits")), 0)
 
-    async def left(self) -> Left:
+    async def left(self) -> Leftovers:
         """Return what earlier runs left for the next one."""
         self._commits = await self._number()
         to = next((_position(row) for row in await self._fetch("settled_to")), DAY1)
@@ -160,7 +152,7 @@ class SiteLedger:
         parked, doubts = await self.parked(), map(_position, await self._fetch("doubts"))
         counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
         discarded = map(_position, await self._fetch("discarded"))
-        return Left(
+        return Leftovers(
             to, frozenset(letters), frozenset(parked), frozenset(doubts), counted, frozenset(discarded)
         )
 

@@ -8,18 +8,11 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from kiva_stream.model import (
-    AcId,
-    Contact,
-    ContactId,
-    ContactStatus,
-    CustomerId,
-    Email,
-    Linked,
-    OpenImport,
-    Reason,
-    WeekTag,
-)
+from kiva_stream.model.bulk_imports import OpenImport
+from kiva_stream.model.contacts import Contact, ContactStatus, Linked
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.state.store import Store, columns
 
 CACHE_ROWS = 50_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kiva_stream.model import OrderId, OrderSource, SentOrder
+from kiva_stream.model.ids import OrderId
+from kiva_stream.model.orders import OrderSource, SentOrder
 from kiva_stream.state.store import Store, columns
 
 

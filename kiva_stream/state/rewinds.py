@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from kiva_stream.model import Position
+from kiva_stream.model.positions import Position
 from kiva_stream.state.leases import Lease
 from kiva_stream.state.store import Connection, Store, columns
 

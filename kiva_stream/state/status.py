@@ -6,10 +6,13 @@ from datetime import datetime
 
 import msgspec
 
-from kiva_stream.catalog import CATALOG
-from kiva_stream.model import CustomerId, Outcome, Position, Trouble
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.incidents import Incident
+from kiva_stream.model.outcomes import Outcome
+from kiva_stream.model.positions import Position
+from kiva_stream.state.incidents import read_incidents
 from kiva_stream.state.store import Store
-from kiva_stream.state.troubles import read_troubles
 
 EVENT_NAMES = {str(line.line): line.ac_name for line in CATALOG.events}
 
@@ -34,7 +37,7 @@ class SiteStatus(msgspec.Struct, frozen=True):
     contacts: dict[str, int]  # by status
     tags_due: int  # contacts whose week tag may differ
     orders: dict[str, int]  # sent, refused
-    troubles: list[Trouble]
+    troubles: list[Incident]
     erased: list[CustomerId]  # at the shop, and still at ActiveCampaign
     held_by: str | None  # who works the site just now: host and pid
     held_since: datetime | None
@@ -77,7 +80,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             contacts=tallies["contact"],
             tags_due=backlog["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
-            troubles=await read_troubles(store, site_id),
+            troubles=await read_incidents(store, site_id),
             erased=[row["customer_id"] for row in await store.fetch("erased", site_id)],
             held_by=holder["holder"] if holder else None,
             held_since=holder["taken_at"] if holder else None,

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import asyncpg
 
-from kiva_stream import sql
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
-from kiva_stream.settings import StateSettings, reading_dsn
+from kiva_stream.primitives import sql_blocks
+from kiva_stream.settings.sections import StateSettings, reading_dsn
 
 Connection: TypeAlias = asyncpg.Connection
 VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …
@@ -39,7 +39,7 @@ class Store:
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool = pool
         self._schema = schema
-        self.sql = sql.load("kiva_stream.state", "queries.sql", schema)
+        self.sql = sql_blocks.load("kiva_stream.state", "queries.sql", schema)
 
     @classmethod
     @asynccontextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date
 
-from kiva_stream.model import AcId, ContactId, Due, WeekTag
+from kiva_stream.model.contacts import DueTag
+from kiva_stream.model.ids import AcId, ContactId
+from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.state.links import contact_from, linked_from
 from kiva_stream.state.store import Store
 
@@ -37,12 +39,12 @@ class DueTags:
         """Have these contacts looked at."""
         await self._store.fetch("add_due", self._site_id, list(contacts))
 
-    async def page(self, after: ContactId, count: int) -> list[Due]:
+    async def page(self, after: ContactId, count: int) -> list[DueTag]:
         """Return up to `count` due contacts with ids above `after`, by id, as they are stored."""
         rows = await self._store.fetch("due_after", self._site_id, after, count)
-        return [Due(linked_from(row, contact_from(row)), row["mark"]) for row in rows]
+        return [DueTag(linked_from(row, contact_from(row)), row["mark"]) for row in rows]
 
-    async def settled(self, due: Collection[Due]) -> None:
+    async def settled(self, due: Collection[DueTag]) -> None:
         """Note that these are as they should be; who became due again meanwhile stays due."""
         contacts, marks = [each.linked.contact.id for each in due], [each.mark for each in due]
         await self._store.fetch("settle_due", self._site_id, contacts, marks)

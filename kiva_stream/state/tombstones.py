@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from kiva_stream.model import ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.tombstones import KEY_BYTES, Forgotten, address_hash
 from kiva_stream.state.store import Store
-from kiva_stream.tombstones import KEY_BYTES, Barred, address_hash
 
 
 class Tombstones:
@@ -17,12 +17,12 @@ class Tombstones:
         self._store = store
         self._site_id = site_id
 
-    async def barred(self) -> Barred:
+    async def barred(self) -> Forgotten:
         """Return who is forgotten; it changes nothing."""
         rows = await self._store.fetch("tombstones", self._site_id)
         customers = frozenset(CustomerId(row["customer_id"]) for row in rows)
         hashes = frozenset(row["address_hash"] for row in rows if row["address_hash"])
-        return Barred(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
+        return Forgotten(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
 
     async def put(self, customer: CustomerId, email: Email | None) -> None:
         """Bar a customer, and an address, None where that is somebody else's too; the site must be bound."""

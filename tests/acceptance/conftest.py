@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from kiva_stream import app
+from kiva_stream.commands import setup, status
 from kiva_stream.sandbox.activecampaign import Sandbox
 from kiva_stream.sandbox.activecampaign.command import new_account
 from kiva_stream.sandbox.comparison import Comparison, arrived, counts_of
@@ -26,7 +26,8 @@ from kiva_stream.sandbox.drill.stage import History
 from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
-from kiva_stream.settings import Settings, load
+from kiva_stream.settings.loading import load
+from kiva_stream.settings.sections import Settings
 
 ENTRIES, SEED = 3_000, 7
 SITE_ID = 1
@@ -75,12 +76,12 @@ class Commands(msgspec.Struct):
 
     async def set_up(self) -> None:
         """Do what `setup` does, in this process: most of what the command takes is its start."""
-        await app.set_up(self._settings())
+        await setup.set_up(self._settings())
 
     def status(self) -> dict[str, Any]:
         """Return what `status --json` says, from this process for the same reason."""
         with start_blocking_portal() as portal:
-            report = portal.call(app.status, self._settings())
+            report = portal.call(status.status, self._settings())
         return msgspec.json.decode(msgspec.json.encode(report))  # type: ignore[no-any-return]
 
     def _settings(self) -> Settings:

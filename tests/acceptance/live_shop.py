@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 from aiohttp import web
 
-from kiva_stream.model import Position
+from kiva_stream.model.positions import Position
 from tests.acceptance.conftest import Commands, activecampaign_beside, settings
 from tests.dsn import connected
 from tests.shop_rows import LONG_AGO, ShopRows

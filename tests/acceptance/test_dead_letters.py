@@ -11,12 +11,15 @@ import anyio
 import msgspec
 import pytest
 
-from kiva_stream import letters as dead
-from kiva_stream import settings
-from kiva_stream.model import CustomerId, Position, Reason
-from kiva_stream.reports import LetterLine, LetterRequest, parse_place
+from kiva_stream.commands import dead_letters as dead
+from kiva_stream.commands.reports import LetterLine, LetterRequest
+from kiva_stream.model.bounds import parse_place
+from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
 from kiva_stream.sandbox.drill.stage import History
-from kiva_stream.settings import Settings
+from kiva_stream.settings import loading
+from kiva_stream.settings.sections import Settings
 from tests.acceptance.conftest import PATIENCE_S, Stage, staged_for_many, until
 from tests.dsn import connected
 
@@ -39,7 +42,7 @@ def json_of(stage: Stage, *arguments: str) -> dict[str, Any]:
 
 
 def settings_of(stage: Stage) -> Settings:
-    return settings.load(None, stage.environ)
+    return loading.load(None, stage.environ)
 
 
 async def rejected(stage: Stage, customer: str | None = None) -> list[LetterLine]:

@@ -9,12 +9,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from kiva_stream import rewind as rewinds
-from kiva_stream import settings
+from kiva_stream.commands import rewind as rewinds
+from kiva_stream.commands.reports import Rewind, RewindRequest
 from kiva_stream.errors import SettingsError
-from kiva_stream.model import DAY1, Position
-from kiva_stream.reports import Rewind, RewindRequest
+from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.settings import loading
 from tests.acceptance.conftest import Stage, staged_for_many
 from tests.dsn import connected
 
@@ -38,7 +38,7 @@ async def look(carried: Stage) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def rewound(stage: Stage, request: RewindRequest) -> Rewind:
-    return await rewinds.rewind(settings.load(None, stage.environ), request)
+    return await rewinds.rewind(loading.load(None, stage.environ), request)
 
 
 async def half_way(look: asyncpg.Connection) -> tuple[Position, int]:
@@ -87,7 +87,7 @@ async def test_the_counts_are_those_of_the_entries_above_where_it_went(
 async def test_without_a_horizon_positions_are_ids_and_the_ledger_still_knows_what_it_holds(
     carried: Stage, look: asyncpg.Connection
 ) -> None:
-    by_ids = settings.load(None, {**carried.environ, "KIVA_STREAM__SOURCE__HORIZON": "false"})
+    by_ids = loading.load(None, {**carried.environ, "KIVA_STREAM__SOURCE__HORIZON": "false"})
     highest = await look.fetchval("SELECT max(id) FROM kiva.system_log WHERE site_id = 1")
     for to, said in ((Position(1, 1), "are 0:ID then"), (Position(0, highest + 1), "by these positions too")):
         with pytest.raises(SettingsError, match=said):

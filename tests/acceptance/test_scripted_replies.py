@@ -16,12 +16,14 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
-from kiva_stream.look_ups import LookUps
-from kiva_stream.model import AcId, Email, Reason, WeekTag
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.pipeline.delivery_lookup import TrackingLogLookup
 from kiva_stream.sandbox.activecampaign import Account, Fault, FaultKind, Running
 from tests.fakes import HIGHEST_ID, LOGGED_OUT, AcContact, customer, entry, place_in, place_of
 from tests.sandboxes import SHOP, sandbox, shop
-from tests.unit.world import World
+from tests.unit.pipeline.world import World
 
 PEOPLE = [customer(number) for number in range(1, 6)]
 SETTLE_S = 0.2
@@ -93,7 +95,7 @@ async def carry(running: Running, *, looks_up: bool) -> World:
         world.events = cast("Any", Events(settings, client))
         if looks_up:
             contacts = Contacts(settings, client, IDS)
-            world.look_ups = cast("Any", LookUps(world.links, contacts, TrackingLogs(client)))
+            world.look_ups = cast("Any", TrackingLogLookup(world.links, contacts, TrackingLogs(client)))
         await world.run()
     return world
 

@@ -11,13 +11,7 @@ from typing import Any
 
 import msgspec
 
-from kiva_stream.sandbox.activecampaign.contacts import (
-    SUBSCRIBED,
-    UNSUBSCRIBED,
-    AddressBook,
-    Contact,
-    Table,
-)
+from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, AddressBook, Contact, Table
 from kiva_stream.sandbox.activecampaign.events import EventLog, ReceivedEvent, StrayEvent
 from kiva_stream.sandbox.activecampaign.limits import Peak, Window
 from kiva_stream.sandbox.activecampaign.orders import OrderBook

@@ -11,13 +11,7 @@ import msgspec
 from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
 from kiva_stream.sandbox.activecampaign.events import ReceivedEvent
-from kiva_stream.sandbox.activecampaign.replies import (
-    Reply,
-    iso_time,
-    json_reply,
-    not_found,
-    unprocessable,
-)
+from kiva_stream.sandbox.activecampaign.replies import Reply, iso_time, json_reply, not_found, unprocessable
 
 BAD_KEY = "Invalid event key."
 TRACKING_OFF = "Event tracking is not enabled."

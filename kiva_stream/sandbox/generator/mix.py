@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from kiva_stream.catalog import CATALOG, EventLine
+from kiva_stream.model.event_catalog import CATALOG, EventLine
 from kiva_stream.sandbox.generator import other_texts as t
 from kiva_stream.sandbox.generator.event_texts import WRITERS, Writer
 

@@ -1,0 +1,225 @@
+"""`check`: what kiva_stream relies on, a line each. It sends nothing that leaves a trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.commands.reports import CheckLine
+from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
+from kiva_stream.model.checkpoint import SavedCheckpoint
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.positions import Position
+from kiva_stream.model.site import Site
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.runtime.account import account_name, account_setup
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
+from kiva_stream.source.contract import Finding, check_contract
+from kiva_stream.source.log import SystemLog
+from kiva_stream.source.source import Source
+from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.store import Store
+
+PATIENCE_S = 10.0  # somebody waits for the answer
+CLOCK_SKEW = timedelta(minutes=1)  # the ages of entries, orders and accepted batches are told by both clocks
+SLOW_S = 1.0  # for a look that should take milliseconds
+OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
+
+
+class _Part(NamedTuple):
+    """A part of the account's set-up: a word of what is missing of it, and what is said when it is there."""
+
+    subject: str
+    word: str
+    there: str
+
+
+PARTS = (
+    _Part("event tracking", "event tracking", "on; event_key shows with the first event only"),
+    _Part("event names", "event name", f"{len(CATALOG.ac_names())} are there"),
+    _Part("fields", "field", "all six are there, and show on every contact"),
+    _Part("tags", "tag", ", ".join(WeekTag) + " are there"),
+    _Part("connection", "connection", "there: orders have where to go"),
+    _Part(
+        "list",
+        "list",
+        "there (a list without a user group is hidden in ActiveCampaign: that is yours to set)",
+    ),
+)
+
+
+async def check(settings: Settings) -> list[CheckLine]:
+    """Look at the source, the state schema and the account; what is wrong with one hides no other."""
+    saved, state = await _check_state(settings)
+    site, source = await _check_source(settings, saved)
+    return [*source, *state, *await _check_account(settings, site)]
+
+
+# --- the shop's database ---
+
+
+async def _check_source(
+    settings: Settings, saved: SavedCheckpoint | None
+) -> tuple[Site | None, list[CheckLine]]:
+    schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
+    try:
+        async with Source.open(settings.source) as source:
+            findings: list[Finding] = await source.read(
+                lambda found: check_contract(found, schema, site_id, horizon=horizon)
+            )
+        if findings:
+            return None, [CheckLine("source", False, finding.text) for finding in findings]
+        async with open_shop(settings) as shop:
+            return shop.site, [
+                CheckLine(
+                    "source",
+                    True,
+                    f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
+                ),
+                await _check_clock(shop),
+                await _check_horizon(shop, saved),
+                await _check_orders(shop),
+                await _check_weeks(shop),
+                await _check_changes(shop),
+            ]
+    except KivaStreamError as error:
+        return None, [CheckLine("source", False, str(error))]
+
+
+async def _check_clock(shop: Shop) -> CheckLine:
+    return clock_line(await shop.changes.now(), datetime.now(UTC))
+
+
+def clock_line(theirs: datetime, ours: datetime) -> CheckLine:
+    """Compare the clock of the shop's database with this machine's."""
+    skew = abs(theirs - ours)
+    if skew <= CLOCK_SKEW:
+        return CheckLine("clock", True, "the database's and this machine's agree")
+    return CheckLine(
+        "clock",
+        False,
+        f"the database's and this machine's differ by {skew.total_seconds():,.0f} s: set both by NTP",
+    )
+
+
+async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckLine:
+    """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
+    if saved is not None and saved.horizon != shop.log.horizon:
+        return CheckLine("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
+    mark = await shop.log.mark()
+    obstacle = await shop.log.obstacle(saved.watermark if saved else mark.position)
+    return CheckLine("horizon", obstacle is None, obstacle or horizon_words(shop.log, mark.position))
+
+
+def horizon_words(log: SystemLog, newest: Position) -> str:
+    """Return how the log is read, and up to where it can be."""
+    if log.horizon:
+        return f"the log can be read up to {newest}"
+    return (
+        f"off: the log is read by id, up to {newest} by now; an entry whose commit is late comes out of "
+        "order, and one that is later than source.gap_reread_s not at all"
+    )
+
+
+async def _check_orders(shop: Shop) -> CheckLine:
+    count = await shop.orders.count_paid()
+    if count is None:
+        return CheckLine("orders", True, "can be read; counting them takes too long")
+    return CheckLine("orders", True, f"can be read; {count:,} are paid")
+
+
+async def _check_weeks(shop: Shop) -> CheckLine:
+    today = datetime.now(ZoneInfo(shop.site.timezone)).date()
+    week = await shop.weeks.current()
+    if not await shop.weeks.is_opened():
+        return CheckLine("weeks", True, f"none was opened yet: week tags go by the calendar's, of {week}")
+    if today - week <= OLD_WEEK:
+        return CheckLine("weeks", True, f"the current one is that of {week}")
+    return CheckLine(
+        "weeks",
+        True,
+        f"the one opened last is that of {week}, and week tags go by its orders until the shop opens another",
+    )
+
+
+async def _check_changes(shop: Shop) -> CheckLine:
+    """Look for changes as `follow` does at every poll, and see how long that takes."""
+    now = await shop.changes.now()
+    began_at = time.monotonic()
+    async for _ in shop.changes.since(now):
+        pass
+    return changes_line(time.monotonic() - began_at)
+
+
+def changes_line(took_s: float) -> CheckLine:
+    """Judge how long it took to find that nothing has just changed."""
+    if took_s <= SLOW_S:
+        return CheckLine("changes", True, "what changes without an entry of the log is found quickly")
+    return CheckLine(
+        "changes",
+        False,
+        f"to find what changed took {took_s:.1f} s, and `follow` looks at every poll: customers and orders "
+        "need an index on (site_id, updated_at, id)",
+    )
+
+
+# --- the state ---
+
+
+async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckLine]]:
+    try:
+        async with Store.open(settings.state) as store:
+            await store.require_version()
+            there = CheckLine("state", True, f"schema {settings.state.schema} is there")
+            async with store.transaction() as connection:
+                ledger = SiteLedger(store, connection, settings.source.site_id)
+                saved = await ledger.saved(account_name(settings.activecampaign))
+    except (HeldError, SettingsError) as error:
+        return None, [there, CheckLine("account", False, str(error))]
+    except KivaStreamError as error:
+        return None, [CheckLine("state", False, str(error))]
+    where = f"its checkpoint is at {saved.watermark}" if saved else "no backfill has begun"
+    bound = CheckLine("account", True, f"no other site's, and no other is this site's; {where}")
+    return saved, [there, bound]
+
+
+# --- ActiveCampaign ---
+
+
+async def _check_account(settings: Settings, site: Site | None) -> list[CheckLine]:
+    try:
+        async with Client(settings.activecampaign, patience_s=PATIENCE_S) as client:
+            missing = await account_setup(settings, client, site).missing()
+    except TryLater as error:
+        what = "check activecampaign.api_url and the network"
+        return [CheckLine("activecampaign", False, f"{error}: {what}")]
+    except KivaStreamError as error:
+        return [CheckLine("activecampaign", False, str(error))]
+    key = CheckLine("activecampaign", True, "the key is accepted")
+    return [key, *account_lines(missing), CheckLine("limits", True, _limits(settings.activecampaign))]
+
+
+def account_lines(missing: Sequence[str]) -> list[CheckLine]:
+    """Return a line for each part of the account that is there, and one for each thing that is missing."""
+    lines: list[CheckLine] = []
+    left = list(missing)
+    for part in PARTS:
+        lacks = [what for what in left if part.word in what]
+        left = [what for what in left if what not in lacks]
+        lines += map(_missing, lacks) if lacks else [CheckLine(part.subject, True, part.there)]
+    return [*lines, *map(_missing, left)]
+
+
+def _missing(what: str) -> CheckLine:
+    return CheckLine("activecampaign", False, f"missing: {what}; run `kiva-stream setup`")
+
+
+def _limits(settings: ActiveCampaignSettings) -> str:
+    paced = f"{settings.events_per_second} events/s" if settings.events_per_second else "events unpaced"
+    imports = f"{settings.bulk_imports_per_minute} imports/min"
+    return f"{settings.requests_per_second} requests/s, {imports}, {paced}"

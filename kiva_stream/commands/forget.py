@@ -1,0 +1,136 @@
+"""`forget --customer`: erases a person at ActiveCampaign and here, but for a tombstone to keep them out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import anyio
+
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.erasure import Erasure
+from kiva_stream.commands.reports import Receipt
+from kiva_stream.errors import SettingsError
+from kiva_stream.model.contacts import Contact
+from kiva_stream.model.deliveries import Need
+from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.positions import DAY1
+from kiva_stream.runtime.account import PATIENCE_S
+from kiva_stream.runtime.assembly import Assembly, held
+from kiva_stream.runtime.shop import open_shop
+from kiva_stream.settings.sections import Settings
+from kiva_stream.state.dead_letters import Choice
+from kiva_stream.state.store import Store
+from kiva_stream.state.tombstones import Tombstones
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: that somebody left is to start no automation
+
+
+async def forget(settings: Settings, customer: CustomerId) -> Receipt:
+    """Erase a customer; return what was deleted where. Holds the site. Run again, it finishes what was begun.
+
+    Raises SettingsError when nobody knows this customer, SourceError, AccountRefused, CheckpointError,
+    HeldError, and TryLater when ActiveCampaign stays out of reach.
+    """
+    async with (
+        open_shop(settings) as shop,
+        Store.open(settings.state) as store,
+        Client(settings.activecampaign, patience_s=PATIENCE_S) as client,
+    ):
+        await store.require_version()
+        async with held(settings, shop, store, client) as assembly:
+            await assembly.open()
+            settle_s = settings.activecampaign.order_settle_s
+            return await Forgetting(assembly, Tombstones(store, shop.site.id), settle_s).go(customer)
+
+
+class Forgetting:
+    """One run of it. The tombstone comes first: whatever is pulled, nobody brings the person back."""
+
+    def __init__(self, assembly: Assembly, tombstones: Tombstones, settle_s: float) -> None:
+        self._assembly = assembly
+        self._tombstones = tombstones
+        self._settle_s = settle_s  # how long ActiveCampaign takes to write orders that it accepted
+        self._erasure = Erasure(assembly.client, assembly.ids)
+        self._deleted: Counter[str] = Counter()
+
+    async def go(self, customer: CustomerId) -> Receipt:
+        """Do it."""
+        assembly = self._assembly
+        await assembly.contacts.finish_imports()  # one that is under way would bring the contact back
+        contact = (await assembly.links.of([customer])).get(customer)
+        email = await self._address(customer, contact)
+        is_shared = email is not None and await self._is_shared(customer, contact, email)
+        await self._tombstones.put(customer, None if is_shared else email)
+        assembly.shop.customers.bar(await self._tombstones.barred())
+        await self._forget_orders(customer)
+        if contact is None:
+            self._count(await self._tombstones.forget_customer(customer))
+        elif is_shared:
+            await self._leave(customer, contact)
+        else:
+            await self._delete(contact)
+        await assembly.ledger.count_contacts()
+        stays, is_gone = "shared: it stays, for the others", "deleted" if contact else "there was none"
+        return Receipt(
+            customer=str(customer),
+            forgotten_at=datetime.now(UTC),
+            contact=stays if contact and is_shared else is_gone,
+            is_address_barred=not is_shared,
+            deleted={what: count for what, count in self._deleted.items() if count},
+        )
+
+    async def _address(self, customer: CustomerId, contact: Contact | None) -> Email | None:
+        """Return the address of a customer. Raises SettingsError when nobody knows them."""
+        if contact is not None:
+            return contact.email
+        for found in await self._assembly.shop.customers.by_id([customer]):
+            return found.email
+        choice = Choice(customers=[customer])
+        is_known = customer in (await self._tombstones.barred()).customers
+        if not is_known and not await self._assembly.letters.counts(choice):
+            raise SettingsError(f"There is no customer {customer}, at the shop or in the state.")
+        return None
+
+    async def _is_shared(self, customer: CustomerId, contact: Contact | None, email: Email) -> bool:
+        """Return whether somebody else has this contact, or will have it by the address."""
+        customers = self._assembly.shop.customers
+        others = (await customers.by_email([email])).get(email, [])
+        if contact is not None:
+            (linked,) = await self._assembly.links.contacts([contact.id])
+            others = others + await customers.by_id(linked.customers)
+        site_id = self._assembly.shop.site.id
+        return any(
+            other.id != customer and other.site_id == site_id and not (other.erased or other.is_test)
+            for other in others
+        )
+
+    async def _forget_orders(self, customer: CustomerId) -> None:
+        """Delete a customer's orders there, those too that were accepted just now, then forget them here.
+
+        Nobody names those: the shop may have deleted them, and ActiveCampaign does not list them yet.
+        """
+        known = [order.id for order in await self._assembly.shop.orders.of([customer])]
+        await anyio.sleep(self._settle_s)
+        there = await self._erasure.delete_orders(customer)
+        self._deleted["orders at ActiveCampaign"] += len(there)
+        self._deleted["orders in the state"] += await self._tombstones.forget_orders(there | set(known))
+
+    async def _leave(self, customer: CustomerId, contact: Contact) -> None:
+        """Bring a contact that stays as the others have it, then take the customer off it."""
+        await self._assembly.contacts.bring([Need(contact, DAY1, LONG_AGO)])
+        self._count(await self._tombstones.forget_customer(customer))
+        await self._assembly.tags.settle_one(contact.id)
+
+    async def _delete(self, contact: Contact) -> None:
+        """Delete a contact there, then here."""
+        (linked,) = await self._assembly.links.contacts([contact.id])
+        ac_id = linked.ac_id or await self._assembly.account.find(contact.email)
+        if ac_id is not None:
+            self._deleted["contacts at ActiveCampaign"] += await self._erasure.delete_contact(ac_id)
+        self._count(await self._tombstones.forget_contact(contact.id))
+
+    def _count(self, gone: dict[str, int]) -> None:
+        self._deleted.update(
+            {f"{what.replace('_', ' ')} in the state": count for what, count in gone.items()}
+        )

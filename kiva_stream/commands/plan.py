@@ -1,0 +1,112 @@
+"""`plan`: what a backfill would do, before it does it. Sends nothing, and leaves no trace."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from kiva_stream.commands.estimates import HOUR_S, Work, reading_s, requests, seconds, swaps_s
+from kiva_stream.commands.reports import BackfillPlan, BackfillRequest
+from kiva_stream.model.checkpoint import SavedCheckpoint
+from kiva_stream.model.classifications import Classification, Event, Noise, Reject, SyncOnly
+from kiva_stream.model.positions import HighWaterMark
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.runtime.account import account_name
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.runtime.start_position import Start, mark_of, start_of
+from kiva_stream.settings.sections import Settings
+from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.status import SiteStatus, read_status
+from kiva_stream.state.store import Store
+from kiva_stream.state.tombstones import Tombstones
+
+CLASSES = {Event: "event", SyncOnly: "sync only", Noise: "noise", Reject: "reject"}
+
+
+class _State(NamedTuple):
+    """What the state schema says of the site."""
+
+    saved: SavedCheckpoint | None = None
+    status: SiteStatus | None = None
+
+
+async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
+    """Return what a backfill would do.
+
+    Raises SettingsError, SourceError, CheckpointError, HeldError.
+    """
+    async with open_shop(settings) as shop, Store.open(settings.state) as store:
+        saved, status = await _state(settings, store)
+        if saved is not None:
+            shop.customers.bar(await Tombstones(store, shop.site.id).barred())
+        start = await start_of(shop, saved, request.since, request.events_since)
+        mark = await mark_of(shop, start, request.until)
+        entries = await shop.log.count(start.after, mark.position)
+        customers = await shop.customers.count_reachable()
+        orders = await shop.orders.count_paid()
+        verdicts = await _sample(shop, start, mark)
+    events = estimated(entries, (each.line.ac_name for each in verdicts if isinstance(each, Event)), verdicts)
+    work = work_left(customers, orders, sum(events.values()), status)
+    limits = settings.activecampaign
+    spent = seconds(work, limits)
+    spent["events"] = max(spent["events"], reading_s(entries, settings.source))  # sent as they are read
+    phases = {phase: phase_s / HOUR_S for phase, phase_s in spent.items()}
+    return BackfillPlan(
+        after=str(start.after),
+        until=str(mark.position),
+        entries=entries,
+        sampled=len(verdicts),
+        classes=estimated(entries, (CLASSES[type(each)] for each in verdicts), verdicts),
+        events=events,
+        dead=estimated(entries, (str(each.why) for each in verdicts if isinstance(each, Reject)), verdicts),
+        customers=customers,
+        orders=orders,
+        requests=_flat(requests(work, limits)),
+        phases=phases,
+        hours=sum(phases.values()),
+        tags_due=work.tags,
+        new_week_hours=swaps_s(customers, limits) / HOUR_S,
+        resumes=saved is not None,
+        events_since=start.events_since,
+    )
+
+
+def estimated(entries: int, found: Iterable[str], sample: Sequence[object]) -> dict[str, int]:
+    """Return about how many of so many entries are what was found in a sample of them, by its name."""
+    return {name: round(entries * count / len(sample)) for name, count in Counter(found).items()}
+
+
+def work_left(customers: int, orders: int | None, events: int, status: SiteStatus | None) -> Work:
+    """Return what a backfill has to send: what the state says is there is not sent again."""
+    if status is None:
+        return Work(customers, orders or 0, events)
+    contacts_there = status.contacts.get("linked", 0) + status.contacts.get("rejected", 0)
+    orders_there = sum(status.orders.values())
+    return Work(
+        max(customers - contacts_there, 0), max((orders or 0) - orders_there, 0), events, status.tags_due
+    )
+
+
+async def _state(settings: Settings, store: Store) -> _State:
+    """Return what is kept of the site; nothing before `setup`."""
+    if not await store.version():
+        return _State()
+    await store.require_version()
+    site_id = settings.source.site_id
+    async with store.transaction() as connection:
+        ledger = SiteLedger(store, connection, site_id)
+        saved = await ledger.saved(account_name(settings.activecampaign))
+    return _State(saved, await read_status(store, site_id))
+
+
+async def _sample(shop: Shop, start: Start, mark: HighWaterMark) -> list[Classification]:
+    """Return the verdicts on entries from all over what would be read, each entry once."""
+    sample = await shop.log.sample(start.after, mark.position)
+    entries = {each.position: each for each in sample if start.after < each.position <= mark.position}
+    classify = classifier_of(shop.site, start.events_since)
+    return [classify(each) for each in entries.values()]
+
+
+def _flat(phases: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return {name: count for phase in phases.values() for name, count in phase.items() if count}

@@ -1,0 +1,127 @@
+"""`rewind`: moves the checkpoint back on purpose. The only way to read again what has its outcome.
+
+It also changes what else is kept with the checkpoint: from when on entries become events, and whether the log
+is read below a horizon. Where that changes, positions change their meaning: without one they are `(0, id)`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import anyio
+
+from kiva_stream.commands.reports import Rewind, RewindRequest
+from kiva_stream.errors import CheckpointError, SettingsError
+from kiva_stream.model.bounds import bound_text
+from kiva_stream.model.positions import Position
+from kiva_stream.runtime.account import account_name
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.settings.sections import Settings
+from kiva_stream.state.leases import hold, renew
+from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
+from kiva_stream.state.store import Store
+
+
+async def preview(settings: Settings, request: RewindRequest) -> Rewind:
+    """Return what a rewind would do. Raises as `rewind`, but for HeldError."""
+    async with open_shop(settings) as shop, Store.open(settings.state) as store:
+        await store.require_version()
+        rewinds = SiteRewinds(store, shop.site.id)
+        kept, start = await _plan(settings, shop, rewinds, request)
+        is_same = kept.horizon == start.horizon  # else nobody knows yet what will lie above it
+        return _report(kept, start, await rewinds.above(start.to) if is_same else None, is_done=False)
+
+
+async def rewind(settings: Settings, request: RewindRequest) -> Rewind:
+    """Move the checkpoint back; return what was done. Holds the site.
+
+    Raises SettingsError when it cannot go there, SourceError, CheckpointError, HeldError.
+    """
+    account, lease_s = account_name(settings.activecampaign), settings.state.lease_s
+    async with open_shop(settings) as shop, Store.open(settings.state) as store:
+        await store.require_version()
+        async with hold(store, shop.site.id, account, lease_s) as lease:
+            rewinds = SiteRewinds(store, shop.site.id)
+            kept, start = await _plan(settings, shop, rewinds, request)
+            async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
+                group.start_soon(renew, store, lease)
+                above = await rewinds.move(lease, kept, start, shop.log.txids)
+                group.cancel_scope.cancel()
+            return _report(kept, start, above, is_done=True)
+
+
+async def _plan(
+    settings: Settings, shop: Shop, rewinds: SiteRewinds, request: RewindRequest
+) -> tuple[Kept, NewStart]:
+    """Return what there is, and what is to be. Raises SettingsError when it cannot be."""
+    kept = await rewinds.kept()
+    if kept is None:
+        raise CheckpointError(f"Nothing has been done for site {shop.site.id} yet: start a backfill.")
+    _require_account(settings, kept)
+    start = NewStart(
+        to=request.to,
+        since=bound_text(request.to),
+        events_since=await _events_since(shop, kept, request),
+        horizon=settings.source.horizon,
+        resend=request.resend,
+    )
+    await _require_possible(shop, kept, start)
+    return kept, start
+
+
+def _require_account(settings: Settings, kept: Kept) -> None:
+    account = account_name(settings.activecampaign)
+    if kept.account != account:
+        raise SettingsError(
+            f"The state belongs to the ActiveCampaign account {kept.account}, and activecampaign.api_url and "
+            f"event_actid name {account}: set them back."
+        )
+
+
+async def _events_since(shop: Shop, kept: Kept, request: RewindRequest) -> datetime | None:
+    if request.forget_events_since:
+        return None
+    if request.events_since is None:
+        return kept.events_since
+    return await shop.log.midnight(request.events_since)
+
+
+async def _require_possible(shop: Shop, kept: Kept, start: NewStart) -> None:
+    """Raise SettingsError when entries would be lost, or sent again though nobody said so."""
+    if not start.horizon and start.to.txid:
+        raise SettingsError(
+            f"--to {start.to} has a transaction id, and source.horizon is off: positions are 0:ID then."
+        )
+    newest = kept.watermark if start.horizon == kept.horizon else await _newest_in_common(shop, kept, start)
+    if start.to > newest:
+        raise SettingsError(
+            f"--to {start.to} lies above {newest}, up to where every entry has its outcome"
+            f"{'' if newest == kept.watermark else ' by these positions too'}: a checkpoint only moves back."
+        )
+    if kept.forgotten is not None and start.to < kept.forgotten and not start.resend:
+        raise SettingsError(
+            f"The ledger has forgotten deliveries up to {kept.forgotten} (state.ledger_keep_days), and what "
+            f"lies above {start.to} would be sent again: give --resend if it may be, or a position from "
+            f"{kept.forgotten} on."
+        )
+
+
+async def _newest_in_common(shop: Shop, kept: Kept, start: NewStart) -> Position:
+    """Return the newest position, as positions are from now on, at or below which all have their outcome."""
+    if start.horizon:
+        return await shop.log.below_ids_above(kept.done_to_id)
+    first = await shop.log.lowest_id_above(kept.watermark)
+    return Position(0, kept.watermark.id if first is None else min(first - 1, kept.watermark.id))
+
+
+def _report(kept: Kept, start: NewStart, above: Above | None, *, is_done: bool) -> Rewind:
+    return Rewind(
+        before=str(kept.watermark),
+        to=bound_text(start.to),
+        resend=start.resend,
+        deliveries=above and above.deliveries,
+        letters=above and above.letters,
+        events_since=start.events_since,
+        horizon=start.horizon,
+        is_done=is_done,
+    )

@@ -1,0 +1,155 @@
+"""`sync --customer`: one customer as a trial: contact, orders, week tag; no events, no checkpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from kiva_stream.activecampaign.account import field_titles
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.commands.reports import Trial
+from kiva_stream.errors import SettingsError
+from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, Linked, ListStatus
+from kiva_stream.model.deliveries import Need
+from kiva_stream.model.ids import CustomerId, Email, OrderId
+from kiva_stream.model.orders import SentOrder
+from kiva_stream.model.positions import DAY1
+from kiva_stream.runtime.account import PATIENCE_S, contact_url
+from kiva_stream.runtime.assembly import Assembly, held
+from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
+from kiva_stream.state.orders import OrderStates
+from kiva_stream.state.store import Store
+from kiva_stream.sync.desired_contact import countable, desired_contact, moved, obstacle
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: a trial is to start no automation
+LIST_WORDS = {
+    ListStatus.SUBSCRIBE: "subscribed",
+    ListStatus.UNSUBSCRIBE: "unsubscribed",
+    ListStatus.LEAVE: "left as it is",
+}
+
+
+async def sync_customer(settings: Settings, customer: CustomerId) -> Trial:
+    """Bring one customer's contact, orders and week tag; return what became of them. Holds the site.
+
+    Raises SettingsError also when this customer does not belong at ActiveCampaign, then nothing was sent;
+    SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out of
+    reach.
+    """
+    async with (
+        open_shop(settings) as shop,
+        Store.open(settings.state) as store,
+        Client(settings.activecampaign, patience_s=PATIENCE_S) as client,
+    ):
+        await store.require_version()
+        async with held(settings, shop, store, client) as assembly:
+            email = await _address(shop, customer)
+            await assembly.open()
+            run = CustomerSync(settings.activecampaign, assembly, OrderStates(store, shop.site.id))
+            return await run.go(customer, email)
+
+
+class CustomerSync:
+    """One run of a trial."""
+
+    def __init__(self, settings: ActiveCampaignSettings, assembly: Assembly, sent: OrderStates) -> None:
+        self._settings = settings
+        self._assembly = assembly
+        self._shop = assembly.shop
+        self._sent = sent
+
+    async def go(self, customer: CustomerId, email: Email) -> Trial:
+        """Do it."""
+        contact = await self._contact(customer, email)
+        orders = await self._shop.orders.paid_by([customer])
+        before, sent_before = await self._linked(contact), await self._sent.sent(orders)
+        desired = await self._desired(before)
+        await self._assembly.contacts.bring([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._learn_id(contact)
+        if contact.status is ContactStatus.LINKED:
+            await self._assembly.tags.settle_one(contact.id)
+        after, sent_after = await self._linked(contact), await self._sent.sent(orders)
+        return Trial(
+            customer=str(customer),
+            contact=contact.status,
+            why=contact.why,
+            sent=after.fingerprint != before.fingerprint,
+            ac_contact_id=after.ac_id,
+            url=f"{contact_url(self._settings.api_url)}{after.ac_id}" if after.ac_id else None,
+            fields=_fields(desired, self._settings) if desired else {},
+            list_status=LIST_WORDS[desired.list_status] if desired else "",
+            tag=after.tag,
+            orders=order_counts(orders, sent_before, sent_after),
+            refusals={str(each.id): each.refused for each in sent_after.values() if each.refused},
+            requests=dict(self._assembly.client.requests),
+        )
+
+    async def _contact(self, customer: CustomerId, email: Email) -> Contact:
+        """Return the contact of a customer, moved to its address of now, and known if it is there.
+
+        Others of that address share it: one of them may have opted out.
+        """
+        links = self._assembly.links
+        others = (await self._shop.customers.by_email([email])).get(email, [])
+        emails = {each.id: email for each in others if not each.erased and not each.is_test}
+        emails[customer] = email
+        await self._assembly.contacts.move(moved(await links.link(emails), emails))
+        contact = (await links.link(emails))[customer]
+        await self._learn_id(contact)
+        return contact
+
+    async def _learn_id(self, contact: Contact) -> None:
+        """Learn ActiveCampaign's id of a contact, that it has perhaps: one that it has gets no second tag."""
+        links = self._assembly.links
+        if (await self._linked(contact)).ac_id is None:
+            ac_id = await self._assembly.account.find(contact.email)
+            if ac_id is not None:
+                await links.learn({contact.email: ac_id}, await links.known_to())
+
+    async def _linked(self, contact: Contact) -> Linked:
+        (linked,) = await self._assembly.links.contacts([contact.id])
+        return linked
+
+    async def _desired(self, linked: Linked) -> DesiredContact | None:
+        """Return the contact as it is wanted; None when none of its customers counts any more."""
+        site, contact = self._shop.site, linked.contact
+        accounts = await self._shop.customers.accounts(linked.customers)
+        counted = countable(accounts, site.id, contact.email)
+        today = datetime.now(ZoneInfo(site.timezone)).date()
+        is_new = contact.status is ContactStatus.NEW
+        return desired_contact(contact.email, counted, is_new, today) if counted else None
+
+
+async def _address(shop: Shop, customer: CustomerId) -> Email:
+    """Return a customer's address. Raises SettingsError when nothing of it belongs at ActiveCampaign."""
+    found = next(iter(await shop.customers.by_id([customer])), None)
+    if found is None:
+        raise SettingsError(f"There is no customer {customer} in the shop's database.")
+    if why := obstacle(found, shop.site.id):
+        raise SettingsError(f"Customer {customer} {why}: nothing of it is sent.")
+    assert found.email is not None  # noqa: S101  `obstacle` looked
+    return found.email
+
+
+def order_counts(
+    orders: Collection[OrderId], before: Mapping[OrderId, SentOrder], after: Mapping[OrderId, SentOrder]
+) -> dict[str, int]:
+    """Return what became of orders, by what was last sent of each before and after."""
+    return dict(Counter(_became(before.get(order), after.get(order)) for order in orders))
+
+
+def _became(before: SentOrder | None, after: SentOrder | None) -> str:
+    if after is None:
+        return "not sent"
+    if after.refused:
+        return "refused"
+    return "unchanged" if after == before else "sent"
+
+
+def _fields(desired: DesiredContact, settings: ActiveCampaignSettings) -> dict[str, str]:
+    """Return the custom fields by title; one that is not sent is not among them."""
+    fields = {title: getattr(desired, name) for name, title in field_titles(settings).items()}
+    return {title: text for title, text in fields.items() if text is not None}

@@ -1,0 +1,115 @@
+"""Which line of the event table an action, or a legacy text, is: the catalog as look-up tables."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from operator import itemgetter
+
+from kiva_stream.model.event_catalog import CATALOG, EventLine
+
+CANCELLED_BY_CUSTOMER = 16  # lines 16 and 35 are one event
+CANCELLED_BY_SHOP = 35
+
+_BY_ACTION = {action: line for line in CATALOG.events for action in line.actions}
+_SYNC_ONLY = frozenset(CATALOG.sync_only)
+_NOISE = frozenset(code for code in CATALOG.noise if not code.endswith(".*"))
+_NOISE_FAMILIES = tuple(code.removesuffix("*") for code in CATALOG.noise if code.endswith(".*"))
+
+# The three things a legacy text begins with (`legacy_prefix` of events.json): nothing, the name of the
+# customer, or `Customer #5123 (Ann Lee)`.
+_NUMBERED_CUSTOMER = re.compile(r"customer #([0-9]{1,19}) \([^()]*(?:\([^()]*\)[^()]*)*\) +", re.IGNORECASE)
+_NAME_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['.-])*")
+_NAME_PARTICLES = frozenset(
+    ["van", "der", "den", "ter", "de", "von", "da", "del", "la", "le", "el", "dos", "das", "bin"]
+)
+_MAX_NAME_WORDS = 4
+
+# Line 35 has no pattern of its own in the catalog: a cancellation that says by whom was the shop's.
+_CANCELLED_BY_NAME = r"customer cancell?ed by \S"
+_OPTIONAL_START, _OPTIONAL_LETTER = "(?:customer )?", "c"
+_STARTS_WITH_A_LETTER = re.compile(r"[a-z](?![?*{|])")
+
+
+def _by_letter() -> dict[str, list[tuple[re.Pattern[str], EventLine]]]:
+    """Return the patterns by the letters that what they match can begin with."""
+    found: defaultdict[str, list[tuple[re.Pattern[str], EventLine]]] = defaultdict(list)
+    for line in CATALOG.events:
+        for pattern in line.legacy if line.line != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,):
+            rest = pattern.removeprefix(_OPTIONAL_START)
+            if not _STARTS_WITH_A_LETTER.match(rest):
+                raise ValueError(f"with which letter {pattern!r} begins is not plain to see")
+            letters = {rest[0]} if rest == pattern else {rest[0], _OPTIONAL_LETTER}
+            for letter in letters:
+                found[letter].append((re.compile(pattern), line))
+    return dict(found)
+
+
+_PATTERNS = _by_letter()
+
+
+def line_of_action(action: str) -> EventLine | None:
+    """Return the event that a structured row's action stands for."""
+    return _BY_ACTION.get(action)
+
+
+def is_noise(action: str) -> bool:
+    """Tell whether an action is known to say nothing about a customer. An event's action is not noise."""
+    return (action in _NOISE or action.startswith(_NOISE_FAMILIES)) and action not in _BY_ACTION
+
+
+def is_sync_only(action: str) -> bool:
+    """Tell whether an action is known to change a customer without being an event."""
+    return action in _SYNC_ONLY
+
+
+def line_of_text(text: str, name: str = "") -> EventLine | None:
+    """Return the event that a legacy text tells of, or None.
+
+    `name` is the customer's as stored, "" when unknown. A pattern counts only at the start of the text or
+    right after the actor; the longest match over all lines wins.
+    """
+    matches = [
+        (match.end(), line)
+        for start in map(str.lower, _after_actor(text.strip(), name))
+        for pattern, line in _PATTERNS.get(start[:1], ())
+        if (match := pattern.match(start))
+    ]
+    return max(matches, key=itemgetter(0))[1] if matches else None
+
+
+def customer_number(text: str) -> int | None:
+    """Return the id in a legacy text that begins `Customer #5123 (Ann Lee)`, the actor, or None."""
+    actor = _NUMBERED_CUSTOMER.match(text.lstrip())
+    return int(actor[1]) if actor else None
+
+
+def _after_actor(text: str, name: str) -> set[str]:
+    """Return the text as it is, and what follows each actor that it can be read to begin with."""
+    numbered = _NUMBERED_CUSTOMER.match(text)
+    if numbered is not None:
+        return {text, text[numbered.end() :]}
+    named = (_after_stored_name(text, name), _after_name_words(text))
+    return {text, *(rest for rest in named if rest[:1].islower())}
+
+
+def _after_stored_name(text: str, name: str) -> str:
+    words = name.split()
+    if not words or not text.startswith(words[0]):
+        return ""
+    head = text.split(maxsplit=len(words))
+    return head[-1] if head[:-1] == words else ""
+
+
+def _after_name_words(text: str) -> str:
+    """Return what follows up to four name words: lower-case particles, else words with a capital."""
+    for _ in range(_MAX_NAME_WORDS):
+        word, _, rest = text.partition(" ")
+        if not _is_name_word(word):
+            break
+        text = rest.lstrip(" ")
+    return text
+
+
+def _is_name_word(word: str) -> bool:
+    return word in _NAME_PARTICLES or (word[:1].isupper() and _NAME_WORD.fullmatch(word) is not None)

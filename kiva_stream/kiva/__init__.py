@@ -1,1 +1,0 @@
-"""Source adapter: reads the shop's database, with SELECT alone."""

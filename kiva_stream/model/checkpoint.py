@@ -1,0 +1,61 @@
+"""What a commit of the checkpoint saves, and what an earlier run left."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.model.dead_letters import DeadLetter
+from kiva_stream.model.ids import ContactId, CustomerId
+from kiva_stream.model.outcomes import Reason, Tally
+from kiva_stream.model.positions import DAY1, Position
+
+
+class Delivered(NamedTuple):
+    """A row of the ledger: an event that ActiveCampaign has."""
+
+    position: Position
+    contact: ContactId
+    line: int
+    attempts: int
+
+
+class Commit(NamedTuple):
+    """What moves together in the state schema, or not at all."""
+
+    watermark: Position
+    pending: int  # entries read, without an outcome yet
+    delivered: list[Delivered]
+    dead: list[DeadLetter]
+    passed: Tally  # of the entries that the watermark passed since the last commit
+    ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
+    touched: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
+    revived: tuple[tuple[Position, Reason], ...] = ()  # dead letters that got another outcome, with the old
+    out: frozenset[Position] = frozenset()  # events that may have arrived, or may be sent after this commit
+    parked: tuple[tuple[Position, ContactId], ...] = ()
+    unparked: tuple[Position, ...] = ()  # that got their outcome
+
+
+class Leftovers(NamedTuple):
+    """What earlier runs left for the next one, besides the watermark."""
+
+    settled_to: Position = DAY1  # entries up to here may have their outcome, though above the watermark
+    letters: frozenset[CustomerId] = frozenset()  # customers whose entries died for want of a contact
+    parked: frozenset[Position] = frozenset()
+    doubts: frozenset[Position] = frozenset()  # events that may have arrived
+    counted_from: Position = Position(-1, 0)  # what lies at or below it is not among the counts
+    discarded: frozenset[Position] = frozenset()  # dead letters that nobody revives
+
+
+class SavedCheckpoint(msgspec.Struct, frozen=True):
+    """Where a site stands, as the state schema has it."""
+
+    account: str
+    since: str
+    events_since: datetime | None
+    counted_from: Position
+    watermark: Position
+    horizon: bool = True  # how the log is read: without one, positions are (0, id)

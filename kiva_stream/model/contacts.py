@@ -1,0 +1,93 @@
+"""Contacts: their links, their desired state, and what ActiveCampaign shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.model.week_tags import WeekTag
+
+
+class ContactStatus(StrEnum):
+    """How far a contact has come."""
+
+    NEW = "new"  # wanted, not yet confirmed at ActiveCampaign
+    LINKED = "linked"  # ActiveCampaign confirmed it
+    REJECTED = "rejected"  # ActiveCampaign refuses its address
+
+
+class Contact(msgspec.Struct, weakref=True):
+    """A contact's link: the ordering key. One object a contact in a process, so that all see it change."""
+
+    id: ContactId
+    email: Email  # the address last confirmed, or, while new, the one wanted
+    status: ContactStatus
+    why: str = ""  # of a rejected one: the Reason its entries die with
+    synced_to: Position = Position(0, 0)  # what entries up to here changed is at ActiveCampaign
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether ActiveCampaign refuses it; one that nobody was left of may still come back."""
+        return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A contact, its customers, and what is known of it at ActiveCampaign."""
+
+    contact: Contact
+    customers: tuple[CustomerId, ...]
+    fingerprint: bytes | None  # of what ActiveCampaign last confirmed
+    ac_id: AcId | None = None  # None: not known, or not there
+    tag: WeekTag | None = None  # the one it has there, or is just being given; None: not known
+    tag_link: int | None = None  # ActiveCampaign's id of that tag on this contact; None: not known
+    unsubscribed: bool = False  # from the list, by us
+
+
+class DueTag(NamedTuple):
+    """A contact whose week tag may differ; `mark` changes whenever it becomes due again."""
+
+    linked: Linked
+    mark: int
+
+
+class ListStatus(StrEnum):
+    """What a contact's membership of the list `all customers` is to become."""
+
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    LEAVE = "leave"  # say nothing about it
+
+
+class DesiredContact(msgspec.Struct, frozen=True):
+    """A contact as ActiveCampaign should show it; clean text, ready to be sent."""
+
+    email: Email
+    first_name: str
+    last_name: str
+    phone: str
+    customer_id: str  # the field `Kiva Customer ID`: the best account's
+    list_status: ListStatus
+    status: str = ""  # this and the following are fields too; "" clears one
+    next_delivery: str = ""  # YYYY-MM-DD, as are the other dates
+    cancel_date: str = ""
+    birthday: str = ""
+    box_type: str | None = ""  # None: not sent
+    tag: WeekTag | None = None  # put on it by the import that first creates it
+    notes: tuple[str, ...] = ()  # what was odd about its rows; counted, not sent
+
+
+class ShownContact(msgspec.Struct, frozen=True):
+    """A contact as ActiveCampaign shows it."""
+
+    email: Email
+    first_name: str
+    last_name: str
+    phone: str
+    fields: Mapping[str, str]  # by the attribute of DesiredContact; one without a value is not among them
+    is_subscribed: bool  # to the list `all customers`

@@ -1,0 +1,39 @@
+"""Customers, as the shop's rows describe them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import msgspec
+
+from kiva_stream.model.ids import CustomerId, Email
+
+
+class Customer(msgspec.Struct, frozen=True, gc=False):
+    """What an entry needs to know of its customer: whose lane it takes, or why it takes none."""
+
+    id: CustomerId
+    site_id: int
+    email: Email | None  # None: no usable address
+    name: str  # "first last" as stored, single blanks; "" when there is none
+    is_test: bool  # flagged, or an address of `skip_domains`
+    erased: bool  # soft-deleted
+    several_addresses: bool = False  # in its one e-mail field, of which the first valid one counts
+
+
+class CustomerAccount(msgspec.Struct, frozen=True):
+    """A customer's row, as far as the contact at ActiveCampaign shows it."""
+
+    customer: Customer
+    first_name: str
+    last_name: str
+    phone: str
+    status: str
+    newest_order_at: datetime | None  # created_at of the newest order
+    email_opt_in: bool
+    email_blacklisted: bool
+    next_delivery: date | None = None
+    cancel_date: date | None = None  # of cancelled_at, in the site's timezone
+    birthday: date | None = None  # year 1904: year unknown
+    box_type: str | None = ""  # the box's name, "" without a box, None when its row is gone
+    joined_at: datetime = datetime.min.replace(tzinfo=UTC)  # when the shop made the account

@@ -1,0 +1,18 @@
+"""Incidents: what is wrong just now, and since when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+IncidentKind = Literal["activecampaign", "events", "key", "source", "horizon", "state"]
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Something that is wrong just now."""
+
+    kind: IncidentKind
+    since: datetime
+    why: str

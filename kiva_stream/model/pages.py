@@ -1,0 +1,28 @@
+"""Pages: what one stage hands to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kiva_stream.model.classifications import Classification
+from kiva_stream.model.entries import Change, Entry, ReopenedEntries
+from kiva_stream.model.outcomes import Span
+
+
+class Page(NamedTuple):
+    """Consecutive entries, in log order; or changes, or asides, which have no place in it."""
+
+    span: Span
+    entries: list[Entry]
+    changes: Sequence[Change] = ()
+    asides: ReopenedEntries | None = None  # then `entries` are theirs
+
+
+class ClassifiedPage(NamedTuple):
+    """A page with the verdict on each of its entries."""
+
+    span: Span
+    verdicts: list[tuple[Entry, Classification]]
+    changes: Sequence[Change] = ()
+    asides: ReopenedEntries | None = None

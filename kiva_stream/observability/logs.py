@@ -1,0 +1,88 @@
+"""What an operator sees of the work: log lines on stderr, and progress as frozen records for hooks.
+
+Whoever has something to tell sends a record to a hook, or logs through `structlog.get_logger()`; how it is
+shown is decided here and in the command line. Nothing leaves by a log line before it passed the Scrubber.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from kiva_stream.observability.scrubbing import Scrubber
+from kiva_stream.settings.sections import LogSettings
+
+log = structlog.get_logger()
+
+
+class ThrottledWarning:
+    """Logs a warning at most every `every_s` seconds: in an outage hundreds of calls would say the same."""
+
+    def __init__(self, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._next_at = -math.inf
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Log it when it is due."""
+        now = self._clock()
+        if now >= self._next_at:
+            self._next_at = now + self._every_s
+            log.warning(event, **fields)
+
+
+class _Foreign(logging.Handler):
+    """Takes what libraries log the standard way into the same lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record as our own."""
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> Scrubber:
+    """Set up logging of the whole process; return the Scrubber that every line passes.
+
+    `secrets` are values that must never show. Lines go to what `sys.stderr` is when they are logged.
+    """
+    scrubber = Scrubber(secrets, mask_emails=settings.mask_emails)
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _renderer(settings.format),
+            _scrubbing(scrubber),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[_Foreign()], force=True)
+    return scrubber
+
+
+def _renderer(wanted: str) -> Processor:
+    on_terminal = sys.stderr.isatty()
+    if wanted == "console" or (wanted == "auto" and on_terminal):
+        # The plain formatter: others show local variables, and with them whatever a frame holds.
+        return structlog.dev.ConsoleRenderer(
+            colors=on_terminal, exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def _scrubbing(scrubber: Scrubber) -> Processor:
+    def scrub(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
+        return scrubber(str(line))
+
+    return scrub

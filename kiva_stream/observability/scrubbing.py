@@ -1,0 +1,40 @@
+"""Scrubbing: secrets and addresses are taken out of every text that is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+HIDDEN = "***"
+SHORTEST_SECRET = 4  # characters; hiding shorter ones would only make the lines unreadable
+
+# An address as it stands in texts, and, with %40, in URLs. It starts only where a word does: tried at every
+# letter of a long text without one, it would take time by the square of the length.
+_WORD = r"""[^\s@"'`<>(),;:=&?/\\]"""
+_ADDRESS = re.compile(rf"(?<!{_WORD})({_WORD}){_WORD}*?(@|%40)(?=\w)")
+
+
+class Scrubber:
+    """Takes secrets, and unless told otherwise the names in e-mail addresses, out of a text."""
+
+    def __init__(self, secrets: Iterable[str] = (), *, mask_emails: bool = True) -> None:
+        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._mask_emails = mask_emails
+
+    def __call__(self, text: str) -> str:
+        """Return the text without them: `***` for a secret, `a***@example.com` for an address."""
+        if self._secrets:
+            text = self._secrets.sub(HIDDEN, text)
+        return _ADDRESS.sub(rf"\1{HIDDEN}\2", text) if self._mask_emails else text
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as it may stand in a log line: as it is, in a URL, in a repr; each also in JSON."""
+    plain = {secret, quote(secret, safe=""), repr(secret)[1:-1], repr(secret.encode())[2:-1]}
+    return plain | {
+        json.dumps(form, ensure_ascii=escaped)[1:-1] for form in plain for escaped in (True, False)
+    }

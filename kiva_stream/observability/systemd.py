@@ -1,0 +1,82 @@
+"""What systemd is told of the service: sd_notify(3) and sd_watchdog_enabled(3), in their own words.
+
+Own code, since no library fits: sdnotify and systemd-python come as source only (the second to be compiled),
+cysystemd's wheels need glibc 2.34 and bring the journal in C; none of the three paces the watchdog.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+
+import anyio
+import structlog
+
+SEND_TIMEOUT_S = 1.0  # of one datagram; the event loop stands still meanwhile
+USEC = 1_000_000  # microseconds of a second
+
+
+class SystemdNotifier:
+    """Tells the service manager of `environ` (NOTIFY_SOCKET) how the process is; without one, nobody.
+
+    No method raises: a message that cannot be sent is lost, and the first one is logged.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._watchdog_s = _watchdog_s(environ)
+        self._has_failed = False
+
+    def ready(self) -> None:
+        """Tell that the start is done."""
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        """Tell what `systemctl status` is to show: one line, of no secrets."""
+        self._send(f"STATUS={' '.join(text.split())}")
+
+    def stopping(self) -> None:
+        """Tell that a stop has begun."""
+        self._send("STOPPING=1")
+
+    async def watchdog(self, is_alive: Callable[[], bool]) -> None:
+        """Tell every quarter of the watchdog's interval that work goes on, if `is_alive` says so.
+
+        Ends when cancelled, at once where no watchdog is asked for. A process that is not alive for the
+        interval is killed and started again.
+        """
+        while self._watchdog_s is not None:
+            if is_alive():
+                self._send("WATCHDOG=1")
+            await anyio.sleep(self._watchdog_s / 4)
+
+    def _send(self, message: str) -> None:
+        if self._address is None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+                sending.settimeout(SEND_TIMEOUT_S)
+                sending.connect(self._address)
+                sending.send(message.encode())
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            structlog.get_logger().warning("systemd cannot be told how the service is", why=str(error))
+
+
+def _address(place: str) -> str | None:
+    """Return the address of the socket at `place` (`@…`: an abstract one); None when it is none."""
+    if place.startswith("@"):
+        return f"\0{place[1:]}"
+    return place if place.startswith("/") else None
+
+
+def _watchdog_s(environ: Mapping[str, str]) -> float | None:
+    """Return the watchdog's interval in seconds; None when there is none for this process."""
+    usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    is_for_us = pid in {"", str(os.getpid())}
+    return int(usec) / USEC if usec.isdecimal() and int(usec) > 0 and is_for_us else None

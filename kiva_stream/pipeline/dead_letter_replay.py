@@ -1,0 +1,66 @@
+"""Replays: dead letters that somebody asked for while the log is followed. Each is given out once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from datetime import UTC, datetime
+
+from kiva_stream.model.dead_letters import ReplayRequest
+from kiva_stream.model.entries import Change, Changes, ReopenedEntries
+from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.leftovers import reopened_pages
+from kiva_stream.ports.source import Customers, Entries, Orders
+from kiva_stream.ports.state import ReplayRequests
+
+
+class DeadLetterReplay:
+    """What is asked for while a process works the site.
+
+    A letter stays asked for until its outcome is committed; only a later question brings it again.
+    """
+
+    def __init__(
+        self, letters: ReplayRequests, entries: Entries, customers: Customers, orders: Orders
+    ) -> None:
+        self._letters = letters
+        self._entries = entries
+        self._customers = customers
+        self._orders = orders
+        self._given: dict[Position, ReplayRequest] = {}
+        self._given_orders: set[OrderId] = set()
+
+    async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries | Changes]:
+        """Yield the dead entries up to `until` that were asked for since, then the orders, as changes.
+
+        What lies above `until`, to where the log has been read, comes again there. Raises SourceError,
+        CheckpointError.
+        """
+        async for asides in reopened_pages(self._entries, letters := await self._new(until), letters):
+            yield asides
+        if orders := await self._new_orders():
+            yield await self._changes(orders)
+
+    async def _new(self, until: Position) -> dict[Position, Reason]:
+        asked = {at: letter for at, letter in (await self._letters.asked()).items() if at <= until}
+        new = {at: letter.why for at, letter in asked.items() if self._given.get(at) != letter}
+        self._given = asked
+        return new
+
+    async def _new_orders(self) -> set[OrderId]:
+        asked = set(await self._letters.asked_orders())
+        new = asked - self._given_orders
+        self._given_orders = asked
+        return new
+
+    async def _changes(self, ids: Collection[OrderId]) -> Changes:
+        """Return orders as changes of their customers: whoever looks at a customer looks at them."""
+        by_customer: dict[CustomerId, set[OrderId]] = {}
+        for order in await self._orders.orders(ids):
+            by_customer.setdefault(order.customer_id, set()).add(order.id)
+        accounts = await self._customers.accounts([*by_customer])
+        now = datetime.now(UTC)
+        return Changes(
+            [Change(each.customer, now, frozenset(by_customer[each.customer.id])) for each in accounts]
+        )

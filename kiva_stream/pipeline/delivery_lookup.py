@@ -1,0 +1,41 @@
+"""Look-ups: whether an event arrived whose answer was lost, by its contact's tracking log."""
+
+from __future__ import annotations
+
+from kiva_stream.errors import Rejected
+from kiva_stream.model.contacts import Contact
+from kiva_stream.model.ids import AcId
+from kiva_stream.model.tracked_events import mark_of
+from kiva_stream.observability.logs import log
+from kiva_stream.ports.destination import Contacts, TrackingLogs
+from kiva_stream.ports.state import Links
+
+
+class TrackingLogLookup:
+    """Implements the port LookUp. Every call raises AccountRefused, CheckpointError."""
+
+    def __init__(self, links: Links, contacts: Contacts, logs: TrackingLogs) -> None:
+        self._links = links
+        self._contacts = contacts
+        self._logs = logs
+
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool | None:
+        """Return whether the contact's log shows this event; None where there is no log to look into.
+
+        An event is known by its name, its `at=` and its last `log=`.
+        """
+        ac_id = await self._id_of(contact)
+        if ac_id is None:
+            return None
+        try:
+            events = await self._logs.of(ac_id)
+        except Rejected as error:  # the contact is gone, say
+            log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
+            return None
+        wanted = name, mark_of(eventdata)
+        return any((event.name, mark_of(event.eventdata)) == wanted for event in events)
+
+    async def _id_of(self, contact: Contact) -> AcId | None:
+        """Return ActiveCampaign's id of a contact, as it is known, else as its address finds it."""
+        (linked,) = await self._links.contacts([contact.id])
+        return linked.ac_id or await self._contacts.find(contact.email)

@@ -1,0 +1,49 @@
+"""Duplicates: events that the shop wrote twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+
+from kiva_stream.model.entries import Entry
+
+
+class Duplicates:
+    """Knows an event that the shop wrote twice: the same customer, action, message and data.
+
+    Compared are the events among the `window` positions before it, `within_s` seconds of `inserted_at`.
+    """
+
+    def __init__(self, window: int, within_s: float) -> None:
+        self._window = window
+        self._within = timedelta(seconds=within_s)
+        self._entries = 0
+        self._seen: dict[int, list[datetime]] = {}
+        self._order: deque[tuple[int, int]] = deque()
+
+    def pass_over(self) -> None:
+        """Count an entry that is no event: it takes a place in the window."""
+        self._entries += 1
+
+    def is_repeat(self, entry: Entry) -> bool:
+        """Take in an event, in log order; return whether an earlier one is the same."""
+        self._entries += 1
+        self._forget()
+        key = hash((entry.customer_id, entry.action, entry.message, entry.data))
+        self._order.append((self._entries, key))
+        times = self._seen.get(key)
+        if times is None:
+            self._seen[key] = [entry.inserted_at]
+            return False
+        repeat = any(abs(entry.inserted_at - time) <= self._within for time in times)
+        times.append(entry.inserted_at)
+        return repeat
+
+    def _forget(self) -> None:
+        oldest = self._entries - self._window
+        while self._order and self._order[0][0] < oldest:
+            _, key = self._order.popleft()
+            times = self._seen[key]
+            del times[0]
+            if not times:
+                del self._seen[key]

@@ -1,0 +1,77 @@
+"""Late entries: without a horizon an entry may appear below where the log has been read.
+
+Ids are taken before the commit. Where the log is read by id alone, the ids that are missing are kept as gaps
+before the entries behind them are given out, and looked for again for a while. What appears in one is late:
+it comes outside the log's order, and is parked in the state until it has its outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from kiva_stream.model.entries import Changes, Entry, ReopenedEntries
+from kiva_stream.model.positions import HighWaterMark, IdGap, Position
+from kiva_stream.ports.source import GapEntries, Log
+from kiva_stream.ports.state import IdGaps
+
+PAGE_GAPS, PAGE_ROWS = 1_000, 1_000
+LATE = "late"  # the note
+
+
+class LateArrivals:
+    """Finds entries in the gaps of the log, each once, for `keep_s` seconds since the gap was seen."""
+
+    def __init__(self, log: GapEntries, gaps: IdGaps, keep_s: float) -> None:
+        self._log = log
+        self._gaps = gaps
+        self._keep_s = keep_s
+
+    async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries]:
+        """Yield what has appeared in the gaps up to a position, a page at a time.
+
+        What lies above comes in its place when the log is read there. Raises SourceError, CheckpointError.
+        """
+        after = 0
+        while gaps := await self._gaps.page(after, until.id, PAGE_GAPS):
+            entries = await self._log.in_gaps(gaps, PAGE_ROWS)
+            if entries:
+                positions = [entry.position for entry in entries]
+                await self._gaps.fill(*_filled(gaps, positions), positions)
+                yield ReopenedEntries(positions, [_late(entry) for entry in entries], are_parked=True)
+            if len(entries) < PAGE_ROWS:
+                after = gaps[-1].last
+        await self._gaps.forget(self._keep_s)
+
+
+class LogWithLateArrivals:
+    """Implements the port Log for a backfill: another log, with what is late before and after it."""
+
+    def __init__(self, log: Log, late: LateArrivals) -> None:
+        self._log = log
+        self._late = late
+
+    async def pages(
+        self, after: Position, mark: HighWaterMark
+    ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
+        """Yield all. Raises SourceError, CheckpointError."""
+        async for asides in self._late.pages(after):
+            yield asides
+        async for page in self._log.pages(after, mark):
+            yield page
+            if isinstance(page, list):
+                after = page[-1].position
+        async for asides in self._late.pages(after):
+            yield asides
+
+
+def _filled(gaps: list[IdGap], positions: list[Position]) -> tuple[list[IdGap], list[IdGap]]:
+    """Return the gaps in which something was found, and what is left of them."""
+    found = {gap: [each.id for each in positions if gap.first <= each.id <= gap.last] for gap in gaps}
+    filled = [gap for gap, ids in found.items() if ids]
+    return filled, [left for gap in filled for left in gap.without(found[gap])]
+
+
+def _late(entry: Entry) -> Entry:
+    return replace(entry, notes=(*entry.notes, LATE))

@@ -1,0 +1,64 @@
+"""Returning: what earlier runs left comes before what the log has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from itertools import islice
+
+from kiva_stream.model.entries import Change, Changes, Entry, ReopenedEntries
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.ports.source import Entries, Log
+
+PAGE_ROWS = 1_000
+
+
+class LeftoversFirst:
+    """Implements the port Log: what earlier runs left aside, then what another log has.
+
+    Left are entries that are `parked`, dead letters that are to be replayed, with what they died of, and
+    changes: of customers whose entries are dead, and whose address may have come while nobody looked.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        entries: Entries,
+        parked: Collection[Position] = (),
+        replays: Mapping[Position, Reason] | None = None,
+        changes: Sequence[Change] = (),
+    ) -> None:
+        self._log = log
+        self._entries = entries
+        self._parked = parked
+        self._replays = replays or {}
+        self._changes = changes
+
+    async def pages(
+        self, after: Position, mark: HighWaterMark
+    ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
+        """Yield what was left, then all pages; what is parked above `after` comes again in its place.
+
+        Raises SourceError.
+        """
+        parked = [position for position in self._parked if position <= after]
+        async for asides in reopened_pages(self._entries, parked):
+            yield asides
+        async for asides in reopened_pages(self._entries, self._replays, self._replays):
+            yield asides
+        for first in range(0, len(self._changes), PAGE_ROWS):
+            yield Changes(list(self._changes[first : first + PAGE_ROWS]))
+        async for page in self._log.pages(after, mark):
+            yield page
+
+
+async def reopened_pages(
+    entries: Entries, positions: Collection[Position], letters: Mapping[Position, Reason] | None = None
+) -> AsyncIterator[ReopenedEntries]:
+    """Yield the entries at these positions, a page at a time, as they are now.
+
+    `letters` say what those of them died of that are dead. Raises SourceError.
+    """
+    in_order = iter(sorted(positions))
+    while page := list(islice(in_order, PAGE_ROWS)):
+        yield ReopenedEntries(page, await entries.entries(page), letters or {})

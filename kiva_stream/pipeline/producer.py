@@ -1,0 +1,31 @@
+"""Producer: the log in log order, a page at a time, as far as the window allows."""
+
+from __future__ import annotations
+
+from anyio.streams.memory import MemoryObjectSendStream
+
+from kiva_stream.model.entries import Changes, ReopenedEntries
+from kiva_stream.model.outcomes import Span
+from kiva_stream.model.pages import Page
+from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.ports.source import Log
+from kiva_stream.ports.stages import Outcomes
+
+
+async def produce(
+    log: Log, outcomes: Outcomes, after: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
+) -> None:
+    """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
+
+    Each page is tracked before it is sent on, so that the watermark knows of every entry that is out.
+    Changes have no place in the log, and no outcome; asides have one of their own.
+    """
+    async with pages:
+        async for chunk in log.pages(after, mark):
+            if isinstance(chunk, Changes):
+                await pages.send(Page(Span(after, 0), [], chunk.changes))
+            elif isinstance(chunk, ReopenedEntries):
+                await pages.send(Page(Span(after, 0), chunk.entries, asides=chunk))
+            else:
+                span = await outcomes.track(chunk[-1].position, len(chunk))
+                await pages.send(Page(span, chunk))

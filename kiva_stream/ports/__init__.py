@@ -1,0 +1,1 @@
+"""What the stages need of the outside, by side. Implementations belong in the adapters."""

@@ -1,0 +1,86 @@
+"""What the stages need of the shop's database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import date
+from typing import Protocol
+
+from kiva_stream.model.customers import Customer, CustomerAccount
+from kiva_stream.model.entries import Changes, Entry, ReopenedEntries
+from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.orders import Order
+from kiva_stream.model.positions import HighWaterMark, IdGap, Position
+
+
+class Log(Protocol):
+    """The system log of one site, in log order."""
+
+    def pages(
+        self, after: Position, mark: HighWaterMark
+    ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
+        """Yield the entries above `after` up to the mark, a page at a time, changes and asides among them.
+
+        No source transaction is open while a page is out.
+        Raises SourceError when the source cannot be read for good.
+        """
+        ...
+
+
+class Entries(Protocol):
+    """Entries of the log by their positions."""
+
+    async def entries(self, positions: Collection[Position]) -> list[Entry]:
+        """Return those that are there, in log order, with their customers as they are now.
+
+        Raises SourceError.
+        """
+        ...
+
+
+class GapEntries(Protocol):
+    """What has appeared in the log where it was read past."""
+
+    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+        """Return up to `count` entries in these gaps, in log order. Raises SourceError."""
+        ...
+
+
+class Customers(Protocol):
+    """The site's customers, as they are now."""
+
+    async def page(self, after: CustomerId, count: int) -> list[Customer]:
+        """Return up to `count` customers with ids above `after`, by id. Raises SourceError."""
+        ...
+
+    async def accounts(self, ids: Collection[CustomerId]) -> list[CustomerAccount]:
+        """Return the accounts of these ids that exist. Raises SourceError."""
+        ...
+
+
+class Orders(Protocol):
+    """The site's orders, as they are now. Every call raises SourceError."""
+
+    async def page(self, after: OrderId, count: int) -> list[Order]:
+        """Return up to `count` paid orders with ids above `after`, by id."""
+        ...
+
+    async def orders(self, ids: Collection[OrderId]) -> list[Order]:
+        """Return the orders of these ids that exist on this site, paid or not."""
+        ...
+
+    async def paid_by(self, customers: Collection[CustomerId]) -> list[OrderId]:
+        """Return the ids of all paid orders of these customers."""
+        ...
+
+
+class Weeks(Protocol):
+    """The delivery weeks of the site. Every call raises SourceError."""
+
+    async def current(self) -> date:
+        """Return the Monday of the current week: of the one opened last, else the calendar's."""
+        ...
+
+    async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
+        """Return the statuses of these customers' orders of a week; without orders, nothing."""
+        ...

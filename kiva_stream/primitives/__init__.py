@@ -1,0 +1,4 @@
+"""Building blocks without a word of the domain: signal, streams, backoff, SQL blocks.
+
+What names a customer, an order or an entry belongs elsewhere.
+"""

@@ -1,0 +1,52 @@
+"""The composition root: opens pools and sessions, builds the adapters, turns SIGTERM into a drain."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from kiva_stream.model.site import Site
+from kiva_stream.ports.stages import Incidents
+from kiva_stream.settings.sections import Settings
+from kiva_stream.source.changes import ChangeLog
+from kiva_stream.source.contract import require_contract
+from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.log import SystemLog
+from kiva_stream.source.orders import ShopOrders
+from kiva_stream.source.source import WAITS_S, Source
+from kiva_stream.source.weeks import DeliveryWeeks
+
+
+class Shop(NamedTuple):
+    """The source of one site, known to be to contract."""
+
+    site: Site
+    customers: ShopCustomers
+    orders: ShopOrders
+    weeks: DeliveryWeeks
+    changes: ChangeLog
+    log: SystemLog
+
+
+@asynccontextmanager
+async def open_shop(
+    settings: Settings, *, waits_s: Sequence[float] = WAITS_S, troubles: Incidents | None = None
+) -> AsyncIterator[Shop]:
+    """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract.
+
+    What may pass is tried again `waits_s` apart, and `troubles` hears of it.
+    """
+    async with Source.open(settings.source, waits_s=waits_s, troubles=troubles) as source:
+        schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
+        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon))
+        customers = ShopCustomers(source, site_id, settings.source.skip_domains)
+        log = SystemLog(source, settings.source, customers)
+        yield Shop(
+            await log.site(),
+            customers,
+            ShopOrders(source, site_id),
+            DeliveryWeeks(source, site_id),
+            ChangeLog(source, site_id, customers),
+            log,
+        )

@@ -1,0 +1,89 @@
+"""Where a run begins to read the log, and what is kept of that with its checkpoint."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+from kiva_stream.errors import SettingsError
+from kiva_stream.model.bounds import Bound, bound_text
+from kiva_stream.model.checkpoint import SavedCheckpoint
+from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.runtime.shop import Shop
+
+
+class Start(NamedTuple):
+    """Where a run begins to read, and what is kept with its checkpoint."""
+
+    after: Position
+    since: str
+    events_since: datetime | None
+
+
+async def start_of(
+    shop: Shop, saved: SavedCheckpoint | None, since: Bound | None, events_since: date | None
+) -> Start:
+    """Return where a run begins: at the checkpoint, or, without one, where it is asked to.
+
+    Raises SettingsError when it is asked for another start than the checkpoint's, or for none at all.
+    """
+    if saved is not None:
+        _require_same_order(saved, horizon=shop.log.horizon)
+    moment = None if events_since is None else await shop.log.midnight(events_since)
+    text = None if since is None else bound_text(since)
+    if saved is None:
+        if since is None or text is None:
+            raise SettingsError("There is no checkpoint to go on from: say --since day1, DATE or POSITION.")
+        return Start(await _below(shop, since), text, moment)
+    _require_same("--since", text, saved.since)
+    _require_same("--events-since", moment, saved.events_since)
+    return Start(saved.watermark, saved.since, saved.events_since)
+
+
+async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMark:
+    """Return how far a backfill reads: to the newest entry, or the one before a bound.
+
+    Raises SettingsError.
+    """
+    mark = await shop.log.mark()
+    if until is None:
+        return mark
+    last = await _below(shop, until)
+    if last < start.after:
+        raise SettingsError(
+            f"--until {bound_text(until)} ends before {start.after}, from where this backfill reads on: "
+            "give a later one, or leave it out."
+        )
+    return mark._replace(position=min(mark.position, last))
+
+
+def _require_same_order(saved: SavedCheckpoint, *, horizon: bool) -> None:
+    if saved.horizon != horizon:
+        began, now = ("with", "off") if saved.horizon else ("without", "on")
+        raise SettingsError(
+            f"The log was read {began} a horizon up to the checkpoint, and source.horizon is {now}: set it "
+            f"back, or change how the log is read with `rewind`."
+        )
+
+
+def _require_same(option: str, given: object, kept: object) -> None:
+    if given is not None and given != kept:
+        raise SettingsError(
+            f"{option} {given} is not what the checkpoint began with ({kept or 'none'}): "
+            "leave it out to go on, or begin elsewhere with `rewind`."
+        )
+
+
+async def _below(shop: Shop, bound: Bound) -> Position:
+    """Return the position just below a bound. Raises SettingsError."""
+    if isinstance(bound, Position):
+        if bound.txid and not shop.log.horizon:
+            raise SettingsError(
+                f"{bound} has a transaction id, and source.horizon is off: positions are 0:ID then."
+            )
+        position = bound
+    elif first := await shop.log.first_since(await shop.log.midnight(bound)):
+        position = first
+    else:
+        return (await shop.log.mark()).position
+    return Position(position.txid, position.id - 1) if position.id else position

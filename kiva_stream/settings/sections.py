@@ -1,0 +1,365 @@
+"""Settings: six sections as frozen Structs, read once and passed by hand.
+
+The Structs are the one table of all keys: a field's annotation holds its type, range and meaning, its name
+ends in its unit (`_s` seconds, `_ms` milliseconds, `_bytes` bytes, `_days` days; the rest are counts or
+text). `KEYS` is that table as rows; the example file, `--help` and the README's table are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from kiva_stream.errors import KivaStreamError
+
+PREFIX = "KIVA_STREAM__"
+UNITS = {
+    "s": "s",
+    "ms": "ms",
+    "days": "days",
+    "bytes": "bytes",
+    "rows": "rows",
+    "second": "per second",
+    "minute": "per minute",
+}  # by the end of a key's name
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Timeout = Annotated[float, Meta(gt=0)]
+# A title says what is expected where type and range alone do not.
+Text = Annotated[str, Meta(min_length=1, title="a text that is not empty")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+\S*\Z", title="a URL that starts with https://")]
+Dsn = Annotated[
+    str,
+    Meta(pattern=r"^postgres(ql)?://\S+\Z", title="postgresql://role@host/database", extra={"secret": True}),
+]
+Identifier = Annotated[
+    str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}\Z", title="a plain identifier (a-z, 0-9 and _, at most 63)")
+]
+SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
+
+
+def says(meaning: str) -> Meta:
+    """Give a key its meaning, as the tables show it."""
+    return Meta(description=meaning)
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A section of the settings; its repr hides the secrets."""
+
+    def __repr__(self) -> str:
+        secrets = {name for name, hint in _hints(type(self)) if _is_secret(hint)}
+        shown = (
+            f"{name}={'***' if name in secrets else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class SourceSettings(Section, frozen=True, kw_only=True):
+    """The shop's database, which is only ever read."""
+
+    dsn: Annotated[Dsn, says("the shop's database; a role with SELECT is enough")]
+    site_id: Annotated[Count, says("the site whose log is carried: an id of the table sites")]
+    schema: Annotated[Identifier, says("where the shop's tables or views are")] = "kiva"
+    delay_s: Annotated[Seconds, says("only entries at least this old are read")] = 600
+    poll_interval_s: Annotated[Timeout, says("how often `follow` looks for new entries")] = 60
+    horizon: Annotated[
+        bool, says("false: the log is read by id, for one whose txids mean nothing; `rewind` changes it")
+    ] = True
+    gap_reread_s: Annotated[
+        Timeout, says("without a horizon: how long an id that was not there is looked for again")
+    ] = 3600
+    skip_domains: Annotated[
+        tuple[str, ...], says("customers with an address at these domains are test accounts")
+    ] = ()
+    page_rows: Annotated[Count, says("log rows fetched at a time, and passed on as one chunk")] = 1000
+    range_rows: Annotated[Count, says("most log rows read in one transaction")] = 10_000
+    range_bytes: Annotated[
+        Count, says("a transaction on the log ends with the page that reaches this size")
+    ] = 16_777_216
+    range_max_s: Annotated[
+        Timeout, says("a transaction on the log ends with the page that reaches this age")
+    ] = 5
+    max_connections: Annotated[Count, says("most connections to the shop's database")] = 3
+    statement_timeout_s: Annotated[Timeout, says("longest statement on the shop's database")] = 30
+    max_rows_per_s: Annotated[
+        int, Meta(ge=0), says("most log rows read in a second, on average; 0 = as fast as it goes")
+    ] = 0
+    horizon_alarm_s: Annotated[
+        Timeout, says("`follow` warns when an open transaction holds the log up for this long")
+    ] = 1200
+    updated_overlap_s: Annotated[
+        Seconds, says("`follow` looks again at what the shop changed up to this long before its last look")
+    ] = 3600
+    full_sweep_s: Annotated[
+        Timeout, says("how often `follow` compares every customer and order, changed or not")
+    ] = 86_400
+    customer_settle_s: Annotated[
+        Seconds, says("a customer who is not found is looked for until the entry is this old")
+    ] = 60
+    customer_cache_rows: Annotated[Count, says("customers, and contacts of customers, kept in memory")] = (
+        50_000
+    )
+
+
+class StateSettings(Section, frozen=True, kw_only=True):
+    """Where kiva_stream keeps its checkpoint, ledger, contact links and dead letters."""
+
+    dsn: Annotated[
+        Dsn, says("the state database; the shop's server will do, with a role that may create schemas")
+    ]
+    schema: Annotated[Identifier, says("kiva_stream's own schema there")] = "kiva_stream"
+    ledger_keep_days: Annotated[Count, says("how long delivered events are remembered")] = 400
+    commit_interval_ms: Annotated[
+        Count, says("outcomes of this long share a commit, or until half of max_in_flight wait for it")
+    ] = 20
+    lease_s: Annotated[
+        Timeout, says("a process that does not renew its hold on the site for this long loses it to another")
+    ] = 30
+    parked_max_entries: Annotated[
+        Count, says("most entries kept aside while their contact waits; then reading stops")
+    ] = 10_000
+    dead_letter_sample: Annotated[Count, says("most dead letters that a list shows unless told")] = 100
+
+
+class PipelineSettings(Section, frozen=True, kw_only=True):
+    """Bounds of the pipeline."""
+
+    window: Annotated[Count, says("most entries between the watermark and the newest read")] = 20_000
+    queue_chunks: Annotated[Count, says("most chunks waiting between two stages")] = 4
+    drain_timeout_s: Annotated[Timeout, says("longest wait for what is in flight at a stop")] = 60
+    duplicate_window_s: Annotated[
+        Seconds, says("the same entry of a customer within this time is a duplicate")
+    ] = 2
+
+
+class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
+    """The ActiveCampaign account, and how much of it may be used."""
+
+    api_url: Annotated[Url, says("as the account's Developer page shows it; /api/3 is added")]
+    api_token: Annotated[SecretText, says("the key of the account's Developer page")]
+    event_actid: Annotated[Text, says("the actid of the account's Event Tracking page")]
+    event_key: Annotated[SecretText, says("the key of the account's Event Tracking page")]
+    event_url: Annotated[Url, says("where events are posted")] = "https://trackcmp.net/event"
+    requests_per_second: Annotated[
+        Count, says("REST and GraphQL together, per account; lower it to leave some to others")
+    ] = 5
+    events_per_second: Annotated[
+        int,
+        Meta(ge=0),
+        says("no published limit; lowered for a while when throttled; 0 = as fast as it goes"),
+    ] = 60
+    events_per_second_min: Annotated[Count, says("the lowest that throttling makes of it")] = 1
+    bulk_imports_per_minute: Annotated[Count, says("bulk imports; ActiveCampaign allows 100")] = 100
+    max_in_flight: Annotated[Count, says("most events sent and not yet committed")] = 200
+    lookup: Annotated[
+        bool, says("look an event up whose answer was lost before it is sent again; else it is sent again")
+    ] = True
+    lookup_settle_s: Annotated[
+        Seconds, says("an event that arrived is shown in its contact's tracking log by then")
+    ] = 30
+    request_timeout_s: Annotated[Timeout, says("longest wait for an answer")] = 30
+    backoff_max_s: Annotated[
+        Timeout, says("longest wait between two attempts, unless ActiveCampaign asks for a longer one")
+    ] = 60
+    breaker_failures: Annotated[
+        Count, says("so many requests in a row unanswered: then all wait, and one at a time tries again")
+    ] = 5
+    retry_refused_s: Annotated[
+        Timeout, says("how often `follow` tries again when the key or the account is refused")
+    ] = 300
+    resubscribe_max_age_s: Annotated[
+        Seconds, says("a re-subscription is carried only while its entry is younger than this")
+    ] = 86_400
+    import_min_contacts: Annotated[
+        Count, says("from so many changed contacts at once they are imported, fewer are sent one by one")
+    ] = 10
+    contacts_per_import: Annotated[int, Meta(ge=1, le=250), says("contacts of one bulk import")] = 250
+    import_poll_s: Annotated[Timeout, says("how often a running import is asked for")] = 2
+    realtime_max_age_s: Annotated[
+        Seconds, says("a contact that only older entries wait for is imported without starting automations")
+    ] = 86_400
+    import_failure_share: Annotated[
+        float,
+        Meta(gt=0, le=1),
+        says("more than this share of an import failing stops the backfill, and nobody is dead-lettered"),
+    ] = 0.2
+    import_failure_min: Annotated[Count, says("as long as at least this many contacts of it failed")] = 25
+    orders_per_batch: Annotated[
+        Count, says("orders of one request at first; lowered when ActiveCampaign finds them too large")
+    ] = 50
+    order_settle_s: Annotated[
+        Seconds, says("an order is sent again no sooner than this after it was accepted")
+    ] = 10
+    list_sender_url: Annotated[
+        str, says("the sender's website on the list; empty: the host of the site's admin_base_url")
+    ] = ""
+    list_sender_reminder: Annotated[
+        str, says("why people are on the list; empty: You are a customer of <site name>.")
+    ] = ""
+    connection_link_url: Annotated[
+        str, says("the shop's page on the connection; empty: the host of the site's admin_base_url")
+    ] = ""
+    connection_logo_url: Annotated[str, says("the logo on the connection; empty: none")] = ""
+    field_customer_id: Annotated[Text, says("title of the field with the customer's id")] = "Kiva Customer ID"
+    field_status: Annotated[Text, says("title of the field with the status")] = "Kiva Status"
+    field_box_type: Annotated[Text, says("title of the field with the box type")] = "Kiva Box Type"
+    field_next_delivery: Annotated[Text, says("title of the date field with the next delivery")] = (
+        "Kiva Next Delivery"
+    )
+    field_cancel_date: Annotated[Text, says("title of the date field with the cancel date")] = (
+        "Kiva Cancel Date"
+    )
+    field_birthday: Annotated[Text, says("title of the date field with the birthday")] = "Kiva Birthday"
+
+
+class VerifySettings(Section, frozen=True, kw_only=True):
+    """What `verify` looks at."""
+
+    sample: Annotated[Count, says("contacts that `verify` draws, unless it is told how many")] = 200
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """What is logged, and how."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], says("the least that is logged")] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"], says("auto: console on a terminal, JSON lines elsewhere")
+    ] = "auto"
+    mask_emails: Annotated[bool, says("show a***@example.com for addresses in logs")] = True
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """All settings."""
+
+    source: SourceSettings
+    state: StateSettings
+    activecampaign: ActiveCampaignSettings
+    pipeline: PipelineSettings = PipelineSettings()
+    verify: VerifySettings = VerifySettings()
+    log: LogSettings = LogSettings()
+
+    def secrets(self) -> list[str]:
+        """Return the values that must never show; of a DSN that is its password."""
+        values = [getattr(getattr(self, key.section), key.name) for key in KEYS if key.secret]
+        return [part for value in values for part in ([value] if "://" not in value else _passwords(value))]
+
+
+def _passwords(dsn: str) -> list[str]:
+    """Return the passwords of a DSN, as written and as meant; all of it when they cannot be told apart."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return [dsn]
+    written = [parts.password] if parts.password else []
+    return [*written, *map(unquote, written), *parse_qs(parts.query).get("password", [])]
+
+
+@contextmanager
+def reading_dsn(key: str, kind: type[KivaStreamError]) -> Iterator[None]:
+    """Raise an error of this kind where asyncpg cannot read a DSN; its own text quotes parts of passwords."""
+    try:
+        yield
+    except OSError:  # a certificate that is refused is a ValueError too
+        raise
+    except (ValueError, OverflowError):
+        raise kind(
+            f"{key} cannot be read as a PostgreSQL address, postgresql://role:password@host:port/database: "
+            "write / ? # [ ] @ : and % in the password as %2F %3F %23 %5B %5D %40 %3A and %25."
+        ) from None
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A row of the table of settings."""
+
+    section: str
+    name: str
+    hint: Any  # the annotation: what msgspec checks a value against
+    default: Any  # msgspec.NODEFAULT when the key is required
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def required(self) -> bool:
+        """Say whether there is no default."""
+        return self.default is msgspec.NODEFAULT
+
+    @property
+    def secret(self) -> bool:
+        """Say whether the value must never show; a secret can also come from a file, `<name>_file`."""
+        return _is_secret(self.hint)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets the key."""
+        return f"{PREFIX}{self.section}__{self.name}".upper()
+
+    @property
+    def meaning(self) -> str:
+        """What the key is for."""
+        return str(next(meta.description for meta in _metas(self.hint) if meta.description))
+
+    @property
+    def unit(self) -> str:
+        """The unit, by the end of the name; empty for texts and plain counts."""
+        last = self.name.rpartition("_")[2]
+        return UNITS.get(last, "")
+
+    @property
+    def expected(self) -> str:
+        """Type and range, in words."""
+        titles = [meta.title for meta in _metas(self.hint) if meta.title]
+        return titles[0] if titles else _type_words(get_args(self.hint)[0]) + _range_words(_metas(self.hint))
+
+
+def _hints(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
+    yield from get_type_hints(struct, include_extras=True).items()
+
+
+def _metas(hint: object) -> list[Meta]:
+    return [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+
+
+def _is_secret(hint: object) -> bool:
+    return any((meta.extra or {}).get("secret") for meta in _metas(hint))
+
+
+def _type_words(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    names: dict[object, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+    }
+    return names.get(kind, "a list of texts")
+
+
+def _range_words(metas: list[Meta]) -> str:
+    bounds = [
+        f"{words} {value:g}"
+        for meta in metas
+        for words, value in (("at least", meta.ge), ("above", meta.gt), ("at most", meta.le))
+        if value is not None
+    ]
+    return f", {' and '.join(bounds)}" if bounds else ""
+
+
+def _rows() -> Iterator[Key]:
+    for section, struct in _hints(Settings):
+        hints = dict(_hints(struct))
+        for field in msgspec.structs.fields(struct):
+            yield Key(section, field.name, hints[field.name], field.default)
+
+
+KEYS: tuple[Key, ...] = tuple(_rows())
+_BY_NAME = {str(key): key for key in KEYS}
+_FILE_KEYS = {f"{key}_file": key for key in KEYS if key.secret}

@@ -1,0 +1,62 @@
+"""What the shop changed of customers and orders; no entry of the log need say so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.entries import Change
+from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.source import Source
+
+PAGE_ROWS = 1000
+
+
+class ChangeLog:
+    """The changes on one site, by `updated_at`. Every call raises SourceError.
+
+    Rows are read by (updated_at, id), along an index: what is changed again meanwhile comes again.
+    """
+
+    def __init__(self, source: Source, site_id: int, customers: ShopCustomers) -> None:
+        self._source = source
+        self._site_id = site_id
+        self._customers = customers
+
+    async def now(self) -> datetime:
+        """Return what the database's clock shows."""
+        rows = await self._source.fetch("clock")
+        return rows[0][0]  # type: ignore[no-any-return]  # timestamptz
+
+    async def since(self, moment: datetime) -> AsyncIterator[list[Change]]:
+        """Yield the customers changed at or after a moment, then those with orders changed since."""
+        async for rows in self._pages("changed_customers", moment):
+            yield await self._changes(rows, of_orders=False)
+        async for rows in self._pages("changed_orders", moment):
+            yield await self._changes(rows, of_orders=True)
+
+    async def _pages(self, block: str, moment: datetime) -> AsyncIterator[list[asyncpg.Record]]:
+        after: tuple[datetime, int] = moment, 0
+        while rows := await self._source.fetch(block, self._site_id, *after, PAGE_ROWS):
+            yield rows
+            after = rows[-1]["updated_at"], rows[-1]["id"]
+
+    async def _changes(self, rows: Sequence[asyncpg.Record], *, of_orders: bool) -> list[Change]:
+        """Return a change for each customer of these rows that there is on this site."""
+        found: dict[CustomerId, list[asyncpg.Record]] = {}
+        for row in rows:
+            if row["customer_id"] is not None:
+                found.setdefault(CustomerId(row["customer_id"]), []).append(row)
+        customers = await self._customers.by_id(found)
+        mine = [customer for customer in customers if customer.site_id == self._site_id]
+        return [_change(customer, found[customer.id], of_orders=of_orders) for customer in mine]
+
+
+def _change(customer: Customer, rows: Sequence[asyncpg.Record], *, of_orders: bool) -> Change:
+    """Return the change that rows of a customer show: of its own row, or of its orders."""
+    orders = frozenset(OrderId(row["id"]) for row in rows) if of_orders else frozenset()
+    return Change(customer, rows[-1]["updated_at"], orders)

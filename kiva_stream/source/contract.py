@@ -1,0 +1,218 @@
+"""Whether the shop's database is what kiva_stream was made to read: a sentence for each gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+
+from kiva_stream.errors import SourceError
+from kiva_stream.primitives import sql_blocks
+from kiva_stream.source.source import STANDBY
+
+OLDEST_VERSION = 13  # the first PostgreSQL with xid8
+
+
+class Kind(NamedTuple):
+    """What a column is to be, and PostgreSQL's names of the types that will do."""
+
+    words: str
+    types: frozenset[str]
+
+
+INTEGER = Kind("an integer", frozenset({"int2", "int4", "int8"}))
+NUMBER = Kind("numeric or an integer", INTEGER.types | {"numeric"})
+TEXT = Kind("text or varchar", frozenset({"text", "varchar", "bpchar", "citext"}))
+BOOLEAN = Kind("boolean", frozenset({"bool"}))
+DATE = Kind("date", frozenset({"date"}))
+MOMENT = Kind("timestamp with time zone", frozenset({"timestamptz"}))
+JSON = Kind("jsonb or json", frozenset({"jsonb", "json"}))
+TRANSACTION = Kind("xid8", frozenset({"xid8"}))
+
+
+def _columns(kinds: Mapping[Kind, str]) -> dict[str, Kind]:
+    return {column: kind for kind, columns in kinds.items() for column in columns.split()}
+
+
+# Version 1 of the source contract: the columns that are read, by table. Views of these names will do.
+Contract = Mapping[str, Mapping[str, Kind]]
+CONTRACT: Contract = {
+    "system_log": _columns(
+        {
+            TRANSACTION: "txid",
+            INTEGER: "id site_id customer_id",
+            MOMENT: "occurred_at inserted_at",
+            TEXT: "action actor_type admin_user message",
+            JSON: "data",
+        }
+    ),
+    "customers": _columns(
+        {
+            INTEGER: "id site_id box_type_id",
+            TEXT: "email first_name last_name phone status",
+            BOOLEAN: "email_opt_in email_blacklisted is_test",
+            DATE: "next_delivery birthday",
+            MOMENT: "created_at cancelled_at updated_at deleted_at",
+        }
+    ),
+    "sites": _columns(
+        {
+            INTEGER: "id",
+            TEXT: "name timezone currency admin_base_url",
+            DATE: "launched_on",
+        }
+    ),
+    "delivery_weeks": _columns({INTEGER: "site_id", DATE: "week_start", MOMENT: "opened_at"}),
+    "box_types": _columns({INTEGER: "id site_id", TEXT: "name"}),
+    "orders": _columns(
+        {
+            INTEGER: "id site_id customer_id discount_cents credit_cents total_cents",
+            TEXT: "status payment_status",
+            DATE: "week_start",
+            MOMENT: "created_at paid_at updated_at",
+        }
+    ),
+    "order_items": _columns(
+        {
+            INTEGER: "id order_id product_id unit_price_cents",
+            TEXT: "name category",
+            NUMBER: "qty",
+            MOMENT: "removed_at",
+        }
+    ),
+}
+
+Columns = Mapping[str, Mapping[str, str]]  # the type of each column, by table
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is not to contract."""
+
+    where: str  # server, schema, site, or the table
+    text: str  # one sentence: what is wrong, and what to do
+
+
+def contract(*, horizon: bool) -> Contract:
+    """Return the columns that are read, by table; without a horizon that is no txid."""
+    if horizon:
+        return CONTRACT
+    log = {column: kind for column, kind in CONTRACT["system_log"].items() if column != "txid"}
+    return {**CONTRACT, "system_log": log}
+
+
+async def check_contract(
+    connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
+) -> list[Finding]:
+    """Return what keeps kiva_stream from reading this site; nothing when all is well.
+
+    Only looks, and never changes anything. Call it through `Source.read`, which tries again what may pass
+    (a time-out, a restart) and then raises SourceError.
+    """
+    queries = sql_blocks.load("kiva_stream.source", "contract.sql", schema)
+    server = await connection.fetchrow(queries["server"])
+    findings = list(server_findings(server["version"], in_recovery=server["in_recovery"]))
+    usage = await connection.fetchval(queries["usage"], schema)
+    if not usage:
+        return [*findings, _closed(schema, server["role"], exists=usage is not None)]
+    wanted = contract(horizon=horizon)
+    rows = await connection.fetch(queries["columns"], schema, list(wanted))
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        found.setdefault(table, {})[column] = kind
+    findings += column_findings(schema, wanted, found)
+    troubled = {finding.where for finding in findings}
+    for table, kinds in wanted.items():
+        if table not in troubled:
+            findings += await _refusals(connection, schema, table, kinds, server["role"])
+    if "sites" not in {finding.where for finding in findings}:
+        findings += await _missing_site(connection, queries, site_id)
+    return findings
+
+
+async def require_contract(
+    connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
+) -> None:
+    """Raise SourceError with the first finding, when there is one."""
+    for finding in await check_contract(connection, schema, site_id, horizon=horizon):
+        raise SourceError(finding.text)
+
+
+def server_findings(version: int, *, in_recovery: bool) -> Iterator[Finding]:
+    """Judge a server by its `server_version_num` and whether it is a standby."""
+    if version < OLDEST_VERSION * 10_000:
+        yield Finding(
+            "server",
+            f"The shop's database is PostgreSQL {version // 10_000}: {OLDEST_VERSION} or newer is needed, "
+            "for the type xid8; upgrade it, or set source.dsn to a copy on a newer server.",
+        )
+    if in_recovery:
+        yield Finding("server", STANDBY)
+
+
+def column_findings(schema: str, wanted: Contract, found: Columns) -> Iterator[Finding]:
+    """Compare the columns that are there with the contract."""
+    for table, kinds in wanted.items():
+        name = f"{schema}.{table}"
+        if table not in found:
+            yield Finding(
+                table,
+                f"There is no table {name} in the shop's database: set source.schema to where it is, "
+                "or create a view of that name.",
+            )
+        elif missing := [column for column in kinds if column not in found[table]]:
+            yield Finding(
+                table,
+                f"{name} has no column {', '.join(missing)}: add it, or give a view of that name with it.",
+            )
+        yield from _type_findings(name, table, kinds, found.get(table, {}))
+
+
+def _type_findings(
+    name: str, table: str, kinds: Mapping[str, Kind], types: Mapping[str, str]
+) -> Iterator[Finding]:
+    for column, kind in kinds.items():
+        if column in types and types[column] not in kind.types:
+            yield Finding(
+                table,
+                f"{name}.{column} is of type {types[column]}, and is to be {kind.words}: "
+                "give a view of that name that casts it.",
+            )
+
+
+def _closed(schema: str, role: str, *, exists: bool) -> Finding:
+    if exists:
+        return Finding(
+            "schema", f"{role} may not look into {schema}: GRANT USAGE ON SCHEMA {schema} TO {role};"
+        )
+    return Finding(
+        "schema",
+        f"There is no schema {schema} in the shop's database: set source.schema to where the shop's tables "
+        "are, or source.dsn to the database that has it.",
+    )
+
+
+async def _refusals(
+    connection: asyncpg.Connection, schema: str, table: str, columns: Iterable[str], role: str
+) -> list[Finding]:
+    """Ask for no row of a table: what a grant or a view behind it forbids shows by itself."""
+    try:
+        await connection.execute(f'SELECT {", ".join(columns)} FROM "{schema}".{table} LIMIT 0')
+    except asyncpg.InsufficientPrivilegeError as error:
+        grant = f"GRANT SELECT ON {schema}.{table} TO {role};"
+        return [Finding(table, f"{role} may not read {schema}.{table} ({error}): {grant}")]
+    return []
+
+
+async def _missing_site(
+    connection: asyncpg.Connection, queries: Mapping[str, str], site_id: int
+) -> list[Finding]:
+    if await connection.fetchval(queries["has_site"], site_id):
+        return []
+    ids = ", ".join(str(row["id"]) for row in await connection.fetch(queries["site_ids"])) or "none at all"
+    return [
+        Finding(
+            "site", f"There is no site {site_id} in the shop's database: set source.site_id; there is {ids}."
+        )
+    ]

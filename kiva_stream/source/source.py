@@ -1,0 +1,191 @@
+"""The shop's database: a few connections that read, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+import asyncpg
+
+from kiva_stream.errors import SourceError
+from kiva_stream.ports.stages import Incidents
+from kiva_stream.primitives import sql_blocks
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.settings.sections import SourceSettings, reading_dsn
+
+T = TypeVar("T")
+
+# What may pass by itself: a restart, a failover, a cut connection, a statement that took too long once.
+PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut, or on a standby
+    asyncpg.InvalidCachedStatementError,  # a column got another type since
+    OSError,
+    TimeoutError,
+)
+WAITS_S = (1.0, 2.0, 4.0, 8.0)  # between attempts; then the operator is told
+FOLLOWING_WAITS_S = (*WAITS_S, *[15.0] * 19)  # five minutes; then systemd starts it anew
+CONNECT_S = 10.0
+QUICK_S = 5.0  # for as long a transaction holds nobody up
+STANDBY = (
+    "The shop's database is a standby, or still in recovery: set source.dsn to the primary, or wait "
+    "until the recovery has ended."
+)
+
+
+class Source:
+    """A pool of at most `max_connections`, in sessions that can only read.
+
+    Every call raises SourceError: at once for what stays wrong, for what may pass after a few attempts, which
+    are `waits_s` apart, and no later than their sum. `troubles` hears of it.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        settings: SourceSettings,
+        sleep: Sleep = anyio.sleep,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        troubles: Incidents | None = None,
+    ) -> None:
+        self._pool = pool
+        instead = None if settings.horizon else "queries_by_id.sql"
+        self._sql = sql_blocks.load("kiva_stream.source", "queries.sql", settings.schema, instead)
+        self._statement_s = settings.statement_timeout_s
+        self._sleep = sleep
+        self._waits_s = waits_s
+        self._troubles = troubles
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: SourceSettings,
+        sleep: Sleep = anyio.sleep,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        troubles: Incidents | None = None,
+    ) -> AsyncIterator[Source]:
+        """Connect to a primary, and close what is open on leaving.
+
+        Raises SourceError when the server is out of reach.
+        """
+        try:
+            with reading_dsn("source.dsn", SourceError):
+                pool = await asyncpg.create_pool(
+                    settings.dsn,
+                    min_size=1,
+                    max_size=settings.max_connections,
+                    timeout=CONNECT_S,
+                    target_session_attrs="primary",  # also after a failover
+                    server_settings={
+                        "application_name": "kiva_stream source",
+                        "default_transaction_read_only": "on",
+                        # Helpers of a query would be processes beside those that max_connections allows.
+                        "max_parallel_workers_per_gather": "0",
+                        "statement_timeout": str(round(settings.statement_timeout_s * 1000)),
+                    },
+                )
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise SourceError(STANDBY) from error
+        except (*PASSING, asyncpg.PostgresError) as error:
+            raise SourceError(f"Cannot reach the shop's database (source.dsn): {_text(error)}") from error
+        try:
+            yield cls(pool, settings, sleep, waits_s=waits_s, troubles=troubles)
+        finally:
+            pool.terminate()
+
+    async def fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
+        """Return the rows of a named query."""
+        return await self.read(lambda connection: connection.fetch(self._sql[block], *args))
+
+    async def fetch_if_quick(
+        self, block: str, *args: object, within_s: float | None = None
+    ) -> list[asyncpg.Record] | None:
+        """Return the rows of a named query; None when it takes longer than QUICK_S or than a statement may.
+
+        `within_s` is instead of QUICK_S. The query goes along an index where one will do: to count the rows
+        of a table that was not vacuumed lately, PostgreSQL would rather read all of it.
+        """
+        longest_s = min(self._statement_s, within_s or QUICK_S)
+
+        async def reading(connection: asyncpg.Connection) -> list[asyncpg.Record] | None:
+            try:
+                async with connection.transaction():
+                    await connection.execute(f"SET LOCAL statement_timeout = {round(longest_s * 1000)}")
+                    await connection.execute("SET LOCAL enable_seqscan = off")
+                    return await connection.fetch(self._sql[block], *args)  # type: ignore[no-any-return]
+            except asyncpg.QueryCanceledError:
+                return None
+
+        return await self.read(reading)
+
+    @asynccontextmanager
+    async def cursor(
+        self, connection: asyncpg.Connection, block: str, *args: object
+    ) -> AsyncIterator[asyncpg.cursor.Cursor]:
+        """Open a server-side cursor on a named query; its transaction ends with the block.
+
+        All that is read in it is of one moment.
+        """
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield await connection.cursor(self._sql[block], *args)
+
+    async def fetch_beside(
+        self, connection: asyncpg.Connection, block: str, *args: object
+    ) -> list[asyncpg.Record]:
+        """Return the rows of a named query, in the transaction of a cursor that is open."""
+        return await connection.fetch(self._sql[block], *args)  # type: ignore[no-any-return]
+
+    async def read(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Run `reading` on a connection of its own, again from its start when the trouble may pass."""
+        gives_up_at = time.monotonic() + sum(self._waits_s)
+        for wait_s in self._waits_s:
+            try:
+                return await self._once(reading)
+            except PASSING as error:
+                self._tell(error)
+                if time.monotonic() >= gives_up_at:
+                    break
+                await self._sleep(wait_s)
+        try:
+            return await self._once(reading)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise SourceError(STANDBY) from error
+        except PASSING as error:
+            raise SourceError(_unreadable(error)) from error
+
+    def _tell(self, error: BaseException) -> None:
+        if self._troubles is not None:
+            is_standby = isinstance(error, asyncpg.TargetServerAttributeNotMatched)
+            self._troubles.begin("source", STANDBY if is_standby else _unreadable(error))
+
+    async def _once(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        try:
+            async with self._pool.acquire() as connection:
+                found = await reading(connection)
+            if self._troubles is not None:
+                self._troubles.end("source")
+            return found  # noqa: TRY300  what follows is of the reading alone
+        except asyncpg.InvalidCachedStatementError:
+            await self._pool.expire_connections()  # each has it prepared
+            raise
+        except PASSING:
+            raise
+        except asyncpg.PostgresError as error:
+            raise SourceError(f"The shop's database refuses a query; run `check`: {_text(error)}") from error
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unreadable(error: BaseException) -> str:
+    return f"The shop's database cannot be read (source.dsn): {_text(error)}"

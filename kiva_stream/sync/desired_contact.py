@@ -1,0 +1,142 @@
+"""The contact that ActiveCampaign should show for an address: its desired state, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from hashlib import blake2b
+from itertools import chain
+
+import msgspec
+
+from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.customers import Customer, CustomerAccount
+from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.text_cleaning import clean
+from kiva_stream.model.week_tags import WeekTag
+
+MAX_NAME = 100
+MAX_PHONE = 40
+MAX_FIELD = 100
+
+FINGERPRINT_BYTES = 16
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+_BEST_STATUS_FIRST = ("active", "paused", "pending", "cancelled", "expired", "dead")
+_LEFT = frozenset({"cancelled", "expired", "dead"})  # only they show when they cancelled
+_RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST), start=1)}
+
+
+def countable(accounts: Iterable[CustomerAccount], site_id: int, email: Email) -> list[CustomerAccount]:
+    """Return the accounts that share the contact of `email`: of this site, neither erased nor for testing."""
+    return [account for account in accounts if _counts(account, site_id, email)]
+
+
+def obstacle(customer: Customer, site_id: int) -> str:
+    """Return why a customer does not belong at ActiveCampaign, "" when it does."""
+    if customer.site_id != site_id:
+        return f"is of site {customer.site_id}, and source.site_id is {site_id}"
+    if customer.erased:
+        return "is erased at the shop"
+    if customer.is_test:
+        return "is a test account, by its flag or by source.skip_domains"
+    return "" if customer.email else "has no usable e-mail address"
+
+
+def desired_contact(
+    email: Email, accounts: Sequence[CustomerAccount], is_new: bool, today: date
+) -> DesiredContact:
+    """Return the contact of `email` as its accounts want it; at least one account, all of them countable.
+
+    `is_new` says that ActiveCampaign has not confirmed the contact yet: only then may it be subscribed.
+    `today` is the site's.
+    """
+    best = max(accounts, key=_merit)
+    return DesiredContact(
+        email=email,
+        first_name=_cut(best.first_name, MAX_NAME),
+        last_name=_cut(best.last_name, MAX_NAME),
+        phone=_cut(best.phone, MAX_PHONE),
+        customer_id=str(best.customer.id),
+        list_status=_list_status(accounts, is_new),
+        status=_cut(best.status, MAX_FIELD),
+        next_delivery=_written(best.next_delivery if best.status != "cancelled" else None),
+        cancel_date=_written(best.cancel_date if best.status in _LEFT else None),
+        birthday=_written(best.birthday if best.birthday and best.birthday <= today else None),
+        box_type=None if best.box_type is None else _cut(best.box_type, MAX_FIELD),
+        notes=("stale_next_delivery",) if _is_stale(best, today) else (),
+    )
+
+
+def moved(
+    contacts: Mapping[CustomerId, Contact], emails: Mapping[CustomerId, Email]
+) -> dict[CustomerId, Email]:
+    """Return the customers whose contact at ActiveCampaign has another address than they have now."""
+    return {
+        customer: emails[customer]
+        for customer, contact in contacts.items()
+        if contact.status is ContactStatus.LINKED and contact.email != emails[customer]
+    }
+
+
+def wants_emails(accounts: Iterable[CustomerAccount]) -> bool:
+    """Return whether nobody of these accounts opted out or is blacklisted."""
+    return all(account.email_opt_in and not account.email_blacklisted for account in accounts)
+
+
+def is_let_go(accounts: Collection[CustomerAccount]) -> bool:
+    """Return whether a contact of which nobody counts any more is let go, by the accounts it had.
+
+    It is when all of them are erased, or when one opted out.
+    """
+    return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
+
+
+def week_tag(statuses: Iterable[Collection[str]]) -> WeekTag:
+    """Return the tag of a contact by the statuses of its customers' orders of the current week."""
+    found = set(chain.from_iterable(statuses))
+    if "open" in found:
+        return WeekTag.OPEN
+    return WeekTag.CLOSED if found & {"closed", "complete"} else WeekTag.NONE
+
+
+def fingerprint(desired: DesiredContact) -> bytes:
+    """Return 16 bytes that differ when something differs which a linked contact would be sent.
+
+    A subscription and a tag are sent to a new contact only, so they do not count; an unsubscription does.
+    """
+    if desired.list_status is ListStatus.SUBSCRIBE:
+        desired = msgspec.structs.replace(desired, list_status=ListStatus.LEAVE)
+    desired = msgspec.structs.replace(desired, tag=None, notes=())
+    return blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
+
+
+def _counts(account: CustomerAccount, site_id: int, email: Email) -> bool:
+    customer = account.customer
+    barred = customer.erased or customer.is_test
+    return not barred and customer.site_id == site_id and customer.email == email
+
+
+def _merit(account: CustomerAccount) -> tuple[int, datetime, int]:
+    """Rank by status, then the newest order, then the lower id."""
+    newest = (account.newest_order_at or _NEVER).replace(tzinfo=UTC)  # asyncpg's infinity has no zone
+    return _RANK.get(account.status, 0), newest, -account.customer.id
+
+
+def _list_status(accounts: Sequence[CustomerAccount], is_new: bool) -> ListStatus:
+    if not wants_emails(accounts):
+        return ListStatus.UNSUBSCRIBE
+    return ListStatus.SUBSCRIBE if is_new else ListStatus.LEAVE
+
+
+def _cut(text: str, length: int) -> str:
+    return clean(text)[:length].rstrip()
+
+
+def _written(day: date | None) -> str:
+    return day.isoformat() if day else ""
+
+
+def _is_stale(account: CustomerAccount, today: date) -> bool:
+    return account.status == "active" and account.next_delivery is not None and account.next_delivery < today

@@ -1,0 +1,249 @@
+"""Gaps: what ActiveCampaign, or the state, does not have as it should. Pure.
+
+A gap never quotes what people are called, where they live or when they were born: it says what differs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.model.contacts import DesiredContact, ListStatus, ShownContact
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, OrderId
+from kiva_stream.model.orders import DesiredOrder, ShownOrder
+from kiva_stream.model.positions import Position
+from kiva_stream.model.tracked_events import LoggedEvent, Mark, mark_of
+from kiva_stream.model.week_tags import WeekTag
+
+_NAMES = ("first_name", "last_name", "phone")  # an empty one is not sent, so that an old one stays
+_FIELDS = ("customer_id", "status", "box_type", "next_delivery", "cancel_date", "birthday")
+
+
+class DiscrepancyKind(StrEnum):
+    """What kind of gap it is."""
+
+    OUTCOME = "outcome"  # an entry below the watermark without one
+    NO_LINK = "no link"  # a customer who belongs at ActiveCampaign and is no contact's
+    NO_CUSTOMER = "no customer"  # a contact that is nobody's, and was not cleared
+    MOVED = "moved"  # a customer has another address than their contact
+    NO_CONTACT = "no contact"  # ActiveCampaign has it no more
+    CONTACT_ID = "contact id"  # ActiveCampaign has it under another id, or the state does not know which
+    ADDRESS = "address"  # it has another one at ActiveCampaign
+    FIELDS = "fields"
+    LIST = "list"  # it is on the list, though somebody opted out
+    TAG = "tag"
+    NO_ORDER = "no order"
+    ORDER = "order"  # it is there, but not as it should be
+    NO_EVENT = "no event"
+    NOT_LISTED = "not listed"  # events older than what the log lists
+    REPEATED = "repeated"
+    OUT_OF_ORDER = "out of order"
+    UNEXPECTED = "unexpected"  # an event that should not be there
+
+
+EVENT_KINDS = frozenset(
+    {
+        DiscrepancyKind.NO_EVENT,
+        DiscrepancyKind.NOT_LISTED,
+        DiscrepancyKind.REPEATED,
+        DiscrepancyKind.OUT_OF_ORDER,
+        DiscrepancyKind.UNEXPECTED,
+    }
+)
+
+
+class Discrepancy(NamedTuple):
+    """Something that is not as it should be; two with the same key are the same."""
+
+    kind: DiscrepancyKind
+    what: str
+    contact: ContactId | None = None
+    customer: CustomerId | None = None
+    ac_id: AcId | None = None
+    order: OrderId | None = None
+    position: Position | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """By what it is known when it is looked for again."""
+        return self.kind, self.contact, self.customer, self.order, self.position
+
+
+class Fault(NamedTuple):
+    """What is wrong with something, before it is said of whom."""
+
+    kind: DiscrepancyKind
+    what: str
+
+
+# --- contacts -------------------------------------------------------------------------------------------
+
+
+def contact_faults(desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]) -> list[Fault]:
+    """Return what is not as wanted of a contact that is there; `titles` are those of its fields."""
+    faults = []
+    if shown.email != desired.email:
+        faults.append(Fault(DiscrepancyKind.ADDRESS, "it has another address there"))
+    if wrong := [*_wrong_names(desired, shown), *_wrong_fields(desired, shown, titles)]:
+        faults.append(Fault(DiscrepancyKind.FIELDS, f"not as at the shop: {', '.join(wrong)}"))
+    if desired.list_status is ListStatus.UNSUBSCRIBE and shown.is_subscribed:
+        faults.append(Fault(DiscrepancyKind.LIST, "it is on the list, though somebody of it opted out"))
+    return faults
+
+
+def _wrong_names(desired: DesiredContact, shown: ShownContact) -> Iterator[str]:
+    for name in _NAMES:
+        wanted = getattr(desired, name)
+        if wanted and wanted != getattr(shown, name):
+            yield name.replace("_", " ")
+
+
+def _wrong_fields(desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]) -> Iterator[str]:
+    for name in _FIELDS:
+        wanted = getattr(desired, name)
+        if wanted is not None and wanted != shown.fields.get(name, ""):
+            yield titles[name]
+
+
+def tag_fault(wanted: WeekTag | None, there: Collection[WeekTag]) -> Fault | None:
+    """Return what is wrong with a contact's week tags, None when they are just the one wanted."""
+    if set(there) == ({wanted} if wanted else set()):
+        return None
+    right = _named([wanted] if wanted else [])
+    return Fault(DiscrepancyKind.TAG, f"its week tag is {_named(there)}, and should be {right}")
+
+
+def _named(tags: Collection[WeekTag]) -> str:
+    return " and ".join(f"'{tag}'" for tag in sorted(tags)) or "none"
+
+
+# --- orders ---------------------------------------------------------------------------------------------
+
+
+def order_fault(desired: DesiredOrder, shown: ShownOrder | None) -> Fault | None:
+    """Return what is wrong with an order. Its address is not looked at: that is the one it was sent with."""
+    if shown is None:
+        return Fault(DiscrepancyKind.NO_ORDER, f"order {desired.id} is not there")
+    wanted = _as_shown(desired)
+    wrong = [
+        name.replace("_", " ")
+        for name in ShownOrder.__struct_fields__
+        if _comparable(getattr(wanted, name)) != _comparable(getattr(shown, name))
+    ]
+    return Fault(DiscrepancyKind.ORDER, f"order {desired.id} differs: {', '.join(wrong)}") if wrong else None
+
+
+def _as_shown(desired: DesiredOrder) -> ShownOrder:
+    return ShownOrder(
+        customer_id=str(desired.customer_id),
+        created_at=_whole_second(desired.created_at),
+        normalized_status=desired.normalized_status,
+        store_status=desired.store_status,
+        currency=desired.currency,
+        total_cents=Decimal(desired.total_cents),
+        discounts_cents=Decimal(desired.discounts_cents),
+        source=desired.source,
+        lines=tuple(msgspec.structs.astuple(line) for line in desired.lines),
+    )
+
+
+def _comparable(value: object) -> object:
+    """Return a value without what does not matter: the case of a currency, the order of lines."""
+    if isinstance(value, tuple):
+        return sorted(value)
+    return value.upper() if isinstance(value, str) else value
+
+
+def _whole_second(at: datetime) -> str:
+    in_utc = at.astimezone(UTC) if at.tzinfo else at
+    return f"{in_utc.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+
+
+# --- events ---------------------------------------------------------------------------------------------
+
+
+class Expected(NamedTuple):
+    """An event that a contact's tracking log should list."""
+
+    position: Position
+    line: int  # of the catalog
+    name: str
+    at: str | None  # as its data says; None: its entry cannot be read any more
+    eventdata: str = ""  # "" where `at` is None
+    delivered_at: datetime | None = None  # by the ledger; None: the state knows nothing of it
+
+
+class Findings(NamedTuple):
+    """How a contact's tracking log differs from what it should list."""
+
+    missing: list[Expected]  # newer than the oldest that it lists
+    not_listed: list[Expected]  # older, or it lists none
+    repeated: list[Expected]
+    out_of_order: list[Expected]  # arrived after a later one
+    others: list[tuple[str, Mark]]  # names and marks of listed ones that nobody expects
+
+
+def findings(expected: Sequence[Expected], logged: Sequence[LoggedEvent], names: Collection[str]) -> Findings:
+    """Compare a log, in the order of arrival, with what it should list, in log order.
+
+    Events that are not of these `names`, or carry no mark, are passed over. What the ledger says was
+    delivered later than its place is not out of order: it was dead before, or came late.
+    """
+    arrivals, others = _arrivals(expected, logged, names)
+    by_position = {each.position: each for each in expected}
+    order = [by_position[position] for position in arrivals]
+    absent = [each for each in expected if each.position not in arrivals]
+    return Findings(
+        missing=[each for each in absent if order and _is_newer(each, order[0])],
+        not_listed=[each for each in absent if not (order and _is_newer(each, order[0]))],
+        repeated=[by_position[position] for position, count in arrivals.items() if count > 1],
+        out_of_order=list(_overtaken(order)),
+        others=others,
+    )
+
+
+def _arrivals(
+    expected: Sequence[Expected], logged: Sequence[LoggedEvent], names: Collection[str]
+) -> tuple[dict[Position, int], list[tuple[str, Mark]]]:
+    """Return how often each expected event is listed, in the order of arrival, and what else is."""
+    places: defaultdict[tuple[str, int], list[Expected]] = defaultdict(list)
+    for each in expected:
+        places[each.name, each.position.id].append(each)
+    arrivals: dict[Position, int] = {}
+    others = []
+    for event in logged:
+        mark = mark_of(event.eventdata) if event.name in names else None
+        if mark is None:
+            continue
+        found = next((each for each in places[event.name, mark.log] if each.at in {None, mark.at}), None)
+        if found is None:
+            others.append((event.name, mark))
+        else:
+            arrivals[found.position] = arrivals.get(found.position, 0) + 1
+    return arrivals, others
+
+
+def _is_newer(missing: Expected, oldest: Expected) -> bool:
+    """Return whether the log would list this event, since it lists an older one."""
+    was_later = (
+        missing.delivered_at is None
+        or oldest.delivered_at is None
+        or missing.delivered_at >= oldest.delivered_at
+    )
+    return was_later and missing.position > oldest.position
+
+
+def _overtaken(order: Sequence[Expected]) -> Iterator[Expected]:
+    """Yield what arrived after a later event, though the ledger does not say why."""
+    top: Expected | None = None
+    for each in order:
+        if top is None or each.position > top.position:
+            top = each
+        elif not (each.delivered_at and top.delivered_at and each.delivered_at > top.delivered_at):
+            yield each

@@ -1,0 +1,198 @@
+"""Expectations: what ActiveCampaign should have of contacts, by the rows, the log and the state of now.
+
+The events are those that the ledger has of a contact, and those of its customers' entries below the watermark
+of which the state knows no outcome, though they should have been delivered. An entry that names its customer
+by text alone is known by the ledger only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from kiva_stream.model.classifications import Classification, Event
+from kiva_stream.model.contacts import Contact, DesiredContact, Linked
+from kiva_stream.model.customers import CustomerAccount
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import ContactId, CustomerId, OrderId
+from kiva_stream.model.orders import DesiredOrder, Order, OrderSource, SentOrder
+from kiva_stream.model.positions import Position
+from kiva_stream.model.tracked_events import mark_of
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.duplicates import Duplicates
+from kiva_stream.runtime.shop import Shop
+from kiva_stream.settings.sections import PipelineSettings
+from kiva_stream.state.evidence import Evidence, Kept, Stand
+from kiva_stream.state.orders import OrderStates
+from kiva_stream.sync.desired_contact import countable, desired_contact, is_let_go, week_tag
+from kiva_stream.sync.desired_order import desired_order, invalid
+from kiva_stream.sync.order_sync import NEVER
+from kiva_stream.verification.discrepancies import Expected
+
+NAMES = {line.line: line.ac_name for line in CATALOG.events}
+
+
+class ExpectedContact(NamedTuple):
+    """What ActiveCampaign should have of a contact."""
+
+    linked: Linked
+    contact: DesiredContact | None  # None: no customer of it counts any more
+    is_let_go: bool  # then it belongs off the list
+    movers: list[CustomerId]  # who have another address by now
+    tag: WeekTag | None
+    orders: list[DesiredOrder]
+    events: list[Expected]  # in log order
+
+    @property
+    def is_left(self) -> bool:
+        """Whether those who counted have another address by now: what it shows is theirs to take along."""
+        return self.contact is None and bool(self.movers)
+
+
+class _Log(NamedTuple):
+    """What the log says of customers, and the state of it."""
+
+    entries: Mapping[Position, Entry]
+    verdicts: Mapping[Position, Classification]
+    owed: list[Position]  # events of which the state knows nothing, in log order
+
+
+class _Facts(NamedTuple):
+    """What is read of some contacts together."""
+
+    accounts: Mapping[CustomerId, CustomerAccount]
+    orders: list[Order]
+    sent: Mapping[OrderId, SentOrder]
+    statuses: Mapping[CustomerId, Collection[str]]  # of the orders of the current week
+    kept: Mapping[ContactId, list[Kept]]
+    log: _Log
+    today: date  # the site's
+
+
+class ExpectedState:
+    """Of one site. Every call raises SourceError, CheckpointError."""
+
+    def __init__(
+        self,
+        shop: Shop,
+        evidence: Evidence,
+        sent: OrderStates,
+        settings: PipelineSettings,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._shop = shop
+        self._evidence = evidence
+        self._sent = sent
+        self._settings = settings
+        self._now = now
+
+    async def of(self, contacts: Sequence[Linked], stand: Stand) -> list[ExpectedContact]:
+        """Return what ActiveCampaign should have of these contacts; `stand` is read before."""
+        facts = await self._facts(contacts, stand)
+        return [self._should(linked, facts) for linked in contacts]
+
+    async def _facts(self, contacts: Sequence[Linked], stand: Stand) -> _Facts:
+        customers = {customer for linked in contacts for customer in linked.customers}
+        accounts = await self._shop.customers.accounts(customers)
+        orders = await self._shop.orders.of(customers)
+        kept = await self._evidence.deliveries([linked.contact.id for linked in contacts])
+        week = await self._shop.weeks.current()
+        return _Facts(
+            accounts={account.customer.id: account for account in accounts},
+            orders=orders,
+            sent=await self._sent.sent([order.id for order in orders]),
+            statuses=await self._shop.weeks.statuses(customers, week),
+            kept=kept,
+            log=await self._log(customers, kept, stand),
+            today=self._now().astimezone(ZoneInfo(self._shop.site.timezone)).date(),
+        )
+
+    def _should(self, linked: Linked, facts: _Facts) -> ExpectedContact:
+        contact, site = linked.contact, self._shop.site
+        mine = [facts.accounts[customer] for customer in linked.customers if customer in facts.accounts]
+        counted = countable(mine, site.id, contact.email)
+        statuses = [facts.statuses.get(account.customer.id, ()) for account in counted]
+        orders = (order for order in facts.orders if order.customer_id in linked.customers)
+        wanted = (wanted_order(each, contact, site.currency, facts.sent.get(each.id)) for each in orders)
+        return ExpectedContact(
+            linked,
+            desired_contact(contact.email, counted, is_new=False, today=facts.today) if counted else None,
+            is_let_go=not counted and is_let_go(mine),
+            movers=_movers(mine, contact),
+            tag=week_tag(statuses) if counted else None,
+            orders=[order for order in wanted if order is not None],
+            events=_expected(linked, facts.kept.get(contact.id, []), facts.log),
+        )
+
+    async def _log(
+        self, customers: Collection[CustomerId], kept: Mapping[ContactId, Sequence[Kept]], stand: Stand
+    ) -> _Log:
+        named = await self._shop.log.entries_of(customers, stand.watermark)
+        delivered = {each.position for rows in kept.values() for each in rows}
+        others = await self._shop.log.entries(delivered - {entry.position for entry in named})
+        classify = classifier_of(self._shop.site, stand.events_since)
+        entries = {entry.position: entry for entry in (*named, *others)}
+        verdicts = {position: classify(entry) for position, entry in entries.items()}
+        events = self._without_repeats(named, verdicts)
+        open_ = [each for each in events if each > stand.known_from and each not in delivered]
+        done = await self._evidence.accounted_for(open_)
+        return _Log(entries, verdicts, [each for each in open_ if each not in done])
+
+    def _without_repeats(
+        self, entries: Iterable[Entry], verdicts: Mapping[Position, Classification]
+    ) -> list[Position]:
+        """Return which of these entries are events, but for those that the shop wrote twice."""
+        duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
+        events = (entry for entry in entries if isinstance(verdicts[entry.position], Event))
+        return [entry.position for entry in events if not duplicates.is_repeat(entry)]
+
+
+def wanted_order(
+    order: Order, contact: Contact, currency: str, sent: SentOrder | None
+) -> DesiredOrder | None:
+    """Return an order as ActiveCampaign should show it; None: it does not belong there, or was refused."""
+    was_accepted = sent is not None and sent.accepted_at != NEVER
+    is_refused = bool(invalid(order)) or (sent is not None and bool(sent.refused))
+    if is_refused or not (order.is_paid or was_accepted):
+        return None
+    source = sent.source if sent else OrderSource.HISTORICAL
+    desired = desired_order(order, contact.email, currency, source, was_accepted)
+    return desired if sent or desired.lines else None
+
+
+def _movers(accounts: Iterable[CustomerAccount], contact: Contact) -> list[CustomerId]:
+    """Return the customers who have another address than their contact."""
+    customers = (account.customer for account in accounts)
+    return [
+        each.id
+        for each in customers
+        if each.email and each.email != contact.email and not each.erased and not each.is_test
+    ]
+
+
+def _expected(linked: Linked, kept: Sequence[Kept], log: _Log) -> list[Expected]:
+    found = [_of_ledger(each, log) for each in kept]
+    for position in log.owed:
+        verdict = log.verdicts[position]
+        if log.entries[position].customer_id in linked.customers and isinstance(verdict, Event):
+            found.append(_event(position, verdict))
+    return sorted(found)
+
+
+def _of_ledger(kept: Kept, log: _Log) -> Expected:
+    """Return a delivered event; what it said can be known only while its entry is the same event."""
+    verdict = log.verdicts.get(kept.position)
+    name = NAMES[kept.line]
+    if isinstance(verdict, Event) and verdict.line.ac_name == name:
+        return _event(kept.position, verdict)._replace(delivered_at=kept.delivered_at)
+    return Expected(kept.position, kept.line, name, None, delivered_at=kept.delivered_at)
+
+
+def _event(position: Position, verdict: Event) -> Expected:
+    mark = mark_of(verdict.eventdata)
+    line = verdict.line
+    return Expected(position, line.line, line.ac_name, mark.at if mark else None, verdict.eventdata)

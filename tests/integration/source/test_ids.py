@@ -1,0 +1,57 @@
+"""The log by ids alone and by transaction ids: what a rewind asks when it changes from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kiva_stream.model.positions import Position
+from kiva_stream.source.log import SystemLog
+from tests.dsn import connected
+from tests.shop_rows import ShopRows, opened_log
+
+
+@pytest.fixture
+async def shop(database: str) -> AsyncIterator[ShopRows]:
+    """A log whose ids and transaction ids have different orders."""
+    async with ShopRows.create(database) as rows:
+        for txid, log_id in ((5, 10), (6, 13), (7, 11), (8, 12), (9, 14)):
+            await rows.entry(txid, id=log_id)
+        await rows.entry(6, id=9, site_id=2)
+        yield rows
+
+
+@pytest.fixture
+async def log(database: str, shop: ShopRows) -> AsyncIterator[SystemLog]:
+    async with opened_log(database) as opened:
+        yield opened
+
+
+async def test_the_lowest_id_above_a_position_is_that_of_the_first_entry_not_done(log: SystemLog) -> None:
+    assert await log.lowest_id_above(Position(6, 13)) == 11
+    assert await log.lowest_id_above(Position(8, 12)) == 14
+    assert await log.lowest_id_above(Position(9, 14)) is None
+
+
+async def test_below_the_first_entry_of_a_higher_id_all_ids_are_done(log: SystemLog) -> None:
+    assert await log.below_ids_above(11) == Position(6, 12)
+    assert await log.below_ids_above(13) == Position(9, 13)
+    assert await log.below_ids_above(14) == Position(9, 14)
+
+
+async def test_what_an_open_transaction_may_still_bring_is_not_below_it(
+    log: SystemLog, shop: ShopRows, database: str
+) -> None:
+    async with connected(database) as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        late = await ShopRows(writer).entry()
+        newer = await shop.entry()
+        assert newer > late
+        assert await log.below_ids_above(14) < late
+        await transaction.rollback()
+
+
+async def test_transaction_ids_are_those_of_the_site_s_own_entries(log: SystemLog) -> None:
+    assert await log.txids([9, 10, 13, 99]) == {10: 5, 13: 6}

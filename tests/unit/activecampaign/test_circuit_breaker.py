@@ -1,0 +1,397 @@
+"""The breaker: in an outage few requests are sent, and by one of them all goes on. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.events import Events
+from kiva_stream.activecampaign.rate_limits import Pause
+from kiva_stream.activecampaign.responses import Reply, links
+from kiva_stream.activecampaign.retry_policy import REFUSALS
+from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater, UnknownOutcome
+from kiva_stream.model.ids import Email
+from kiva_stream.observability.incidents import Incidents
+from kiva_stream.settings.sections import ActiveCampaignSettings
+from tests.virtual_time import now, run
+
+T = TypeVar("T")
+Answer = Reply | Exception
+
+SETTINGS = ActiveCampaignSettings(
+    api_url="https://account.example",
+    api_token="the-token",
+    event_actid="25550001",
+    event_key="the-key",
+    event_url="https://events.example/event",
+)
+FAILURES, MAX_S = SETTINGS.breaker_failures, SETTINGS.backoff_max_s
+LATENCY_S, OUTAGE_S, RETRY_S = 0.05, 120.0, 300.0
+SENDERS, CALLERS = 200, 20
+PROBES = 30  # the most that chance lets pass in an outage, of one host: one in a billion runs has more
+ANN = Email("ann@example.org")
+EVENT_DONE = Reply(200, b'{"success": 1}')
+NO_LINKS = Reply(200, b'{"contactTags": []}')
+CANNOT_CONNECT = TryLater("cannot connect")
+LOST = UnknownOutcome("no answer")
+HTML_503 = Reply(503, b"<html>")
+HTML_200 = Reply(200, b"<html>")
+FORBIDDEN = Reply(403, b"{}")
+
+
+class ScriptedClient(Client):
+    """A client whose requests are answered by the story; `sent` is when each was, by host."""
+
+    def __init__(self, answer: Callable[[], Answer | None], retry_refused_s: float | None) -> None:
+        self.told = Incidents()
+        self.answer = answer
+        self.sent: dict[str | None, list[float]] = {"account.example": [], "events.example": []}
+        super().__init__(SETTINGS, retry_refused_s=retry_refused_s, troubles=self.told, clock=now)
+
+    async def exchange(self, *request: Any, **_: Any) -> Reply:  # noqa: ANN401  passed on as they come
+        url, data = request[1:3]
+        self.sent[url.host].append(now())
+        await asyncio.sleep(LATENCY_S)
+        answer = self.answer() or (EVENT_DONE if data else NO_LINKS)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kinds(self) -> list[str]:
+        return [each.kind for each in self.told.all()]
+
+
+class Bench:
+    """An account in a story whose time is in seconds from its beginning."""
+
+    def __init__(self, fault: Answer, until_s: float, retry_refused_s: float | None = None) -> None:
+        self.began = now()
+        self.fault, self.until_s = fault, until_s
+        self.client = ScriptedClient(self.answer, retry_refused_s)
+        self.events = Events(SETTINGS, self.client, clock=now)
+
+    def answer(self) -> Answer | None:
+        return self.fault if now() - self.began < self.until_s else None
+
+    def sent(self, host: str) -> list[float]:
+        return [at - self.began for at in self.client.sent[host]]
+
+    async def call(self) -> None:
+        await self.client.call("GET", "/contacts/1/contactTags", None, links)
+
+    async def send(self) -> None:
+        """Send an event until its outcome is known."""
+        while True:
+            with suppress(UnknownOutcome):
+                return await self.events.send(ANN, "Name", "log=1")
+
+    async def work(self) -> None:
+        """Have many events and calls under way at once."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SENDERS):
+                group.create_task(self.send())
+            for _ in range(CALLERS):
+                group.create_task(self.call())
+
+
+def tell(story: Callable[[], Awaitable[T]]) -> T:
+    async def told() -> T:
+        return await story()
+
+    return run(told())
+
+
+@pytest.mark.parametrize(
+    "fault", [CANNOT_CONNECT, LOST, HTML_503, HTML_200, Reply(500, b""), Reply(521, b"")]
+)
+def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_then_all_goes_on(fault: Answer) -> None:
+    async def story() -> tuple[list[float], list[float], float, list[str]]:
+        bench = Bench(fault, OUTAGE_S)
+        await bench.work()
+        return (
+            bench.sent("events.example"),
+            bench.sent("account.example"),
+            now() - bench.began,
+            bench.client.kinds(),
+        )
+
+    events, calls, lasted_s, troubles = tell(story)
+
+    for times, wanted in ((events, SENDERS), (calls, CALLERS)):
+        assert (
+            sum(at < OUTAGE_S for at in times) <= FAILURES + 4 + PROBES
+        )  # four are under way at 60 a second
+        assert sum(at >= OUTAGE_S for at in times) <= wanted + 1
+    assert lasted_s < OUTAGE_S + MAX_S + SENDERS / SETTINGS.events_per_second + CALLERS / 4 + 1
+    assert troubles == []
+
+
+def test_who_waits_for_the_breaker_sits_out_no_back_off_besides() -> None:
+    async def story() -> list[float]:
+        bench = Bench(HTML_503, OUTAGE_S)
+        await bench.call()
+        return bench.sent("account.example")
+
+    gaps = [later - earlier for earlier, later in pairwise(tell(story))]
+
+    # What it waits after each of five failures of its own is up to 16 s, and no more when the breaker opens.
+    assert all(gap <= most + 1.1 for gap, most in zip(gaps, (1, 2, 4, 8, 1, 2, 4, 8, 16), strict=False))
+
+
+def test_an_outage_is_told_of_while_it_lasts() -> None:
+    async def story() -> list[list[str]]:
+        bench = Bench(HTML_503, OUTAGE_S)
+        working = asyncio.create_task(bench.work())
+        await asyncio.sleep(OUTAGE_S / 2)
+        during = bench.client.kinds()
+        await working
+        return [during, bench.client.kinds()]
+
+    assert tell(story) == [["activecampaign"], []]
+
+
+def test_a_key_refused_by_all_that_goes_out_is_tried_by_one_request_at_a_time_and_slowly() -> None:
+    async def story() -> tuple[list[float], list[float], list[str]]:
+        bench = Bench(FORBIDDEN, 3.5 * RETRY_S, RETRY_S)
+        working = asyncio.create_task(bench.work())
+        await asyncio.sleep(RETRY_S / 2)
+        kinds = bench.client.kinds()
+        await working
+        assert bench.client.kinds() == []
+        return bench.sent("events.example"), bench.sent("account.example"), kinds
+
+    events, calls, kinds = tell(story)
+
+    assert kinds == ["key"]
+    for times, wanted in ((events, SENDERS), (calls, CALLERS)):
+        refused = [at for at in times if at < 3.5 * RETRY_S]
+        probes = [at for at in refused if at > RETRY_S / 2]
+        assert len(probes) == 3
+        assert all(later - earlier >= RETRY_S for earlier, later in pairwise(probes))
+        assert len(refused) - len(probes) <= REFUSALS + CALLERS  # as many as were under way
+        assert len(times) - len(refused) == wanted
+
+
+def test_a_refusal_of_one_call_among_others_that_are_answered_is_outlasted_too() -> None:
+    async def story() -> tuple[int, list[str]]:
+        bench = Bench(NO_LINKS, 0, RETRY_S)
+        refused = 0
+
+        def read(_reply: Reply) -> None:
+            nonlocal refused
+            if now() - bench.began < RETRY_S:
+                refused += 1
+                raise AccountRefused("bulk imports are refused")
+
+        asking = asyncio.create_task(bench.client.call("GET", "/imports", None, read))
+        while not asking.done():
+            await bench.call()
+            await asyncio.sleep(0.3)
+        await asking
+        return refused, bench.client.kinds()
+
+    assert tell(story) == (REFUSALS, [])
+
+
+def test_without_a_time_to_retry_a_refusal_is_raised() -> None:
+    async def story() -> int:
+        bench = Bench(FORBIDDEN, 1_000)
+        with pytest.raises(AccountRefused):
+            await bench.call()
+        with pytest.raises(AccountRefused):
+            await bench.send()
+        return len(bench.sent("account.example"))
+
+    assert tell(story) == REFUSALS
+
+
+def test_throttling_opens_nothing_but_is_told() -> None:
+    async def story() -> tuple[list[float], list[str]]:
+        bench = Bench(Reply(429, b"", "30"), 100)
+        calling = asyncio.create_task(bench.call())
+        await asyncio.sleep(20)
+        first = bench.client.told.all()
+        await asyncio.sleep(30)
+        assert bench.client.told.all() == first  # since the first time
+        kinds = bench.client.kinds()
+        await calling
+        return bench.sent("account.example"), kinds
+
+    times, kinds = tell(story)
+
+    assert len(times) == 5  # every 30 s
+    assert kinds == ["activecampaign"]
+
+
+# The breaker alone
+
+
+def breaker(retry_refused_s: float | None = RETRY_S) -> CircuitBreaker:
+    pause = Pause(asyncio.sleep, now)
+    return CircuitBreaker(
+        "REST",
+        pause,
+        Incidents(),
+        failures=3,
+        max_s=MAX_S,
+        retry_refused_s=retry_refused_s,
+        chance=lambda: 1.0,
+    )
+
+
+async def ended(host: CircuitBreaker, *errors: Exception | None) -> list[float]:
+    """Make requests one after another, each ending so; return how long each had to wait before."""
+    waits = []
+    for error in errors:
+        began = now()
+        await host.pause.over()
+        waits.append(round(now() - began, 1))
+        with suppress(Exception), host.attempt():
+            if error:
+                raise error
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("errors", "waits"),
+    [
+        ([CANNOT_CONNECT] * 8, [0, 0, 0, 1, 2, 4, 8, 16]),
+        ([CANNOT_CONNECT, LOST, None, LOST, LOST, None], [0] * 6),  # in a row
+        ([LOST, LOST, Rejected("no"), LOST, LOST, None], [0] * 6),  # it answered
+        ([LOST] * 3 + [None, LOST, LOST, LOST, None], [0, 0, 0, 1, 0, 0, 0, 1]),  # the waits begin anew
+        ([LOST] * 3 + [Rejected("no"), None], [0, 0, 0, 1, 0]),
+        ([TryLater("throttled", 30.0)] * 9, [0] * 9),
+        ([AccountRefused("no")] * 5 + [None, None], [0, 0, 0, RETRY_S, RETRY_S, RETRY_S, 0]),
+        ([AccountRefused("no"), AccountRefused("no"), None, AccountRefused("no"), None], [0] * 5),
+        ([LOST] * 3 + [AccountRefused("a blip"), None], [0, 0, 0, 1, 0]),
+        ([AccountRefused("no")] * 3 + [LOST, None], [0, 0, 0, RETRY_S, 2]),
+        ([ValueError("a bug")] * 5, [0] * 5),
+    ],
+)
+def test_when_it_opens_and_for_how_long(errors: list[Exception | None], waits: list[float]) -> None:
+    assert tell(lambda: ended(breaker(), *errors)) == waits
+
+
+def test_while_a_probe_is_out_all_others_wait() -> None:
+    async def story() -> list[str]:
+        host, order = breaker(), list[str]()
+        await ended(host, LOST, LOST, LOST)
+
+        async def request(name: str) -> None:
+            await host.pause.over()
+            with host.attempt():
+                order.append(f"{name} goes out")
+                await asyncio.sleep(20)
+                order.append(f"{name} is answered")
+
+        await asyncio.gather(*(request(name) for name in "ab"))
+        return order
+
+    assert tell(story) == ["a goes out", "a is answered", "b goes out", "b is answered"]
+
+
+def test_a_probe_that_is_given_up_leaves_its_place_to_the_next() -> None:
+    async def story() -> float:
+        host = breaker()
+        await ended(host, LOST, LOST, LOST)
+
+        async def probe() -> None:
+            await host.pause.over()
+            with host.attempt():
+                await asyncio.sleep(1_000)
+
+        probing = asyncio.create_task(probe())
+        await asyncio.sleep(10)
+        probing.cancel()
+        began = now()
+        await ended(host, None)
+        assert not host.is_open
+        return now() - began
+
+    assert tell(story) < 0.1
+
+
+def test_what_was_sent_before_it_opened_says_nothing_new() -> None:
+    async def story() -> bool:
+        host = breaker()
+        with host.attempt():
+            await ended(host, LOST, LOST, LOST)
+        return host.is_open
+
+    assert tell(story)
+
+
+def test_a_drain_gets_all_who_wait_out_at_once() -> None:
+    async def story() -> tuple[int, float]:
+        bench = Bench(FORBIDDEN, 1_000, RETRY_S)
+        drained = asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(drained.wait(), seconds)
+                raise DrainedError("drained")
+
+        events = Events(SETTINGS, bench.client, sleep=sleep, clock=now)
+        sending = [asyncio.create_task(events.send(ANN, "Name", "log=1")) for _ in range(SENDERS)]
+        await asyncio.sleep(RETRY_S / 2)
+        drained.set()
+        began = now()
+        errors = await asyncio.gather(*sending, return_exceptions=True)
+        return sum(isinstance(error, DrainedError) for error in errors), now() - began
+
+    drained, lasted_s = tell(story)
+
+    assert drained == SENDERS
+    assert lasted_s < 0.1
+
+
+def test_the_name_of_an_event_is_not_registered_any_more_when_drained() -> None:
+    class Drained:
+        def __enter__(self) -> None:
+            raise DrainedError("drained")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    async def story() -> list[float]:
+        unknown = Reply(200, msgspec.json.encode({"success": 0, "message": "Unknown event name."}))
+        bench = Bench(unknown, 1_000)
+        events = Events(SETTINGS, bench.client, unless_drained=Drained, clock=now)
+        with pytest.raises(DrainedError):
+            await events.send(ANN, "Name", "log=1")
+        return bench.sent("account.example")
+
+    assert tell(story) == []
+
+
+def test_what_the_events_of_an_earlier_round_found_is_not_told_for_ever() -> None:
+    async def story() -> list[list[str]]:
+        bench = Bench(FORBIDDEN, 1_000, RETRY_S)
+        sending = asyncio.create_task(bench.send())
+        await asyncio.sleep(100)
+        sending.cancel()
+        during = bench.client.kinds()
+        Events(SETTINGS, bench.client, clock=now)
+        return [during, bench.client.kinds()]
+
+    assert tell(story) == [["key"], []]
+
+
+def test_a_lowered_pace_is_told_until_it_is_back() -> None:
+    async def story() -> list[list[str]]:
+        bench = Bench(Reply(429, b"", "3"), 1)
+        kinds = []
+        for _ in range(2):
+            await bench.send()
+            kinds.append(bench.client.kinds())
+            await asyncio.sleep(20)
+        return kinds
+
+    assert tell(story) == [["events"], []]

@@ -1,0 +1,403 @@
+"""What is asked of ActiveCampaign for contacts and set-up, to the letter. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from kiva_stream.activecampaign.account import (
+    FIELD_TYPES,
+    TAG_WORD,
+    AccountIds,
+    AccountSetup,
+    Wanted,
+    field_titles,
+)
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.contacts import Contacts, import_body, import_row
+from kiva_stream.errors import AccountRefused
+from kiva_stream.model.bulk_imports import AcceptedImport
+from kiva_stream.model.contacts import DesiredContact, ListStatus
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.ports import destination
+from kiva_stream.settings.sections import ActiveCampaignSettings
+from tests.aio import Answers
+from tests.virtual_time import now, run
+
+T = TypeVar("T")
+
+API = "https://account.example/api/3"
+SETTINGS = ActiveCampaignSettings(
+    api_url="https://account.example", api_token="the-token", event_actid="25550001", event_key="the-key"
+)
+IDS = AccountIds(
+    list_id=3,
+    fields={
+        "customer_id": 5,
+        "status": 6,
+        "box_type": 7,
+        "next_delivery": 8,
+        "cancel_date": 9,
+        "birthday": 10,
+    },
+    tags={WeekTag.OPEN: 11, WeekTag.CLOSED: 12, WeekTag.NONE: 13},
+    connection_id=2,
+)
+WANTED = Wanted(
+    site_id=7,
+    site_name="Green Box",
+    titles=field_titles(SETTINGS),
+    sender_url="https://shop.example",
+    sender_reminder="why",
+    link_url="https://shop.example",
+    logo_url="",
+)
+ANN = DesiredContact(Email("ann@example.org"), "Ann", "Archer", "+1 555", "7", ListStatus.SUBSCRIBE)
+BOB = DesiredContact(Email("bob@example.org"), "Bob", "", "", "8", ListStatus.UNSUBSCRIBE)
+EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.LEAVE)
+QUEUED = {"success": 1, "queued_contacts": 1, "batchId": "b"}
+
+
+def tell(story: Callable[[Client, destination.Contacts, Answers], Awaitable[T]]) -> T:
+    async def with_contacts() -> T:
+        with Answers() as answers:
+            async with Client(SETTINGS, clock=now) as client:
+                contacts = Contacts(SETTINGS, client, IDS, clock=now)
+                return await story(client, contacts, answers)
+
+    return run(with_contacts())
+
+
+def body_of(answers: Answers, path: str, method: str = "POST") -> Any:  # noqa: ANN401  any JSON
+    [call] = answers.requests[method, URL(API + path)]
+    return msgspec.json.decode(call.kwargs["data"])
+
+
+@pytest.mark.parametrize("exclude_automations", [True, False])
+def test_an_import_says_whether_it_starts_automations(*, exclude_automations: bool) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/import/bulk_import", "POST", payload=QUEUED)
+        await contacts.start_import([ANN, BOB], exclude_automations=exclude_automations)
+        return body_of(answers, "/import/bulk_import")["exclude_automations"]
+
+    assert tell(story) is exclude_automations
+
+
+CLEARED = [{"id": number, "value": ""} for number in range(6, 11)]
+
+
+def test_an_import_leaves_empty_names_out_and_clears_empty_fields() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/import/bulk_import", "POST", payload=QUEUED)
+        accepted = await contacts.start_import([ANN, BOB, EVE], exclude_automations=True)
+        assert accepted == AcceptedImport("b", is_short=True)
+        return body_of(answers, "/import/bulk_import")
+
+    assert tell(story) == {
+        "contacts": [
+            {
+                "email": "ann@example.org",
+                "first_name": "Ann",
+                "last_name": "Archer",
+                "phone": "+1 555",
+                "fields": [{"id": 5, "value": "7"}, *CLEARED],
+                "subscribe": [{"listid": 3}],
+            },
+            {
+                "email": "bob@example.org",
+                "first_name": "Bob",
+                "fields": [{"id": 5, "value": "8"}, *CLEARED],
+                "unsubscribe": [{"listid": 3}],
+            },
+            {"email": "eve@example.org", "fields": [{"id": 5, "value": "9"}, *CLEARED]},
+        ],
+        "exclude_automations": True,
+    }
+
+
+FULL = msgspec.structs.replace(
+    ANN,
+    status="cancelled",
+    next_delivery="2024-05-02",
+    cancel_date="2024-06-03",
+    birthday="1904-02-29",
+    box_type=None,
+    tag=WeekTag.OPEN,
+    notes=("odd",),
+)
+
+
+def test_an_imported_contact_brings_its_fields_and_its_tag_but_not_a_box_that_is_not_known() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/import/bulk_import", "POST", payload=QUEUED)
+        await contacts.start_import([FULL], exclude_automations=True)
+        return body_of(answers, "/import/bulk_import")["contacts"]
+
+    assert tell(story) == [
+        {
+            "email": "ann@example.org",
+            "first_name": "Ann",
+            "last_name": "Archer",
+            "phone": "+1 555",
+            "fields": [
+                {"id": 5, "value": "7"},
+                {"id": 6, "value": "cancelled"},
+                {"id": 8, "value": "2024-05-02"},
+                {"id": 9, "value": "2024-06-03"},
+                {"id": 10, "value": "1904-02-29"},
+            ],
+            "subscribe": [{"listid": 3}],
+            "tags": ["open order"],
+        }
+    ]
+
+
+def test_one_contact_alone_is_sent_in_the_words_of_contact_sync() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/contact/sync", "POST", payload={"contact": {"id": "115"}})
+        assert await contacts.sync(FULL) == 115
+        return body_of(answers, "/contact/sync")
+
+    assert tell(story) == {
+        "contact": {
+            "email": "ann@example.org",
+            "firstName": "Ann",
+            "lastName": "Archer",
+            "phone": "+1 555",
+            "fieldValues": [
+                {"field": "5", "value": "7"},
+                {"field": "6", "value": "cancelled"},
+                {"field": "8", "value": "2024-05-02"},
+                {"field": "9", "value": "2024-06-03"},
+                {"field": "10", "value": "1904-02-29"},
+            ],
+        }
+    }
+
+
+def test_a_disowned_contact_is_sent_its_empty_customer_id_alone() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/contacts/9", "PUT", payload={"contact": {"id": "9"}})
+        await contacts.disown(AcId(9))
+        return body_of(answers, "/contacts/9", "PUT")
+
+    assert tell(story) == {"contact": {"fieldValues": [{"field": "5", "value": ""}]}}
+
+
+@pytest.mark.parametrize(
+    ("subscribed", "status"), [(True, {"status": 1, "sourceid": 4}), (False, {"status": 2})]
+)
+def test_the_list_is_set_by_number(*, subscribed: bool, status: dict[str, int]) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/contactLists", "POST", payload={"contactList": {"id": "1"}})
+        await contacts.set_list(AcId(9), subscribed=subscribed)
+        return body_of(answers, "/contactLists")
+
+    assert tell(story) == {"contactList": {"list": 3, "contact": 9, **status}}
+
+
+def test_a_page_of_contacts_is_asked_for_by_the_last_id() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[URL]:
+        url = API + "/contacts?orders%5Bid%5D=ASC&id_greater=17&limit=100"
+        answers.add(url, payload={"contacts": [{"id": "18", "email": "Ann@Example.org"}]})
+        assert await contacts.page(AcId(17)) == {"ann@example.org": 18}
+        return [url for _, url in answers.requests]
+
+    [url] = tell(story)
+
+    assert dict(url.query) == {"orders[id]": "ASC", "id_greater": "17", "limit": "100"}
+
+
+def test_an_address_is_quoted_in_a_look_up() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[URL]:
+        url = API + "/contacts?email=ann%2Bbox%26more%40example.org"
+        answers.add(url, payload={"contacts": []})
+        assert await contacts.find(Email("ann+box&more@example.org")) is None
+        return [url for _, url in answers.requests]
+
+    [url] = tell(story)
+
+    assert url.query["email"] == "ann+box&more@example.org"
+
+
+# --- how many fit into one import
+
+
+def fitting(many: Sequence[DesiredContact], settings: ActiveCampaignSettings = SETTINGS) -> int:
+    return Contacts(settings, Client(settings), IDS).fitting(many)
+
+
+def body_bytes(many: Sequence[DesiredContact]) -> int:
+    rows = [import_row(contact, IDS) for contact in many]
+    return len(msgspec.json.encode(import_body(rows, exclude_automations=False)))
+
+
+def test_as_many_contacts_fit_as_the_setting_says() -> None:
+    assert fitting([EVE] * 251) == 250
+    assert fitting([EVE] * 250) == 250
+    assert fitting([EVE] * 3) == 3
+    assert fitting([]) == 0
+    assert fitting([EVE] * 30, msgspec.structs.replace(SETTINGS, contacts_per_import=20)) == 20
+
+
+@given(lengths=st.lists(st.integers(min_value=0, max_value=20_000), min_size=1, max_size=60))
+def test_a_body_of_those_that_fit_is_short_enough_and_of_one_more_too_long(lengths: list[int]) -> None:
+    many = [msgspec.structs.replace(EVE, first_name="ü" * length) for length in lengths]
+    size = fitting(many)
+
+    assert body_bytes(many[:size]) <= 399_999
+    assert size == len(many) or body_bytes(many[: size + 1]) > 399_999
+
+
+def test_a_body_may_have_399_999_bytes_and_not_one_more() -> None:
+    rest = 399_999 - body_bytes([EVE, EVE]) - len('"first_name":"",')
+    just = msgspec.structs.replace(EVE, first_name="x" * rest)
+    assert body_bytes([EVE, just]) == 399_999
+
+    assert fitting([EVE, just]) == 2
+    assert fitting([EVE, msgspec.structs.replace(just, first_name="x" * (rest + 1))]) == 1
+
+
+def test_one_contact_that_is_too_long_goes_alone() -> None:
+    assert fitting([msgspec.structs.replace(EVE, first_name="x" * 400_000), EVE]) == 1
+
+
+def test_the_id_of_an_import_is_quoted_in_the_address() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[URL]:
+        answers.add(API + "/import/info?batchId=a%2Fb%26c", payload={"status": False})
+        await contacts.import_report("a/b&c")
+        return [url for _, url in answers.requests]
+
+    [url] = tell(story)
+
+    assert url.query["batchId"] == "a/b&c"
+
+
+def imports_in_a_minute(contacts_each: int) -> int:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> int:
+        answers.add(API + "/import/bulk_import", "POST", payload=QUEUED, repeat=True)
+        start = partial(contacts.start_import, [ANN] * contacts_each, exclude_automations=True)
+        imports = [asyncio.create_task(start()) for _ in range(150)]
+        await asyncio.sleep(60)
+        for task in imports:
+            task.cancel()
+        return len(answers.requests["POST", URL(API + "/import/bulk_import")])
+
+    return tell(story)
+
+
+def test_imports_keep_to_their_minute_and_those_of_one_contact_to_a_smaller_one() -> None:
+    assert 90 <= imports_in_a_minute(contacts_each=2) <= 100
+    assert 18 <= imports_in_a_minute(contacts_each=1) <= 20
+
+
+NO_FIELDS: dict[str, object] = {"fields": []}
+CONNECTIONS = (
+    f"{API}/connections?filters%5Bservice%5D=kiva_logic&filters%5Bexternalid%5D=7&limit=100&offset=0"
+)
+
+
+def furnish(answers: Answers, fields: object = NO_FIELDS) -> None:
+    """Answer what is asked of fields, tags and connections: all tags are there, and the connection."""
+    tags = [{"id": str(number), "tag": tag.value} for tag, number in IDS.tags.items()]
+    answers.add(API + "/fields?limit=100&offset=0", payload=fields)
+    answers.add(API + "/tags?search=order&limit=100&offset=0", payload={"tags": tags})
+    connection = {"id": "2", "service": "kiva_logic", "externalid": "7"}
+    answers.add(CONNECTIONS, payload={"connections": [connection]})
+
+
+def test_every_week_tag_is_found_by_the_one_search() -> None:
+    assert all(TAG_WORD in tag for tag in WeekTag)
+
+
+def test_a_field_is_a_setting_each() -> None:
+    assert field_titles(SETTINGS) == {
+        "customer_id": "Kiva Customer ID",
+        "status": "Kiva Status",
+        "box_type": "Kiva Box Type",
+        "next_delivery": "Kiva Next Delivery",
+        "cancel_date": "Kiva Cancel Date",
+        "birthday": "Kiva Birthday",
+    }
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_connection_that_is_refused_is_looked_up(*, is_there: bool) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[str]:
+        known = [{"name": name} for name in CATALOG.ac_names()]
+        titles = field_titles(SETTINGS).items()
+        fields = [
+            {"id": IDS.fields[name], "title": title, "type": FIELD_TYPES[name]} for name, title in titles
+        ]
+        relations = [{"field": number, "relid": 0} for number in IDS.fields.values()]
+        mine = {"id": "2", "service": "kiva_logic", "externalid": "7"}
+        for found in ([], [mine] if is_there else []):
+            answers.add(CONNECTIONS, payload={"connections": found})
+        for _ in range(2):
+            answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
+            names = {"eventTrackingEvents": known}
+            answers.add(API + "/eventTrackingEvents?limit=100&offset=0", payload=names)
+            lists = {"lists": [{"id": "3", "name": "all customers"}]}
+            answers.add(API + "/lists?limit=100&offset=0", payload=lists)
+            furnish(answers, {"fields": fields, "fieldRels": relations})
+        fault = {"errors": [{"title": "The integration already exists in the system."}]}
+        answers.add(API + "/connections", "POST", status=422, payload=fault)
+        return await AccountSetup(client, WANTED).set_up()
+
+    if is_there:
+        assert tell(story) == ["the connection 'kiva_logic' of site 7"]
+    else:
+        with pytest.raises(AccountRefused, match="already exists"):
+            tell(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/eventTrackingEvents", f"the event name '{CATALOG.ac_names()[0]}'"),
+        ("/lists", "the list 'all customers'"),
+    ],
+)
+def test_what_activecampaign_does_not_let_be_created_is_named_with_what_it_said(path: str, what: str) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> str:
+        known = [] if path == "/eventTrackingEvents" else [{"name": name} for name in CATALOG.ac_names()]
+        answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
+        answers.add(API + "/eventTrackingEvents?limit=100&offset=0", payload={"eventTrackingEvents": known})
+        answers.add(API + "/lists?limit=100&offset=0", payload={"lists": []})
+        furnish(answers)
+        fault = {"errors": [{"title": "No more of them, the-token, boss@example.org."}]}
+        answers.add(API + path, "POST", status=422, payload=fault)
+        with pytest.raises(AccountRefused) as caught:
+            await AccountSetup(client, WANTED).set_up()
+        return str(caught.value)
+
+    said = tell(story)
+    assert what in said
+    assert "No more of them, [secret], [address]" in said
+
+
+def test_a_listing_that_is_never_paged_ends() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[str]:
+        names = [{"name": name} for name in CATALOG.ac_names()]
+        names += [{"name": f"Other {number}"} for number in range(100 - len(names))]
+        answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
+        for offset in (0, 100):
+            url = f"{API}/eventTrackingEvents?limit=100&offset={offset}"
+            answers.add(url, payload={"eventTrackingEvents": names})
+        answers.add(API + "/lists?limit=100&offset=0", payload={"lists": []})
+        furnish(answers)
+        return await AccountSetup(client, WANTED).missing()
+
+    missing = tell(story)
+    assert missing[:2] == ["the list 'all customers'", "the text field 'Kiva Customer ID'"]
+    assert len(missing) == 7

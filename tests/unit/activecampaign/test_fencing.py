@@ -1,0 +1,145 @@
+"""The guard of a client: what it keeps from being written reaches nobody. Over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from yarl import URL
+
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.events import Events
+from kiva_stream.activecampaign.responses import rest
+from kiva_stream.errors import HeldError
+from kiva_stream.model.ids import Email
+from kiva_stream.settings.sections import ActiveCampaignSettings
+
+LOST = HeldError("lost")
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+Ask = Callable[[Client], Awaitable[object]]
+
+
+class Receiver:
+    """A server that keeps what reaches it, and answers each request with an empty object."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.heard = b""
+        self._connections: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        async with await asyncio.start_server(self._accept, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield
+
+    async def ended(self) -> bytes:
+        """Return all that came, once the other end has closed every connection."""
+        with anyio.fail_after(10):
+            await asyncio.gather(*self._connections)
+        return self.heard
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.append(asyncio.create_task(self._hear(reader, writer)))
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while heard := await reader.read(65536):
+            self.heard += heard
+            writer.write(ANSWER)
+        writer.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    it = Receiver()
+    async with it.listening():
+        yield it
+
+
+def settings(receiver: Receiver) -> ActiveCampaignSettings:
+    url = f"http://127.0.0.1:{receiver.port}"
+    return ActiveCampaignSettings(
+        api_url=url,
+        api_token="t",
+        event_actid="1",
+        event_key="k",
+        event_url=f"{url}/event",
+    )
+
+
+def scripted(verdicts: Iterable[HeldError | None]) -> Callable[[], None]:
+    """Return a guard that lets pass what None stands for, then raises for ever."""
+    left = iter(verdicts)
+
+    def guard() -> None:
+        if (error := next(left, LOST)) is not None:
+            raise error
+
+    return guard
+
+
+async def held_back(receiver: Receiver, ask: Ask, verdicts: Iterable[HeldError | None]) -> bytes:
+    """Ask something of a client whose guard gives these verdicts; return what was heard."""
+    async with Client(settings(receiver)) as client:
+        client.guard = scripted(verdicts)
+        with anyio.fail_after(10), pytest.raises(HeldError, match=r"^lost$"):
+            await ask(client)
+    return await receiver.ended()
+
+
+def exchange(receiver: Receiver, method: str, body: bytes | None) -> Ask:
+    url = URL(f"http://127.0.0.1:{receiver.port}/api/3/tags")
+    return lambda client: client.exchange(method, url, body, {})
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("DELETE", None), ("POST", b"{}")])
+async def test_what_the_guard_keeps_back_reaches_nobody(
+    receiver: Receiver, method: str, body: bytes | None
+) -> None:
+    assert await held_back(receiver, exchange(receiver, method, body), []) == b""
+
+
+@pytest.mark.parametrize("body", [b"{}", b"x" * 500_000])
+async def test_a_body_is_guarded_in_the_step_in_which_it_is_written(receiver: Receiver, body: bytes) -> None:
+    assert await held_back(receiver, exchange(receiver, "POST", body), [None]) == b""
+
+
+async def test_it_guards_a_connection_that_is_open_already(receiver: Receiver) -> None:
+    ask = exchange(receiver, "POST", b"{}")
+
+    async def twice(client: Client) -> None:
+        await ask(client)
+        await ask(client)
+
+    assert (await held_back(receiver, twice, [None, None])).count(b"POST ") == 1
+
+
+async def test_a_call_is_not_tried_again_when_the_lease_is_lost(receiver: Receiver) -> None:
+    read = partial(rest, shape=dict[str, Any])
+    assert await held_back(receiver, lambda client: client.call("POST", "/tags", {}, read), []) == b""
+
+
+async def test_an_event_is_not_tried_again_when_the_lease_is_lost(receiver: Receiver) -> None:
+    async def send(client: Client) -> None:
+        await Events(settings(receiver), client).send(Email("ann@example.com"), "Logged In", "at=1; log=1")
+
+    assert await held_back(receiver, send, []) == b""
+
+
+@pytest.mark.parametrize("verdicts", [[LOST], [None, LOST]])
+async def test_what_was_kept_back_goes_out_once_when_the_lease_is_regained(
+    receiver: Receiver, verdicts: list[HeldError | None]
+) -> None:
+    async def regained() -> None:
+        times.append(1)
+
+    times: list[int] = []
+    async with Client(settings(receiver)) as client:
+        client.guard, client.regained = scripted([*verdicts, None, None]), regained
+        await client.call("POST", "/tags", {}, partial(rest, shape=dict[str, Any]))
+    assert ((await receiver.ended()).count(b"POST "), len(times)) == (1, 1)

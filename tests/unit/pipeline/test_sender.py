@@ -1,0 +1,433 @@
+"""The sender: the contact first, then its events one after another, each with its one outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from kiva_stream.errors import AccountRefused, DrainedError, Rejected, UnknownOutcome
+from kiva_stream.model.checkpoint import Delivered, Leftovers
+from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.dead_letters import DeadLetter
+from kiva_stream.model.deliveries import Batch
+from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.outcomes import Reason, Span
+from kiva_stream.model.positions import DAY1
+from kiva_stream.pipeline.checkpoint import NOTHING_LEFT, Checkpoint
+from kiva_stream.pipeline.sender import Again, Sender
+from kiva_stream.primitives.backoff import backoff_s
+from tests.fakes import (
+    LOGGED_OUT,
+    Arrival,
+    FakeArrivals,
+    FakeEvents,
+    FakeLedger,
+    FakeLookUps,
+    batch,
+    contact,
+    delivery,
+    moment,
+    no_time,
+    position,
+    raises_one,
+    until,
+)
+
+
+def nothing_gathered(_contact: Contact) -> Batch | None:
+    return None
+
+
+class Bench:
+    """A sender with what stands around it, and one span of entries."""
+
+    def __init__(
+        self,
+        next_batch: Callable[[Contact], Batch | None] = nothing_gathered,
+        left: Leftovers = NOTHING_LEFT,
+        *,
+        looks_up: bool = False,
+    ) -> None:
+        self.now = 100.0
+        self.arrivals = FakeArrivals()
+        self.events = FakeEvents()
+        self.ledger = FakeLedger()
+        self.slept: list[float] = []
+        self.checkpoint = Checkpoint(
+            self.ledger, DAY1, left, window=100, max_in_flight=2, commit_interval_s=0, sleep=no_time
+        )
+        self.look_ups = FakeLookUps(self.events)
+        self.sender = Sender(
+            self.arrivals,
+            self.events,
+            self.checkpoint,
+            next_batch,
+            Again(self.look_ups if looks_up else None, settle_s=30, backoff_max_s=8),
+            sleep=self._sleep,
+            clock=lambda: self.now,
+        )
+
+    async def span(self, size: int) -> Span:
+        return await self.checkpoint.track(position(size), size)
+
+    async def run(self, *batches: Batch) -> None:
+        """Have batches delivered, and what came of it committed."""
+        send, receive = anyio.create_memory_object_stream[Batch](len(batches))
+        async with send:
+            for each in batches:
+                await send.send(each)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.checkpoint.run)
+            with anyio.fail_after(5):
+                await self.sender.run(receive)
+            self.checkpoint.close()
+
+    async def _sleep(self, seconds: float, /) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_events_of_a_batch_go_one_after_another_in_log_order() -> None:
+    bench, ann = Bench(), contact()
+    span = await bench.span(4)
+    await bench.run(batch(ann, *(delivery(place, span) for place in (1, 2, 3, 4))))
+    assert bench.events.arrivals == [Arrival(ann.email, LOGGED_OUT.ac_name, place) for place in (1, 2, 3, 4)]
+    assert bench.events.most_in_flight == 1
+    assert bench.ledger.watermark == position(4)
+    assert [row for commit in bench.ledger.commits for row in commit.delivered] == [
+        Delivered(position(place), ann.id, LOGGED_OUT.line, 1) for place in (1, 2, 3, 4)
+    ]
+
+
+async def test_a_linked_contact_whose_row_changed_arrives_before_its_next_event() -> None:
+    bench, ann = Bench(), contact()
+    bench.arrivals.changed = {ann.email}
+    bench.arrivals.gate = anyio.Event()
+    span = await bench.span(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(ann, delivery(1, span)))
+        await until(lambda: bench.arrivals.asked)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.events.arrivals == []
+        bench.arrivals.gate.set()
+    assert bench.events.places() == [1]
+
+
+async def test_the_week_tag_of_a_contact_that_arrived_may_differ() -> None:
+    bench, ann, bob = Bench(), contact(1, ContactStatus.NEW), contact(2, ContactStatus.NEW)
+    bench.arrivals.bad = (bob.email,)
+    span = await bench.span(3)
+    nothing_new = batch(contact(3), delivery(3, span))
+    await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(2, span)), nothing_new)
+    assert bench.ledger.touched == {ann.id}
+
+
+async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
+    bench, ann = Bench(), contact()
+    bench.arrivals.changed = {ann.email}
+    change = replace(delivery(1, Span(position(1), 1), is_event=False), is_entry=False)
+    await bench.run(batch(ann, change))
+    assert bench.arrivals.asked == [ann.email]
+    assert bench.ledger.tally() == {}
+    assert bench.ledger.touched == {ann.id}
+
+
+async def test_a_change_of_a_refused_contact_is_no_dead_letter() -> None:
+    bench = Bench()
+    rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
+    await bench.run(
+        batch(rejected, replace(delivery(1, Span(position(1), 1), is_event=False), is_entry=False))
+    )
+    assert bench.ledger.commits == []
+
+
+async def test_a_contact_that_cannot_arrive_ends_the_sender_and_its_events_have_no_outcome() -> None:
+    bench = Bench()
+    bench.arrivals.refuses = True
+    span = await bench.span(1)
+    with raises_one(AccountRefused):
+        await bench.run(batch(contact(status=ContactStatus.NEW), delivery(1, span)))
+    assert (bench.events.arrivals, span.pending) == ([], 1)
+
+
+async def test_a_linked_contact_is_not_waited_for() -> None:
+    bench = Bench()
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.arrivals.asked == []
+
+
+async def test_a_new_contact_arrives_before_its_first_event() -> None:
+    bench, ann = Bench(), contact(status=ContactStatus.NEW)
+    bench.arrivals.gate = anyio.Event()
+    span = await bench.span(2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(ann, delivery(1, span, is_event=False), delivery(2, span)))
+        await until(lambda: bench.arrivals.asked)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.events.arrivals == []
+        assert span.pending == 2
+        bench.arrivals.gate.set()
+    assert bench.arrivals.asked == [ann.email]
+    assert bench.events.places() == [2]
+    assert bench.ledger.tally() == {"synced": 1, "delivered": 1}
+
+
+async def test_a_contact_arrives_with_the_moment_of_the_newest_entry_that_waits() -> None:
+    bench = Bench()
+    span = await bench.span(3)
+    deliveries = [delivery(place, span) for place in (1, 3, 2)]
+    await bench.run(batch(contact(status=ContactStatus.NEW), *deliveries))
+    (need,) = bench.arrivals.needs
+    assert (need.position, need.inserted_at) == (position(3), moment(3))
+
+
+async def test_sync_only_takes_no_slot_and_sends_no_event() -> None:
+    bench = Bench()
+    bench.checkpoint.drain()
+    span = await bench.span(2)
+    only = [delivery(place, span, is_event=False, notes=("odd",)) for place in (1, 2)]
+    await bench.run(batch(contact(), *only))
+    assert bench.events.arrivals == []
+    assert bench.ledger.tally() == {"synced": 2}
+    assert bench.ledger.tally("note") == {"odd": 2}
+
+
+async def test_entries_of_a_rejected_contact_die_with_its_reason() -> None:
+    bench = Bench()
+    span = await bench.span(2)
+    rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
+    await bench.run(batch(rejected, delivery(1, span, notes=("odd",)), delivery(2, span, is_event=False)))
+    assert bench.arrivals.asked == []
+    assert bench.events.arrivals == []
+    assert bench.ledger.commits[-1].dead == [
+        DeadLetter(position(place), Reason.AC_REJECTED, CustomerId(1)) for place in (1, 2)
+    ]
+    assert bench.ledger.tally() == {"dead ac_rejected": 2}
+    assert bench.ledger.tally("note") == {"odd": 1}
+
+
+async def test_a_contact_that_turns_out_to_be_refused_gets_no_event() -> None:
+    bench, ann = Bench(), contact(status=ContactStatus.NEW)
+    bench.arrivals.bad = (ann.email,)
+    span = await bench.span(1)
+    await bench.run(batch(ann, delivery(1, span)))
+    assert bench.events.arrivals == []
+    assert bench.ledger.tally() == {"dead ac_rejected": 1}
+
+
+async def test_an_event_named_ahead_whose_contact_is_refused_meanwhile_keeps_no_place() -> None:
+    bench, ann = Bench(), contact()
+
+    class Events(FakeEvents):
+        async def send(self, email: Email, name: str, eventdata: str) -> None:
+            await super().send(email, name, eventdata)
+            ann.status, ann.why = ContactStatus.REJECTED, Reason.AC_REJECTED
+
+    bench.sender = Sender(
+        bench.arrivals,
+        Events(),
+        bench.checkpoint,
+        nothing_gathered,
+        Again(None, settle_s=30, backoff_max_s=8),
+    )
+    span = await bench.span(2)
+    await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
+    assert [commit.out for commit in bench.ledger.commits] == [{position(1), position(2)}, frozenset()]
+    assert bench.ledger.tally() == {"delivered": 1, "dead ac_rejected": 1}
+
+
+async def test_an_event_that_is_refused_is_dead_and_the_next_one_goes_on() -> None:
+    bench = Bench()
+    bench.events.answers[1] = [UnknownOutcome("?"), Rejected("refused", "what it said")]
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    letters = [letter for commit in bench.ledger.commits for letter in commit.dead]
+    assert letters == [
+        DeadLetter(position(1), Reason.EVENT_REJECTED, CustomerId(1), attempts=2, reply="what it said")
+    ]
+    assert bench.ledger.delivered == [position(2)]
+    assert bench.ledger.tally() == {"dead event_rejected": 1, "delivered": 1}
+
+
+async def test_an_event_of_unknown_outcome_is_sent_again_before_the_next_one_and_counted() -> None:
+    bench = Bench()
+    bench.events.answers[1] = [UnknownOutcome("?"), UnknownOutcome("?")]
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span, notes=("odd",)), delivery(2, span)))
+    assert bench.events.places() == [1, 1, 1, 2]
+    (first, _) = [row for commit in bench.ledger.commits for row in commit.delivered]
+    assert first.attempts == 3
+    assert bench.ledger.tally() == {"delivered": 2}
+    assert bench.ledger.tally("note") == {"odd": 1, "sent_again": 2}
+
+
+async def test_an_event_whose_answer_was_lost_is_looked_up_and_not_sent_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.events.taken = {1}
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == [1, 2]
+    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert bench.ledger.tally() == {"delivered": 2}
+    assert bench.ledger.tally("note") == {"looked_up": 1}
+
+
+async def test_an_event_that_the_look_up_does_not_find_is_sent_again_and_looked_up_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?"), UnknownOutcome("?")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.events.places() == [1, 1, 1]
+    assert (bench.look_ups.asked, bench.slept) == ([1, 1], [30, 30])
+    assert bench.ledger.tally("note") == {"looked_up": 2, "sent_again": 2}
+
+
+async def test_while_an_event_is_looked_up_it_stays_named_as_one_that_may_be_out() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.look_ups.gate = anyio.Event()
+    span = await bench.span(2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(contact(), delivery(1, span)))
+        await until(lambda: bench.look_ups.asked)
+        bench.checkpoint.buried(span, DeadLetter(position(2), Reason.NO_EMAIL, None))
+        await until(lambda: bench.ledger.dead)
+        assert bench.ledger.commits[-1].out == {position(1)}
+        bench.look_ups.gate.set()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it_is_sent(
+    is_there: bool,
+) -> None:
+    bench, ann = Bench(left=Leftovers(doubts=frozenset({position(1)})), looks_up=True), contact()
+    if is_there:
+        bench.events.processed.append(Arrival(ann.email, LOGGED_OUT.ac_name, 1))
+    span = await bench.span(2)
+    await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == ([2] if is_there else [1, 2])
+    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert bench.ledger.tally() == {"delivered": 2}
+
+
+async def test_without_look_ups_what_an_earlier_run_may_have_sent_is_sent_and_counted() -> None:
+    bench = Bench(left=Leftovers(doubts=frozenset({position(1)})))
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    assert bench.events.places() == [1, 2]
+    assert bench.ledger.tally("note") == {"sent_again": 1}
+
+
+async def test_an_event_that_a_drain_kept_from_being_written_is_no_doubt() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [DrainedError("it waited for its turn")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.ledger.delivered == []
+    assert bench.ledger.left().doubts == frozenset()
+
+
+async def test_an_event_that_may_have_arrived_stays_a_doubt_whatever_keeps_it_from_being_sent_again() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?"), DrainedError("it waited for its turn")]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.ledger.left().doubts == {position(1)}
+
+
+async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("?")]
+    bench.look_ups.gate = anyio.Event()
+    span = await bench.span(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run, batch(contact(), delivery(1, span)))
+        await until(lambda: bench.look_ups.asked)
+        bench.checkpoint.drain()
+    assert bench.ledger.delivered == []
+    assert bench.ledger.left().doubts == {position(1)}
+
+
+async def test_before_each_attempt_it_backs_off_by_the_number_of_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kiva_stream.pipeline.sender.backoff_s", lambda attempt, max_s: attempt + max_s)
+    bench = Bench()
+    bench.events.answers[1] = [UnknownOutcome("?") for _ in range(3)]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.slept == [9, 10, 11]
+
+
+async def test_what_gathered_meanwhile_follows_at_once() -> None:
+    gathered: list[Batch] = []
+    bench = Bench(lambda _: gathered.pop(0) if gathered else None)
+    span, ann, bob = await bench.span(4), contact(1), contact(2)
+    gathered += [batch(ann, delivery(2, span)), batch(ann, delivery(3, span))]
+    await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(4, span)))
+    assert bench.events.places() == [1, 2, 3, 4]
+
+
+async def test_next_is_asked_once_a_batch() -> None:
+    asked: list[Contact] = []
+
+    def next_batch(whose: Contact) -> None:
+        asked.append(whose)
+
+    bench = Bench(next_batch)
+    span, ann, bob = await bench.span(2), contact(1), contact(2)
+    await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(2, span)))
+    assert asked == [ann, bob]
+
+
+async def test_in_a_drain_the_event_in_flight_is_the_last() -> None:
+    bench = Bench()
+    answer = anyio.Event()
+    bench.events.latency = lambda _: answer.wait()
+    span = await bench.span(3)
+    async with anyio.create_task_group() as group:
+        group.start_soon(
+            bench.run,
+            batch(contact(1), delivery(1, span), delivery(2, span)),
+            batch(contact(2), delivery(3, span)),
+        )
+        await until(lambda: bench.events.arrivals)
+        bench.checkpoint.drain()
+        answer.set()
+    assert bench.events.places() == [1]
+    assert bench.ledger.delivered == [position(1)]
+
+
+async def test_a_refused_account_ends_the_sender_and_the_event_has_no_outcome() -> None:
+    bench = Bench()
+    bench.events.answers[1] = [AccountRefused("no")]
+    span = await bench.span(1)
+    send, receive = anyio.create_memory_object_stream[Batch](1)
+    async with send:
+        await send.send(batch(contact(), delivery(1, span)))
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.checkpoint.run)
+            with pytest.raises(AccountRefused):
+                await bench.sender.run(receive)
+            group.cancel_scope.cancel()
+        assert span.pending == 1
+        assert send.statistics().open_receive_streams == 0
+
+
+def test_the_longest_wait_doubles_up_to_the_setting() -> None:
+    assert [backoff_s(attempt, 10, lambda: 1.0) for attempt in range(1, 7)] == [1, 2, 4, 8, 10, 10]
+
+
+@given(st.integers(1, 10_000), st.floats(0.1, 3_600))
+def test_a_wait_is_anything_from_nothing_to_the_longest(attempt: int, max_s: float) -> None:
+    assert backoff_s(attempt, max_s, lambda: 0.0) == 0
+    assert 0 <= backoff_s(attempt, max_s) <= max_s

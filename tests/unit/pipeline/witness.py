@@ -1,0 +1,260 @@
+"""A world that is watched: whatever happens in it, promises 1 to 4 are tested at each commit and arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import anyio
+
+from kiva_stream.errors import Rejected, UnknownOutcome
+from kiva_stream.model.checkpoint import Commit
+from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.positions import Position
+from tests.fakes import (
+    Arrival,
+    FakeEvents,
+    FakeLedger,
+    FakeLetters,
+    FakeLookUps,
+    place_in,
+    place_of,
+    position,
+)
+from tests.unit.pipeline.world import NOBODY, REFUSED, World
+
+SETTLE_S = 3.0
+LATE_S = 1.4  # after it an event is processed whose client was told nothing; after it one is shown
+
+# What a try of an event meets.
+OK = "ok"  # processed, then answered
+OK_AT_LAST = "ok at last"  # processed just before it is answered
+LOST = "lost"  # not processed, and no answer
+TAKEN = "taken"  # processed, and no answer
+LATE = "late"  # no answer, and processed some time after
+REFUSED_EVENT = "refused"
+STEPS = (OK, OK_AT_LAST, LOST, TAKEN, LATE, REFUSED_EVENT)
+UNKNOWN = (LOST, TAKEN, LATE)
+
+
+class Receiver(FakeEvents):
+    """Implements Events by a script: `steps` are what the tries of an event meet, by place; then all is OK.
+
+    An event of an address that is `held` waits until it is let go. `shown` are those a look-up finds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: dict[int, list[str]] = {}
+        self.held: set[Email] = set()
+        self.let_go = anyio.Event()
+        self.shown: set[int] = set()
+        self.is_slow_to_show = False
+        self.died: set[int] = set()  # places of events that were refused
+        self.unknown: Counter[int] = Counter()  # tries without an answer, by place
+
+    async def send(self, email: Email, name: str, data: str) -> None:
+        arrival = Arrival(email, name, place_in(data))
+        self.arrivals.append(arrival)
+        self.on_arrival()
+        steps = self.steps.get(arrival.place)
+        step = steps.pop(0) if steps else OK
+        if step in {OK, TAKEN}:
+            self._process(arrival)
+        elif step == LATE:
+            asyncio.get_running_loop().call_later(LATE_S, self._process, arrival)
+        with self._flying(email):
+            await anyio.sleep(0.01)
+            while email in self.held:
+                await self.let_go.wait()
+        self._answer(arrival, step)
+
+    def _answer(self, arrival: Arrival, step: str) -> None:
+        if step == OK_AT_LAST:
+            self._process(arrival)
+        elif step == REFUSED_EVENT:
+            self.died.add(arrival.place)
+            raise Rejected("refused", "no")
+        elif step in UNKNOWN:
+            self.unknown[arrival.place] += 1
+            raise UnknownOutcome("?")
+
+    def _process(self, arrival: Arrival) -> None:
+        self.processed.append(arrival)
+        delay_s = LATE_S if self.is_slow_to_show else 0.0
+        asyncio.get_running_loop().call_later(delay_s, self.shown.add, arrival.place)
+
+
+class LookUps(FakeLookUps):
+    """Implements LookUp on what a receiver shows."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__(receiver)
+        self._receiver = receiver
+
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
+        await super().has_arrived(contact, name, eventdata)
+        return place_in(eventdata) in self._receiver.shown
+
+
+class WatchedLedger(FakeLedger):
+    """Shows each commit that was kept to `on_kept`, with how much had been read by then."""
+
+    def __init__(self, read: Callable[[], int], on_kept: Callable[[Commit, int], None]) -> None:
+        super().__init__()
+        self._read_so_far = read
+        self._on_kept = on_kept
+        self._read_by_then = 0
+
+    async def commit(self, commit: Commit) -> None:
+        self._read_by_then = self._read_so_far()
+        await super().commit(commit)
+
+    def _keep(self, commit: Commit) -> None:
+        super()._keep(commit)
+        self._on_kept(commit, self._read_by_then)
+
+
+class Witness:
+    """Watches a world. Each `check_` method raises AssertionError when a promise is broken.
+
+    `events` are the places of entries that must end as delivered or dead; others have no row of their own in
+    the state. `owners` says whose contact a place is of.
+    """
+
+    def __init__(self, world: World, *, looks_up: bool) -> None:
+        self.world = world
+        self.looks_up = looks_up
+        self.receiver = world.events = Receiver()
+        self.receiver.on_arrival = self.see_arrival
+        world.look_ups = LookUps(self.receiver) if looks_up else None
+        world.ledger = self.ledger = WatchedLedger(self._read, self.see_commit)
+        world.letters = FakeLetters(self.ledger)
+        world.log.on_page = self.check_memory
+        world.commit_sleep = anyio.sleep
+        self.owners: dict[int, CustomerId] = {}
+        self.events: set[int] = set()
+        self.open: set[int] = set()  # places of events that arrived and have no outcome since
+        self.open_at_start: set[int] = set()
+        self.doubted: Counter[int] = Counter()  # crashes and drains that left an event open, by place
+        self.read_before = 0
+
+    def began(self) -> None:
+        """Take in that a new process is to begin."""
+        self.open_at_start = set(self.open)
+        self.doubted.update(self.open)
+        self.read_before = self._behind(self.ledger.watermark)
+        self.world.log.read.clear()
+        self.check_doubts()
+
+    def see_arrival(self) -> None:
+        """Test what an arriving event must not break."""
+        newest = self.receiver.arrivals[-1]
+        assert self.world.links.by_email[newest.email].status is ContactStatus.LINKED
+        assert position(newest.place) in self._named, "it was sent before a commit named it"
+        self.open.add(newest.place)
+        self.check_few_unknowns()
+        self.check_order()
+
+    def see_commit(self, commit: Commit, read: int) -> None:
+        """Test what a commit must not break."""
+        self.open -= {place_of(row.position) for row in commit.delivered}
+        self.open -= {place_of(letter.position) for letter in commit.dead}
+        counted = sum(self.ledger.tally().values()) + commit.pending
+        newest = self.world.log.entries[self.read_before + read - 1].position
+        parked = sum(each <= newest for each in self.ledger.parked)
+        assert counted + parked == self.read_before + read, "the counts do not add up to the entries read"
+        assert len(self.ledger.parked) <= self.world.parked_max
+        self.check_watermark()
+
+    @property
+    def _named(self) -> frozenset[Position]:
+        return self.ledger.commits[-1].out if self.ledger.commits else frozenset()
+
+    def _read(self) -> int:
+        return self.world.checkpoint.statistics().read
+
+    def _behind(self, where: Position) -> int:
+        return sum(each.position <= where for each in self.world.log.entries)
+
+    # --- promise 1 ---
+
+    def check_watermark(self) -> None:
+        """Nothing at or below the watermark is without an outcome or a parked row."""
+        passed = {place for place in self.events if position(place) <= self.ledger.watermark}
+        kept = {*self.ledger.delivered, *self.ledger.dead, *self.ledger.parked}
+        lost = passed - set(map(place_of, kept))
+        assert not lost, f"the watermark is ahead of {lost}"
+
+    def check_complete(self, expected: Counter[str]) -> None:
+        """Every entry has one outcome; `expected` counts those that have no row of their own."""
+        ledger, size = self.ledger, self.world.size
+        delivered, dead = set(map(place_of, ledger.delivered)), set(map(place_of, ledger.dead))
+        assert self.events <= delivered | dead
+        assert not delivered & dead
+        assert not ledger.parked
+        counts = Counter(expected) + Counter({"delivered": len(delivered)})
+        counts.update(f"dead {why}" for why in ledger.dead.values())
+        assert ledger.tally() == +counts
+        assert (self._behind(ledger.watermark), sum(counts.values())) == (size, size)
+
+    # --- promise 2 ---
+
+    def check_order(self) -> None:
+        """First arrivals of a contact are in log order, but for dead letters that came to life again."""
+        last: dict[CustomerId, int] = {}
+        dead_once = self.receiver.died | self.late_to_life
+        for place in dict.fromkeys(each.place for each in self.receiver.arrivals):
+            owner = self.owners[place]
+            if place not in dead_once:
+                assert last.get(owner, 0) < place, f"{place} came after {last[owner]}"
+                last[owner] = place
+
+    @property
+    def late_to_life(self) -> set[int]:
+        """The places of those who had no contact at first."""
+        return {place for place, owner in self.owners.items() if owner in {NOBODY.id, REFUSED.id}}
+
+    # --- promise 3 ---
+
+    def check_repeats(self) -> None:
+        """Nothing is at ActiveCampaign twice; without look-ups, nothing that was not in doubt."""
+        processed = Counter(each.place for each in self.receiver.processed)
+        if self.looks_up:
+            assert max(processed.values(), default=1) == 1, f"repeated: {processed.most_common(3)}"
+        for place, times in processed.items():
+            assert times <= 1 + self.receiver.unknown[place] + self.doubted[place], f"{place} was repeated"
+
+    def check_repeats_are_counted(self) -> None:
+        """What a process sent again is in the ledger's attempts and in the counts."""
+        sent = Counter(each.place for each in self.receiver.arrivals)
+        rows = {place_of(row.position): row for commit in self.ledger.commits for row in commit.delivered}
+        calm = rows.keys() - self.doubted.keys() - self.receiver.died
+        assert all(rows[place].attempts == sent[place] for place in calm)
+        again = sum(sent[place] - 1 for place in calm)
+        assert self.ledger.tally("note").get("sent_again", 0) >= again
+
+    # --- promise 4 ---
+
+    def check_few_unknowns(self) -> None:
+        """Of those that this process sent, few enough have no outcome, and each of them is named."""
+        unnamed = self.open - set(map(place_of, self._named))
+        assert not unnamed, f"nobody would know of {unnamed}"
+        mine = self.open - self.open_at_start
+        assert len(mine) <= self.world.settings.activecampaign.max_in_flight
+
+    def check_doubts(self) -> None:
+        """A new process knows of each event that may have arrived."""
+        assert self.open <= set(map(place_of, self.ledger.left().doubts))
+
+    # --- memory ---
+
+    def check_memory(self) -> None:
+        """What is read and not passed is bounded by the window, and a page that waits for room."""
+        world = self.world
+        if world.log.read:
+            ahead = sum(each > world.checkpoint.position for each in world.log.read)
+            rows = world.log.page_rows
+            assert ahead <= max(world.settings.pipeline.window, rows) + rows

@@ -1,0 +1,259 @@
+"""The whole pipeline among fakes: shop, state and ActiveCampaign outlive as many runs as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import anyio
+from msgspec.structs import replace
+
+from kiva_stream.errors import Rejected
+from kiva_stream.model.contacts import ContactStatus
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.ids import Email
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.checkpoint import Checkpoint
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.leftovers import LeftoversFirst
+from kiva_stream.pipeline.pipeline import Pipeline
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.settings.sections import PipelineSettings
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_writes import ContactWrites
+from tests.fakes import (
+    EVENT,
+    NOISE,
+    SITE,
+    SYNC_ONLY,
+    FakeContacts,
+    FakeCustomers,
+    FakeEntries,
+    FakeEvents,
+    FakeLedger,
+    FakeLetters,
+    FakeLinks,
+    FakeLog,
+    FakeLookUps,
+    FakeOrderArrivals,
+    FakeOrders,
+    FakeTags,
+    FakeTagsDue,
+    FakeWeeks,
+    account,
+    customer,
+    entry,
+    no_time,
+    place_of,
+    position,
+    settings,
+    up_to,
+)
+
+ANN, BOB = customer(1), customer(2)
+TWIN = customer(3, email=ANN.email)  # has Ann's address
+NOBODY = customer(4, email=None)
+FAILING = customer(5)  # ActiveCampaign takes this contact alone only
+REFUSED = customer(6)  # ActiveCampaign refuses this contact
+PEOPLE = (ANN, BOB, TWIN, NOBODY, FAILING, REFUSED)
+
+AGAIN = "again"  # the shop wrote the entry before this one twice
+BAD_EVENT = "bad event"  # ActiveCampaign refuses this event
+
+
+class World:
+    """A log with everything it takes to carry it. Each `run` is a new process on the same state."""
+
+    checkpoint: Checkpoint  # of the newest process, as are these
+    sync: ContactSync
+    pipeline: Pipeline
+
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        *,
+        page_rows: int = 3,
+        window: int = 100,
+        max_in_flight: int = 4,
+        is_live: bool = False,
+        now: datetime | None = None,
+        parked_max: int = 1_000,
+        **activecampaign: object,
+    ) -> None:
+        self.parked_max = parked_max
+        self.commit_sleep: Sleep = no_time
+        self.log = FakeLog(entries, page_rows)
+        self.entries = FakeEntries(self.log)
+        self.links = FakeLinks()
+        self.due = FakeTagsDue(self.links)
+        self.ledger = FakeLedger()
+        self.events = FakeEvents()
+        self.events.on_arrival = self.check_arrival
+        self.look_ups: FakeLookUps | None = None
+        self.replays: dict[Position, Reason] = {}
+        self.contacts = FakeContacts()
+        self.contacts.failing = {_address(FAILING)}
+        self.contacts.refused = {_address(REFUSED)}
+        people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
+        self.shop = FakeCustomers(map(account, people.values()))
+        self.log.people = self.shop.rows
+        self.letters = FakeLetters(self.ledger)
+        self.orders = FakeOrders()
+        self.order_arrivals = FakeOrderArrivals()
+        self.weeks = FakeWeeks()
+        self.is_live = is_live
+        self.now = now or datetime.now(UTC)
+        self.takes_snapshot = False
+        self.settings = settings(
+            PipelineSettings(window=window, queue_chunks=2, drain_timeout_s=5),
+            max_in_flight=max_in_flight,
+            **activecampaign,
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.log.entries)
+
+    def begin(self) -> None:
+        """Begin a new process: all it knows is what the state keeps."""
+        self.links.restarted()
+        self.contacts.restarted()
+        window, in_flight = self.settings.pipeline.window, self.settings.activecampaign.max_in_flight
+        self.checkpoint = Checkpoint(
+            self.ledger,
+            self.ledger.watermark,
+            self.ledger.left(),
+            window=window,
+            max_in_flight=in_flight,
+            commit_interval_s=0.02,
+            parked_max=self.parked_max,
+            sleep=self.commit_sleep,
+        )
+        self.sync = self._sync()
+        self.pipeline = Pipeline(
+            self.settings,
+            LeftoversFirst(self.log, self.entries, self.ledger.parked, self.replays),
+            self.entries,
+            classifier_of(SITE),
+            self.links,
+            self.letters,
+            self.sync,
+            self.events,
+            self.look_ups,
+            self.checkpoint,
+        )
+        behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
+        self.pipeline.remember(behind[-window:])
+
+    def _sync(self) -> ContactSync:
+        settings, turns, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.contacts)
+        contacts = self.contacts
+        return ContactSync(
+            SITE,
+            ContactPorts(
+                self.shop, self.links, contacts, self.orders, self.order_arrivals, self.weeks, self.due
+            ),
+            ContactWrites(self.links, self.due, contacts, turns, settings, no_time),
+            ContactMoves(SITE.id, self.shop, self.links, contacts, tags, turns),
+            settings,
+            is_live=self.is_live,
+            now=lambda: self.now,
+        )
+
+    async def run(self, until_place: int | None = None) -> None:
+        """Carry the log up to a place, by default to its end, in a new process."""
+        self.begin()
+        with anyio.fail_after(10):
+            if self.takes_snapshot:
+                await self.sync.snapshot(position(self.size), lambda _count: None)
+            await self.carry(until_place)
+
+    async def carry(self, until_place: int | None = None) -> None:
+        """Carry the log up to a place, by default to its end."""
+        async with self.sync.working():
+            await self.pipeline.run(up_to(until_place or self.size))
+
+    async def run_with_snapshot(self) -> None:
+        """Bring all contacts first, as a backfill does."""
+        self.takes_snapshot = True
+        await self.run()
+
+    def link_everybody(self) -> None:
+        """Have all contacts at ActiveCampaign, as they are, before the first entry is read."""
+        self.takes_snapshot = True
+        self.contacts.failing, self.contacts.refused = set(), set()
+
+    def first_arrivals(self) -> dict[Email, list[int]]:
+        """Return the places of the events that arrived, by contact, without those that came again."""
+        return {
+            email: list(dict.fromkeys(places)) for email, places in self.events.places_by_contact().items()
+        }
+
+    def assert_complete(self, outcomes: dict[int, str]) -> None:
+        """Check that each place has this outcome and no other, is counted once, and arrived in order."""
+        expected = {place for place, outcome in outcomes.items() if outcome == "delivered"}
+        assert self.ledger.watermark == Position(*self.log.entries[-1].position)
+        assert sorted(map(place_of, self.ledger.delivered)) == sorted(expected)
+        assert {place_of(where): f"dead {why}" for where, why in self.ledger.dead.items()} == {
+            place: outcome for place, outcome in outcomes.items() if outcome.startswith("dead")
+        }
+        kinds = list(outcomes.values())
+        assert self.ledger.tally() == {kind: kinds.count(kind) for kind in kinds}
+        assert self.ledger.commits[-1].pending == 0
+        for places in self.first_arrivals().values():
+            assert places == sorted(places)
+
+    def check_arrival(self) -> None:
+        """Check that an event arrives only when its contact is there, and that its slot was free."""
+        newest = self.events.arrivals[-1]
+        assert self.links.by_email[newest.email].status is ContactStatus.LINKED
+
+
+def _address(who: Customer) -> Email:
+    assert who.email is not None
+    return who.email
+
+
+def story(
+    rows: Iterable[tuple[Customer, str]], *, page_rows: int = 3, max_in_flight: int = 4, **others: object
+) -> tuple[World, dict[int, str]]:
+    """Return a world whose log says this, and the outcome that each place should have.
+
+    A row is who did what: an action, AGAIN or BAD_EVENT. `others` are arguments of World.
+    """
+    entries: list[Entry] = []
+    outcomes: dict[int, str] = {}
+    bad: list[int] = []
+    for place, (who, what) in enumerate(rows, start=1):
+        if what == AGAIN and entries:
+            entries.append(_again(entries[-1], place))
+        else:
+            entries.append(entry(place, who, action=what if what in {SYNC_ONLY, NOISE} else EVENT))
+        outcomes[place] = _outcome(entries[-1], entries[:-1], what)
+        if what == BAD_EVENT:
+            bad.append(place)
+    world = World(entries, page_rows=page_rows, max_in_flight=max_in_flight, **others)  # type: ignore[arg-type]
+    world.events.answers = {place: [Rejected("refused", "no") for _ in range(9)] for place in bad}
+    return world, outcomes
+
+
+def _again(before: Entry, place: int) -> Entry:
+    return replace(before, position=position(place))
+
+
+def _outcome(one: Entry, before: list[Entry], what: str) -> str:
+    if one.action == NOISE:
+        return "skipped noise"
+    if one.customer is NOBODY:
+        return "dead no_email"
+    if one.action == EVENT and any(each.message == one.message for each in before):
+        return "skipped duplicate"
+    if one.customer is REFUSED:
+        return "dead ac_rejected"
+    if one.action == SYNC_ONLY:
+        return "synced"
+    return "dead event_rejected" if what == BAD_EVENT else "delivered"

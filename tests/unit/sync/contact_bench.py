@@ -1,0 +1,241 @@
+"""Contact sync with what stands around it, in memory: shop, state and ActiveCampaign outlive a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import anyio.lowlevel
+from msgspec.structs import replace
+
+from kiva_stream.model.bulk_imports import ImportReport, ImportState
+from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, Linked, ListStatus
+from kiva_stream.model.customers import Customer, CustomerAccount
+from kiva_stream.model.deliveries import Batch, Delivery, Need
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import Email, OrderId
+from kiva_stream.model.outcomes import Reason, Span
+from kiva_stream.model.positions import DAY1, Position
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_writes import ContactWrites, Wanted
+from kiva_stream.sync.desired_contact import desired_contact, moved
+from tests.fakes import (
+    SITE,
+    AcContact,
+    FakeContacts,
+    FakeCustomers,
+    FakeLinks,
+    FakeOrderArrivals,
+    FakeOrders,
+    FakeTags,
+    FakeTagsDue,
+    FakeWeeks,
+    account,
+    activecampaign_settings,
+    customer,
+    delivery,
+    position,
+)
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+YESTERDAY = NOW - timedelta(days=1)
+RUNNING, LOST = ImportReport(ImportState.RUNNING), ImportReport(ImportState.LOST)
+LINKED = (ContactStatus.LINKED, "")
+REFUSED = (ContactStatus.REJECTED, Reason.AC_REJECTED)
+NOBODY_LEFT = (ContactStatus.REJECTED, Reason.NO_CONTACT)
+NEW = (ContactStatus.NEW, "")
+RESUBSCRIBED = next(line for line in CATALOG.events if line.slug == "email_resubscribed")
+
+
+class Bench:
+    """Contact sync among fakes. Whoever shares a turn with somebody takes it from `turns`."""
+
+    turns: ContactLocks  # of the newest process, as are these
+    writes: ContactWrites
+    moves: ContactMoves
+    sync: ContactSync
+
+    def __init__(
+        self,
+        accounts: Iterable[CustomerAccount] = (),
+        *,
+        contacts_per_import: int = 3,
+        is_live: bool = False,
+        **changes: object,
+    ) -> None:
+        self.customers = FakeCustomers(accounts)
+        self.links = FakeLinks()
+        self.due = FakeTagsDue(self.links)
+        self.contacts = FakeContacts(contacts_per_import)
+        self.tags = FakeTags(self.contacts)
+        self.orders = FakeOrders()
+        self.order_arrivals = FakeOrderArrivals()
+        self.weeks = FakeWeeks()
+        self.is_live = is_live
+        self.settings = activecampaign_settings(**{"import_poll_s": 2, **changes})
+        self.slept: list[float] = []
+        self.done: list[int] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new process: all it knows is what the state keeps."""
+        self.links.restarted()
+        self.contacts.restarted()
+        links, contacts, shop = self.links, self.contacts, self.customers
+        self.turns = ContactLocks()
+        self.writes = ContactWrites(links, self.due, contacts, self.turns, self.settings, self.sleep)
+        self.moves = ContactMoves(SITE.id, shop, links, contacts, self.tags, self.turns)
+        self.sync = ContactSync(
+            SITE,
+            ContactPorts(shop, links, contacts, self.orders, self.order_arrivals, self.weeks, self.due),
+            self.writes,
+            self.moves,
+            self.settings,
+            is_live=self.is_live,
+            now=lambda: NOW,
+        )
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Implement Sleep: note how long, and let the others have their turn."""
+        self.slept.append(seconds)
+        await anyio.lowlevel.checkpoint()
+
+    # --- what is done ---
+
+    async def snapshot(self, covers: Position = DAY1) -> None:
+        with anyio.fail_after(10):
+            await self.sync.snapshot(covers, self.done.append)
+
+    async def ensure(self, *needs: Need) -> None:
+        """Wait for contacts, all at the same time."""
+        with anyio.fail_after(10):
+            async with self.sync.working(), anyio.create_task_group() as group:
+                for need in needs:
+                    group.start_soon(self.sync.ensure, need)
+
+    async def carry(self, whose: Contact, *deliveries: Delivery) -> Need | None:
+        """Bring what a batch must wait for; return it."""
+        need = self.sync.need(Batch(whose, list(deliveries)))
+        if need is not None:
+            await self.ensure(need)
+        return need
+
+    async def move(self, who: Customer, email: Email) -> None:
+        """Have a customer change their address, and move them."""
+        self.customers.change(who, email=email)
+        await self.move_all()
+
+    async def move_all(self) -> None:
+        """Move everybody whose address changed."""
+        emails = {key: row.customer.email for key, row in self.customers.rows.items() if row.customer.email}
+        with anyio.fail_after(10):
+            await self.sync.move(moved(await self.links.of(emails), emails))
+
+    async def struck(self, turns: int) -> bool:
+        """Move everybody, and be cancelled after so many turns of the loop; return whether it was in time."""
+        fallen: list[int] = []
+
+        async def strike() -> None:
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            fallen.append(turns)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(strike)
+            await self.move_all()
+            group.cancel_scope.cancel()
+        return bool(fallen)
+
+    # --- what is looked at ---
+
+    async def link(self, *customers: Customer) -> list[Contact]:
+        """Return the contacts of customers, of which ActiveCampaign may have none yet."""
+        links = await self.links.link({each.id: each.email for each in customers if each.email})
+        return list(links.values())
+
+    def contact(self, who: Customer) -> Contact:
+        return self.links.by_customer[who.id]
+
+    def linked(self, who: Customer) -> Linked:
+        """Return what is known of a customer's contact."""
+        return self.links.linked(self.contact(who))
+
+    def wanted(self, *customers: Customer) -> list[Wanted]:
+        """Return the contacts of customers as their rows have them now, a customer each."""
+        rows = [(self.linked(each), self.customers.rows[each.id]) for each in customers]
+        return [
+            Wanted(
+                linked,
+                desired_contact(
+                    linked.contact.email,
+                    [row],
+                    linked.contact.status is not ContactStatus.LINKED,
+                    NOW.date(),
+                ),
+            )
+            for linked, row in rows
+        ]
+
+    def at_ac(self, who: Customer) -> AcContact:
+        """Return the contact that ActiveCampaign has of a customer."""
+        return self.contacts.at(self.contact(who).email)
+
+    def shown(self, who: Customer) -> DesiredContact:
+        """Return what ActiveCampaign shows of a customer."""
+        shown = self.at_ac(who).shown
+        assert shown is not None
+        return shown
+
+    def statuses(self, customers: Iterable[Customer]) -> list[tuple[ContactStatus, str]]:
+        return [self.links.status_of(each) for each in customers]
+
+    def imported(self) -> list[Email]:
+        """Return all addresses that were imported, in the order of the alphabet."""
+        return sorted(email for addresses in self.contacts.addresses() for email in addresses)
+
+    def list_statuses(self) -> list[ListStatus]:
+        """Return what each row of each import says of the list."""
+        return [each.list_status for contacts in self.contacts.imports.values() for each in contacts]
+
+
+def shop(count: int) -> tuple[list[Customer], list[CustomerAccount]]:
+    """Return so many customers, and their accounts."""
+    customers = [customer(number) for number in range(1, count + 1)]
+    return customers, [account(each) for each in customers]
+
+
+def emails(customers: Iterable[Customer]) -> list[Email]:
+    return [each.email for each in customers if each.email]
+
+
+def address(who: Customer) -> Email:
+    assert who.email is not None
+    return who.email
+
+
+def need_of(
+    contact: Contact,
+    place: int = 1,
+    *orders: int,
+    inserted_at: datetime = YESTERDAY,
+    resubscribes: bool = False,
+) -> Need:
+    """Return the need of a contact's entries up to a place of the log."""
+    return Need(contact, position(place), inserted_at, frozenset(map(OrderId, orders)), resubscribes)
+
+
+def entry_of(
+    place: int, order: int | None = None, *, age_s: float = 0, resubscribes: bool = False
+) -> Delivery:
+    """Return the delivery of the entry at a place: of an order, so old, perhaps of a re-subscription."""
+    told = delivery(place, Span(position(place), 1), is_event=resubscribes)
+    return replace(
+        told,
+        inserted_at=NOW - timedelta(seconds=age_s),
+        order=None if order is None else OrderId(order),
+        line=RESUBSCRIBED if resubscribes else None,
+    )

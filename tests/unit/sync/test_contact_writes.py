@@ -1,0 +1,587 @@
+"""Contact writes: what goes by an import and what alone, and what becomes of those ActiveCampaign refuses."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from kiva_stream.errors import AccountRefused, Rejected
+from kiva_stream.model.bulk_imports import OpenImport
+from kiva_stream.model.contacts import ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.ids import AcId
+from kiva_stream.model.week_tags import WeekTag
+from tests.fakes import account, customer, raises_one, until
+from tests.unit.sync.contact_bench import LINKED, LOST, NEW, REFUSED, RUNNING, Bench, address, emails, shop
+from tests.virtual_time import run
+
+PHONE = "+1 555 0100"
+
+
+async def stopped_while_it_imports(bench: Bench) -> None:
+    """Have a snapshot stopped while ActiveCampaign works on its import, and begin a new process."""
+    async with anyio.create_task_group() as group:
+        bench.contacts.reports = [RUNNING] * 1_000
+        group.start_soon(bench.snapshot)
+        await until(lambda: bench.contacts.asked)
+        group.cancel_scope.cancel()
+    bench.contacts.reports, bench.contacts.asked = [], []
+    bench.restart()
+
+
+# By an import, or alone
+
+
+async def test_a_few_changed_contacts_are_sent_one_by_one() -> None:
+    customers, accounts = shop(4)
+    bench = Bench(accounts, contacts_per_import=9, import_min_contacts=4)
+    await bench.snapshot()
+    for each in customers[:3]:
+        bench.customers.change(each, phone=PHONE)
+    await bench.snapshot()
+    assert sorted(bench.contacts.synced) == emails(customers[:3])
+    assert [bench.shown(each).phone for each in customers] == [PHONE, PHONE, PHONE, ""]
+    assert len(bench.contacts.imports) == 1
+
+
+async def test_many_changed_contacts_are_sent_by_an_import() -> None:
+    customers, accounts = shop(4)
+    bench = Bench(accounts, contacts_per_import=9, import_min_contacts=4)
+    await bench.snapshot()
+    for each in customers:
+        bench.customers.change(each, phone=PHONE)
+    await bench.snapshot()
+    assert bench.contacts.synced == []
+    assert bench.contacts.addresses() == [emails(customers)] * 2
+    assert [bench.shown(each).phone for each in customers] == [PHONE] * 4
+
+
+async def test_however_few_a_contact_that_is_new_comes_by_an_import() -> None:
+    (ann, bob), accounts = shop(2)
+    bench = Bench(accounts[:1], import_min_contacts=3)
+    await bench.snapshot()
+    bench.customers.change(ann, phone=PHONE)
+    bench.customers.rows[bob.id] = accounts[1]
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [[ann.email], [bob.email]]
+    assert bench.contacts.synced == [ann.email]
+
+
+async def test_whether_it_came_alone_or_by_an_import_a_contact_is_known_as_sent() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_min_contacts=2)
+    await bench.snapshot()
+    for some in (customers[:1], customers[1:]):
+        for each in some:
+            bench.customers.change(each, phone=PHONE)
+        await bench.snapshot()
+    sent = len(bench.contacts.imports), len(bench.contacts.synced)
+    await bench.snapshot()
+    assert (len(bench.contacts.imports), len(bench.contacts.synced)) == sent == (2, 1)
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 2])
+async def test_one_who_opts_out_is_taken_off_the_list_once_alone_or_by_an_import(
+    import_min_contacts: int,
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    is_subscribed = bench.at_ac(ann).is_on_list
+    bench.customers.change(ann, email_opt_in=False)
+    await bench.snapshot()
+    assert (is_subscribed, bench.at_ac(ann).is_on_list) == (True, False)
+    assert bench.linked(ann).unsubscribed
+    assert bench.contacts.list_calls == ([] if import_min_contacts == 1 else [(ann.email, False)])
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 2])
+async def test_of_one_who_opted_out_every_change_takes_them_off_the_list_whatever_happened_there(
+    import_min_contacts: int,
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    bench.customers.change(ann, email_opt_in=False)
+    await bench.snapshot()
+    bench.at_ac(ann).put_on_list(subscribed=True)
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.linked(ann).unsubscribed
+
+
+async def test_one_who_opted_out_before_they_first_come_is_never_put_on_the_list() -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False)])
+    await bench.snapshot()
+    assert bench.list_statuses() == [ListStatus.UNSUBSCRIBE]
+    assert bench.linked(ann).unsubscribed
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 2])
+async def test_one_who_wants_emails_again_is_not_put_on_the_list_by_a_mere_change(
+    import_min_contacts: int,
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    for opt_in in (False, True):
+        bench.customers.change(ann, email_opt_in=opt_in, phone=f"{opt_in}")
+        await bench.snapshot()
+    assert bench.at_ac(ann).is_on_list is False
+    assert not bench.linked(ann).unsubscribed  # it is not we who keep them off
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 10])
+async def test_what_was_odd_about_a_contact_is_counted_whenever_it_is_sent(import_min_contacts: int) -> None:
+    bench = Bench(
+        [account(customer(1), next_delivery=date(2026, 11, 20)), account(customer(2))],
+        import_min_contacts=import_min_contacts,
+    )
+    await bench.snapshot()
+    await bench.snapshot()
+    assert bench.links.notes == {"stale_next_delivery": 1}
+
+
+# An import takes its time
+
+
+async def test_a_running_import_is_asked_for_until_it_ended() -> None:
+    customers, accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.reports = [RUNNING, RUNNING]
+    await bench.snapshot()
+    assert bench.contacts.asked == ["import 1"] * 3
+    assert bench.slept == [2] * 3
+    assert bench.statuses(customers) == [LINKED]
+
+
+async def test_nobody_is_linked_while_the_import_runs() -> None:
+    customers, accounts = shop(1)
+    bench = Bench(accounts)
+    statuses: list[tuple[ContactStatus, str]] = []
+
+    async def look(_seconds: float, /) -> None:
+        statuses.extend(bench.statuses(customers))
+        await anyio.lowlevel.checkpoint()
+
+    bench.sleep = look  # type: ignore[method-assign]
+    bench.restart()
+    bench.contacts.reports = [RUNNING]
+    await bench.snapshot()
+    assert statuses == [NEW, NEW]
+
+
+async def test_a_lost_import_is_sent_again() -> None:
+    customers, accounts = shop(2)
+    bench = Bench(accounts)
+    bench.contacts.reports = [RUNNING, LOST]
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [emails(customers)] * 2
+    assert bench.statuses(customers) == [LINKED] * 2
+    assert bench.links.imports == {}
+
+
+async def test_a_lost_import_that_was_worked_all_the_same_does_no_harm() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.reports, bench.contacts.works_lost = [LOST], True
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [[ann.email]] * 2
+    assert list(bench.at_ac(ann).tags) == [WeekTag.NONE]
+
+
+async def test_a_lost_import_is_told_once_and_not_before() -> None:
+    bench = Bench(shop(2)[1])
+    bench.contacts.reports = [RUNNING, LOST, RUNNING]
+    with capture_logs() as lines:
+        await bench.snapshot()
+    told = [(line["log_level"], line["import_id"]) for line in lines]
+    assert told == [("warning", "import 1")]
+
+
+async def test_an_open_import_of_an_earlier_run_is_finished_first_and_not_sent_again() -> None:
+    customers, accounts = shop(4)
+    bench = Bench(accounts[:3])
+    await stopped_while_it_imports(bench)
+    bench.contacts.reports = [RUNNING]
+    bench.contacts.gate = anyio.Event()
+    bench.customers.rows[customers[3].id] = accounts[3]
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.snapshot)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.contacts.asked == ["import 1"] * 2
+        assert bench.statuses(customers) == [LINKED] * 3 + [NEW]
+        bench.contacts.gate.set()
+    assert bench.contacts.addresses() == [emails(customers[:3]), [customers[3].email]]
+    assert bench.statuses(customers) == [LINKED] * 4
+    assert bench.done == [3, 1]
+
+
+async def test_who_is_off_the_list_by_an_open_import_of_an_earlier_run_is_known_to_be() -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False)])
+    await stopped_while_it_imports(bench)
+    await bench.snapshot()
+    assert bench.linked(ann).unsubscribed
+    assert len(bench.contacts.imports) == 1
+
+
+async def test_an_open_import_that_is_lost_is_sent_again_as_it_should_look_now() -> None:
+    customers, accounts = shop(1)
+    bench = Bench(accounts)
+    (ann,) = await bench.link(*customers)
+    await bench.links.keep_import(OpenImport("import 0", {ann.id: b"as it was"}, is_short=False))
+    bench.contacts.reports = [LOST]
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [emails(customers)]
+    assert bench.done == [1]
+    assert bench.statuses(customers) == [LINKED]
+
+
+# Who is refused
+
+
+@pytest.mark.parametrize(
+    ("import_min_contacts", "way"),
+    [
+        (1, ("refused",)),
+        (1, ("failing", "refused_alone")),
+        (1, ("excluded", "refused_alone")),
+        (2, ("refused_alone",)),
+    ],
+)
+async def test_a_linked_contact_whose_change_is_refused_stays_as_it_was(
+    import_min_contacts: int, way: tuple[str, ...]
+) -> None:
+    customers, accounts = shop(2)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    before = dict(bench.links.fingerprints)
+    bench.customers.change(customers[0], phone=PHONE)
+    for name in way:
+        setattr(bench.contacts, name, {address(customers[0])})
+    with capture_logs() as lines:
+        await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 2
+    assert bench.links.fingerprints == before
+    assert [(line["log_level"], line["contact"]) for line in lines] == [("warning", 1)]
+    assert "example.org" not in str(lines)
+
+
+async def test_a_refused_change_is_not_sent_again_by_this_process_until_it_is_another() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.refused_alone = {address(ann)}
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    await bench.snapshot()
+    assert len(bench.contacts.synced) == 1
+    bench.contacts.refused_alone = set()
+    await bench.snapshot()
+    assert bench.shown(ann).phone == ""
+    bench.customers.change(ann, phone=f"{PHONE}1")
+    await bench.snapshot()
+    assert bench.shown(ann).phone == f"{PHONE}1"
+
+
+async def test_a_refused_change_is_sent_again_by_the_next_process() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.refused_alone = {address(ann)}
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    bench.contacts.refused_alone = set()
+    bench.restart()
+    await bench.snapshot()
+    assert bench.shown(ann).phone == PHONE
+
+
+async def test_refused_rows_are_left_out_and_the_rest_goes_again() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.refused = {address(customers[1])}
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [[customers[0].email, customers[2].email]]
+    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
+
+
+async def test_an_import_of_which_every_row_is_refused_is_no_import() -> None:
+    customers, accounts = shop(2)
+    bench = Bench(accounts)
+    bench.contacts.refused = set(emails(customers))
+    await bench.snapshot()
+    assert bench.contacts.imports == {}
+    assert bench.statuses(customers) == [REFUSED] * 2
+
+
+async def test_failures_are_tried_alone_without_the_list_and_without_a_tag() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.failing = set(emails(customers[:2]))
+    bench.contacts.refused_alone = {address(customers[1])}
+    await bench.snapshot()
+    assert bench.contacts.synced == emails(customers[:2])
+    assert bench.contacts.list_calls == []
+    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
+    assert bench.links.imports == {}
+    assert (bench.at_ac(customers[0]).is_on_list, bench.at_ac(customers[0]).tags) == (None, {})
+
+
+async def test_the_tag_of_one_who_came_alone_is_not_known_and_is_due() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.failing = {address(ann)}
+    await bench.snapshot()
+    assert bench.linked(ann).tag is None
+    assert list(bench.links.due) == [bench.contact(ann).id]
+
+
+async def test_one_whose_opt_out_failed_in_an_import_is_taken_off_the_list_alone() -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False)])
+    bench.contacts.failing = {address(ann)}
+    await bench.snapshot()
+    assert bench.contacts.calls == [f"sync {ann.email}", f"unsubscribe {ann.email}"]
+    assert bench.linked(ann).unsubscribed
+
+
+async def test_who_came_alone_is_known_as_sent() -> None:
+    customers, accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.failing = set(emails(customers))
+    await bench.snapshot()
+    bench.contacts.imports.clear()
+    await bench.snapshot()
+    assert bench.contacts.imports == {}
+    assert bench.contacts.synced == emails(customers)
+
+
+async def test_nobody_is_looked_up_when_an_import_is_whole() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.failing = {address(customers[0])}
+    await bench.snapshot()
+    assert bench.contacts.looked_up == []
+
+
+async def test_of_a_short_import_who_is_not_there_afterwards_is_tried_alone() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.excluded = set(emails(customers[:2]))
+    bench.contacts.refused_alone = {address(customers[1])}
+    await bench.snapshot()
+    assert bench.contacts.looked_up == emails(customers[:2])  # the third was learned by paging
+    assert bench.contacts.synced == emails(customers[:2])
+    assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
+
+
+async def test_of_a_short_import_who_was_there_before_proves_nothing_by_it_and_is_sent_alone() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_min_contacts=1)
+    await bench.snapshot()
+    for each in customers:
+        bench.customers.change(each, phone=PHONE)
+    bench.contacts.excluded = set(emails(customers[:1]))
+    await bench.snapshot()
+    assert bench.contacts.synced == emails(customers)
+    assert [bench.shown(each).phone for each in customers] == [PHONE] * 3
+    assert bench.contacts.looked_up == []
+
+
+async def test_of_a_short_import_those_who_were_there_before_are_no_failures_of_the_account() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_min_contacts=1, import_failure_min=2)
+    await bench.snapshot()
+    for each in customers:
+        bench.customers.change(each, phone=PHONE)
+    bench.contacts.excluded = set(emails(customers[:1]))
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 3
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 2])
+async def test_one_who_opted_out_is_taken_off_the_list_though_the_rest_of_the_change_is_refused(
+    import_min_contacts: int,
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    bench.customers.change(ann, email_opt_in=False)
+    if import_min_contacts == 1:
+        bench.contacts.refused = {address(ann)}
+    else:
+        bench.contacts.sync = refuse  # type: ignore[assignment, method-assign]
+    await bench.snapshot()
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.linked(ann).unsubscribed
+    assert bench.contacts.list_calls == [(ann.email, False)]
+
+
+async def refuse(_wanted: DesiredContact) -> AcId:
+    """Implement Contacts.sync of an account that refuses a change."""
+    raise Rejected("refused", "no")
+
+
+async def test_that_an_import_was_short_is_known_after_a_restart() -> None:
+    customers, accounts = shop(2)
+    bench = Bench(accounts)
+    bench.contacts.excluded = {address(customers[0])}
+    bench.contacts.refused_alone = {address(customers[0])}
+    await stopped_while_it_imports(bench)
+    await bench.snapshot()
+    assert bench.statuses(customers) == [REFUSED, LINKED]
+
+
+@pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
+@pytest.mark.parametrize(("bad", "is_refusal"), [(3, False), (4, True)])
+async def test_more_than_the_share_failing_is_about_the_account_and_rejects_nobody(
+    way: str, bad: int, *, is_refusal: bool
+) -> None:
+    customers, accounts = shop(10)
+    bench = Bench(accounts, contacts_per_import=10, import_failure_share=0.3, import_failure_min=2)
+    setattr(bench.contacts, way, set(emails(customers[:bad])))
+    bench.contacts.refused_alone = set(emails(customers))
+    if is_refusal:
+        with raises_one(AccountRefused):
+            await bench.snapshot()
+        assert REFUSED not in bench.statuses(customers)
+        assert bench.contacts.synced == []
+    else:
+        await bench.snapshot()
+        assert bench.statuses(customers) == [REFUSED] * bad + [LINKED] * (10 - bad)
+
+
+@pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
+@pytest.mark.parametrize(("least", "is_refusal"), [(3, True), (4, False)])
+async def test_fewer_than_the_least_failing_are_about_themselves_whatever_their_share(
+    way: str, least: int, *, is_refusal: bool
+) -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_failure_share=0.2, import_failure_min=least)
+    setattr(bench.contacts, way, set(emails(customers)))
+    bench.contacts.refused_alone = set(emails(customers))
+    if is_refusal:
+        with raises_one(AccountRefused):
+            await bench.snapshot()
+    else:
+        await bench.snapshot()
+    assert bench.statuses(customers) == [NEW if is_refusal else REFUSED] * 3
+
+
+async def test_when_the_account_is_put_right_those_who_failed_are_imported_again() -> None:
+    customers, accounts = shop(4)
+    bench = Bench(accounts, contacts_per_import=4, import_failure_min=2)
+    bench.contacts.failing = set(emails(customers[:2]))
+    with raises_one(AccountRefused):
+        await bench.snapshot()
+    bench.contacts.failing = set()
+    bench.restart()
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 4
+    assert bench.contacts.addresses()[1:] == [emails(customers[:2])]
+
+
+async def test_a_place_on_the_list_that_is_refused_is_told_and_not_noted() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.refused_alone = {address(ann)}
+    with capture_logs() as lines:
+        await bench.writes.set_list(bench.linked(ann), subscribed=False)
+    assert [(line["log_level"], line["contact"]) for line in lines] == [("warning", 1)]
+    assert "example.org" not in str(lines)
+    assert not bench.linked(ann).unsubscribed
+
+
+async def test_one_whom_activecampaign_has_no_more_needs_no_place_on_the_list() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.there.clear()
+    bench.links.ac_ids.clear()
+    await bench.writes.set_list(bench.linked(ann), subscribed=False)
+    assert bench.contacts.looked_up == [ann.email]
+    assert bench.contacts.calls == []
+
+
+async def test_a_contact_whose_number_is_not_known_is_found_by_its_address() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.links.ac_ids.clear()
+    await bench.writes.set_list(bench.linked(ann), subscribed=False)
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.linked(ann).unsubscribed
+
+
+# One request at a time
+
+
+async def test_a_contact_that_is_in_an_import_is_in_no_other_request_until_it_ended() -> None:
+    (ann, bob), accounts = shop(2)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.customers.change(ann, phone=PHONE)
+    anns, bobs = bench.wanted(ann, bob)
+    bench.contacts.gate = anyio.Event()
+    bench.contacts.reports = [RUNNING] * 3
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(bench.writes.bring, [anns, bobs], exclude_automations=True))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(bench.writes.write_one, anns)
+        group.start_soon(partial(bench.writes.set_list, anns.linked, subscribed=False))
+        group.start_soon(partial(bench.writes.bring, [bobs], exclude_automations=True))
+        await anyio.wait_all_tasks_blocked()
+        assert bench.contacts.calls == []
+        assert len(bench.contacts.imports) == 1
+        bench.contacts.gate.set()
+    assert bench.contacts.calls == [f"sync {ann.email}", f"unsubscribe {ann.email}"]
+    assert len(bench.contacts.imports) == 3
+
+
+async def test_what_is_sent_of_a_contact_alone_goes_one_after_the_other() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    (wanted,) = bench.wanted(ann)
+    async with anyio.create_task_group() as group:
+        for subscribed in (False, True):
+            group.start_soon(bench.writes.write_one, wanted)
+            group.start_soon(partial(bench.writes.set_list, wanted.linked, subscribed=subscribed))
+    assert bench.contacts.calls == [
+        f"{what} {ann.email}" for what in ("sync", "unsubscribe", "sync", "subscribe")
+    ]
+
+
+# Whatever imports do
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_every_contact_ends_linked_or_refused_whatever_imports_do(data: st.DataObject) -> None:
+    customers, accounts = shop(data.draw(st.integers(1, 9)))
+    some = st.sets(st.sampled_from(emails(customers)))
+    bench = Bench(accounts, contacts_per_import=data.draw(st.integers(1, 4)))
+    bench.contacts.reports = data.draw(st.lists(st.sampled_from([RUNNING, LOST]), max_size=6))
+    refused, failing, excluded, alone = (data.draw(some) for _ in range(4))
+    bench.contacts.refused, bench.contacts.refused_alone = refused, alone
+    bench.contacts.failing, bench.contacts.excluded = failing, excluded
+    run(bench.snapshot())
+    dead = refused | ((failing | excluded) & alone)
+    expected = [REFUSED if each.email in dead else LINKED for each in customers]
+    assert bench.statuses(customers) == expected
+    assert bench.links.imports == {}
+    assert not refused & set(bench.imported())
+    for each in customers:
+        if each.email not in dead and (tag := bench.linked(each).tag):
+            assert list(bench.at_ac(each).tags) == [tag]

@@ -1,0 +1,664 @@
+"""Week tags: whose tag is changed when, by which requests, and that nobody ever has two."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from kiva_stream.errors import AccountRefused
+from kiva_stream.model.contacts import Linked
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.ids import ContactId
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.ports.destination import Contacts
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
+from tests.fakes import SITE, FakeCustomers, account, customer, raises_one
+from tests.sync_fakes import NEW, NEXT_WEEK, REJECTED, WEEK, FakeAccount, FakeDue, FakeWeeks, linked
+from tests.virtual_time import now, run
+
+OPEN, CLOSED, NONE = WeekTag.OPEN, WeekTag.CLOSED, WeekTag.NONE
+
+
+class Bench:
+    """Week tag sync with what stands around it. State, shop and ActiveCampaign outlive a `begin`."""
+
+    def __init__(self) -> None:
+        self.due = FakeDue()
+        self.weeks = FakeWeeks()
+        self.customers = FakeCustomers()
+        self.account = FakeAccount()
+
+    def begin(self) -> None:
+        """Begin a new process."""
+        self.turns = ContactLocks()
+        self.sync = WeekTagSync(
+            SITE.id,
+            self.due,
+            self.weeks,
+            cast("Any", self.customers),
+            self.account,
+            cast("Contacts", self.account),  # as much of it as week tags need
+            self.turns,
+        )
+
+    def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:
+        """Play a story in virtual time."""
+
+        async def play() -> None:
+            self.begin()
+            await story(self)
+
+        run(play())
+        return self
+
+    async def settle(self) -> None:
+        await self.sync.settle()
+
+    def shop(self, number: int, *statuses: str, **changes: object) -> Customer:
+        """Have a customer with orders of this week."""
+        who = customer(number, **changes)
+        self.customers.rows[who.id] = account(who)
+        if statuses:
+            self.weeks.rows[who.id, WEEK] = set(statuses)
+        return who
+
+    def known(self, number: int, tag: WeekTag, **known: Any) -> Linked:  # noqa: ANN401  columns are of any type
+        """Have a contact that has a tag, of which we know the link; it is due."""
+        ac_id = self.account.put(number, tag)
+        link = self.account.tags[ac_id][tag]
+        row = linked(number, **{"ac_id": ac_id, "tag": tag, "tag_link": link, **known})
+        self.due.put(row)
+        return row
+
+    def stranger(self, number: int, *tags: WeekTag, **known: Any) -> None:  # noqa: ANN401
+        """Have a contact of which we know no tag; it is due."""
+        self.due.put(linked(number, **{"ac_id": self.account.put(number, *tags), **known}))
+
+    def is_settled(self) -> bool:
+        return not self.due.marks
+
+
+# --- which tag ---
+
+
+@pytest.mark.parametrize(
+    ("statuses", "tag"),
+    [
+        ([], NONE),
+        (["cancelled", "skipped"], NONE),
+        (["closed"], CLOSED),
+        (["complete", "skipped"], CLOSED),
+        (["open", "complete"], OPEN),
+    ],
+)
+def test_a_contact_gets_the_tag_of_its_orders_of_the_week(statuses: list[str], tag: WeekTag) -> None:
+    bench = Bench()
+    bench.shop(1, *statuses)
+    bench.stranger(1)
+    assert bench.run(Bench.settle).account.tag_of(1) is tag
+    assert bench.is_settled()
+
+
+def test_any_open_order_of_those_who_share_a_contact_wins() -> None:
+    bench = Bench()
+    ann, bob = bench.shop(1, "closed"), bench.shop(2, "open", email=customer(1).email)
+    bench.account.put(1, CLOSED)
+    bench.due.put(linked(1, ann, bob))
+    assert bench.run(Bench.settle).account.tag_of(1) is OPEN
+
+
+def test_one_who_has_another_address_now_counts_no_more() -> None:
+    bench = Bench()
+    ann, bob = bench.shop(1, "closed"), bench.shop(2, "open")
+    bench.account.put(1)
+    bench.due.put(linked(1, ann, bob))
+    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+
+
+def test_orders_of_another_week_count_for_nothing() -> None:
+    bench = Bench()
+    bench.shop(1)
+    bench.weeks.rows[1, NEXT_WEEK] = {"open"}
+    bench.stranger(1)
+    assert bench.run(Bench.settle).account.tag_of(1) is NONE
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_contact_that_nobody_counts_for_loses_its_tag(is_known: bool) -> None:
+    bench = Bench()
+    bench.shop(1, "open", erased=True)
+    if is_known:
+        bench.known(1, OPEN)
+    else:
+        bench.stranger(1, OPEN)
+    assert bench.run(Bench.settle).account.tag_of(1) is None
+    assert bench.is_settled()
+
+
+def test_a_contact_whose_customers_are_gone_loses_its_tag() -> None:
+    bench = Bench()
+    bench.known(1, OPEN)
+    assert bench.run(Bench.settle).account.tag_of(1) is None
+
+
+# --- with which requests ---
+
+
+def test_tags_that_are_right_are_settled_in_a_set_without_a_request() -> None:
+    bench = Bench()
+    for number in range(1, 8):
+        bench.shop(number, "open")
+        bench.known(number, OPEN)
+    bench.run(Bench.settle)
+    assert bench.is_settled()
+    assert bench.account.calls == []
+    assert bench.due.forgotten == []
+    assert bench.due.settled_at_once == [7]
+
+
+def test_a_tag_that_came_with_the_import_is_right_although_its_link_is_not_known() -> None:
+    bench = Bench()
+    bench.shop(1, "open")
+    bench.stranger(1, OPEN, tag=OPEN)
+    assert bench.run(Bench.settle).account.calls == []
+
+
+def test_a_swap_by_a_known_link_is_two_requests_off_then_on() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    assert bench.run(Bench.settle).account.calls == ["remove", "add"]
+    row, ac_id = bench.due.contacts[ContactId(1)], bench.account.put(1)
+    assert (row.tag, row.ac_id) == (CLOSED, ac_id)
+    assert row.tag_link is not None
+
+
+def test_the_link_of_a_swap_is_known_at_the_next_one() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+
+    async def story(bench: Bench) -> None:
+        await bench.settle()
+        bench.shop(1, "open")
+        bench.due.touch(1)
+        await bench.settle()
+
+    assert bench.run(story).account.calls == ["remove", "add"] * 2
+    assert bench.account.tag_of(1) is OPEN
+
+
+@pytest.mark.parametrize("tag", [None, OPEN])
+def test_a_swap_by_an_unknown_link_asks_first(tag: WeekTag | None) -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.stranger(1, OPEN, tag=tag)
+    assert bench.run(Bench.settle).account.calls == ["on", "remove", "add"]
+    assert bench.account.tag_of(1) is CLOSED
+
+
+def test_a_tag_that_is_there_already_is_only_noted_and_every_other_one_goes() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.stranger(1, OPEN, CLOSED, NONE)  # somebody put them there by hand
+    assert bench.run(Bench.settle).account.calls == ["on", "remove", "remove"]
+    assert bench.account.tag_of(1) is CLOSED
+    assert bench.due.contacts[ContactId(1)].tag_link == next(iter(bench.account.tags.values()))[CLOSED]
+
+
+def test_a_contact_without_a_known_id_is_found_by_its_address() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.stranger(1, OPEN, ac_id=None)
+    assert bench.run(Bench.settle).account.calls == ["find", "on", "remove", "add"]
+    assert bench.due.contacts[ContactId(1)].ac_id == 501
+
+
+@pytest.mark.parametrize("ac_id", [None, 501])
+def test_a_contact_that_is_not_there_is_settled(ac_id: int | None) -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.stranger(1, ac_id=ac_id)
+    bench.account.drop(1)
+    bench.run(Bench.settle)
+    assert bench.is_settled()
+    assert bench.account.tags == {}
+
+
+def test_a_contact_that_is_on_its_way_stays_due_and_a_refused_one_does_not() -> None:
+    bench = Bench()
+    for number, status in ((1, NEW), (2, REJECTED)):
+        bench.shop(number, "open")
+        bench.due.put(linked(number, status=status))
+    bench.run(Bench.settle)
+    assert list(bench.due.marks) == [1]
+    assert bench.account.calls == []
+
+
+def test_all_pages_are_worked_several_contacts_at_once_and_a_page_is_forgotten_before_its_first_swap() -> (
+    None
+):
+    bench = Bench()
+    for number in range(1, PAGE_ROWS + 21):
+        bench.shop(number, "closed")
+        bench.known(number, OPEN)
+
+    async def story(bench: Bench) -> None:
+        began = now()
+        await bench.settle()
+        assert now() - began < 2 * 0.1 * (PAGE_ROWS + 20) / 5
+
+    bench.run(story)
+    assert bench.is_settled()
+    assert {bench.account.tag_of(number) for number in range(1, PAGE_ROWS + 21)} == {CLOSED}
+    assert len(bench.account.calls) == 2 * (PAGE_ROWS + 20)
+    assert list(map(len, bench.due.forgotten)) == [PAGE_ROWS, 20]
+    assert bench.account.most_busy >= 5
+
+
+def test_the_state_says_that_a_tag_is_not_known_before_the_first_request() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+
+    def look(_call: str) -> None:
+        assert bench.due.contacts[ContactId(1)].tag is None
+
+    bench.account.on_call = look
+    assert bench.run(Bench.settle).account.calls == ["remove", "add"]
+
+
+def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    bench.account.refuses = True
+
+    async def story(bench: Bench) -> None:
+        with raises_one(AccountRefused):
+            await bench.settle()
+
+    assert not bench.run(story).is_settled()
+
+
+# --- what is refused ---
+
+
+def to_be_closed(count: int, *refused: int) -> Bench:
+    """Return a bench with contacts that are to have another tag, which is refused for some of them."""
+    bench = Bench()
+    for number in range(1, count + 1):
+        bench.shop(number, "closed")
+        ac_id = bench.known(number, OPEN).ac_id
+        if number in refused and ac_id is not None:
+            bench.account.rejected.add(ac_id)
+    return bench
+
+
+def test_one_contact_that_is_refused_is_told_of_and_the_others_get_their_tags() -> None:
+    bench = to_be_closed(5, 2)
+    with capture_logs() as lines:
+        bench.run(Bench.settle)
+    assert [(line["event"], line["contact"]) for line in lines] == [("a week tag is refused", 2)]
+    assert [bench.account.tag_of(number) for number in (1, 3, 4, 5)] == [CLOSED] * 4
+    assert bench.is_settled()
+
+
+def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
+    async def story(bench: Bench) -> None:
+        await bench.settle()
+        bench.account.rejected.clear()
+        asked = len(bench.account.calls)
+        await bench.settle()
+        assert len(bench.account.calls) == asked
+        bench.due.touch(1)
+        await bench.settle()
+
+    assert to_be_closed(1, 1).run(story).account.tag_of(1) is CLOSED
+
+
+def test_when_one_after_the_other_is_refused_it_is_the_account_and_setup_is_named() -> None:
+    async def story(bench: Bench) -> None:
+        for number in range(1, REFUSALS):
+            await bench.sync.settle_one(ContactId(number))
+        with pytest.raises(AccountRefused, match="kiva-stream setup"):
+            await bench.sync.settle_one(ContactId(REFUSALS))
+
+    bench = to_be_closed(REFUSALS, *range(1, REFUSALS + 1)).run(story)
+    assert list(bench.due.marks) == [REFUSALS]
+
+
+def test_one_who_gets_the_tag_between_shows_that_it_is_not_the_account() -> None:
+    count = 2 * REFUSALS - 1
+
+    async def story(bench: Bench) -> None:
+        for number in range(1, count + 1):
+            await bench.sync.settle_one(ContactId(number))
+
+    bench = to_be_closed(count, *(each for each in range(1, count + 1) if each != REFUSALS)).run(story)
+    assert bench.account.tag_of(REFUSALS) is CLOSED
+    assert bench.is_settled()
+
+
+# --- a stop in the middle of a swap ---
+
+
+async def stopped_when_it_adds(bench: Bench, add_takes_s: float) -> None:
+    """Settle, and be stopped as soon as the new tag is on its way."""
+    bench.begin()
+    async with anyio.create_task_group() as group:
+
+        def stop(call: str) -> None:
+            if call == "add":
+                bench.account.takes_s = add_takes_s
+                group.cancel_scope.cancel()
+
+        bench.account.on_call = stop
+        group.start_soon(bench.settle)
+
+
+def test_a_stop_after_the_old_tag_went_still_puts_the_new_one_on() -> None:
+    bench = to_be_closed(1)
+    run(stopped_when_it_adds(bench, PATIENCE_S / 2))
+    assert bench.account.calls == ["remove", "add"]
+    assert bench.account.tag_of(1) is CLOSED
+    assert bench.due.contacts[ContactId(1)].tag is CLOSED
+
+
+def test_a_stop_during_an_outage_waits_no_longer_than_that_and_the_next_run_puts_the_tag_on() -> None:
+    bench = to_be_closed(1)
+
+    async def story() -> None:
+        began = now()
+        await stopped_when_it_adds(bench, 1e6)
+        assert PATIENCE_S <= now() - began < PATIENCE_S + 1
+
+    run(story())
+    assert bench.account.tag_of(1) is None
+    bench.account.takes_s, bench.account.on_call = 0.1, lambda _call: None
+    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+
+
+def test_an_outage_without_a_stop_is_waited_for() -> None:
+    bench = to_be_closed(1)
+    bench.account.takes_s = 3 * PATIENCE_S
+    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+    assert bench.is_settled()
+
+
+# --- what changes meanwhile ---
+
+
+async def while_another_has_it(bench: Bench, change: Callable[[], None]) -> None:
+    """Settle while somebody else has contact 1, who changes something before the swap gets its turn."""
+    async with anyio.create_task_group() as group, bench.turns.of([ContactId(1)]):
+        group.start_soon(bench.settle)
+        await anyio.sleep(1)
+        change()
+
+
+def test_who_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    bench.run(lambda bench: while_another_has_it(bench, lambda: bench.due.touch(1)))
+    assert bench.account.calls == []
+    assert not bench.is_settled()
+
+
+def test_who_becomes_due_again_during_the_swap_stays_due() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    bench.account.on_call = lambda call: bench.due.touch(1) if call == "add" else None
+    assert not bench.run(Bench.settle).is_settled()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ac_id": None},
+        {"customers": ()},
+        {"status": NEW},
+        {"email": "moved@example.org"},
+    ],
+)
+def test_a_contact_that_was_moved_or_left_before_the_swap_is_not_touched(change: dict[str, Any]) -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    row = bench.known(1, OPEN)
+    known = {"ac_id": row.ac_id, **{key: change[key] for key in change if key in ("ac_id", "customers")}}
+    other = {key: change[key] for key in change if key in ("status", "email")}
+
+    def leave() -> None:
+        bench.due.contacts[ContactId(1)] = linked(1, **other, **known)
+
+    bench.run(lambda bench: while_another_has_it(bench, leave))
+    assert bench.account.calls == []
+    assert bench.account.tag_of(1) is OPEN
+
+
+def test_a_contact_that_is_nobodys_any_more_before_the_swap_is_not_touched() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    bench.run(lambda bench: while_another_has_it(bench, bench.due.marks.clear))
+    assert bench.account.calls == []
+
+
+# --- one contact ---
+
+
+def test_one_contact_gets_its_tag_although_it_was_not_due_and_the_others_stay_due() -> None:
+    bench = Bench()
+    for number in (1, 2, 3):
+        bench.shop(number, "closed")
+        bench.known(number, OPEN)
+    bench.due.opened = WEEK
+    del bench.due.marks[ContactId(2)]
+    bench.run(lambda bench: bench.sync.settle_one(ContactId(2)))
+    assert [bench.account.tag_of(number) for number in (1, 2, 3)] == [OPEN, CLOSED, OPEN]
+    assert list(bench.due.marks) == [1, 3]
+
+
+def test_one_contact_whose_tag_is_right_costs_no_request() -> None:
+    bench = Bench()
+    bench.shop(1, "open")
+    bench.known(1, OPEN)
+    bench.run(lambda bench: bench.sync.settle_one(ContactId(1)))
+    assert bench.account.calls == []
+    assert bench.is_settled()
+
+
+# --- weeks ---
+
+
+def test_a_new_week_makes_every_contact_due_and_opened_twice_it_is_one_week() -> None:
+    bench = Bench()
+    bench.shop(1, "open")
+    bench.known(1, OPEN)
+
+    async def story(bench: Bench) -> None:
+        await bench.settle()
+        bench.weeks.week = NEXT_WEEK
+        await bench.sync.look_at_week()
+        assert not bench.is_settled()
+        await bench.sync.look_at_week()
+        await bench.settle()
+
+    assert bench.run(story).account.tag_of(1) is NONE
+    assert bench.due.opened == NEXT_WEEK
+    assert bench.due.times_opened == 2
+
+
+def test_a_week_that_opens_while_contacts_are_worked_counts_for_all_of_them() -> None:
+    bench = Bench()
+    for number in range(1, PAGE_ROWS + 21):
+        bench.shop(number, "closed")
+        bench.known(number, OPEN)
+
+    def open_week(_call: str) -> None:
+        bench.weeks.week = NEXT_WEEK
+
+    bench.account.on_call = open_week
+    bench.run(Bench.settle)
+    assert {bench.account.tag_of(number) for number in range(1, PAGE_ROWS + 21)} == {NONE}
+    assert bench.is_settled()
+
+
+def test_it_looks_again_after_a_while_or_when_woken() -> None:
+    bench = Bench()
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+
+    async def story(bench: Bench) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.sync.run, 60)
+            await anyio.sleep(1)
+            assert bench.account.tag_of(1) is CLOSED
+            bench.weeks.week = NEXT_WEEK
+            await anyio.sleep(50)
+            assert bench.account.tag_of(1) is CLOSED
+            await anyio.sleep(20)
+            assert bench.account.tag_of(1) is NONE
+            bench.weeks.week = WEEK
+            bench.sync.wake()
+            await anyio.sleep(1)
+            assert bench.account.tag_of(1) is CLOSED
+            group.cancel_scope.cancel()
+
+    bench.run(story)
+
+
+# --- struck at any moment ---
+
+MAX_TURNS = 1_000
+
+
+async def struck(bench: Bench, turns: int) -> bool:
+    """Settle, and be cancelled after so many turns of the loop; return whether that was before the end."""
+    bench.begin()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def strike() -> None:
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+
+            group.start_soon(strike)
+            await bench.settle()
+            group.cancel_scope.cancel()
+    return scope.cancelled_caught
+
+
+def three_contacts() -> Bench:
+    """Return a bench with a tag that is known, one that is not, and one that is to go; no time passes."""
+    bench = Bench()
+    bench.account.takes_s = 0
+    bench.shop(1, "closed")
+    bench.known(1, OPEN)
+    bench.shop(2, "open")
+    bench.stranger(2, CLOSED, ac_id=None)
+    bench.shop(3, "open", erased=True)
+    bench.known(3, OPEN)
+    return bench
+
+
+def test_cancelled_at_any_await_nobody_has_two_tags_and_a_second_run_sets_them_right() -> None:
+    for turns in range(MAX_TURNS):
+        bench = three_contacts()
+        if not run(struck(bench, turns)):
+            assert turns > 20, "hardly anything was struck"
+            return
+        for number in (1, 2, 3):
+            bench.account.tag_of(number)  # which fails when there are two
+        bench.run(Bench.settle)
+        assert [bench.account.tag_of(number) for number in (1, 2, 3)] == [CLOSED, OPEN, None], turns
+        assert bench.is_settled()
+    pytest.fail("never came to the end")
+
+
+STATUSES = st.sets(st.sampled_from(["open", "closed", "complete", "cancelled", "skipped"]))
+STEP = st.one_of(
+    st.tuples(st.just("orders"), st.tuples(st.integers(1, 4), st.integers(0, 2), STATUSES)),
+    st.tuples(st.just("week"), st.integers(0, 2)),
+    st.tuples(st.just("wait"), st.sampled_from([0.05, 0.15, 0.25, 5.0])),
+    st.tuples(st.just("crash"), st.integers(0, 40)),
+)
+
+
+class Lives:
+    """Processes, one after the other, in which orders and weeks change, struck at any await."""
+
+    def __init__(self) -> None:
+        self.bench = bench = Bench()
+        for number in (1, 2):
+            bench.shop(number)
+            bench.known(number, NONE)
+        for number in (3, 4):
+            bench.shop(number)
+            bench.stranger(number, *([CLOSED] if number == 3 else []))
+
+    async def play(self, steps: list[tuple[str, Any]]) -> None:
+        """Play the steps; then there is quiet."""
+        while steps:
+            steps = await self._live(steps)
+        self.bench.begin()
+        await self.bench.settle()
+
+    async def _live(self, steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Live until a crash, or the end; return the steps of the lives after it."""
+        self.bench.begin()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.bench.sync.run, 1)
+            for number, (kind, value) in enumerate(steps):
+                await self._step(kind, value)
+                if kind == "crash":
+                    group.cancel_scope.cancel()
+                    return steps[number + 1 :]
+            group.cancel_scope.cancel()
+        return []
+
+    async def _step(self, kind: str, value: Any) -> None:  # noqa: ANN401  as many kinds as steps
+        if kind == "orders":
+            who, weeks, statuses = value
+            self.bench.weeks.rows[who, WEEK + weeks * (NEXT_WEEK - WEEK)] = statuses
+            self.bench.due.touch(who)
+            self.bench.sync.wake()
+        elif kind == "week":
+            self.bench.weeks.week = WEEK + value * (NEXT_WEEK - WEEK)
+        elif kind == "wait":
+            await anyio.sleep(value)
+        else:
+            for _ in range(value):
+                await anyio.lowlevel.checkpoint()
+
+    def wanted(self, number: int) -> WeekTag:
+        """Return the tag that is right, told apart from how the code does it."""
+        statuses = self.bench.weeks.rows.get((number, self.bench.weeks.week), set())
+        if "open" in statuses:
+            return OPEN
+        return CLOSED if "closed" in statuses or "complete" in statuses else NONE
+
+
+@given(st.lists(STEP, max_size=30))
+@settings(max_examples=150)
+def test_whatever_happens_when_nobody_ever_has_two_tags_and_in_the_end_exactly_the_right_one(
+    steps: list[tuple[str, Any]],
+) -> None:
+    lives = Lives()
+    run(lives.play(steps))
+    assert lives.bench.is_settled()
+    for number in range(1, 5):
+        assert lives.bench.account.tag_of(number) is lives.wanted(number)
+        assert lives.bench.due.contacts[ContactId(number)].tag is lives.wanted(number)

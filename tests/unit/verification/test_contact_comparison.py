@@ -1,0 +1,255 @@
+"""What the verifier calls a gap, and what it leaves to those who are still at it. On fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import anyio
+from msgspec.structs import replace
+
+from kiva_stream.errors import ContactGone
+from kiva_stream.model.contacts import (
+    Contact,
+    ContactStatus,
+    DesiredContact,
+    Linked,
+    ListStatus,
+    ShownContact,
+)
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.entries import Entry
+from kiva_stream.model.event_catalog import CATALOG
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.orders import Order, OrderSource, SentOrder, ShownOrder
+from kiva_stream.model.positions import Position
+from kiva_stream.model.tracked_events import LoggedEvent
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.runtime.shop import Shop
+from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.state.evidence import Stand
+from kiva_stream.sync.order_sync import NEVER
+from kiva_stream.verification.contact_comparison import Account, ContactComparison
+from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, Expected
+from kiva_stream.verification.expected_state import ExpectedContact, wanted_order
+from kiva_stream.verification.verify import beside_another
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+NAME = CATALOG.events[0].ac_name
+EMAIL = Email("ann@example.org")
+CONTACT = Contact(ContactId(1), EMAIL, ContactStatus.LINKED)
+ANN = Linked(CONTACT, (CustomerId(7),), b"f", AcId(4))
+DESIRED = DesiredContact(EMAIL, "", "", "", "7", ListStatus.LEAVE)
+SHOWN = ShownContact(EMAIL, "", "", "", {"customer_id": "7"}, is_subscribed=True)
+STAND = Stand(Position(0, 0), Position(50, 50), None, None, outcomes=9, parked=1, is_held=False)
+RIGHT = ExpectedContact(ANN, DESIRED, is_let_go=False, movers=[], tag=WeekTag.NONE, orders=[], events=[])
+
+
+class World:
+    """The state, the shop and ActiveCampaign in one, as far as the verifier asks."""
+
+    def __init__(self, should: ExpectedContact = RIGHT, stand: Stand = STAND) -> None:
+        self.should = should
+        self.now_stand = stand
+        self.shown = {AcId(4): SHOWN}
+        self.at_address: AcId | None = AcId(4)
+        self.tags_there = {WeekTag.NONE: 1}
+        self.is_due = False
+        self.logged: list[LoggedEvent] = []
+        self.in_source = {30: Position(30, 30)}
+        self.known: set[Position] = set()
+        self.forgotten_ones: set[CustomerId] = set()
+        self.entries_below = 10
+
+    async def stand(self, _account: str) -> Stand:
+        return self.now_stand
+
+    async def of(self, *asked: object, **_how: object) -> Sequence[ExpectedContact | LoggedEvent]:
+        """Return what is expected of contacts, or, asked by an id, what a log lists."""
+        return self.logged if isinstance(asked[0], int) else [self.should]
+
+    async def due(self, contacts: Collection[ContactId]) -> set[ContactId]:
+        return set(contacts) if self.is_due else set()
+
+    async def accounted_for(self, positions: Collection[Position]) -> set[Position]:
+        return self.known & set(positions)
+
+    async def forgotten(self, customers: Collection[CustomerId]) -> set[CustomerId]:
+        return self.forgotten_ones & set(customers)
+
+    async def contact(self, contact: AcId) -> ShownContact:
+        if contact not in self.shown:
+            raise ContactGone("gone")
+        return self.shown[contact]
+
+    async def find(self, _email: Email) -> AcId | None:
+        return self.at_address
+
+    async def on(self, _contact: AcId) -> dict[WeekTag, int]:
+        return self.tags_there
+
+    async def orders(self, _ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
+        return {}
+
+    async def positions(self, ids: Collection[int]) -> dict[int, Position]:
+        return {number: self.in_source[number] for number in ids if number in self.in_source}
+
+    async def entries(self, positions: Collection[Position]) -> list[Entry]:
+        message = NOW, NOW, None, None, None, ""
+        return [Entry(position, *message, None, CustomerId(7), None) for position in positions]
+
+    async def count_exactly(self, _after: Position, _until: Position) -> int | None:
+        return self.entries_below
+
+    async def page(self, _after: CustomerId, _count: int) -> list[Customer]:
+        return []
+
+    async def nobodys(self) -> list[Linked]:
+        return []
+
+    async def without_id(self) -> list[Linked]:
+        return []
+
+    def verifier(self, *, is_owner: bool = False) -> ContactComparison:
+        parts = cast("Any", self)
+        account = Account("account", parts, parts, parts, parts)
+        shop = Shop(parts, parts, parts, parts, parts, log=parts)
+        titles = dict.fromkeys(DesiredContact.__struct_fields__, "a field")
+        return ContactComparison(shop, parts, parts, account, titles, 30, is_owner=is_owner, now=lambda: NOW)
+
+    def gaps(self, *, is_owner: bool = False) -> list[Discrepancy]:
+        return anyio.run(self.verifier(is_owner=is_owner).look, [ANN])
+
+    def kinds(self, *, is_owner: bool = False) -> list[DiscrepancyKind]:
+        return [gap.kind for gap in self.gaps(is_owner=is_owner)]
+
+
+def test_what_is_as_it_should_be_is_no_gap() -> None:
+    assert World().gaps() == []
+
+
+def test_a_contact_that_is_gone_is_one_gap_and_nothing_else_is_asked_of_it() -> None:
+    world = World(RIGHT._replace(tag=WeekTag.OPEN))
+    world.shown, world.at_address = {}, None
+    (gap,) = world.gaps()
+    assert (gap.kind, gap.contact, gap.customer, gap.ac_id) == (DiscrepancyKind.NO_CONTACT, 1, 7, 4)
+
+
+def test_a_contact_under_another_id_is_compared_there() -> None:
+    world = World()
+    world.shown, world.at_address = {AcId(9): replace(SHOWN, first_name="x", fields={})}, AcId(9)
+    assert [(gap.kind, gap.ac_id) for gap in world.gaps()] == [
+        (DiscrepancyKind.CONTACT_ID, 9),
+        (DiscrepancyKind.FIELDS, 9),
+    ]
+
+
+def test_a_week_tag_that_another_process_has_yet_to_look_at_is_no_gap() -> None:
+    wrong = RIGHT._replace(tag=WeekTag.OPEN)
+    world = World(wrong, STAND._replace(is_held=True))
+    world.is_due = True
+    assert world.kinds() == []
+    assert world.kinds(is_owner=True) == [DiscrepancyKind.TAG]
+    world.now_stand = STAND
+    assert world.kinds() == [DiscrepancyKind.TAG]  # nobody is there to do it
+
+
+def test_who_was_let_go_and_is_on_the_list_is_a_gap() -> None:
+    nobodys = RIGHT._replace(contact=None, is_let_go=True, tag=None)
+    world = World(nobodys)
+    world.tags_there = {}
+    assert world.kinds() == [DiscrepancyKind.LIST]
+    world.should = nobodys._replace(is_let_go=False)
+    assert world.kinds() == []
+
+
+def test_a_customer_with_another_address_is_named() -> None:
+    (gap,) = World(RIGHT._replace(movers=[CustomerId(8)])).gaps()
+    assert (gap.kind, gap.contact, gap.customer) == (DiscrepancyKind.MOVED, 1, 8)
+
+
+def test_a_contact_that_all_have_left_is_told_as_that_alone() -> None:
+    left = RIGHT._replace(contact=None, is_let_go=True, movers=[CustomerId(7)], tag=None)
+    assert World(left).kinds() == [DiscrepancyKind.MOVED]
+
+
+def event(number: int, age_s: float | None) -> Expected:
+    at = None if age_s is None else NOW - timedelta(seconds=age_s)
+    return Expected(Position(number, number), 1, NAME, "x", f"at=x; log={number}", at)
+
+
+def listed(*numbers: int) -> list[LoggedEvent]:
+    return [LoggedEvent(NAME, f"at=x; log={number}", None) for number in numbers]
+
+
+def test_an_event_is_missing_only_when_there_was_time_to_list_it() -> None:
+    world = World(RIGHT._replace(events=[event(1, 900), event(2, 29), event(3, 31), event(4, None)]))
+    world.logged = listed(1)
+    gaps = world.gaps()
+    assert [(gap.kind, gap.position) for gap in gaps] == [
+        (DiscrepancyKind.NO_EVENT, Position(3, 3)),
+        (DiscrepancyKind.NO_EVENT, Position(4, 4)),
+    ]
+
+
+def test_events_that_the_log_may_have_dropped_are_one_gap() -> None:
+    world = World(RIGHT._replace(events=[event(number, 900) for number in range(1, 6)]))
+    world.logged = listed(5)
+    (gap,) = world.gaps()
+    assert (gap.kind, gap.what[:32]) == (DiscrepancyKind.NOT_LISTED, "4 events up to entry 4:4 are old")
+
+
+def test_an_event_that_nobody_sent_is_a_gap_unless_the_state_cannot_know() -> None:
+    world = World()
+    world.logged = listed(30)
+    assert world.kinds() == [DiscrepancyKind.UNEXPECTED]
+    world.known = {Position(30, 30)}  # delivered to another contact, say
+    assert world.kinds() == []
+    world.known, world.forgotten_ones = set(), {CustomerId(7)}
+    assert world.kinds() == []
+    world.forgotten_ones, world.now_stand = set(), STAND._replace(watermark=Position(29, 29))
+    assert world.kinds() == []  # on its way to its outcome
+    world.now_stand = STAND._replace(forgotten=Position(30, 30))
+    assert world.kinds() == []  # from before the ledger began
+    world.now_stand, world.in_source = STAND, {}
+    assert world.kinds() == [DiscrepancyKind.UNEXPECTED]  # of no entry at all
+
+
+def test_entries_without_an_outcome_are_counted_and_parked_ones_have_their_place() -> None:
+    world = World()
+    assert anyio.run(world.verifier().look_at_state) == []
+    world.entries_below = 12
+    (gap,) = anyio.run(world.verifier().look_at_state)
+    assert gap.what.startswith("2 entries")
+    world.entries_below = 3  # the shop threw old ones away
+    assert anyio.run(world.verifier().look_at_state) == []
+
+
+def test_beside_a_process_that_works_the_site_a_fifth_of_the_limit_is_taken() -> None:
+    settings = ActiveCampaignSettings(
+        api_url="https://account.example", api_token="t", event_actid="1", event_key="k"
+    )
+    assert beside_another(settings).requests_per_second == 1
+    assert beside_another(replace(settings, requests_per_second=3)).requests_per_second == 1
+    assert beside_another(replace(settings, requests_per_second=20)).requests_per_second == 4
+
+
+ORDER = Order(OrderId(4), CustomerId(7), "complete", "completed", NOW, NOW, 350, 0, 0, ())
+
+
+def wanted(order: Order, sent: SentOrder | None) -> str | None:
+    found = wanted_order(order, CONTACT, "USD", sent)
+    return None if found is None else found.normalized_status
+
+
+def test_only_orders_that_belong_there_and_were_not_refused_are_expected() -> None:
+    sent = SentOrder(OrderId(4), OrderSource.REAL_TIME, b"f", NOW)
+    unpaid = replace(ORDER, paid_at=None, payment_status="failed")
+    assert wanted(ORDER, sent) == "COMPLETED"
+    assert wanted(ORDER, None) is None  # it has no items, and was never sent
+    assert wanted(unpaid, None) is None
+    assert wanted(unpaid, sent) == "FAILED"
+    assert wanted(unpaid, replace(sent, accepted_at=NEVER)) is None
+    assert wanted(ORDER, replace(sent, refused="no")) is None
+    assert wanted(replace(ORDER, total_cents=-1), sent) is None
