@@ -1,0 +1,86 @@
+"""The state schema that the previous version of kiva_stream left is opened unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+
+from kiva_stream.commands.status import status
+from kiva_stream.model.positions import Position
+from kiva_stream.settings.sections import ActiveCampaignSettings, Settings, SourceSettings, StateSettings
+from kiva_stream.state.store import Store
+from tests.states import held_ledger, migrated_store
+from tests.states import settings as state_settings
+
+PREVIOUS = Path(__file__).with_name("previous")
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default
+FROM information_schema.columns WHERE table_schema = $1 ORDER BY table_name, column_name
+"""
+TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'kiva_stream' ORDER BY 1"
+
+
+@pytest.fixture
+async def dump(look: asyncpg.Connection) -> asyncpg.Connection:
+    """A connection to a database that holds the previous version's state."""
+    await look.execute((PREVIOUS / "schema_2.sql").read_text("utf-8"))
+    return look
+
+
+async def rows(look: asyncpg.Connection) -> Mapping[str, list[asyncpg.Record]]:
+    """Return all rows by table or view."""
+    tables = [row[0] for row in await look.fetch(TABLES)]
+    return {table: await look.fetch(f'SELECT * FROM kiva_stream."{table}" ORDER BY 1, 2') for table in tables}
+
+
+async def test_opening_the_previous_state_changes_nothing(database: str, dump: asyncpg.Connection) -> None:
+    before = await rows(dump)
+    assert min(map(len, before.values())) > 0
+    async with Store.open(state_settings(database)) as store:
+        await store.require_version()
+        assert await store.migrate() is False
+    assert await rows(dump) == before
+
+
+async def test_a_new_state_has_the_same_tables_and_columns(database: str, dump: asyncpg.Connection) -> None:
+    def unqualified(columns: list[asyncpg.Record]) -> list[list[str]]:
+        return [
+            [str(part).replace("kiva_stream.", "").replace("old.", "") for part in row] for row in columns
+        ]
+
+    await dump.execute("ALTER SCHEMA kiva_stream RENAME TO old")
+    async with migrated_store(database):
+        new, old = await dump.fetch(COLUMNS, "kiva_stream"), await dump.fetch(COLUMNS, "old")
+    assert unqualified(new) == unqualified(old) != []
+
+
+@pytest.mark.usefixtures("dump")
+async def test_status_of_the_previous_state_is_what_the_previous_version_reported(database: str) -> None:
+    report = await status(
+        Settings(
+            source=SourceSettings(dsn=database, site_id=1),
+            state=StateSettings(dsn=database),
+            activecampaign=ActiveCampaignSettings(
+                api_url="https://account.example", api_token="x", event_actid="1", event_key="y"
+            ),
+        )
+    )
+    reported = msgspec.json.decode(msgspec.json.encode(report))
+    expected = msgspec.json.decode((PREVIOUS / "status_2.json").read_bytes())
+    assert {name: reported[name] for name in expected} == expected
+    assert reported.keys() - expected.keys() == {"held_by", "held_since", "lag_s", "updated_at"}
+
+
+async def test_leftovers_of_the_previous_state_are_parked_entries_and_events_in_doubt(
+    database: str, dump: asyncpg.Connection
+) -> None:
+    parked = {Position(*row) for row in await dump.fetch("SELECT txid, log_id FROM kiva_stream.parked")}
+    out = await dump.fetchrow("SELECT out_txids, out_ids FROM kiva_stream.checkpoint")
+    async with Store.open(state_settings(database)) as store, held_ledger(store) as ledger:
+        left = await ledger.left()
+    assert left.parked == parked
+    assert left.doubts == {Position(*each) for each in zip(*out, strict=True)}
