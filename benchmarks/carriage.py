@@ -170,11 +170,11 @@ async def _contacts(
     settings: Settings, shop: Shop, store: Store, links: ContactLinks, mark: HighWaterMark
 ) -> ContactSync:
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
-    limits, due, turns = settings.activecampaign, DueTags(store, shop.site.id), ContactLocks()
+    limits, due, locks = settings.activecampaign, DueTags(store, shop.site.id), ContactLocks()
     account: Any = InstantAccount()
     ports = ContactPorts(shop.customers, links, account, shop.orders, NOBODY, shop.weeks, due)
-    writes = ContactWrites(links, due, account, turns, limits, _no_time)
-    moves = ContactMoves(shop.site.id, shop.customers, links, account, NOBODY, turns)
+    writes = ContactWrites(links, due, account, locks, limits, _no_time)
+    moves = ContactMoves(shop.site.id, shop.customers, links, account, NOBODY, locks)
     contacts = ContactSync(shop.site, ports, writes, moves, limits)
     await contacts.snapshot(mark.position, lambda _: None)
     return contacts

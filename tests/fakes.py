@@ -37,7 +37,14 @@ from kiva_stream.errors import (
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState, OpenImport
 from kiva_stream.model.checkpoint import Commit, Leftovers
 from kiva_stream.model.classifications import Event
-from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, DueTag, Linked, ListStatus
+from kiva_stream.model.contacts import (
+    Contact,
+    ContactRecord,
+    ContactStatus,
+    DesiredContact,
+    DueContact,
+    ListStatus,
+)
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
@@ -319,25 +326,25 @@ class FakeOrders:
         return sorted(order for customer in customers for order in self.paid.get(customer, []))
 
 
-class FakeOrderArrivals:
-    """Implements OrderArrivals: keeps what it was asked to bring, a list a call."""
+class FakeOrderDelivery:
+    """Implements OrderDelivery: keeps what it was asked to upsert, a list a call."""
 
     def __init__(self) -> None:
-        self.brought: list[list[OrderId]] = []
+        self.upserted: list[list[OrderId]] = []
         self.gate: anyio.Event | None = None
-        self.on_bring: Callable[[], None] = lambda: None
+        self.on_upsert: Callable[[], None] = lambda: None
 
-    async def bring(self, ids: Collection[OrderId]) -> None:
+    async def upsert(self, ids: Collection[OrderId]) -> None:
         await anyio.lowlevel.checkpoint()
         if self.gate is not None:
             await self.gate.wait()
-        self.brought.append(sorted(ids))
-        self.on_bring()
+        self.upserted.append(sorted(ids))
+        self.on_upsert()
 
     @property
     def all(self) -> set[OrderId]:
-        """Every order that was brought."""
-        return {order for ids in self.brought for order in ids}
+        """Every order that was upserted."""
+        return {order for ids in self.upserted for order in ids}
 
 
 class FakeLinks:
@@ -378,16 +385,16 @@ class FakeLinks:
         await self._turn()
         return {number: self.by_customer[number] for number in customers if number in self.by_customer}
 
-    async def page(self, after: ContactId, count: int) -> list[Linked]:
+    async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
         await self._turn()
         return [self.linked(each) for each in self.by_id.values() if each.id > after][:count]
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[Linked]:
+    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         await self._turn()
         self.read += ids
         return [self.linked(self.by_id[number]) for number in sorted(ids)]
 
-    async def at(self, email: Email) -> Linked | None:
+    async def at(self, email: Email) -> ContactRecord | None:
         await self._turn()
         found = self.by_email.get(email)
         return self.linked(found) if found else None
@@ -436,12 +443,12 @@ class FakeLinks:
         self.ac_ids |= {mine[email].id: ac_id for email, ac_id in ids.items() if email in mine}
         self.highest = known_to
 
-    async def moved(self, number: ContactId, email: Email) -> None:
+    async def record_email(self, number: ContactId, email: Email) -> None:
         await self._turn()
         assert email not in self.by_email, "two contacts of one address"
         self.by_id[number].email = email
 
-    async def join(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
+    async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         await self._turn()
         joined = self._at(email)
         for number in customers:
@@ -480,12 +487,12 @@ class FakeLinks:
         """Return how far a customer's contact has come, and why not further."""
         return self.by_customer[who.id].status, self.by_customer[who.id].why
 
-    def linked(self, found: Contact) -> Linked:
+    def linked(self, found: Contact) -> ContactRecord:
         """Return what is known of a contact."""
         mine = tuple(number for number, each in self.by_customer.items() if each is found)
         tag, link = self.tags.get(found.id, (None, None))
         known = self.fingerprints.get(found.id), self.ac_ids.get(found.id)
-        return Linked(found, mine, *known, tag, link, found.id in self.unsubscribed)
+        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed)
 
     def due_again(self, number: ContactId) -> None:
         """Have a contact's week tag looked at, if it is linked."""
@@ -550,12 +557,14 @@ class FakeTagsDue:
         for number in contacts:
             self._links.due_again(number)
 
-    async def page(self, after: ContactId, count: int) -> list[DueTag]:
+    async def page(self, after: ContactId, count: int) -> list[DueContact]:
         await anyio.lowlevel.checkpoint()
         due = sorted(each for each in self._links.due.items() if each[0] > after)
-        return [DueTag(self._links.linked(self._links.by_id[number]), mark) for number, mark in due[:count]]
+        return [
+            DueContact(self._links.linked(self._links.by_id[number]), mark) for number, mark in due[:count]
+        ]
 
-    async def settled(self, due: Collection[DueTag]) -> None:
+    async def remove(self, due: Collection[DueContact]) -> None:
         await anyio.lowlevel.checkpoint()
         for linked, mark in due:
             if self._links.due.get(linked.contact.id) == mark:
@@ -790,10 +799,10 @@ class FakeLookUps:
         return Arrival(contact.email, name, place) in self._events.processed
 
 
-class FakeArrivals:
-    """Implements Arrivals: links every contact once `gate` is open, or rejects it when its address is bad.
+class FakeContactDelivery:
+    """Implements ContactDelivery: links every contact once `gate` is open, or rejects a bad address.
 
-    A linked contact needs nothing, unless it is `changed` or doubted.
+    A linked contact needs nothing, unless it is `changed` or dirty.
     """
 
     def __init__(self, *bad: Email) -> None:
@@ -802,7 +811,7 @@ class FakeArrivals:
         self.moves: list[dict[CustomerId, Email]] = []
         self.bad = bad
         self.changed: set[Email] = set()
-        self.doubted: dict[ContactId, set[OrderId]] = {}
+        self.dirty: dict[ContactId, set[OrderId]] = {}
         self.gate: anyio.Event | None = None
         self.refuses = False
         self.on_move: Callable[[Mapping[CustomerId, Email]], object] = lambda _customers: None
@@ -810,20 +819,20 @@ class FakeArrivals:
     def need(self, batch: Batch) -> Need | None:
         wanted, deliveries = batch.contact, batch.deliveries
         is_settled = wanted.status is ContactStatus.LINKED and wanted.email not in self.changed
-        if wanted.is_refused or (is_settled and wanted.id not in self.doubted):
+        if wanted.is_refused or (is_settled and wanted.id not in self.dirty):
             return None
         orders = frozenset(each.order for each in deliveries if each.order)
         newest = max(each.position for each in deliveries)
         return Need(wanted, newest, max(each.inserted_at for each in deliveries), orders)
 
-    def doubt(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        self.doubted.setdefault(contact.id, set()).update(orders)
+    def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        self.dirty.setdefault(contact.id, set()).update(orders)
 
     async def ensure(self, need: Need) -> None:
         wanted = need.contact
         self.asked.append(wanted.email)
         self.needs.append(need)
-        self.doubted.pop(wanted.id, None)
+        self.dirty.pop(wanted.id, None)
         await anyio.lowlevel.checkpoint()
         if self.gate is not None:
             await self.gate.wait()

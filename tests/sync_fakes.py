@@ -23,7 +23,7 @@ from kiva_stream.errors import (
     OrdersRejected,
     Rejected,
 )
-from kiva_stream.model.contacts import Contact, ContactStatus, DueTag, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DueContact
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import DesiredOrder, Order, OrderItem, SentOrder
@@ -205,7 +205,7 @@ class FakeDue:
     """Implements TagsDue, and is the table of contacts that the state schema has."""
 
     def __init__(self) -> None:
-        self.contacts: dict[ContactId, Linked] = {}
+        self.contacts: dict[ContactId, ContactRecord] = {}
         self.marks: dict[ContactId, int] = {}
         self.opened: date | None = None
         self.times_opened = 0
@@ -213,7 +213,7 @@ class FakeDue:
         self.settled_at_once: list[int] = []
         self._marks = count(1)
 
-    def put(self, linked: Linked) -> None:
+    def put(self, linked: ContactRecord) -> None:
         """Have a contact, which is due."""
         self.contacts[linked.contact.id] = linked
         self.touch(linked.contact.id)
@@ -235,17 +235,17 @@ class FakeDue:
                 self.touch(each)
         await anyio.lowlevel.checkpoint()
 
-    async def page(self, after: ContactId, size: int) -> list[DueTag]:
+    async def page(self, after: ContactId, size: int) -> list[DueContact]:
         await anyio.lowlevel.checkpoint()
         ids = [each for each in sorted(self.marks) if each > after][:size]
-        return [DueTag(self.contacts[each], self.marks[each]) for each in ids]
+        return [DueContact(self.contacts[each], self.marks[each]) for each in ids]
 
-    async def settled(self, due: Collection[DueTag]) -> None:
+    async def remove(self, due: Collection[DueContact]) -> None:
         await anyio.lowlevel.checkpoint()
         self.settled_at_once.append(len(due))
         for each in due:
-            if self.marks.get(each.linked.contact.id) == each.mark:
-                del self.marks[each.linked.contact.id]
+            if self.marks.get(each.record.contact.id) == each.mark:
+                del self.marks[each.record.contact.id]
         await anyio.lowlevel.checkpoint()
 
     async def forget_tags(self, contacts: Collection[ContactId]) -> None:
@@ -354,8 +354,8 @@ class FakeAccount:
 
 def linked(
     number: int, *customers: Customer, status: ContactStatus = LINKED, email: str = "", **known: object
-) -> Linked:
+) -> ContactRecord:
     """Return the contact of these customers, else of the customer of that number."""
     who = customers or (customer(number),)
     contact = Contact(ContactId(number), Email(email or str(who[0].email)), status)
-    return replace(Linked(contact, tuple(each.id for each in who), b"sent"), **known)
+    return replace(ContactRecord(contact, tuple(each.id for each in who), b"sent"), **known)

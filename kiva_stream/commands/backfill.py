@@ -124,7 +124,7 @@ class BackfillRun:
     async def _tags(self) -> None:
         await self._enter("tags")
         await self._assembly.tags.look_at_week()
-        await self._assembly.tags.settle()
+        await self._assembly.tags.sync_due()
 
     async def _enter(self, phase: str) -> None:
         self._phase = phase

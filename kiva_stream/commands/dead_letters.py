@@ -183,7 +183,7 @@ class ReplayRun:
             async with assembly.contacts.working():
                 await self._pipeline.run(HighWaterMark(saved.watermark, FAR))
         with self._after_entries:
-            await assembly.orders.bring(self._orders)
+            await assembly.orders.upsert(self._orders)
 
     async def _open(self, start: Start) -> None:
         """Build the pipeline. Letters above the watermark come again with the log, and wait for that."""

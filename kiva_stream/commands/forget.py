@@ -118,9 +118,9 @@ class Forgetting:
 
     async def _leave(self, customer: CustomerId, contact: Contact) -> None:
         """Bring a contact that stays as the others have it, then take the customer off it."""
-        await self._assembly.contacts.bring([Need(contact, DAY1, LONG_AGO)])
+        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
         self._count(await self._tombstones.forget_customer(customer))
-        await self._assembly.tags.settle_one(contact.id)
+        await self._assembly.tags.sync_one(contact.id)
 
     async def _delete(self, contact: Contact) -> None:
         """Delete a contact there, then here."""

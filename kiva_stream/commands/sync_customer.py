@@ -11,7 +11,7 @@ from kiva_stream.activecampaign.account import field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.commands.reports import Trial
 from kiva_stream.errors import SettingsError
-from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, Linked, ListStatus
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
@@ -22,7 +22,7 @@ from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
-from kiva_stream.sync.desired_contact import countable, desired_contact, moved, obstacle
+from kiva_stream.sync.desired_contact import countable, customers_to_move, desired_contact, obstacle
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: a trial is to start no automation
 LIST_WORDS = {
@@ -67,10 +67,10 @@ class CustomerSync:
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._linked(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
-        await self._assembly.contacts.bring([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
         await self._learn_id(contact)
         if contact.status is ContactStatus.LINKED:
-            await self._assembly.tags.settle_one(contact.id)
+            await self._assembly.tags.sync_one(contact.id)
         after, sent_after = await self._linked(contact), await self._sent.sent(orders)
         return Trial(
             customer=str(customer),
@@ -96,7 +96,7 @@ class CustomerSync:
         others = (await self._shop.customers.by_email([email])).get(email, [])
         emails = {each.id: email for each in others if not each.erased and not each.is_test}
         emails[customer] = email
-        await self._assembly.contacts.move(moved(await links.link(emails), emails))
+        await self._assembly.contacts.move(customers_to_move(await links.link(emails), emails))
         contact = (await links.link(emails))[customer]
         await self._learn_id(contact)
         return contact
@@ -109,11 +109,11 @@ class CustomerSync:
             if ac_id is not None:
                 await links.learn({contact.email: ac_id}, await links.known_to())
 
-    async def _linked(self, contact: Contact) -> Linked:
+    async def _linked(self, contact: Contact) -> ContactRecord:
         (linked,) = await self._assembly.links.contacts([contact.id])
         return linked
 
-    async def _desired(self, linked: Linked) -> DesiredContact | None:
+    async def _desired(self, linked: ContactRecord) -> DesiredContact | None:
         """Return the contact as it is wanted; None when none of its customers counts any more."""
         site, contact = self._shop.site, linked.contact
         accounts = await self._shop.customers.accounts(linked.customers)

@@ -37,7 +37,7 @@ class Contact(msgspec.Struct, weakref=True):
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
 
-class Linked(msgspec.Struct, frozen=True):
+class ContactRecord(msgspec.Struct, frozen=True):
     """A contact, its customers, and what is known of it at ActiveCampaign."""
 
     contact: Contact
@@ -49,10 +49,10 @@ class Linked(msgspec.Struct, frozen=True):
     unsubscribed: bool = False  # from the list, by us
 
 
-class DueTag(NamedTuple):
+class DueContact(NamedTuple):
     """A contact whose week tag may differ; `mark` changes whenever it becomes due again."""
 
-    linked: Linked
+    record: ContactRecord
     mark: int
 
 

@@ -30,7 +30,7 @@ from kiva_stream.pipeline.revivals import Revivals, Revived
 from kiva_stream.ports.stages import ContactDelivery, Outcomes
 from kiva_stream.ports.state import Links
 from kiva_stream.primitives.streams import put
-from kiva_stream.sync.desired_contact import moved
+from kiva_stream.sync.desired_contact import customers_to_move
 
 FOR_A_CONTACT = (Event, SyncOnly)  # the verdicts
 SKIPPED = {reason: Outcome("skipped", reason) for reason in Reason}
@@ -102,7 +102,7 @@ class Batcher:
             joined = {linked.contact.id for linked in found if linked}
             await self._lanes.idle({places[customer].id for customer in movers} | joined)
         contacts = await self._links.link(addresses)
-        leaving = moved(contacts, addresses)
+        leaving = customers_to_move(contacts, addresses)
         if not leaving:
             return contacts
         await self._arrivals.move(leaving)
@@ -198,7 +198,7 @@ class Batcher:
         if span is None:
             return
         if contact and isinstance(verdict, FOR_A_CONTACT):
-            self._arrivals.doubt(contact, [verdict.order] if verdict.order else [])
+            self._arrivals.mark_dirty(contact, [verdict.order] if verdict.order else [])
         notes = () if was_dead else (*entry.notes, *verdict.notes)  # they were counted when it died
         self._decide(span, entry, verdict, notes, contacts)
 
@@ -209,7 +209,7 @@ class Batcher:
         found = {**contacts, **(await self._links.of(without) if without else {})}
         for look in looks:
             if contact := found.get(look.customer):
-                self._arrivals.doubt(contact, look.orders)
+                self._arrivals.mark_dirty(contact, look.orders)
                 self._lanes.add(contact, _delivery_of(look, page.span.last))
 
     def _is_repeat(self, entry: Entry, verdict: Classification) -> bool:

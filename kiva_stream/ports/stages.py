@@ -126,7 +126,7 @@ class Outcomes(Protocol):
 class OrderDelivery(Protocol):
     """Brings orders to ActiveCampaign, as the shop has them now."""
 
-    async def bring(self, ids: Collection[OrderId]) -> None:
+    async def upsert(self, ids: Collection[OrderId]) -> None:
         """Return when these orders are there, or refused, or none that belong there.
 
         Raises AccountRefused, SourceError, CheckpointError.
@@ -144,7 +144,7 @@ class ContactDelivery(Protocol):
         """Return what a batch must wait for before its events; None: nothing, all is there."""
         ...
 
-    def doubt(self, contact: Contact, orders: Collection[OrderId]) -> None:
+    def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Have the contact and these orders looked at when its next batch comes, in any case."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.checkpoint import Commit
-from kiva_stream.model.contacts import Contact, DueTag, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, DueContact
 from kiva_stream.model.dead_letters import ReplayRequest
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.incidents import Incident
@@ -75,11 +75,11 @@ class Links(Protocol):
         """Return the contacts of those of these customers who have one."""
         ...
 
-    async def page(self, after: ContactId, count: int) -> list[Linked]:
+    async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
         """Return up to `count` contacts with ids above `after`, by id."""
         ...
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[Linked]:
+    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts, with their customers."""
         ...
 
@@ -113,7 +113,7 @@ class Links(Protocol):
         """Return up to which id ActiveCampaign's contacts have been looked at."""
         ...
 
-    async def at(self, email: Email) -> Linked | None:
+    async def at(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
         ...
 
@@ -121,11 +121,11 @@ class Links(Protocol):
         """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
         ...
 
-    async def moved(self, contact: ContactId, email: Email) -> None:
+    async def record_email(self, contact: ContactId, email: Email) -> None:
         """Note that ActiveCampaign's contact has another address now."""
         ...
 
-    async def join(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
+    async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         """Have these customers leave their contact for that of an address, which is new if there is none.
 
         `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
@@ -184,11 +184,11 @@ class TagsDue(Protocol):
         """Have these contacts looked at."""
         ...
 
-    async def page(self, after: ContactId, count: int) -> list[DueTag]:
+    async def page(self, after: ContactId, count: int) -> list[DueContact]:
         """Return up to `count` due contacts with ids above `after`, by id."""
         ...
 
-    async def settled(self, due: Collection[DueTag]) -> None:
+    async def remove(self, due: Collection[DueContact]) -> None:
         """Note that these are as they should be; who became due again meanwhile stays due."""
         ...
 

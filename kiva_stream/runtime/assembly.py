@@ -85,7 +85,7 @@ class Assembly:
         if not shop.log.horizon:
             shop.log.gaps = gaps = SiteIdGaps(store, lease, shop.site.id)
             self._late = LateArrivals(shop.log, gaps, settings.source.gap_reread_s)
-        self._turns = ContactLocks()
+        self._locks = ContactLocks()
         self.ids: AccountIds
         self.account: Contacts
         self.orders: OrderSync
@@ -113,13 +113,13 @@ class Assembly:
             ContactPorts(
                 shop.customers, self.links, contacts, shop.orders, self.orders, shop.weeks, self._due
             ),
-            ContactWrites(self.links, self._due, contacts, self._turns, settings),
-            ContactMoves(shop.site.id, shop.customers, self.links, contacts, tags, self._turns),
+            ContactWrites(self.links, self._due, contacts, self._locks, settings),
+            ContactMoves(shop.site.id, shop.customers, self.links, contacts, tags, self._locks),
             settings,
             is_live=is_live,
         )
         self.tags = WeekTagSync(
-            shop.site.id, self._due, shop.weeks, shop.customers, tags, contacts, self._turns
+            shop.site.id, self._due, shop.weeks, shop.customers, tags, contacts, self._locks
         )
 
     def once(self) -> Log:

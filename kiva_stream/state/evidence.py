@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kiva_stream.errors import CheckpointError, SettingsError
-from kiva_stream.model.contacts import Contact, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import Position
 from kiva_stream.state.links import contact_from, linked_from
@@ -67,7 +67,7 @@ class Evidence:
             )
         raise CheckpointError(f"Nothing has been done for site {self._site_id} yet: start a backfill.")
 
-    async def drawn(self, count: int) -> list[Linked]:
+    async def drawn(self, count: int) -> list[ContactRecord]:
         """Return up to `count` contacts at ActiveCampaign that are somebody's, drawn at random."""
         return await self._linked("drawn_contacts", count)
 
@@ -76,7 +76,7 @@ class Evidence:
         rows = await self._store.fetch("count_somebodys", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # bigint
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[Linked]:
+    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts as they are stored now, whoever changed them."""
         return await self._linked("contacts", list(ids))
 
@@ -85,11 +85,11 @@ class Evidence:
         rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))
         return {row["customer_id"]: contact_from(row) for row in rows}
 
-    async def nobodys(self) -> list[Linked]:
+    async def nobodys(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign that no customer has."""
         return await self._linked("nobodys_contacts")
 
-    async def without_id(self) -> list[Linked]:
+    async def without_id(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign whose id there is not known."""
         return await self._linked("contacts_without_id")
 
@@ -128,6 +128,6 @@ class Evidence:
         """Note that ActiveCampaign has got an event that it did not list."""
         await self._store.fetch("keep_resent", self._site_id, *position, contact, line)
 
-    async def _linked(self, block: str, *args: object) -> list[Linked]:
+    async def _linked(self, block: str, *args: object) -> list[ContactRecord]:
         rows = await self._store.fetch(block, self._site_id, *args)
         return [linked_from(row, contact_from(row)) for row in rows]

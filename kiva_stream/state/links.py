@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactStatus, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -53,15 +53,15 @@ class ContactLinks:
         self._remember(links)
         return links
 
-    async def page(self, after: ContactId, count: int) -> list[Linked]:
+    async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
         """Return up to `count` contacts with ids above `after`, by id."""
         return self._linked(await self._store.fetch("contacts_after", self._site_id, after, count))
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[Linked]:
+    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts, with their customers."""
         return self._linked(await self._store.fetch("contacts", self._site_id, list(ids)))
 
-    async def at(self, email: Email) -> Linked | None:
+    async def at(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
         rows = await self._store.fetch("contact_at", self._site_id, email)
         return next(iter(self._linked(rows)), None)
@@ -114,13 +114,13 @@ class ContactLinks:
         """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
         await self._store.fetch("learn", self._site_id, list(ids), list(ids.values()), known_to)
 
-    async def moved(self, contact: ContactId, email: Email) -> None:
+    async def record_email(self, contact: ContactId, email: Email) -> None:
         """Note that ActiveCampaign's contact has another address now."""
         await self._store.fetch("set_email", contact, email)
         if (known := self._contacts.get(contact)) is not None:
             known.email = email
 
-    async def join(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
+    async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         """Have these customers leave their contact for that of an address, which is new if there is none.
 
         `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
@@ -171,7 +171,7 @@ class ContactLinks:
             await connection.execute(self._store.sql["add_contacts"], self._site_id, emails)
             await connection.execute(self._store.sql["add_customers"], self._site_id, list(customers), emails)
 
-    def _linked(self, rows: Iterable[asyncpg.Record]) -> list[Linked]:
+    def _linked(self, rows: Iterable[asyncpg.Record]) -> list[ContactRecord]:
         return [linked_from(row, self._contact(row)) for row in rows]
 
     def _contact(self, row: asyncpg.Record) -> Contact:
@@ -198,9 +198,9 @@ def contact_from(row: asyncpg.Record) -> Contact:
     return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"])
 
 
-def linked_from(row: asyncpg.Record, contact: Contact) -> Linked:
+def linked_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
     """Return what is known of a contact, of a row of the query `linked`."""
-    return Linked(
+    return ContactRecord(
         contact,
         customers=tuple(row["customers"]),
         fingerprint=row["fingerprint"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date
 
-from kiva_stream.model.contacts import DueTag
+from kiva_stream.model.contacts import DueContact
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.state.links import contact_from, linked_from
@@ -39,14 +39,14 @@ class DueTags:
         """Have these contacts looked at."""
         await self._store.fetch("add_due", self._site_id, list(contacts))
 
-    async def page(self, after: ContactId, count: int) -> list[DueTag]:
+    async def page(self, after: ContactId, count: int) -> list[DueContact]:
         """Return up to `count` due contacts with ids above `after`, by id, as they are stored."""
         rows = await self._store.fetch("due_after", self._site_id, after, count)
-        return [DueTag(linked_from(row, contact_from(row)), row["mark"]) for row in rows]
+        return [DueContact(linked_from(row, contact_from(row)), row["mark"]) for row in rows]
 
-    async def settled(self, due: Collection[DueTag]) -> None:
+    async def remove(self, due: Collection[DueContact]) -> None:
         """Note that these are as they should be; who became due again meanwhile stays due."""
-        contacts, marks = [each.linked.contact.id for each in due], [each.mark for each in due]
+        contacts, marks = [each.record.contact.id for each in due], [each.mark for each in due]
         await self._store.fetch("settle_due", self._site_id, contacts, marks)
 
     async def forget_tags(self, contacts: Collection[ContactId]) -> None:

@@ -27,7 +27,7 @@ class ContactLocks:
         self._queues: dict[ContactId, deque[_Turn]] = {}  # the first of each has the contact
 
     @asynccontextmanager
-    async def of(self, contacts: Collection[ContactId]) -> AsyncIterator[None]:
+    async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[None]:
         """Have all of these contacts to oneself while this lasts; who asks first gets them first.
 
         Who has a contact already must not ask for it again: it would wait for itself.

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.errors import AddressTaken, Rejected
-from kiva_stream.model.contacts import Contact, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import AcId, CustomerId, Email
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts, WeekTags
@@ -30,14 +30,14 @@ class ContactMoves:
         links: Links,
         contacts: Contacts,
         tags: WeekTags,
-        turns: ContactLocks,
+        locks: ContactLocks,
     ) -> None:
         self._site_id = site_id
         self._customers = customers
         self._links = links
         self._contacts = contacts
         self._tags = tags
-        self._turns = turns
+        self._locks = locks
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
         """Bring customers to the contacts of their addresses; return contacts that others belong to now."""
@@ -59,25 +59,27 @@ class ContactMoves:
         for email, customers in movers.items():
             (linked,) = await self._links.contacts([contact.id])
             if await self._is_shared(linked, leaving) or not await self._renamed(linked, email):
-                async with self._turns.of([contact.id]):
-                    changed.append(await self._links.join(customers, email, await self._contacts.find(email)))
+                async with self._locks.hold([contact.id]):
+                    changed.append(
+                        await self._links.relink(customers, email, await self._contacts.find(email))
+                    )
             leaving.difference_update(customers)
         (left,) = await self._links.contacts([contact.id])
         if not left.customers:
             await self.dissolve(left)
         return [*changed, contact] if changed and left.customers else changed
 
-    async def _is_shared(self, linked: Linked, leaving: Collection[CustomerId]) -> bool:
+    async def _is_shared(self, linked: ContactRecord, leaving: Collection[CustomerId]) -> bool:
         """Return whether somebody else of a contact has its address, whatever those who leave have by now."""
         accounts = await self._customers.accounts(set(linked.customers) - set(leaving))
         return bool(countable(accounts, self._site_id, linked.contact.email))
 
-    async def _renamed(self, linked: Linked, email: Email) -> bool:
+    async def _renamed(self, linked: ContactRecord, email: Email) -> bool:
         """Give a contact that address; False: it is to be another contact."""
         contact = linked.contact
         if await self._links.at(email) is not None:
             return False
-        async with self._turns.of([contact.id]):
+        async with self._locks.hold([contact.id]):
             ac_id = await self._known(linked)
             if ac_id is None:
                 return False
@@ -89,13 +91,13 @@ class ContactMoves:
             except Rejected as error:
                 log.warning("a new address is refused", contact=contact.id, said=error.reply)
                 return False
-            await self._links.moved(contact.id, email)
+            await self._links.record_email(contact.id, email)
         return True
 
-    async def dissolve(self, linked: Linked) -> None:
+    async def dissolve(self, linked: ContactRecord) -> None:
         """Take customer id and week tag off a contact that is nobody's any more; it stays there as it is."""
         contact = linked.contact
-        async with self._turns.of([contact.id]):
+        async with self._locks.hold([contact.id]):
             ac_id = await self._known(linked)
             try:
                 if ac_id is not None:
@@ -106,7 +108,7 @@ class ContactMoves:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
             await self._links.dissolve(contact.id)
 
-    async def _known(self, linked: Linked) -> AcId | None:
+    async def _known(self, linked: ContactRecord) -> AcId | None:
         return linked.ac_id or await self._contacts.find(linked.contact.email)
 
 

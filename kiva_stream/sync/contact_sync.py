@@ -19,7 +19,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec.structs import replace
 
-from kiva_stream.model.contacts import Contact, ContactStatus, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
@@ -33,13 +33,13 @@ from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.primitives.signal import Signal
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_writes import ContactWrites, Wanted
+from kiva_stream.sync.contact_writes import ContactChange, ContactWrites
 from kiva_stream.sync.desired_contact import (
     countable,
+    customers_to_move,
     desired_contact,
     fingerprint,
-    is_let_go,
-    moved,
+    must_unsubscribe,
     wants_emails,
     week_tag,
 )
@@ -58,7 +58,7 @@ class ContactPorts(NamedTuple):
     links: Links
     contacts: Contacts
     orders: Orders
-    order_arrivals: OrderDelivery
+    order_delivery: OrderDelivery
     weeks: Weeks
     due: TagsDue
 
@@ -68,9 +68,9 @@ class Waiting:
 
     def __init__(self, need: Need) -> None:
         self.need = need
-        self.linked: Linked | None = None
-        self.wanted: Wanted | None = None  # None: it is as it should be
-        self.is_let_go = False
+        self.linked: ContactRecord | None = None
+        self.wanted: ContactChange | None = None  # None: it is as it should be
+        self.must_unsubscribe = False
         self.is_erased = False  # all of its customers are, at the shop
         self.is_over = anyio.Event()
         self.error: Exception | None = None
@@ -87,7 +87,7 @@ class Waiting:
 
 
 class ContactSync:
-    """Implements the port Arrivals, and the snapshot of all customers that comes before the events.
+    """Implements the port ContactDelivery, and the snapshot of all customers that comes before the events.
 
     `is_live`: what happens now is carried, not history: an entry may bring somebody back to the list, and who
     has just joined starts automations.
@@ -131,7 +131,7 @@ class ContactSync:
         await self._link_customers()
         await self._writes.learn_ids()
         has_sent = False
-        send, receive = anyio.create_memory_object_stream[tuple[list[Wanted], bool]]()
+        send, receive = anyio.create_memory_object_stream[tuple[list[ContactChange], bool]]()
         async with anyio.create_task_group() as imports, receive:
             for _ in range(IMPORTS_AT_ONCE):
                 imports.start_soon(self._write_each, receive.clone(), on_done)
@@ -155,14 +155,14 @@ class ContactSync:
             after = page[-1].id
             emails = _addresses(page)
             contacts = await self._ports.links.link(emails)
-            await self._move(moved(contacts, emails), _HISTORY)
+            await self._move(customers_to_move(contacts, emails), _HISTORY)
 
-    async def _changed(self) -> AsyncIterator[tuple[list[Wanted], bool]]:
+    async def _changed(self) -> AsyncIterator[tuple[list[ContactChange], bool]]:
         """Yield what differs from what ActiveCampaign confirmed, an import's worth at a time.
 
         And with each whether it is history, which starts no automations.
         """
-        differing: dict[bool, list[Wanted]] = {True: [], False: []}
+        differing: dict[bool, list[ContactChange]] = {True: [], False: []}
         async for page, accounts in self._contacts():
             for each in await self._wanted(page, accounts):
                 differing[not self._has_just_joined(each, accounts)].append(each)
@@ -174,7 +174,7 @@ class ContactSync:
             if wanted:
                 yield wanted, is_history
 
-    async def _contacts(self) -> AsyncIterator[tuple[list[Linked], dict[CustomerId, CustomerAccount]]]:
+    async def _contacts(self) -> AsyncIterator[tuple[list[ContactRecord], dict[CustomerId, CustomerAccount]]]:
         """Yield all contacts with their accounts, after those that are nobody's have been cleared."""
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
@@ -184,20 +184,22 @@ class ContactSync:
             await self._let_some_go(page, accounts)
             yield page, accounts
 
-    def _has_just_joined(self, wanted: Wanted, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
+    def _has_just_joined(self, wanted: ContactChange, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
-        mine = self._countable(wanted.linked, accounts)
-        is_new = wanted.linked.contact.status is not ContactStatus.LINKED
+        mine = self._countable(wanted.record, accounts)
+        is_new = wanted.record.contact.status is not ContactStatus.LINKED
         return self._is_live and is_new and any(not self._is_history(each.joined_at) for each in mine)
 
-    async def dissolve(self, rows: Iterable[Linked]) -> None:
+    async def dissolve(self, rows: Iterable[ContactRecord]) -> None:
         """Clear the contacts that were left when an earlier run was stopped before it did."""
         for linked in rows:
             if linked.contact.status is ContactStatus.LINKED and not linked.customers:
                 await self._moves.dissolve(linked)
 
     async def _write_each(
-        self, parts: MemoryObjectReceiveStream[tuple[list[Wanted], bool]], on_done: Callable[[int], None]
+        self,
+        parts: MemoryObjectReceiveStream[tuple[list[ContactChange], bool]],
+        on_done: Callable[[int], None],
     ) -> None:
         async with parts:
             async for wanted, is_history in parts:
@@ -220,7 +222,7 @@ class ContactSync:
         inserted_at = max(each.inserted_at for each in deliveries)
         return Need(contact, newest, inserted_at, orders, comes_back)
 
-    def doubt(self, contact: Contact, orders: Collection[OrderId]) -> None:
+    def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Have the contact and these orders looked at when its next batch comes, in any case."""
         self._doubted[contact.id].update(orders)
 
@@ -233,7 +235,7 @@ class ContactSync:
         mine = Waiting(self._with_doubts(need))
         await self._be_served(mine)
         assert mine.linked is not None  # noqa: S101  it was looked at
-        if mine.is_let_go:
+        if mine.must_unsubscribe:
             await self._let_go(mine.linked, is_erased=mine.is_erased)
         await self._complete([mine.linked], {need.contact.id: mine.need})
 
@@ -261,7 +263,7 @@ class ContactSync:
         """Move customers; contacts that others belong to now are brought, with all orders of the movers."""
         if customers and (contacts := await self._moves.move(customers)):
             orders = frozenset(await self._ports.orders.paid_by(customers))
-            await self.bring([Need(contact, DAY1, moment, orders) for contact in contacts])
+            await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -291,7 +293,7 @@ class ContactSync:
         for linked in rows:
             each = taken[linked.contact.id]
             each.linked, each.wanted = linked, wanted.get(linked.contact.id)
-            each.is_let_go = self._is_let_go(linked, accounts)
+            each.must_unsubscribe = self._is_let_go(linked, accounts)
             each.is_erased = _is_erased(linked, accounts)
             if each.wanted is None:
                 await self._reject_if_nobodys(linked)
@@ -331,7 +333,7 @@ class ContactSync:
             return error
         return None
 
-    async def bring(self, needs: Collection[Need]) -> None:
+    async def upsert(self, needs: Collection[Need]) -> None:
         """Bring these contacts, then their orders, then back to the list who wants to come back."""
         by_id = {need.contact.id: self._with_doubts(need) for need in needs}
         if not by_id:
@@ -349,12 +351,12 @@ class ContactSync:
         """Return a need with what is to be looked at besides."""
         return need._replace(orders=need.orders | self._doubted.pop(need.contact.id, set()))
 
-    async def _reject_if_nobodys(self, linked: Linked) -> None:
+    async def _reject_if_nobodys(self, linked: ContactRecord) -> None:
         """Reject a contact that was not written: nobody of its address is left at the shop."""
         if linked.contact.status is ContactStatus.NEW:
             await self._ports.links.reject(linked.contact.id, Reason.NO_CONTACT)
 
-    async def _complete(self, rows: Collection[Linked], needs: Mapping[ContactId, Need]) -> None:
+    async def _complete(self, rows: Collection[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Bring orders, then back to the list who wants to come back; `rows` are as they were before."""
         await self._bring_orders(rows, needs)
         await self._resubscribe([row.contact.id for row in rows if needs[row.contact.id].resubscribes])
@@ -363,15 +365,15 @@ class ContactSync:
             contact.synced_to = max(contact.synced_to, needs[contact.id].position)
 
     def _parts(
-        self, wanted: list[Wanted], needs: Mapping[ContactId, Need]
-    ) -> Iterable[tuple[list[Wanted], datetime]]:
+        self, wanted: list[ContactChange], needs: Mapping[ContactId, Need]
+    ) -> Iterable[tuple[list[ContactChange], datetime]]:
         """Yield an import's worth at a time, with when the newest of its entries was inserted."""
         while wanted:
             size = self._writes.fitting(wanted)
             part, wanted = wanted[:size], wanted[size:]
             yield part, max(needs[each.id].inserted_at for each in part)
 
-    async def _bring_orders(self, rows: Iterable[Linked], needs: Mapping[ContactId, Need]) -> None:
+    async def _bring_orders(self, rows: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Bring the orders that entries name, and all of those who were not linked before."""
         linked = [row for row in rows if row.contact.status is ContactStatus.LINKED]
         orders: set[OrderId] = set()
@@ -380,7 +382,7 @@ class ContactSync:
         if newcomers:
             orders.update(await self._ports.orders.paid_by(newcomers))
         if orders:
-            await self._ports.order_arrivals.bring(orders)
+            await self._ports.order_delivery.upsert(orders)
 
     async def _resubscribe(self, ids: Collection[ContactId]) -> None:
         """Put contacts on the list again, if all of their accounts want e-mails by now.
@@ -412,13 +414,13 @@ class ContactSync:
     def _is_history(self, inserted_at: datetime) -> bool:
         return self._now() - inserted_at > timedelta(seconds=self._settings.realtime_max_age_s)
 
-    async def _accounts(self, rows: Iterable[Linked]) -> dict[CustomerId, CustomerAccount]:
+    async def _accounts(self, rows: Iterable[ContactRecord]) -> dict[CustomerId, CustomerAccount]:
         ids = {customer for linked in rows for customer in linked.customers}
         return {account.customer.id: account for account in await self._ports.customers.accounts(ids)}
 
     async def _wanted(
-        self, rows: Iterable[Linked], accounts: Mapping[CustomerId, CustomerAccount]
-    ) -> list[Wanted]:
+        self, rows: Iterable[ContactRecord], accounts: Mapping[CustomerId, CustomerAccount]
+    ) -> list[ContactChange]:
         """Return the contacts that ActiveCampaign does not show as these accounts have them."""
         today = self._now().astimezone(ZoneInfo(self._site.timezone)).date()
         wanted, newcomers = [], {}
@@ -427,7 +429,7 @@ class ContactSync:
             counted = self._countable(linked, accounts)
             if counted and not contact.is_refused:
                 is_new = contact.status is not ContactStatus.LINKED
-                each = Wanted(linked, desired_contact(contact.email, counted, is_new, today))
+                each = ContactChange(linked, desired_contact(contact.email, counted, is_new, today))
                 if is_new and linked.ac_id is None:
                     newcomers[contact.id] = [account.customer.id for account in counted]
                 if fingerprint(each.desired) != linked.fingerprint and not self._writes.is_refused(each):
@@ -435,8 +437,8 @@ class ContactSync:
         return await self._with_tags(wanted, newcomers) if newcomers else wanted
 
     async def _with_tags(
-        self, wanted: list[Wanted], newcomers: Mapping[ContactId, list[CustomerId]]
-    ) -> list[Wanted]:
+        self, wanted: list[ContactChange], newcomers: Mapping[ContactId, list[CustomerId]]
+    ) -> list[ContactChange]:
         """Give those whom ActiveCampaign does not have yet the week tag they come with.
 
         One whose first import was lost keeps the tag it was sent with, lest it gets two.
@@ -448,32 +450,32 @@ class ContactSync:
             for contact, mine in newcomers.items()
         }
         return [
-            Wanted(each.linked, replace(each.desired, tag=each.linked.tag or tags[each.id]))
+            ContactChange(each.record, replace(each.desired, tag=each.record.tag or tags[each.id]))
             if each.id in tags
             else each
             for each in wanted
         ]
 
     def _countable(
-        self, linked: Linked, accounts: Mapping[CustomerId, CustomerAccount]
+        self, linked: ContactRecord, accounts: Mapping[CustomerId, CustomerAccount]
     ) -> list[CustomerAccount]:
         mine = (accounts[customer] for customer in linked.customers if customer in accounts)
         return countable(mine, self._site.id, linked.contact.email)
 
     async def _let_some_go(
-        self, rows: Iterable[Linked], accounts: Mapping[CustomerId, CustomerAccount]
+        self, rows: Iterable[ContactRecord], accounts: Mapping[CustomerId, CustomerAccount]
     ) -> None:
         for linked in rows:
             if self._is_let_go(linked, accounts):
                 await self._let_go(linked, is_erased=_is_erased(linked, accounts))
 
-    def _is_let_go(self, linked: Linked, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
+    def _is_let_go(self, linked: ContactRecord, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
         """Return whether all customers of a contact are erased, or left it without an address, opted out."""
         if not linked.customers or self._countable(linked, accounts):
             return False
-        return is_let_go([accounts[customer] for customer in linked.customers if customer in accounts])
+        return must_unsubscribe([accounts[customer] for customer in linked.customers if customer in accounts])
 
-    async def _let_go(self, linked: Linked, *, is_erased: bool) -> None:
+    async def _let_go(self, linked: ContactRecord, *, is_erased: bool) -> None:
         """Take a contact off the list that nobody has any more; it loses its week tag too."""
         if linked.contact.status is ContactStatus.LINKED:
             if is_erased:
@@ -484,7 +486,7 @@ class ContactSync:
                 await self._writes.set_list(linked, subscribed=False)
 
 
-def _is_erased(linked: Linked, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
+def _is_erased(linked: ContactRecord, accounts: Mapping[CustomerId, CustomerAccount]) -> bool:
     """Return whether the shop erased all customers of a contact; of some, the rows are gone too."""
     return all(accounts[each].customer.erased for each in linked.customers if each in accounts)
 

@@ -15,7 +15,7 @@ import anyio
 
 from kiva_stream.errors import AccountRefused, Rejected, RowsRejected
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
-from kiva_stream.model.contacts import ContactStatus, DesiredContact, Linked, ListStatus
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
@@ -27,19 +27,19 @@ from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.desired_contact import fingerprint
 
 
-class Wanted(NamedTuple):
+class ContactChange(NamedTuple):
     """A contact that ActiveCampaign does not show as the shop has it."""
 
-    linked: Linked
+    record: ContactRecord
     desired: DesiredContact
 
     @property
     def id(self) -> ContactId:
         """The contact's link."""
-        return self.linked.contact.id
+        return self.record.contact.id
 
     @property
-    def takes_off(self) -> bool:
+    def unsubscribes(self) -> bool:
         """Whether it is to leave the list."""
         return self.desired.list_status is ListStatus.UNSUBSCRIBE
 
@@ -52,19 +52,19 @@ class ContactWrites:
         links: Links,
         due: TagsDue,
         contacts: Contacts,
-        turns: ContactLocks,
+        locks: ContactLocks,
         settings: ActiveCampaignSettings,
         sleep: Sleep = anyio.sleep,
     ) -> None:
         self._links = links
         self._due = due
         self._contacts = contacts
-        self._turns = turns
+        self._locks = locks
         self._settings = settings
         self._sleep = sleep
         self._refusals: dict[ContactId, bytes] = {}  # of contacts that ActiveCampaign has
 
-    def is_refused(self, wanted: Wanted) -> bool:
+    def is_refused(self, wanted: ContactChange) -> bool:
         """Return whether ActiveCampaign refused just this of a contact that it has."""
         return self._refusals.get(wanted.id) == fingerprint(wanted.desired)
 
@@ -83,60 +83,60 @@ class ContactWrites:
             known_to = max(page.values())
             await self._links.learn(page, known_to)
 
-    def fitting(self, wanted: Sequence[Wanted]) -> int:
+    def fitting(self, wanted: Sequence[ContactChange]) -> int:
         """Return how many of these, from the first, go into one import."""
         return self._contacts.fitting([each.desired for each in wanted])
 
-    async def write(self, wanted: Sequence[Wanted], *, exclude_automations: bool) -> None:
+    async def write(self, wanted: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Return when ActiveCampaign confirmed or refused these contacts; they are few enough for an import.
 
         A few that it has already are sent one by one, so that nobody waits for an import.
         """
-        new = [each for each in wanted if each.linked.contact.status is not ContactStatus.LINKED]
-        known = [each for each in wanted if each.linked.contact.status is ContactStatus.LINKED]
+        new = [each for each in wanted if each.record.contact.status is not ContactStatus.LINKED]
+        known = [each for each in wanted if each.record.contact.status is ContactStatus.LINKED]
         if len(wanted) >= self._settings.import_min_contacts:
             new, known = list(wanted), []
         async with anyio.create_task_group() as group:
             for each in known:
                 group.start_soon(self.write_one, each)
             if new:
-                await self.bring(new, exclude_automations=exclude_automations)
+                await self.import_contacts(new, exclude_automations=exclude_automations)
         if notes := Counter(note for each in wanted for note in each.desired.notes):
             await self._links.note(notes)
 
-    async def bring(self, wanted: Sequence[Wanted], *, exclude_automations: bool) -> None:
+    async def import_contacts(self, wanted: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Import contacts until ActiveCampaign completed it; without those that it refuses."""
-        async with self._turns.of([each.id for each in wanted]):
+        async with self._locks.hold([each.id for each in wanted]):
             await self._links.give_tags(
-                {each.id: tag for each in wanted if (tag := each.desired.tag) and each.linked.tag is None}
+                {each.id: tag for each in wanted if (tag := each.desired.tag) and each.record.tag is None}
             )
             alone = await self._import(list(wanted), exclude_automations=exclude_automations)
         for each in alone:
             await self.write_one(each)
 
-    async def write_one(self, wanted: Wanted) -> None:
+    async def write_one(self, wanted: ContactChange) -> None:
         """Send one contact by itself, and take it off the list where that is wanted.
 
         It is not put on the list, and gets no tag, which are an import's to do.
         """
-        async with self._turns.of([wanted.id]):
+        async with self._locks.hold([wanted.id]):
             try:
                 ac_id = await self._contacts.sync(wanted.desired)
-                if wanted.takes_off:
+                if wanted.unsubscribes:
                     await self._contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:
                 await self._refused(wanted, error.reply)
             else:
                 await self._links.confirm(
-                    wanted.id, fingerprint(wanted.desired), ac_id, unsubscribed=wanted.takes_off
+                    wanted.id, fingerprint(wanted.desired), ac_id, unsubscribed=wanted.unsubscribes
                 )
 
-    async def set_list(self, linked: Linked, *, subscribed: bool) -> None:
+    async def set_list(self, linked: ContactRecord, *, subscribed: bool) -> None:
         """Put a contact that ActiveCampaign has on the list, or take it off."""
-        async with self._turns.of([linked.contact.id]):
+        async with self._locks.hold([linked.contact.id]):
             await self._set_list(linked, subscribed=subscribed)
 
-    async def _set_list(self, linked: Linked, *, subscribed: bool) -> None:
+    async def _set_list(self, linked: ContactRecord, *, subscribed: bool) -> None:
         contact = linked.contact
         ac_id = linked.ac_id or await self._contacts.find(contact.email)
         try:
@@ -147,7 +147,7 @@ class ContactWrites:
         else:
             await self._links.on_list(contact.id, unsubscribed=not subscribed)
 
-    async def _import(self, wanted: list[Wanted], *, exclude_automations: bool) -> list[Wanted]:
+    async def _import(self, wanted: list[ContactChange], *, exclude_automations: bool) -> list[ContactChange]:
         """Import contacts; return those that failed in it, to be tried once more, alone."""
         while wanted:
             try:
@@ -160,7 +160,7 @@ class ContactWrites:
                 wanted = [each for index, each in enumerate(wanted) if index not in error.reasons]
                 continue
             sent = {each.id: fingerprint(each.desired) for each in wanted}
-            taken_off = frozenset(each.id for each in wanted if each.takes_off)
+            taken_off = frozenset(each.id for each in wanted if each.unsubscribes)
             started = OpenImport(accepted.id, sent, accepted.is_short, taken_off)
             await self._links.keep_import(started)
             by_id = {each.id: each for each in wanted}
@@ -204,13 +204,13 @@ class ContactWrites:
             if report.state is not ImportState.RUNNING:
                 return report
 
-    async def _refused(self, wanted: Wanted, said: str) -> None:
+    async def _refused(self, wanted: ContactChange, said: str) -> None:
         """Reject a contact that ActiveCampaign refuses; one that it has stays as it is, but for the list."""
-        if wanted.linked.contact.status is ContactStatus.LINKED:
+        if wanted.record.contact.status is ContactStatus.LINKED:
             self._refusals[wanted.id] = fingerprint(wanted.desired)
             log.warning("a change of a contact is refused; it stays as it was", contact=wanted.id, said=said)
-            if wanted.takes_off:
-                await self._set_list(wanted.linked, subscribed=False)
+            if wanted.unsubscribes:
+                await self._set_list(wanted.record, subscribed=False)
         else:
             await self._links.reject(wanted.id, Reason.AC_REJECTED)
 
@@ -224,5 +224,5 @@ class ContactWrites:
             )
 
 
-def _is_new(linked: Linked, among: Container[ContactId]) -> bool:
+def _is_new(linked: ContactRecord, among: Container[ContactId]) -> bool:
     return linked.contact.id in among and linked.contact.status is not ContactStatus.LINKED

@@ -69,7 +69,7 @@ def desired_contact(
     )
 
 
-def moved(
+def customers_to_move(
     contacts: Mapping[CustomerId, Contact], emails: Mapping[CustomerId, Email]
 ) -> dict[CustomerId, Email]:
     """Return the customers whose contact at ActiveCampaign has another address than they have now."""
@@ -85,7 +85,7 @@ def wants_emails(accounts: Iterable[CustomerAccount]) -> bool:
     return all(account.email_opt_in and not account.email_blacklisted for account in accounts)
 
 
-def is_let_go(accounts: Collection[CustomerAccount]) -> bool:
+def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
     """Return whether a contact of which nobody counts any more is let go, by the accounts it had.
 
     It is when all of them are erased, or when one opted out.

@@ -64,7 +64,7 @@ class _Call:
 
 
 class OrderSync:
-    """Implements the port OrderArrivals, and the snapshot of all orders that comes before the events.
+    """Implements the port OrderDelivery, and the snapshot of all orders that comes before the events.
 
     `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError,
     the snapshot ExceptionGroups of them.
@@ -116,7 +116,7 @@ class OrderSync:
     ) -> None:
         async with lists:
             async for ids in lists:
-                await self.bring(ids)
+                await self.upsert(ids)
                 on_done(len(ids))
 
     async def _changed(self) -> AsyncIterator[list[OrderId]]:
@@ -143,7 +143,7 @@ class OrderSync:
 
     # --- the orders of entries ---
 
-    async def bring(self, ids: Collection[OrderId]) -> None:
+    async def upsert(self, ids: Collection[OrderId]) -> None:
         """Return when these orders are at ActiveCampaign, or refused, or none that belong there.
 
         Calls made at the same time go together: who waits takes the next batch, with the orders of others.

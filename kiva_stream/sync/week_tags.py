@@ -16,7 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from kiva_stream.errors import AccountRefused, ContactGone, Rejected
-from kiva_stream.model.contacts import ContactStatus, DueTag, Linked
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
 from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import AcId, ContactId, CustomerId
 from kiva_stream.model.week_tags import WeekTag
@@ -36,13 +36,13 @@ SWAPS_AT_ONCE = 8  # enough to use up five requests a second, however long each 
 class _Swap(NamedTuple):
     """A contact whose tag is to be another one; None: it is to have none."""
 
-    due: DueTag
+    due: DueContact
     tag: WeekTag | None
     basis: tuple[object, ...]  # what the decision rests on
 
     @property
     def id(self) -> ContactId:
-        return self.due.linked.contact.id
+        return self.due.record.contact.id
 
 
 class WeekTagSync:
@@ -59,7 +59,7 @@ class WeekTagSync:
         customers: Customers,
         tags: WeekTags,
         contacts: Contacts,
-        turns: ContactLocks,
+        locks: ContactLocks,
     ) -> None:
         self._site_id = site_id
         self._due = due
@@ -67,14 +67,14 @@ class WeekTagSync:
         self._customers = customers
         self._tags = tags
         self._contacts = contacts
-        self._turns = turns
+        self._locks = locks
         self._woken = anyio.Event()
         self._refused_in_a_row = 0
 
     async def run(self, every_s: float) -> None:
         """Keep the tags right, for ever; look again every so many seconds, or when woken."""
         while True:
-            await self.settle()
+            await self.sync_due()
             with anyio.move_on_after(every_s):
                 await self._woken.wait()
             self._woken = anyio.Event()
@@ -95,7 +95,7 @@ class WeekTagSync:
             await self._due.open_week(week)
         return week, is_new
 
-    async def settle(self) -> None:
+    async def sync_due(self) -> None:
         """Give all contacts that are due their tag; a contact that becomes due meanwhile may stay so."""
         send, receive = anyio.create_memory_object_stream[_Swap]()
         async with anyio.create_task_group() as swaps, receive:
@@ -105,12 +105,12 @@ class WeekTagSync:
                 async for swap in self._differing():
                     await send.send(swap)
 
-    async def settle_one(self, contact: ContactId) -> None:
+    async def sync_one(self, contact: ContactId) -> None:
         """Give one contact its tag, whether it was due or not, and leave the others due."""
         await self._due.add([contact])
         week, _ = await self._look_at_week()
         page = await self._due.page(ContactId(contact - 1), 1)
-        for swap in await self._begun([due for due in page if due.linked.contact.id == contact], week):
+        for swap in await self._begun([due for due in page if due.record.contact.id == contact], week):
             await self._swap(swap)
 
     async def _swap_each(self, swaps: MemoryObjectReceiveStream[_Swap]) -> None:
@@ -130,11 +130,11 @@ class WeekTagSync:
             page = await self._due.page(after, PAGE_ROWS)
             if not page:
                 return
-            after = page[-1].linked.contact.id
+            after = page[-1].record.contact.id
             for swap in await self._begun(page, week):
                 yield swap
 
-    async def _begun(self, page: Sequence[DueTag], week: date) -> list[_Swap]:
+    async def _begun(self, page: Sequence[DueContact], week: date) -> list[_Swap]:
         """Settle those whose tag is right; return the others, whose tag is not known from now on."""
         swaps = await self._swaps(page, week)
         await self._settle_others(page, swaps)
@@ -142,27 +142,27 @@ class WeekTagSync:
             await self._due.forget_tags([swap.id for swap in swaps])
         return swaps
 
-    async def _swaps(self, page: Sequence[DueTag], week: date) -> list[_Swap]:
+    async def _swaps(self, page: Sequence[DueContact], week: date) -> list[_Swap]:
         bases = [_basis(due) for due in page]  # first: what is read later is no older
-        tags = await self._wanted([due.linked for due in page], week)
+        tags = await self._wanted([due.record for due in page], week)
         return [
-            _Swap(due, tags[due.linked.contact.id], basis)
+            _Swap(due, tags[due.record.contact.id], basis)
             for due, basis in zip(page, bases, strict=True)
-            if _differs(due.linked, tags[due.linked.contact.id])
+            if _differs(due.record, tags[due.record.contact.id])
         ]
 
-    async def _settle_others(self, page: Sequence[DueTag], swaps: Sequence[_Swap]) -> None:
+    async def _settle_others(self, page: Sequence[DueContact], swaps: Sequence[_Swap]) -> None:
         """Settle those that need no swap; who is not at ActiveCampaign yet stays due."""
         differing = {swap.id for swap in swaps}
         right = [
             due
             for due in page
-            if due.linked.contact.id not in differing and due.linked.contact.status is not ContactStatus.NEW
+            if due.record.contact.id not in differing and due.record.contact.status is not ContactStatus.NEW
         ]
         if right:
-            await self._due.settled(right)
+            await self._due.remove(right)
 
-    async def _wanted(self, contacts: Sequence[Linked], week: date) -> dict[ContactId, WeekTag | None]:
+    async def _wanted(self, contacts: Sequence[ContactRecord], week: date) -> dict[ContactId, WeekTag | None]:
         """Return the tags of contacts by the rows there are now; None where no customer counts."""
         rows = await self._customers.accounts({each for linked in contacts for each in linked.customers})
         accounts = {account.customer.id: account for account in rows}
@@ -174,7 +174,9 @@ class WeekTagSync:
             for contact, mine in counted.items()
         }
 
-    def _countable(self, linked: Linked, accounts: Mapping[CustomerId, CustomerAccount]) -> list[CustomerId]:
+    def _countable(
+        self, linked: ContactRecord, accounts: Mapping[CustomerId, CustomerAccount]
+    ) -> list[CustomerId]:
         mine: Iterable[CustomerAccount] = (accounts[each] for each in linked.customers if each in accounts)
         return [account.customer.id for account in countable(mine, self._site_id, linked.contact.email)]
 
@@ -182,18 +184,18 @@ class WeekTagSync:
 
     async def _swap(self, swap: _Swap) -> None:
         """Change a contact's tag, unless something about it changed: then it stays due."""
-        async with self._turns.of([swap.id]):
+        async with self._locks.hold([swap.id]):
             if not await self._holds(swap):
                 return
             try:
-                await self._change(swap.due.linked, swap.tag)
+                await self._change(swap.due.record, swap.tag)
             except ContactGone:
                 pass  # nobody is there to be tagged
             except Rejected as error:
                 self._take_refusal(swap, error)
             else:
                 self._refused_in_a_row = 0
-            await self._due.settled([swap.due])
+            await self._due.remove([swap.due])
 
     def _take_refusal(self, swap: _Swap, error: Rejected) -> None:
         """Leave a contact until it is due again; when one after the other is refused, it is the account's."""
@@ -207,7 +209,7 @@ class WeekTagSync:
         found = await self._due.page(ContactId(swap.id - 1), 1)
         return bool(found) and _basis(found[0]) == swap.basis
 
-    async def _change(self, linked: Linked, tag: WeekTag | None) -> None:
+    async def _change(self, linked: ContactRecord, tag: WeekTag | None) -> None:
         """Take off every other tag, then put on the right one. Raises ContactGone."""
         ac_id = linked.ac_id or await self._contacts.find(linked.contact.email)
         if ac_id is None:
@@ -228,20 +230,20 @@ class WeekTagSync:
             link = await self._tags.add(ac_id, tag)
         await self._due.tagged(contact, ac_id, tag, link)
 
-    async def _there(self, linked: Linked, ac_id: AcId) -> Mapping[WeekTag, int]:
+    async def _there(self, linked: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
         """Return the week tags of a contact, with their links: as they are known, else as they are."""
         if linked.tag is not None and linked.tag_link is not None:
             return {linked.tag: linked.tag_link}
         return await self._tags.on(ac_id)
 
 
-def _basis(due: DueTag) -> tuple[object, ...]:
+def _basis(due: DueContact) -> tuple[object, ...]:
     """Return what of a due contact the decision about its tag rests on."""
     linked, mark = due
     contact = linked.contact
     return contact.id, contact.email, contact.status, linked.customers, linked.ac_id, mark
 
 
-def _differs(linked: Linked, tag: WeekTag | None) -> bool:
+def _differs(linked: ContactRecord, tag: WeekTag | None) -> bool:
     """Return whether a contact needs a swap; that it has no tag is never known."""
     return linked.contact.status is ContactStatus.LINKED and (tag is None or linked.tag is not tag)

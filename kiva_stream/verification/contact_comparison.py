@@ -13,7 +13,7 @@ from typing import NamedTuple
 import anyio
 
 from kiva_stream.errors import ContactGone
-from kiva_stream.model.contacts import ContactStatus, Linked, ShownContact
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, ShownContact
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId, ContactId, CustomerId
@@ -120,14 +120,14 @@ class ContactComparison:
 
     # --- ActiveCampaign ---
 
-    async def look(self, contacts: Sequence[Linked]) -> list[Discrepancy]:
+    async def look(self, contacts: Sequence[ContactRecord]) -> list[Discrepancy]:
         """Return the gaps of these contacts, by the order of the contacts."""
         found: list[Discrepancy] = []
         for first in range(0, len(contacts), CONTACTS_AT_ONCE):
             found += await self._look(contacts[first : first + CONTACTS_AT_ONCE])
         return found
 
-    async def _look(self, contacts: Sequence[Linked]) -> list[Discrepancy]:
+    async def _look(self, contacts: Sequence[ContactRecord]) -> list[Discrepancy]:
         stand = await self.stand()  # first: what is read later is no older
         due = await self._due(contacts, stand)
         gaps: dict[int, list[Discrepancy]] = {}
@@ -142,7 +142,7 @@ class ContactComparison:
                 group.start_soon(look_at, should)
         return [gap for linked in contacts for gap in gaps[linked.contact.id]]
 
-    async def _due(self, contacts: Sequence[Linked], stand: Stand) -> set[ContactId]:
+    async def _due(self, contacts: Sequence[ContactRecord], stand: Stand) -> set[ContactId]:
         """Return the contacts whose week tag another process has yet to look at."""
         if self._is_owner or not stand.is_held:
             return set()
@@ -183,7 +183,7 @@ class ContactComparison:
     def _faults_of_contact(self, should: ExpectedContact, shown: ShownContact) -> Iterator[Fault]:
         if should.contact:
             yield from contact_faults(should.contact, shown, self._titles)
-        elif should.is_let_go and shown.is_subscribed and not should.is_left:
+        elif should.must_unsubscribe and shown.is_subscribed and not should.is_left:
             yield Fault(DiscrepancyKind.LIST, "it is on the list, though nobody has it any more")
 
     async def _order_gaps(self, should: ExpectedContact, ac_id: AcId) -> list[Discrepancy]:
@@ -201,7 +201,7 @@ class ContactComparison:
             gaps += await self._unexpected(found, should.linked, stand, ac_id)
         return gaps
 
-    def _gaps_of(self, found: Findings, linked: Linked, ac_id: AcId) -> Iterator[Discrepancy]:
+    def _gaps_of(self, found: Findings, linked: ContactRecord, ac_id: AcId) -> Iterator[Discrepancy]:
         for kind, events, words in (
             (DiscrepancyKind.NO_EVENT, self._settled(found.missing), "its log does not list"),
             (DiscrepancyKind.REPEATED, found.repeated, "its log lists more than once"),
@@ -223,7 +223,7 @@ class ContactComparison:
         return [each for each in events if each.delivered_at is None or each.delivered_at <= until]
 
     async def _unexpected(
-        self, found: Findings, linked: Linked, stand: Stand, ac_id: AcId
+        self, found: Findings, linked: ContactRecord, stand: Stand, ac_id: AcId
     ) -> list[Discrepancy]:
         """Return the events that nobody sent: of no entry, or of one that is no event of this contact.
 
@@ -252,6 +252,6 @@ class ContactComparison:
         return {each.position for each in entries if each.customer_id in gone}
 
 
-def _gap(linked: Linked, kind: DiscrepancyKind, what: str, ac_id: AcId | None = None) -> Discrepancy:
+def _gap(linked: ContactRecord, kind: DiscrepancyKind, what: str, ac_id: AcId | None = None) -> Discrepancy:
     customer = linked.customers[0] if linked.customers else None
     return Discrepancy(kind, what, linked.contact.id, customer, ac_id or linked.ac_id)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from kiva_stream.model.classifications import Classification, Event
-from kiva_stream.model.contacts import Contact, DesiredContact, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, DesiredContact
 from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.event_catalog import CATALOG
@@ -28,7 +28,7 @@ from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.state.evidence import Evidence, Kept, Stand
 from kiva_stream.state.orders import OrderStates
-from kiva_stream.sync.desired_contact import countable, desired_contact, is_let_go, week_tag
+from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe, week_tag
 from kiva_stream.sync.desired_order import desired_order, invalid
 from kiva_stream.sync.order_sync import NEVER
 from kiva_stream.verification.discrepancies import Expected
@@ -39,9 +39,9 @@ NAMES = {line.line: line.ac_name for line in CATALOG.events}
 class ExpectedContact(NamedTuple):
     """What ActiveCampaign should have of a contact."""
 
-    linked: Linked
+    linked: ContactRecord
     contact: DesiredContact | None  # None: no customer of it counts any more
-    is_let_go: bool  # then it belongs off the list
+    must_unsubscribe: bool  # then it belongs off the list
     movers: list[CustomerId]  # who have another address by now
     tag: WeekTag | None
     orders: list[DesiredOrder]
@@ -90,12 +90,12 @@ class ExpectedState:
         self._settings = settings
         self._now = now
 
-    async def of(self, contacts: Sequence[Linked], stand: Stand) -> list[ExpectedContact]:
+    async def of(self, contacts: Sequence[ContactRecord], stand: Stand) -> list[ExpectedContact]:
         """Return what ActiveCampaign should have of these contacts; `stand` is read before."""
         facts = await self._facts(contacts, stand)
         return [self._should(linked, facts) for linked in contacts]
 
-    async def _facts(self, contacts: Sequence[Linked], stand: Stand) -> _Facts:
+    async def _facts(self, contacts: Sequence[ContactRecord], stand: Stand) -> _Facts:
         customers = {customer for linked in contacts for customer in linked.customers}
         accounts = await self._shop.customers.accounts(customers)
         orders = await self._shop.orders.of(customers)
@@ -111,7 +111,7 @@ class ExpectedState:
             today=self._now().astimezone(ZoneInfo(self._shop.site.timezone)).date(),
         )
 
-    def _should(self, linked: Linked, facts: _Facts) -> ExpectedContact:
+    def _should(self, linked: ContactRecord, facts: _Facts) -> ExpectedContact:
         contact, site = linked.contact, self._shop.site
         mine = [facts.accounts[customer] for customer in linked.customers if customer in facts.accounts]
         counted = countable(mine, site.id, contact.email)
@@ -121,7 +121,7 @@ class ExpectedState:
         return ExpectedContact(
             linked,
             desired_contact(contact.email, counted, is_new=False, today=facts.today) if counted else None,
-            is_let_go=not counted and is_let_go(mine),
+            must_unsubscribe=not counted and must_unsubscribe(mine),
             movers=_movers(mine, contact),
             tag=week_tag(statuses) if counted else None,
             orders=[order for order in wanted if order is not None],
@@ -174,7 +174,7 @@ def _movers(accounts: Iterable[CustomerAccount], contact: Contact) -> list[Custo
     ]
 
 
-def _expected(linked: Linked, kept: Sequence[Kept], log: _Log) -> list[Expected]:
+def _expected(linked: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[Expected]:
     found = [_of_ledger(each, log) for each in kept]
     for position in log.owed:
         verdict = log.verdicts[position]

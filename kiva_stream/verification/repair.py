@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from kiva_stream.errors import AddressTaken, Rejected, UnknownOutcome
-from kiva_stream.model.contacts import Contact, ContactStatus, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1
@@ -19,7 +19,7 @@ from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Events
 from kiva_stream.runtime.assembly import Assembly
 from kiva_stream.state.evidence import Evidence, Stand
-from kiva_stream.sync.desired_contact import moved
+from kiva_stream.sync.desired_contact import customers_to_move
 from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, Expected
 from kiva_stream.verification.expected_state import ExpectedState
 
@@ -58,7 +58,7 @@ class Repair:
         """Close the gaps of contacts, tags and orders, as far as they can be closed."""
         for customer in [gap.customer for gap in gaps if gap.kind is DiscrepancyKind.NO_LINK]:
             if customer is not None:
-                await self._bring_customer(customer)
+                await self._upsert_customer(customer)
         for contact, mine in _by_contact(gaps).items():
             kinds = {gap.kind for gap in mine}
             (linked,) = await self._links.contacts([contact])
@@ -67,15 +67,17 @@ class Repair:
             else:
                 await self._mend(linked, kinds, {gap.order for gap in mine if gap.order})
 
-    async def _bring_customer(self, customer: CustomerId) -> None:
+    async def _upsert_customer(self, customer: CustomerId) -> None:
         """Bring the contact of a customer who has none; ActiveCampaign may have it all the same."""
         emails = await self._emails([customer])
         if emails:
             contact = (await self._links.link(emails))[customer]
             await self._learn_id(contact)
-            await self._bring(contact, ())
+            await self._upsert(contact, ())
 
-    async def _mend(self, linked: Linked, kinds: Collection[DiscrepancyKind], orders: set[OrderId]) -> None:
+    async def _mend(
+        self, linked: ContactRecord, kinds: Collection[DiscrepancyKind], orders: set[OrderId]
+    ) -> None:
         contact = linked.contact
         if OF_CONTACT & set(kinds):
             await self._place(linked, kinds)
@@ -83,9 +85,9 @@ class Repair:
         if DiscrepancyKind.NO_CONTACT in kinds:  # its orders went with it
             orders = orders | {order.id for order in await self._assembly.shop.orders.of(linked.customers)}
         await self._evidence.unconfirm_orders(orders)
-        await self._bring(contact, orders)
+        await self._upsert(contact, orders)
 
-    async def _place(self, linked: Linked, kinds: Collection[DiscrepancyKind]) -> None:
+    async def _place(self, linked: ContactRecord, kinds: Collection[DiscrepancyKind]) -> None:
         """Have a contact be where it is looked for: with its id, its address, and the customers of it."""
         if DiscrepancyKind.CONTACT_ID in kinds:
             await self._learn_id(linked.contact)
@@ -93,9 +95,9 @@ class Repair:
             await self._rename(linked)
         if DiscrepancyKind.MOVED in kinds:
             emails = await self._emails(linked.customers)
-            await self._assembly.contacts.move(moved(await self._links.link(emails), emails))
+            await self._assembly.contacts.move(customers_to_move(await self._links.link(emails), emails))
 
-    async def _rename(self, linked: Linked) -> None:
+    async def _rename(self, linked: ContactRecord) -> None:
         """Give a contact its address back; where another has it by now, that one is adopted."""
         contact = linked.contact
         try:
@@ -106,13 +108,13 @@ class Repair:
         except Rejected as error:
             log.warning("a contact's address is refused", contact=contact.id, said=error.reply)
 
-    async def _bring(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        await self._assembly.contacts.bring([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+    async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
         if contact.status is ContactStatus.LINKED:
             (linked,) = await self._links.contacts([contact.id])
             if linked.ac_id is None:
                 await self._learn_id(contact)
-            await self._assembly.tags.settle_one(contact.id)
+            await self._assembly.tags.sync_one(contact.id)
 
     async def _learn_id(self, contact: Contact) -> None:
         ac_id = await self._assembly.account.find(contact.email)

@@ -19,7 +19,7 @@ from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.commands.reports import DiscrepancyRow, VerifyReport, VerifyRequest
 from kiva_stream.errors import SettingsError
-from kiva_stream.model.contacts import ContactStatus, Linked
+from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup
@@ -133,7 +133,9 @@ class Verification:
             raise SettingsError(f"Customer {asked} {why}, and has no contact: there is nothing to look at.")
         return found or Customer(asked, self._shop.site.id, None, "", is_test=False, erased=True)
 
-    async def _contacts(self, request: VerifyRequest, customer: Customer | None) -> tuple[list[Linked], int]:
+    async def _contacts(
+        self, request: VerifyRequest, customer: Customer | None
+    ) -> tuple[list[ContactRecord], int]:
         """Return the contacts to look at, and how many there are."""
         total = await self._evidence.count()
         if customer is None:
@@ -144,7 +146,7 @@ class Verification:
     # --- looking ---
 
     async def _gaps(
-        self, customer: Customer | None, contacts: Sequence[Linked], *, is_alone: bool
+        self, customer: Customer | None, contacts: Sequence[ContactRecord], *, is_alone: bool
     ) -> list[Discrepancy]:
         """Return what differs at both of two looks."""
         first = {gap.key: gap for gap in await self._look(customer, contacts, with_state=True)}
@@ -163,7 +165,7 @@ class Verification:
         return await self._look(customer, contacts, with_state=any(gap.kind in OF_STATE for gap in gaps))
 
     async def _look(
-        self, customer: Customer | None, contacts: Sequence[Linked], *, with_state: bool
+        self, customer: Customer | None, contacts: Sequence[ContactRecord], *, with_state: bool
     ) -> list[Discrepancy]:
         found: list[Discrepancy] = []
         if with_state and customer is None:
@@ -173,7 +175,7 @@ class Verification:
         found += await self._verifier.look(contacts)
         return list({gap.key: gap for gap in found}.values())
 
-    async def _linked(self, ids: Iterable[ContactId]) -> list[Linked]:
+    async def _linked(self, ids: Iterable[ContactId]) -> list[ContactRecord]:
         """Return those of these contacts that are at ActiveCampaign and somebody's, as the state has them."""
         found = await self._evidence.contacts(list(ids))
         return [row for row in found if row.contact.status is ContactStatus.LINKED and row.customers]

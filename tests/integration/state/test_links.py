@@ -10,7 +10,7 @@ import pytest
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactStatus, Linked
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -53,14 +53,14 @@ async def linked_contact(
     return contact
 
 
-async def stored(links: ContactLinks, contact: Contact) -> Linked:
+async def stored(links: ContactLinks, contact: Contact) -> ContactRecord:
     """Return a contact as the state schema has it, seen by another process."""
     (linked,) = await ContactLinks(links._store, 1).contacts([contact.id])
     return linked
 
 
 async def due_now(due: DueTags) -> list[ContactId]:
-    return [each.linked.contact.id for each in await due.page(FIRST, 100)]
+    return [each.record.contact.id for each in await due.page(FIRST, 100)]
 
 
 # Linking
@@ -226,11 +226,11 @@ async def test_the_contact_of_an_address_is_found(store: Store, links: ContactLi
 
 async def test_what_was_confirmed_is_kept(links: ContactLinks) -> None:
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
-    assert await stored(links, ann) == Linked(ann, ids(5), None)
+    assert await stored(links, ann) == ContactRecord(ann, ids(5), None)
     await links.confirm(ann.id, b"one", AcId(11), unsubscribed=True)
-    assert await stored(links, ann) == Linked(ann, ids(5), b"one", AcId(11), unsubscribed=True)
+    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"one", AcId(11), unsubscribed=True)
     await links.confirm(ann.id, b"two", AcId(12), unsubscribed=False)
-    assert await stored(links, ann) == Linked(ann, ids(5), b"two", AcId(12), unsubscribed=False)
+    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"two", AcId(12), unsubscribed=False)
 
 
 async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLinks) -> None:
@@ -258,7 +258,7 @@ async def test_an_import_takes_off_the_list_whom_it_was_sent_to_take_off(links: 
 async def test_an_import_leaves_ids_as_they_are_known(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     await links.close_import(OpenImport("i-1", {ann.id: b"ann 2"}, is_short=False), [ann.id])
-    assert await stored(links, ann) == Linked(ann, ids(5), b"ann 2", AcId(11))
+    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"ann 2", AcId(11))
 
 
 async def test_a_contact_has_the_tag_that_its_import_gives_it_also_when_the_import_is_lost(
@@ -270,8 +270,8 @@ async def test_a_contact_has_the_tag_that_its_import_gives_it_also_when_the_impo
     started = OpenImport("i-1", {ann.id: b"ann", bea.id: b"bea"}, is_short=False)
     await links.keep_import(started)
     await links.close_import(started, [ann.id])
-    assert await stored(links, ann) == Linked(ann, ids(5), b"ann", tag=WeekTag.OPEN)
-    assert await stored(links, bea) == Linked(bea, ids(6), None, tag=WeekTag.NONE)
+    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"ann", tag=WeekTag.OPEN)
+    assert await stored(links, bea) == ContactRecord(bea, ids(6), None, tag=WeekTag.NONE)
     assert bea.status is ContactStatus.NEW
     await links.give_tags({})
 
@@ -329,7 +329,7 @@ async def test_a_site_that_nothing_was_written_of_knows_no_contact(store: Store)
 async def test_who_holds_a_contact_sees_its_new_address(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     new = Email("ann@new.example")
-    await links.moved(ann.id, new)
+    await links.record_email(ann.id, new)
     assert ann.email == new
     assert (await stored(links, ann)).contact == ann
     assert (await links.link({CustomerId(5): new}))[CustomerId(5)] is ann
@@ -341,15 +341,15 @@ async def test_who_holds_a_contact_sees_its_new_address(links: ContactLinks) -> 
 
 async def test_a_contact_nobody_holds_moves_too(store: Store, links: ContactLinks) -> None:
     ann = await linked_contact(links)
-    await ContactLinks(store, 1).moved(ann.id, BEA)
+    await ContactLinks(store, 1).record_email(ann.id, BEA)
     assert (await stored(links, ann)).contact.email == BEA
 
 
 async def test_who_joins_an_address_that_nobody_has_gets_a_new_contact(links: ContactLinks) -> None:
     ann = await linked_contact(links)
-    joined = await links.join([CustomerId(5), CustomerId(6)], BEA, AcId(12))
+    joined = await links.relink([CustomerId(5), CustomerId(6)], BEA, AcId(12))
     assert joined is not ann
-    assert await stored(links, joined) == Linked(joined, ids(5, 6), None, AcId(12))
+    assert await stored(links, joined) == ContactRecord(joined, ids(5, 6), None, AcId(12))
     assert (joined.email, joined.status) == (BEA, ContactStatus.NEW)
     assert (await stored(links, ann)).customers == ()
 
@@ -358,8 +358,8 @@ async def test_who_joins_a_contact_leaves_the_own_one_for_it(store: Store, links
     ann = await linked_contact(links)
     await links.link({CustomerId(7): ANN})
     bea = await linked_contact(links, 6, BEA, 12)
-    assert await links.join([CustomerId(5)], BEA, None) is bea
-    assert await stored(links, bea) == Linked(bea, ids(5, 6), BEA.encode(), AcId(12))
+    assert await links.relink([CustomerId(5)], BEA, None) is bea
+    assert await stored(links, bea) == ContactRecord(bea, ids(5, 6), BEA.encode(), AcId(12))
     assert (await stored(links, ann)).customers == (7,)
     for each in (links, ContactLinks(store, 1)):
         found = await each.of([CustomerId(5), CustomerId(7)])
@@ -373,7 +373,7 @@ async def test_who_joins_a_contact_keeps_other_sites_customers_where_they_are(
     other = ContactLinks(store, 2)
     theirs = (await other.link({CustomerId(5): BEA}))[CustomerId(5)]
     await linked_contact(links)
-    joined = await links.join([CustomerId(5)], BEA, None)
+    joined = await links.relink([CustomerId(5)], BEA, None)
     assert joined.id != theirs.id
     (linked,) = await other.contacts([theirs.id])
     assert linked.customers == (5,)
@@ -384,11 +384,11 @@ async def test_the_tags_of_the_contact_left_and_of_the_one_joined_are_due(
 ) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     eve = await linked_contact(links, 7, Email("eve@example.com"), 13)
-    await due.settled(await due.page(FIRST, 10))
-    await links.join([CustomerId(5)], BEA, None)
+    await due.remove(await due.page(FIRST, 10))
+    await links.relink([CustomerId(5)], BEA, None)
     assert await due_now(due) == [ann.id, bea.id]
-    await due.settled(await due.page(FIRST, 10))
-    await links.join([CustomerId(7)], Email("new@example.com"), None)
+    await due.remove(await due.page(FIRST, 10))
+    await links.relink([CustomerId(7)], Email("new@example.com"), None)
     assert await due_now(due) == [eve.id]  # the new one is due when it is linked
 
 
@@ -402,7 +402,7 @@ async def test_a_customer_who_joins_while_the_old_link_is_read_is_not_taken_back
     async def joined_meanwhile(block: str, *args: object) -> list[asyncpg.Record]:
         rows = await fetch(block, *args)
         if block == "contacts_of_customers":
-            await again.join([CustomerId(5)], BEA, None)
+            await again.relink([CustomerId(5)], BEA, None)
         return rows
 
     monkeypatch.setattr(store, "fetch", joined_meanwhile)
@@ -419,17 +419,17 @@ async def test_a_contact_that_is_dissolved_is_nobodys_and_known_for_its_id_alone
     await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=True)
     await due.tagged(ann.id, AcId(11), WeekTag.OPEN, 99)
     await links.dissolve(ann.id)
-    assert await stored(links, ann) == Linked(ann, (), None, AcId(11))
+    assert await stored(links, ann) == ContactRecord(ann, (), None, AcId(11))
     assert (ann.email, ann.status, ann.why) == (ANN, ContactStatus.NEW, "")
     assert await due_now(due) == [bea.id]
     assert await look.fetchval("SELECT confirmed_at FROM kiva_stream.contact WHERE id = $1", ann.id) is None
     assert await links.of([CustomerId(5), CustomerId(6)]) == {CustomerId(6): bea}
-    assert await stored(links, bea) == Linked(bea, ids(6), BEA.encode(), AcId(12))
+    assert await stored(links, bea) == ContactRecord(bea, ids(6), BEA.encode(), AcId(12))
 
 
 async def test_somebody_new_at_the_address_of_a_dissolved_contact_gets_it(links: ContactLinks) -> None:
     ann = await linked_contact(links)
-    await links.join([CustomerId(5)], BEA, None)
+    await links.relink([CustomerId(5)], BEA, None)
     await links.dissolve(ann.id)
     found = await links.link({CustomerId(5): BEA, CustomerId(8): ANN})
     assert found[CustomerId(8)] is ann

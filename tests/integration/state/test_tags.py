@@ -33,7 +33,7 @@ async def three(store: Store, ledger: SiteLedger) -> list[ContactId]:
         await links.confirm(contact, b"print", AcId(contact + 100), unsubscribed=False)
     await links.reject(refused, Reason.AC_REJECTED)
     due = DueTags(store, 1)
-    await due.settled(await due.page(FIRST, 10))
+    await due.remove(await due.page(FIRST, 10))
     return linked
 
 
@@ -43,7 +43,7 @@ def due(store: Store) -> DueTags:
 
 
 async def due_now(due: DueTags) -> list[ContactId]:
-    return [each.linked.contact.id for each in await due.page(FIRST, 100)]
+    return [each.record.contact.id for each in await due.page(FIRST, 100)]
 
 
 async def test_before_the_first_week_there_is_none(store: Store, ledger: SiteLedger, due: DueTags) -> None:
@@ -84,7 +84,7 @@ async def test_only_linked_contacts_of_the_site_are_due(
     assert await due_now(due) == await due_now(DueTags(store, 2)) == []
     await due.add(everybody)
     assert await due_now(due) == three
-    await due.settled(await due.page(FIRST, 10))
+    await due.remove(await due.page(FIRST, 10))
     await ledger.commit(commit_of(START)._replace(touched=frozenset(everybody)))
     assert await due_now(due) == three
     assert await DueTags(store, 2).page(FIRST, 10) == []
@@ -97,17 +97,17 @@ async def test_due_contacts_come_in_pages_with_all_that_is_known_of_them(
     await due.tagged(three[0], AcId(7), WeekTag.CLOSED, 77)
     (first, second), (third,) = await due.page(FIRST, 2), await due.page(three[1], 2)
     rows = await ContactLinks(store, 1).contacts(three)
-    assert [each.linked for each in (first, second, third)] == sorted(rows, key=lambda row: row.contact.id)
-    assert (first.linked.ac_id, first.linked.tag, first.linked.tag_link) == (7, WeekTag.CLOSED, 77)
-    assert (second.linked.ac_id, second.linked.tag, second.linked.tag_link) == (three[1] + 100, None, None)
+    assert [each.record for each in (first, second, third)] == sorted(rows, key=lambda row: row.contact.id)
+    assert (first.record.ac_id, first.record.tag, first.record.tag_link) == (7, WeekTag.CLOSED, 77)
+    assert (second.record.ac_id, second.record.tag, second.record.tag_link) == (three[1] + 100, None, None)
 
 
 async def test_what_is_settled_is_due_no_more_until_it_is_again(due: DueTags, three: list[ContactId]) -> None:
     await due.add(three)
     first, second, _ = await due.page(FIRST, 10)
-    await due.settled([first, second])
+    await due.remove([first, second])
     assert await due_now(due) == three[2:]
-    await due.settled([])
+    await due.remove([])
     await due.add(three[:1])
     assert await due_now(due) == [three[0], three[2]]
 
@@ -125,9 +125,9 @@ async def test_who_becomes_due_again_before_it_is_settled_stays_due(
         await due.add(three[:1])
         (seen,) = await due.page(FIRST, 1)
         await again()
-        await due.settled([seen])
+        await due.remove([seen])
         assert three[0] in await due_now(due)
-        await due.settled(await due.page(FIRST, 10))
+        await due.remove(await due.page(FIRST, 10))
     assert await due_now(due) == []
 
 
@@ -140,9 +140,9 @@ async def test_who_becomes_due_again_while_it_is_settled_stays_due(
     transaction = look.transaction()
     await transaction.start()
     await look.execute(
-        "UPDATE kiva_stream.tag_due SET mark = DEFAULT WHERE contact_id = $1", seen[1].linked.contact.id
+        "UPDATE kiva_stream.tag_due SET mark = DEFAULT WHERE contact_id = $1", seen[1].record.contact.id
     )
-    settling = asyncio.create_task(due.settled(seen))
+    settling = asyncio.create_task(due.remove(seen))
     await until(
         lambda: look.fetchval(
             "SELECT count(*) > 0 FROM pg_stat_activity "
@@ -161,7 +161,7 @@ async def test_many_become_due_and_are_settled_at_once_without_waiting_for_each_
     backwards = list(reversed(three))
 
     async def settle() -> None:
-        await due.settled(list(reversed(await due.page(FIRST, 10))))
+        await due.remove(list(reversed(await due.page(FIRST, 10))))
 
     for _ in range(30):
         await asyncio.gather(
@@ -170,7 +170,7 @@ async def test_many_become_due_and_are_settled_at_once_without_waiting_for_each_
             settle(),
             ledger.commit(commit_of(START)._replace(touched=frozenset(three))),
         )
-    await due.settled(await due.page(FIRST, 10))
+    await due.remove(await due.page(FIRST, 10))
     assert await due_now(due) == []
 
 

@@ -29,7 +29,7 @@ from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.revivals import Revivals
 from tests.fakes import (
     SITE,
-    FakeArrivals,
+    FakeContactDelivery,
     FakeEntries,
     FakeLedger,
     FakeLetters,
@@ -316,7 +316,7 @@ class Bench:
         self.lanes = Lanes(self.checkpoint.park)
         self.log = FakeLog([])
         self.letters = FakeLetters(self.ledger)
-        self.arrivals = FakeArrivals()
+        self.arrivals = FakeContactDelivery()
         revivals = Revivals(self.letters, FakeEntries(self.log), classifier_of(SITE), self.checkpoint)
         self.batcher = Batcher(
             self.links, self.arrivals, self.checkpoint, revivals, Duplicates(window, 2), self.lanes
@@ -541,7 +541,7 @@ async def test_the_contact_of_one_who_is_erased_is_looked_at_once_a_page_and_no_
     (batch,) = await bench.run(first, second)
     (look,) = batch.deliveries
     assert (batch.contact.email, look.is_entry, look.line) == (ANN.email, False, None)
-    assert bench.arrivals.doubted == {batch.contact.id: set()}
+    assert bench.arrivals.dirty == {batch.contact.id: set()}
     look.span.resolve(DELIVERED)
     assert bench.ledger.tally() == {"skipped erased": 4}
     waiting = bench.lanes.next(batch.contact)
@@ -553,7 +553,7 @@ async def test_one_who_is_erased_and_never_had_a_contact_gets_none() -> None:
     bench = Bench()
     assert await bench.run([(entry(1, ANN, customer=None), Noise(Reason.ERASED))]) == []
     assert bench.links.by_customer == {}
-    assert bench.arrivals.doubted == {}
+    assert bench.arrivals.dirty == {}
     assert bench.ledger.tally() == {"skipped erased": 1}
 
 

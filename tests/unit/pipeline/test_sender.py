@@ -25,7 +25,7 @@ from kiva_stream.primitives.backoff import backoff_s
 from tests.fakes import (
     LOGGED_OUT,
     Arrival,
-    FakeArrivals,
+    FakeContactDelivery,
     FakeEvents,
     FakeLedger,
     FakeLookUps,
@@ -55,7 +55,7 @@ class Bench:
         looks_up: bool = False,
     ) -> None:
         self.now = 100.0
-        self.arrivals = FakeArrivals()
+        self.arrivals = FakeContactDelivery()
         self.events = FakeEvents()
         self.ledger = FakeLedger()
         self.slept: list[float] = []

@@ -39,7 +39,7 @@ from tests.fakes import (
     FakeLinks,
     FakeLog,
     FakeLookUps,
-    FakeOrderArrivals,
+    FakeOrderDelivery,
     FakeOrders,
     FakeTags,
     FakeTagsDue,
@@ -103,7 +103,7 @@ class World:
         self.log.people = self.shop.rows
         self.letters = FakeLetters(self.ledger)
         self.orders = FakeOrders()
-        self.order_arrivals = FakeOrderArrivals()
+        self.order_delivery = FakeOrderDelivery()
         self.weeks = FakeWeeks()
         self.is_live = is_live
         self.now = now or datetime.now(UTC)
@@ -150,15 +150,15 @@ class World:
         self.pipeline.remember(behind[-window:])
 
     def _sync(self) -> ContactSync:
-        settings, turns, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.contacts)
+        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.contacts)
         contacts = self.contacts
         return ContactSync(
             SITE,
             ContactPorts(
-                self.shop, self.links, contacts, self.orders, self.order_arrivals, self.weeks, self.due
+                self.shop, self.links, contacts, self.orders, self.order_delivery, self.weeks, self.due
             ),
-            ContactWrites(self.links, self.due, contacts, turns, settings, no_time),
-            ContactMoves(SITE.id, self.shop, self.links, contacts, tags, turns),
+            ContactWrites(self.links, self.due, contacts, locks, settings, no_time),
+            ContactMoves(SITE.id, self.shop, self.links, contacts, tags, locks),
             settings,
             is_live=self.is_live,
             now=lambda: self.now,

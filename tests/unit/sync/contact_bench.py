@@ -10,7 +10,7 @@ import anyio.lowlevel
 from msgspec.structs import replace
 
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
-from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, Linked, ListStatus
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.event_catalog import CATALOG
@@ -20,15 +20,15 @@ from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
-from kiva_stream.sync.contact_writes import ContactWrites, Wanted
-from kiva_stream.sync.desired_contact import desired_contact, moved
+from kiva_stream.sync.contact_writes import ContactChange, ContactWrites
+from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
 from tests.fakes import (
     SITE,
     AcContact,
     FakeContacts,
     FakeCustomers,
     FakeLinks,
-    FakeOrderArrivals,
+    FakeOrderDelivery,
     FakeOrders,
     FakeTags,
     FakeTagsDue,
@@ -51,9 +51,9 @@ RESUBSCRIBED = next(line for line in CATALOG.events if line.slug == "email_resub
 
 
 class Bench:
-    """Contact sync among fakes. Whoever shares a turn with somebody takes it from `turns`."""
+    """Contact sync among fakes. A test that holds a contact takes it from `locks`."""
 
-    turns: ContactLocks  # of the newest process, as are these
+    locks: ContactLocks  # of the newest process, as are these
     writes: ContactWrites
     moves: ContactMoves
     sync: ContactSync
@@ -72,7 +72,7 @@ class Bench:
         self.contacts = FakeContacts(contacts_per_import)
         self.tags = FakeTags(self.contacts)
         self.orders = FakeOrders()
-        self.order_arrivals = FakeOrderArrivals()
+        self.order_delivery = FakeOrderDelivery()
         self.weeks = FakeWeeks()
         self.is_live = is_live
         self.settings = activecampaign_settings(**{"import_poll_s": 2, **changes})
@@ -85,12 +85,12 @@ class Bench:
         self.links.restarted()
         self.contacts.restarted()
         links, contacts, shop = self.links, self.contacts, self.customers
-        self.turns = ContactLocks()
-        self.writes = ContactWrites(links, self.due, contacts, self.turns, self.settings, self.sleep)
-        self.moves = ContactMoves(SITE.id, shop, links, contacts, self.tags, self.turns)
+        self.locks = ContactLocks()
+        self.writes = ContactWrites(links, self.due, contacts, self.locks, self.settings, self.sleep)
+        self.moves = ContactMoves(SITE.id, shop, links, contacts, self.tags, self.locks)
         self.sync = ContactSync(
             SITE,
-            ContactPorts(shop, links, contacts, self.orders, self.order_arrivals, self.weeks, self.due),
+            ContactPorts(shop, links, contacts, self.orders, self.order_delivery, self.weeks, self.due),
             self.writes,
             self.moves,
             self.settings,
@@ -132,7 +132,7 @@ class Bench:
         """Move everybody whose address changed."""
         emails = {key: row.customer.email for key, row in self.customers.rows.items() if row.customer.email}
         with anyio.fail_after(10):
-            await self.sync.move(moved(await self.links.of(emails), emails))
+            await self.sync.move(customers_to_move(await self.links.of(emails), emails))
 
     async def struck(self, turns: int) -> bool:
         """Move everybody, and be cancelled after so many turns of the loop; return whether it was in time."""
@@ -160,15 +160,15 @@ class Bench:
     def contact(self, who: Customer) -> Contact:
         return self.links.by_customer[who.id]
 
-    def linked(self, who: Customer) -> Linked:
+    def linked(self, who: Customer) -> ContactRecord:
         """Return what is known of a customer's contact."""
         return self.links.linked(self.contact(who))
 
-    def wanted(self, *customers: Customer) -> list[Wanted]:
+    def wanted(self, *customers: Customer) -> list[ContactChange]:
         """Return the contacts of customers as their rows have them now, a customer each."""
         rows = [(self.linked(each), self.customers.rows[each.id]) for each in customers]
         return [
-            Wanted(
+            ContactChange(
                 linked,
                 desired_contact(
                     linked.contact.email,

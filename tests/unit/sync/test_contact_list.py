@@ -27,7 +27,7 @@ async def unsubscribed(*, is_live: bool = True) -> Bench:
 
 
 @pytest.mark.parametrize("place", [1, 10], ids=["the snapshot covers", "the snapshot does not cover"])
-async def test_a_young_entry_of_a_resubscription_brings_somebody_back_to_the_list(place: int) -> None:
+async def test_a_young_entry_of_a_resubscription_upserts_somebody_back_to_the_list(place: int) -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(place, resubscribes=True))
     assert bench.at_ac(ann).is_on_list is True
@@ -37,7 +37,7 @@ async def test_a_young_entry_of_a_resubscription_brings_somebody_back_to_the_lis
 
 async def test_who_is_brought_back_to_the_list_comes_after_their_fields_and_orders() -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
-    bench.order_arrivals.on_bring = lambda: bench.contacts.calls.append("orders")
+    bench.order_delivery.on_upsert = lambda: bench.contacts.calls.append("orders")
     await bench.carry(bench.contact(ann), entry_of(10, order=7, resubscribes=True))
     assert bench.contacts.calls == [f"sync {ann.email}", "orders", f"subscribe {ann.email}"]
 
@@ -198,7 +198,7 @@ async def test_an_erased_customer_who_was_on_the_way_is_never_created() -> None:
     assert bench.contacts.there == {}
     assert bench.contacts.imports == {}
     assert bench.contacts.calls == []
-    assert bench.order_arrivals.brought == []
+    assert bench.order_delivery.upserted == []
 
 
 async def test_an_erased_customer_who_was_on_the_way_leaves_alone_whom_activecampaign_has() -> None:

@@ -20,13 +20,13 @@ class Bench:
     """Turns, and what happened in which order."""
 
     def __init__(self) -> None:
-        self.turns = ContactLocks()
+        self.locks = ContactLocks()
         self.began: list[str] = []
         self.busy: set[int] = set()
 
     async def work(self, name: str, *contacts: int, takes_s: float = 1) -> None:
         """Have contacts for a while, in which nobody else may have them."""
-        async with self.turns.of([ContactId(each) for each in contacts]):
+        async with self.locks.hold([ContactId(each) for each in contacts]):
             assert not self.busy & set(contacts), f"{name} got what another has"
             self.busy |= set(contacts)
             self.began.append(name)
@@ -106,7 +106,7 @@ def test_one_who_stops_waiting_stands_in_nobodys_way_and_one_who_fails_neither()
             await bench.work("c", 2)
             assert bench.began == ["a", "c"]
         with pytest.raises(ValueError, match="fails"):
-            async with bench.turns.of([ContactId(1)]):
+            async with bench.locks.hold([ContactId(1)]):
                 raise ValueError("fails")
         await bench.work("d", 1)
 
@@ -117,7 +117,7 @@ def test_one_who_stops_waiting_stands_in_nobodys_way_and_one_who_fails_neither()
 def test_a_contact_named_twice_is_one_contact_and_nothing_is_kept_of_those_who_left() -> None:
     bench = Bench()
     run(bench.work("a", 1, 1))
-    assert bench.turns._queues == {}
+    assert bench.locks._queues == {}
 
 
 ASK = st.tuples(

@@ -157,7 +157,7 @@ async def test_where_somebody_was_joined_the_week_tag_is_due_and_the_orders_of_t
     bench.orders.paid = {ANN.id: [OrderId(1), OrderId(2)], BOB.id: [OrderId(3)]}
     await bench.move(ANN, BOBS)
     assert list(bench.links.due) == [bench.contact(BOB).id]
-    assert bench.order_arrivals.brought == [[1, 2]]
+    assert bench.order_delivery.upserted == [[1, 2]]
 
 
 async def test_the_contact_of_somebody_elses_that_has_the_new_address_is_adopted_as_it_is() -> None:
@@ -206,7 +206,7 @@ async def test_of_a_contact_that_is_refused_the_movers_entries_die_and_the_old_o
     assert bench.statuses([ANN]) == [REFUSED]
     assert [(line["log_level"], line["contact"]) for line in lines] == [("warning", 1)]
     assert "example.org" not in str(lines)
-    assert bench.order_arrivals.brought == []
+    assert bench.order_delivery.upserted == []
     assert_nobodys(bench, ANNS)
 
 
@@ -220,7 +220,7 @@ async def test_one_who_left_a_contact_and_comes_back_has_it_again() -> None:
     assert bench.linked(ANN).ac_id == ac_id
     assert bench.statuses([ANN, BOB]) == [LINKED] * 2
     assert [bench.at_ac(each).customer_id for each in (ANN, BOB)] == ["1", "2"]
-    assert bench.order_arrivals.brought == [[1], [1]]
+    assert bench.order_delivery.upserted == [[1], [1]]
 
 
 async def test_two_who_change_places_have_each_others_contact() -> None:
@@ -252,7 +252,7 @@ async def test_both_contacts_of_one_who_leaves_a_shared_one_are_due_and_their_or
     bench.orders.paid = {ANN.id: [OrderId(1)], TWIN.id: [OrderId(3)]}
     await bench.move(ANN, FREE)
     assert set(bench.links.due) == {bench.contact(ANN).id, bench.contact(TWIN).id}
-    assert bench.order_arrivals.all == {1}
+    assert bench.order_delivery.all == {1}
 
 
 async def test_one_who_leaves_a_shared_contact_joins_the_one_that_has_the_new_address() -> None:
@@ -308,7 +308,7 @@ async def test_a_contact_that_cannot_be_cleared_is_nobodys_all_the_same() -> Non
 async def test_a_contact_that_an_earlier_run_left_and_did_not_clear_is_cleared_by_the_snapshot() -> None:
     bench = await linked()
     bench.customers.change(ANN, email=BOBS)
-    await bench.links.join([ANN.id], BOBS, None)
+    await bench.links.relink([ANN.id], BOBS, None)
     bench.restart()
     await bench.snapshot()
     assert bench.contacts.disowned == [ANNS]
@@ -330,7 +330,7 @@ async def test_a_contact_that_was_cleared_is_not_cleared_again() -> None:
 async def test_a_contact_that_is_in_a_request_is_moved_after_it(email: Email) -> None:
     bench = await linked()
     bench.customers.change(ANN, email=email)
-    async with anyio.create_task_group() as group, bench.turns.of([bench.contact(ANN).id]):
+    async with anyio.create_task_group() as group, bench.locks.hold([bench.contact(ANN).id]):
         group.start_soon(bench.move_all)
         await anyio.wait_all_tasks_blocked()
         assert bench.contacts.calls == []
@@ -340,9 +340,9 @@ async def test_a_contact_that_is_in_a_request_is_moved_after_it(email: Email) ->
 
 async def test_a_contact_is_not_cleared_while_it_is_in_a_request() -> None:
     bench = await linked()
-    await bench.links.join([ANN.id], BOBS, None)
+    await bench.links.relink([ANN.id], BOBS, None)
     left = bench.links.linked(bench.links.by_email[ANNS])
-    async with anyio.create_task_group() as group, bench.turns.of([left.contact.id]):
+    async with anyio.create_task_group() as group, bench.locks.hold([left.contact.id]):
         group.start_soon(bench.moves.dissolve, left)
         await anyio.wait_all_tasks_blocked()
         assert bench.contacts.calls == []

@@ -358,7 +358,7 @@ async def test_contacts_that_are_brought_together_are_each_settled_up_to_their_o
     customers, accounts = shop(2)
     bench = Bench(accounts)
     ann, bob = await bench.link(*customers)
-    await bench.sync.bring([need_of(ann, 4), need_of(bob, 9)])
+    await bench.sync.upsert([need_of(ann, 4), need_of(bob, 9)])
     assert bench.sync.need(Batch(ann, [entry_of(4)])) is None
     assert bench.sync.need(Batch(ann, [entry_of(9)])) is not None
     assert bench.sync.need(Batch(bob, [entry_of(9)])) is None
@@ -412,14 +412,14 @@ async def test_a_doubted_contact_is_looked_at_with_its_doubted_orders_once() -> 
     bench = Bench(accounts)
     await bench.snapshot(covers=position(9))
     contact = bench.contact(ann)
-    bench.sync.doubt(contact, [OrderId(7)])
-    bench.sync.doubt(contact, [OrderId(8)])
+    bench.sync.mark_dirty(contact, [OrderId(7)])
+    bench.sync.mark_dirty(contact, [OrderId(8)])
     bench.customers.change(ann, phone=PHONE)
     need = await bench.carry(contact, entry_of(1))
     assert need
     assert need.orders == {7, 8}
     assert bench.shown(ann).phone == PHONE
-    assert bench.order_arrivals.brought == [[7, 8]]
+    assert bench.order_delivery.upserted == [[7, 8]]
     assert bench.sync.need(Batch(contact, [entry_of(1)])) is None
 
 
@@ -427,7 +427,7 @@ async def test_a_contact_that_is_doubted_without_orders_is_looked_at_too() -> No
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot(covers=position(9))
-    bench.sync.doubt(bench.contact(ann), [])
+    bench.sync.mark_dirty(bench.contact(ann), [])
     need = await bench.carry(bench.contact(ann), entry_of(1))
     assert need == Need(bench.contact(ann), position(1), NOW)
 
@@ -436,7 +436,7 @@ async def test_a_doubt_that_comes_while_the_contact_is_brought_counts_for_the_ne
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
-    bench.order_arrivals.on_bring = lambda: bench.sync.doubt(contact, [OrderId(8)])
+    bench.order_delivery.on_upsert = lambda: bench.sync.mark_dirty(contact, [OrderId(8)])
     await bench.carry(contact, entry_of(1, order=7))
     need = bench.sync.need(Batch(contact, [entry_of(1)]))
     assert need

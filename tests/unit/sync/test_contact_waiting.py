@@ -85,9 +85,9 @@ async def test_ensure_returns_only_when_the_orders_came_after_the_contact() -> N
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
-    bench.order_arrivals.gate = anyio.Event()
+    bench.order_delivery.gate = anyio.Event()
     came: list[tuple[ContactStatus, str]] = []
-    bench.order_arrivals.on_bring = lambda: came.extend(bench.statuses([ann]))
+    bench.order_delivery.on_upsert = lambda: came.extend(bench.statuses([ann]))
     returned: list[str] = []
 
     async def ensure() -> None:
@@ -99,24 +99,24 @@ async def test_ensure_returns_only_when_the_orders_came_after_the_contact() -> N
         await until(lambda: contact.status is ContactStatus.LINKED)
         await anyio.wait_all_tasks_blocked()
         assert returned == []
-        bench.order_arrivals.gate.set()
+        bench.order_delivery.gate.set()
     assert returned == ["ensure"]
     assert came == [LINKED]
-    assert bench.order_arrivals.brought == [[7]]
+    assert bench.order_delivery.upserted == [[7]]
 
 
 async def test_nobody_waits_for_the_orders_of_others() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     ann, bob = await bench.link(*customers)
-    bench.order_arrivals.gate = anyio.Event()
+    bench.order_delivery.gate = anyio.Event()
     async with bench.sync.working(), anyio.create_task_group() as group:
         group.start_soon(bench.sync.ensure, need_of(ann, 1, 7))
         with anyio.fail_after(10):
             await bench.sync.ensure(need_of(bob))
-        assert bench.order_arrivals.brought == []
-        bench.order_arrivals.gate.set()
-    assert bench.order_arrivals.brought == [[7]]
+        assert bench.order_delivery.upserted == []
+        bench.order_delivery.gate.set()
+    assert bench.order_delivery.upserted == [[7]]
 
 
 async def test_who_is_as_they_should_be_does_not_wait_for_the_imports_of_others() -> None:
@@ -173,7 +173,7 @@ async def test_of_a_newcomer_all_paid_orders_are_brought_of_others_those_that_en
     anns, bobs, _ = await bench.link(ann, bob, twin)
     await bench.ensure(need_of(bobs))
     await bench.ensure(need_of(anns, 1, 9), need_of(bobs, 1, 5))
-    assert sorted(bench.order_arrivals.brought) == [[1, 2, 3, 9], [4], [5]]
+    assert sorted(bench.order_delivery.upserted) == [[1, 2, 3, 9], [4], [5]]
 
 
 async def test_no_order_is_brought_of_a_contact_that_is_refused() -> None:
@@ -184,12 +184,12 @@ async def test_no_order_is_brought_of_a_contact_that_is_refused() -> None:
     (contact,) = await bench.link(ann)
     await bench.ensure(need_of(contact, 1, 7))
     assert bench.statuses([ann]) == [REFUSED]
-    assert bench.order_arrivals.brought == []
+    assert bench.order_delivery.upserted == []
 
 
 async def test_nobody_is_asked_for_nothing() -> None:
     bench = Bench()
-    await bench.sync.bring([])
+    await bench.sync.upsert([])
     assert bench.customers.asked == 0
 
 
@@ -224,7 +224,9 @@ async def test_a_young_entry_starts_automations_in_its_own_import_only() -> None
     bench = Bench(accounts)
     contacts = await bench.link(*customers)
     ages = (LONG_AGO, LONG_AGO, LONG_AGO, NOW)
-    await bench.sync.bring([need_of(each, inserted_at=age) for each, age in zip(contacts, ages, strict=True)])
+    await bench.sync.upsert(
+        [need_of(each, inserted_at=age) for each, age in zip(contacts, ages, strict=True)]
+    )
     assert bench.contacts.automations == {"import 1": False, "import 2": True}
 
 

@@ -536,11 +536,11 @@ async def test_a_contact_that_is_in_an_import_is_in_no_other_request_until_it_en
     bench.contacts.gate = anyio.Event()
     bench.contacts.reports = [RUNNING] * 3
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(bench.writes.bring, [anns, bobs], exclude_automations=True))
+        group.start_soon(partial(bench.writes.import_contacts, [anns, bobs], exclude_automations=True))
         await anyio.wait_all_tasks_blocked()
         group.start_soon(bench.writes.write_one, anns)
-        group.start_soon(partial(bench.writes.set_list, anns.linked, subscribed=False))
-        group.start_soon(partial(bench.writes.bring, [bobs], exclude_automations=True))
+        group.start_soon(partial(bench.writes.set_list, anns.record, subscribed=False))
+        group.start_soon(partial(bench.writes.import_contacts, [bobs], exclude_automations=True))
         await anyio.wait_all_tasks_blocked()
         assert bench.contacts.calls == []
         assert len(bench.contacts.imports) == 1
@@ -557,7 +557,7 @@ async def test_what_is_sent_of_a_contact_alone_goes_one_after_the_other() -> Non
     async with anyio.create_task_group() as group:
         for subscribed in (False, True):
             group.start_soon(bench.writes.write_one, wanted)
-            group.start_soon(partial(bench.writes.set_list, wanted.linked, subscribed=subscribed))
+            group.start_soon(partial(bench.writes.set_list, wanted.record, subscribed=subscribed))
     assert bench.contacts.calls == [
         f"{what} {ann.email}" for what in ("sync", "unsubscribe", "sync", "subscribe")
     ]

@@ -20,9 +20,9 @@ from kiva_stream.sync.desired_contact import (
     MAX_NAME,
     MAX_PHONE,
     countable,
+    customers_to_move,
     desired_contact,
     fingerprint,
-    moved,
     obstacle,
     wants_emails,
     week_tag,
@@ -124,7 +124,7 @@ def test_only_a_linked_contact_is_moved_and_only_to_another_address() -> None:
             ]
         )
     }
-    assert moved(contacts, dict.fromkeys(contacts, EMAIL)) == {CustomerId(1): EMAIL}
+    assert customers_to_move(contacts, dict.fromkeys(contacts, EMAIL)) == {CustomerId(1): EMAIL}
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ class Bench:
         assert not self.sync._under_way
         return self
 
-    async def bring(self, *numbers: int) -> None:
-        await self.sync.bring([OrderId(each) for each in numbers])
+    async def upsert(self, *numbers: int) -> None:
+        await self.sync.upsert([OrderId(each) for each in numbers])
 
     async def snapshot(self) -> None:
         await self.sync.snapshot(self.done.append)
@@ -91,7 +91,7 @@ class Bench:
         """Ask for orders in several calls at the same time."""
         async with anyio.create_task_group() as group:
             for call in calls:
-                group.start_soon(self.bring, *call)
+                group.start_soon(self.upsert, *call)
 
     @property
     def refused(self) -> dict[int, str]:
@@ -109,9 +109,9 @@ def test_a_paid_order_of_a_linked_contact_is_sent_as_it_stands_and_only_once() -
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         await anyio.sleep(SETTLE_S)
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.sent == [[1]]
     assert bench.uploads.has[1].total_cents == 100
@@ -121,13 +121,13 @@ def test_a_paid_order_of_a_linked_contact_is_sent_as_it_stands_and_only_once() -
 
 @pytest.mark.parametrize("status", [None, NEW, REJECTED])
 def test_an_order_of_a_contact_that_is_not_linked_is_left(status: ContactStatus | None) -> None:
-    bench = Bench(order(1), status={1: status}).run(lambda bench: bench.bring(1))
+    bench = Bench(order(1), status={1: status}).run(lambda bench: bench.upsert(1))
     assert bench.uploads.sent == []
     assert bench.sent.rows == {}
 
 
 def test_an_order_that_was_never_paid_is_left() -> None:
-    bench = Bench(order(1, **UNPAID)).run(lambda bench: bench.bring(1))
+    bench = Bench(order(1, **UNPAID)).run(lambda bench: bench.upsert(1))
     assert bench.uploads.asked == []
 
 
@@ -135,15 +135,15 @@ def test_an_order_that_was_sent_is_sent_again_when_it_is_paid_no_more() -> None:
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         bench.orders.put(order(1, **UNPAID))
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.has[1].normalized_status == "FAILED"
 
 
 def test_a_missing_order_and_one_without_items_are_counted_and_not_sent() -> None:
-    bench = Bench(order(1), order(2, items=())).run(lambda bench: bench.bring(1, 2, 3))
+    bench = Bench(order(1), order(2, items=())).run(lambda bench: bench.upsert(1, 2, 3))
     assert bench.uploads.sent == [[1]]
     assert bench.links.notes == {"order_missing": 2}
 
@@ -152,9 +152,9 @@ def test_an_order_that_was_sent_is_sent_again_when_it_has_no_items_any_more() ->
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         bench.orders.put(order(1, items=()))
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.sent == [[1], [1]]
     assert bench.links.notes == {}
@@ -164,7 +164,7 @@ def test_what_was_odd_about_an_order_is_counted_when_it_is_sent() -> None:
     odd = replace(ITEM, category="gift")
     bench = Bench(order(1, items=(odd, odd)), order(2, items=(odd,)), order(3, items=(odd,)))
     bench.uploads.bad, bench.uploads.named = {3: "no"}, {3}
-    bench.run(lambda bench: bench.bring(1, 2, 3))
+    bench.run(lambda bench: bench.upsert(1, 2, 3))
     assert bench.links.notes == {"other_category": 3}
 
 
@@ -173,12 +173,12 @@ def test_an_order_is_real_time_when_it_was_paid_a_short_time_ago_and_stays_what_
     bench = Bench(fresh, order(2), realtime_max_age_s=3_600)
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1, 2)
+        await bench.upsert(1, 2)
         bench.orders.put(order(1, total_cents=7, paid_at=NOON - timedelta(days=2)))
         bench.orders.put(order(2, total_cents=7, paid_at=NOON))
         await anyio.sleep(20_000)
         await bench.begin()
-        await bench.bring(1, 2)
+        await bench.upsert(1, 2)
 
     bench.run(story)
     assert bench.uploads.has[1].total_cents == 7
@@ -260,12 +260,12 @@ def test_calls_made_while_batches_are_on_their_way_go_together() -> None:
 
 
 def test_a_call_for_more_than_a_batch_returns_when_all_are_there() -> None:
-    bench = Bench(*orders(10)).run(lambda bench: bench.bring(*range(1, 11), 1))
+    bench = Bench(*orders(10)).run(lambda bench: bench.upsert(*range(1, 11), 1))
     assert sorted(bench.uploads.has) == list(range(1, 11))
 
 
 def test_no_orders_are_brought_at_once() -> None:
-    bench = Bench().run(Bench.bring)
+    bench = Bench().run(Bench.upsert)
     assert bench.orders.reads == []
 
 
@@ -274,10 +274,10 @@ def test_an_order_that_changed_after_it_was_read_is_sent_again_when_it_has_settl
 
     async def story(bench: Bench) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(bench.bring, 1)
+            group.start_soon(bench.upsert, 1)
             await until(lambda: bench.uploads.in_flight)
             bench.orders.put(order(1, total_cents=7))
-            await bench.bring(1)
+            await bench.upsert(1)
 
     first, second = bench.run(story).uploads.batches
     assert bench.uploads.has[1].total_cents == 7
@@ -299,11 +299,11 @@ def test_an_order_settles_also_over_a_restart_and_others_do_not_wait_for_it() ->
     arrived: dict[int, float] = {}
 
     async def brought(number: int) -> None:
-        await bench.bring(number)
+        await bench.upsert(number)
         arrived[number] = now()
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         accepted = now()
         bench.orders.put(order(1, total_cents=7))
         await bench.begin()
@@ -311,7 +311,7 @@ def test_an_order_settles_also_over_a_restart_and_others_do_not_wait_for_it() ->
             group.start_soon(brought, 1)
             await anyio.sleep(1)
             group.start_soon(brought, 2)
-            group.start_soon(bench.bring, 2, 1)
+            group.start_soon(bench.upsert, 2, 1)
         assert arrived[2] - accepted < 2
         assert SETTLE_S <= arrived[1] - accepted < SETTLE_S + 1
 
@@ -340,12 +340,12 @@ def test_an_order_is_taken_whenever_it_becomes_ready_also_just_when_its_caller_b
     bench.wall_clock = clock.wall
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         monkeypatch.setattr(anyio, "current_time", clock.time)
         accepted_at = clock.wall() - timedelta(seconds=SETTLE_S - ready_in_s)
         bench.sent.rows[OrderId(1)] = replace(bench.sent.rows[OrderId(1)], accepted_at=accepted_at)
         bench.orders.put(order(1, total_cents=7))
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.has[1].total_cents == 7
 
@@ -354,7 +354,7 @@ def test_orders_that_settle_go_together() -> None:
     bench = Bench(*orders(4))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1, 2, 3, 4)
+        await bench.upsert(1, 2, 3, 4)
         bench.orders.put(*(order(each, total_cents=7) for each in range(1, 5)))
         await bench.at_once((1,), (2,), (3,), (4,))
 
@@ -365,12 +365,12 @@ def test_a_clock_that_was_set_back_makes_nobody_wait() -> None:
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         row = bench.sent.rows[OrderId(1)]
         bench.sent.rows[OrderId(1)] = replace(row, accepted_at=row.accepted_at + timedelta(hours=1))
         bench.orders.put(order(1, total_cents=7))
         began = now()
-        await bench.bring(1)
+        await bench.upsert(1)
         assert now() - began < 1
 
     bench.run(story)
@@ -380,19 +380,19 @@ def test_all_who_wait_for_a_batch_that_failed_hear_of_it_and_can_ask_again() -> 
     bench = Bench(*orders(2))
     failed: list[int] = []
 
-    async def bring(number: int) -> None:
+    async def upsert(number: int) -> None:
         try:
-            await bench.bring(number, 2)
+            await bench.upsert(number, 2)
         except CheckpointError:
             failed.append(number)
 
     async def story(bench: Bench) -> None:
         bench.sent.fails = True
         async with anyio.create_task_group() as group:
-            group.start_soon(bring, 1)
-            group.start_soon(bring, 2)
+            group.start_soon(upsert, 1)
+            group.start_soon(upsert, 2)
         bench.sent.fails = False
-        await bench.bring(1, 2)
+        await bench.upsert(1, 2)
 
     bench.run(story)
     assert sorted(failed) == [1, 2]
@@ -406,10 +406,10 @@ def test_one_who_stops_waiting_takes_no_batch_of_others_with_them() -> None:
         async with anyio.create_task_group() as group:
             with anyio.move_on_after(0.05):
                 for each in range(1, 5):
-                    group.start_soon(bench.bring, each)
+                    group.start_soon(bench.upsert, each)
                 await anyio.lowlevel.checkpoint()
-                group.start_soon(bench.bring, 5, 6)
-                await bench.bring(5, 6)
+                group.start_soon(bench.upsert, 5, 6)
+                await bench.upsert(5, 6)
 
     assert sorted(bench.run(story).uploads.has) == [1, 2, 3, 4, 5, 6]
 
@@ -422,15 +422,15 @@ def test_one_who_is_cancelled_while_carrying_orders_of_others_leaves_them_to_the
 
         async def cancelled() -> None:
             with scope:
-                await bench.bring(1)
+                await bench.upsert(1)
 
         async with anyio.create_task_group() as group:
             for each in range(3, 7):
-                group.start_soon(bench.bring, each)
+                group.start_soon(bench.upsert, each)
             await until(lambda: len(bench.uploads.in_flight) == 4)
             bench.orders.after_read = scope.cancel
             group.start_soon(cancelled)
-            group.start_soon(bench.bring, 2)
+            group.start_soon(bench.upsert, 2)
 
     bench.run(story)
     assert bench.orders.reads[-2:] == [{1, 2}, {2}]
@@ -445,8 +445,8 @@ def test_named_orders_are_kept_as_refused_and_the_rest_goes_again() -> None:
     bench.uploads.bad, bench.uploads.named = {2: "no e-mail", 3: "no total"}, {2, 3}
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1, 2, 3, 4)
-        await bench.bring(1, 2, 3, 4)
+        await bench.upsert(1, 2, 3, 4)
+        await bench.upsert(1, 2, 3, 4)
 
     assert bench.run(story).uploads.asked == [[1, 2, 3, 4], [1, 4]]
     assert bench.refused == {2: "no e-mail", 3: "no total"}
@@ -458,11 +458,11 @@ def test_a_refused_order_is_sent_at_once_when_it_changed() -> None:
     bench.uploads.bad, bench.uploads.named = {1: "no"}, {1}
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         bench.uploads.bad = {}
         bench.orders.put(order(1, total_cents=7))
         began = now()
-        await bench.bring(1)
+        await bench.upsert(1)
         assert now() - began < 1
 
     assert bench.run(story).refused == {}
@@ -474,10 +474,10 @@ def test_a_refused_order_that_was_never_accepted_is_left_when_it_is_not_paid() -
     bench.uploads.bad = {1: "no"}
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         bench.uploads.bad = {}
         bench.orders.put(order(1, **UNPAID))
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.asked == [[1]]
 
@@ -486,14 +486,14 @@ def test_an_order_stays_one_that_was_sent_when_a_change_of_it_is_refused() -> No
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
-        await bench.bring(1)
+        await bench.upsert(1)
         accepted_at = bench.sent.rows[OrderId(1)].accepted_at
         bench.orders.put(order(1, total_cents=-1))
         await anyio.sleep(SETTLE_S)
-        await bench.bring(1)
+        await bench.upsert(1)
         assert bench.sent.rows[OrderId(1)].accepted_at == accepted_at
         bench.orders.put(order(1, **UNPAID))
-        await bench.bring(1)
+        await bench.upsert(1)
 
     assert bench.run(story).uploads.has[1].normalized_status == "FAILED"
 
@@ -514,7 +514,7 @@ def test_whichever_are_bad_named_or_not_these_are_refused_and_all_others_arrive(
 def test_reasons_for_orders_that_were_not_sent_are_no_reasons() -> None:
     bench = Bench(*orders(4))
     bench.uploads.bad, bench.uploads.named = {1: "no"}, set()
-    bench.run(lambda bench: bench.bring(1, 2, 3, 4))
+    bench.run(lambda bench: bench.upsert(1, 2, 3, 4))
     assert bench.refused == {1: "no"}
     assert bench.uploads.asked == [[1, 2, 3, 4], [1, 2], [1], [2], [3, 4]]
 
@@ -524,8 +524,8 @@ def test_a_batch_that_is_too_large_goes_in_halves_and_the_next_stay_that_small()
     bench.uploads.largest = 3
 
     async def story(bench: Bench) -> None:
-        await bench.bring(*range(1, 9))
-        await bench.bring(*range(9, 17))
+        await bench.upsert(*range(1, 9))
+        await bench.upsert(*range(9, 17))
 
     assert [len(each) for each in bench.run(story).uploads.asked] == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
 
@@ -533,13 +533,13 @@ def test_a_batch_that_is_too_large_goes_in_halves_and_the_next_stay_that_small()
 def test_an_order_that_is_too_large_by_itself_is_refused() -> None:
     bench = Bench(*orders(4))
     bench.uploads.huge = {3}
-    bench.run(lambda bench: bench.bring(1, 2, 3, 4))
+    bench.run(lambda bench: bench.upsert(1, 2, 3, 4))
     assert bench.refused == {3: TOO_LARGE}
     assert sorted(bench.uploads.has) == [1, 2, 4]
 
 
 def test_an_order_that_cannot_be_sent_is_refused_without_sending_it() -> None:
-    bench = Bench(order(1, total_cents=-1), order(2)).run(lambda bench: bench.bring(1, 2))
+    bench = Bench(order(1, total_cents=-1), order(2)).run(lambda bench: bench.upsert(1, 2))
     assert bench.uploads.asked == [[2]]
     assert bench.refused == {1: "its total is negative"}
 
@@ -547,7 +547,7 @@ def test_an_order_that_cannot_be_sent_is_refused_without_sending_it() -> None:
 # --- all at once ---
 
 STEP = st.one_of(
-    st.tuples(st.just("bring"), st.sets(st.integers(1, 5), min_size=1)),
+    st.tuples(st.just("upsert"), st.sets(st.integers(1, 5), min_size=1)),
     st.tuples(st.just("change"), st.sets(st.integers(1, 5), min_size=1)),
     st.tuples(st.just("wait"), st.sampled_from([0.05, 0.15, 3, 11])),
     st.tuples(st.just("crash"), st.none()),
@@ -579,7 +579,7 @@ class Lives:
         return []
 
     async def _step(self, group: anyio.abc.TaskGroup, kind: str, value: Any) -> None:  # noqa: ANN401
-        if kind == "bring":
+        if kind == "upsert":
             group.start_soon(self._bring, value)
         elif kind == "change":
             self.bench.orders.put(*(order(each, total_cents=next(self.cents)) for each in sorted(value)))
@@ -589,7 +589,7 @@ class Lives:
     async def _bring(self, numbers: set[int]) -> None:
         """Bring orders, each at least as new as it is now: the totals only grow."""
         least = {each: self.bench.orders.rows[OrderId(each)].total_cents for each in numbers}
-        await self.bench.bring(*numbers)
+        await self.bench.upsert(*numbers)
         assert all(self.bench.uploads.has[each].total_cents >= least[each] for each in numbers)
 
 

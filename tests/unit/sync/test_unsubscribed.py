@@ -460,15 +460,15 @@ class Life(World):
     # --- processes ---
 
     def _sync(self) -> ContactSync:
-        settings, turns, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.account)
+        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.account)
         shop, links, there, due, weeks = self.shop, self.links, self.account, self.due, self.weeks
         self.read = ReadByContactSync(shop)
-        self.tags = WeekTagSync(SITE.id, due, weeks, shop, tags, there, turns)
+        self.tags = WeekTagSync(SITE.id, due, weeks, shop, tags, there, locks)
         return ContactSync(
             SITE,
-            ContactPorts(self.read, links, there, self.orders, self.order_arrivals, weeks, due),
-            ContactWrites(links, due, there, turns, settings, no_time),
-            ContactMoves(SITE.id, shop, links, there, tags, turns),
+            ContactPorts(self.read, links, there, self.orders, self.order_delivery, weeks, due),
+            ContactWrites(links, due, there, locks, settings, no_time),
+            ContactMoves(SITE.id, shop, links, there, tags, locks),
             settings,
             is_live=self.is_live,
             now=lambda: self.now,
@@ -488,7 +488,7 @@ class Life(World):
         async with self.sync.working():
             await self.pipeline.run(up_to(mark))
         await self.tags.look_at_week()
-        await self.tags.settle()
+        await self.tags.sync_due()
 
     async def _follow(self, mark: int) -> None:
         """Do what `FollowRun` does in a round."""
@@ -806,7 +806,7 @@ async def struck_down_as_it_brought_her_back() -> Life:
 
 async def test_who_opts_out_while_their_contact_is_brought_is_not_brought_back() -> None:
     life = await left()
-    life.order_arrivals.on_bring = lambda: life.change(Happens(1, "opts out"))
+    life.order_delivery.on_upsert = lambda: life.change(Happens(1, "opts out"))
     await life.play(Run("follow", (Happens(1, says="re-subscribed"), Happens(1, says="edited"))))
     assert life.shop.rows[ANN.id].email_opt_in is False
     assert (ANNS, True) not in life.account.list_calls
@@ -827,7 +827,7 @@ async def test_a_sync_before_any_backfill_minds_others_of_the_same_address() -> 
 
 async def test_who_opts_in_while_their_contact_is_brought_and_out_again_later_is_taken_off() -> None:
     life = Life(account(ANN, email_opt_in=False))
-    life.order_arrivals.on_bring = lambda: life.change(Happens(1, "opts in"))
+    life.order_delivery.on_upsert = lambda: life.change(Happens(1, "opts in"))
     await life.play(BACKFILL, Run("follow", (Happens(1, says="re-subscribed"), Happens(1, says="edited"))))
     assert life.account.list_calls == [(ANNS, True)]
     await life.play(Happens(1, "opts out", "unsubscribed"), FOLLOW, BACKFILL)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from kiva_stream.errors import AccountRefused
-from kiva_stream.model.contacts import Linked
+from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.week_tags import WeekTag
@@ -39,7 +39,7 @@ class Bench:
 
     def begin(self) -> None:
         """Begin a new process."""
-        self.turns = ContactLocks()
+        self.locks = ContactLocks()
         self.sync = WeekTagSync(
             SITE.id,
             self.due,
@@ -47,7 +47,7 @@ class Bench:
             cast("Any", self.customers),
             self.account,
             cast("Contacts", self.account),  # as much of it as week tags need
-            self.turns,
+            self.locks,
         )
 
     def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:
@@ -60,8 +60,8 @@ class Bench:
         run(play())
         return self
 
-    async def settle(self) -> None:
-        await self.sync.settle()
+    async def sync_due(self) -> None:
+        await self.sync.sync_due()
 
     def shop(self, number: int, *statuses: str, **changes: object) -> Customer:
         """Have a customer with orders of this week."""
@@ -71,7 +71,7 @@ class Bench:
             self.weeks.rows[who.id, WEEK] = set(statuses)
         return who
 
-    def known(self, number: int, tag: WeekTag, **known: Any) -> Linked:  # noqa: ANN401  columns are of any type
+    def known(self, number: int, tag: WeekTag, **known: Any) -> ContactRecord:  # noqa: ANN401  columns are of any type
         """Have a contact that has a tag, of which we know the link; it is due."""
         ac_id = self.account.put(number, tag)
         link = self.account.tags[ac_id][tag]
@@ -83,7 +83,7 @@ class Bench:
         """Have a contact of which we know no tag; it is due."""
         self.due.put(linked(number, **{"ac_id": self.account.put(number, *tags), **known}))
 
-    def is_settled(self) -> bool:
+    def is_nothing_due(self) -> bool:
         return not self.due.marks
 
 
@@ -104,8 +104,8 @@ def test_a_contact_gets_the_tag_of_its_orders_of_the_week(statuses: list[str], t
     bench = Bench()
     bench.shop(1, *statuses)
     bench.stranger(1)
-    assert bench.run(Bench.settle).account.tag_of(1) is tag
-    assert bench.is_settled()
+    assert bench.run(Bench.sync_due).account.tag_of(1) is tag
+    assert bench.is_nothing_due()
 
 
 def test_any_open_order_of_those_who_share_a_contact_wins() -> None:
@@ -113,7 +113,7 @@ def test_any_open_order_of_those_who_share_a_contact_wins() -> None:
     ann, bob = bench.shop(1, "closed"), bench.shop(2, "open", email=customer(1).email)
     bench.account.put(1, CLOSED)
     bench.due.put(linked(1, ann, bob))
-    assert bench.run(Bench.settle).account.tag_of(1) is OPEN
+    assert bench.run(Bench.sync_due).account.tag_of(1) is OPEN
 
 
 def test_one_who_has_another_address_now_counts_no_more() -> None:
@@ -121,7 +121,7 @@ def test_one_who_has_another_address_now_counts_no_more() -> None:
     ann, bob = bench.shop(1, "closed"), bench.shop(2, "open")
     bench.account.put(1)
     bench.due.put(linked(1, ann, bob))
-    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+    assert bench.run(Bench.sync_due).account.tag_of(1) is CLOSED
 
 
 def test_orders_of_another_week_count_for_nothing() -> None:
@@ -129,7 +129,7 @@ def test_orders_of_another_week_count_for_nothing() -> None:
     bench.shop(1)
     bench.weeks.rows[1, NEXT_WEEK] = {"open"}
     bench.stranger(1)
-    assert bench.run(Bench.settle).account.tag_of(1) is NONE
+    assert bench.run(Bench.sync_due).account.tag_of(1) is NONE
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -140,14 +140,14 @@ def test_a_contact_that_nobody_counts_for_loses_its_tag(is_known: bool) -> None:
         bench.known(1, OPEN)
     else:
         bench.stranger(1, OPEN)
-    assert bench.run(Bench.settle).account.tag_of(1) is None
-    assert bench.is_settled()
+    assert bench.run(Bench.sync_due).account.tag_of(1) is None
+    assert bench.is_nothing_due()
 
 
 def test_a_contact_whose_customers_are_gone_loses_its_tag() -> None:
     bench = Bench()
     bench.known(1, OPEN)
-    assert bench.run(Bench.settle).account.tag_of(1) is None
+    assert bench.run(Bench.sync_due).account.tag_of(1) is None
 
 
 # --- with which requests ---
@@ -158,8 +158,8 @@ def test_tags_that_are_right_are_settled_in_a_set_without_a_request() -> None:
     for number in range(1, 8):
         bench.shop(number, "open")
         bench.known(number, OPEN)
-    bench.run(Bench.settle)
-    assert bench.is_settled()
+    bench.run(Bench.sync_due)
+    assert bench.is_nothing_due()
     assert bench.account.calls == []
     assert bench.due.forgotten == []
     assert bench.due.settled_at_once == [7]
@@ -169,14 +169,14 @@ def test_a_tag_that_came_with_the_import_is_right_although_its_link_is_not_known
     bench = Bench()
     bench.shop(1, "open")
     bench.stranger(1, OPEN, tag=OPEN)
-    assert bench.run(Bench.settle).account.calls == []
+    assert bench.run(Bench.sync_due).account.calls == []
 
 
 def test_a_swap_by_a_known_link_is_two_requests_off_then_on() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.known(1, OPEN)
-    assert bench.run(Bench.settle).account.calls == ["remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["remove", "add"]
     row, ac_id = bench.due.contacts[ContactId(1)], bench.account.put(1)
     assert (row.tag, row.ac_id) == (CLOSED, ac_id)
     assert row.tag_link is not None
@@ -188,10 +188,10 @@ def test_the_link_of_a_swap_is_known_at_the_next_one() -> None:
     bench.known(1, OPEN)
 
     async def story(bench: Bench) -> None:
-        await bench.settle()
+        await bench.sync_due()
         bench.shop(1, "open")
         bench.due.touch(1)
-        await bench.settle()
+        await bench.sync_due()
 
     assert bench.run(story).account.calls == ["remove", "add"] * 2
     assert bench.account.tag_of(1) is OPEN
@@ -202,7 +202,7 @@ def test_a_swap_by_an_unknown_link_asks_first(tag: WeekTag | None) -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, tag=tag)
-    assert bench.run(Bench.settle).account.calls == ["on", "remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["on", "remove", "add"]
     assert bench.account.tag_of(1) is CLOSED
 
 
@@ -210,7 +210,7 @@ def test_a_tag_that_is_there_already_is_only_noted_and_every_other_one_goes() ->
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, CLOSED, NONE)  # somebody put them there by hand
-    assert bench.run(Bench.settle).account.calls == ["on", "remove", "remove"]
+    assert bench.run(Bench.sync_due).account.calls == ["on", "remove", "remove"]
     assert bench.account.tag_of(1) is CLOSED
     assert bench.due.contacts[ContactId(1)].tag_link == next(iter(bench.account.tags.values()))[CLOSED]
 
@@ -219,18 +219,18 @@ def test_a_contact_without_a_known_id_is_found_by_its_address() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, ac_id=None)
-    assert bench.run(Bench.settle).account.calls == ["find", "on", "remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["find", "on", "remove", "add"]
     assert bench.due.contacts[ContactId(1)].ac_id == 501
 
 
 @pytest.mark.parametrize("ac_id", [None, 501])
-def test_a_contact_that_is_not_there_is_settled(ac_id: int | None) -> None:
+def test_a_contact_that_is_not_there_is_nothing_due(ac_id: int | None) -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, ac_id=ac_id)
     bench.account.drop(1)
-    bench.run(Bench.settle)
-    assert bench.is_settled()
+    bench.run(Bench.sync_due)
+    assert bench.is_nothing_due()
     assert bench.account.tags == {}
 
 
@@ -239,7 +239,7 @@ def test_a_contact_that_is_on_its_way_stays_due_and_a_refused_one_does_not() -> 
     for number, status in ((1, NEW), (2, REJECTED)):
         bench.shop(number, "open")
         bench.due.put(linked(number, status=status))
-    bench.run(Bench.settle)
+    bench.run(Bench.sync_due)
     assert list(bench.due.marks) == [1]
     assert bench.account.calls == []
 
@@ -254,11 +254,11 @@ def test_all_pages_are_worked_several_contacts_at_once_and_a_page_is_forgotten_b
 
     async def story(bench: Bench) -> None:
         began = now()
-        await bench.settle()
+        await bench.sync_due()
         assert now() - began < 2 * 0.1 * (PAGE_ROWS + 20) / 5
 
     bench.run(story)
-    assert bench.is_settled()
+    assert bench.is_nothing_due()
     assert {bench.account.tag_of(number) for number in range(1, PAGE_ROWS + 21)} == {CLOSED}
     assert len(bench.account.calls) == 2 * (PAGE_ROWS + 20)
     assert list(map(len, bench.due.forgotten)) == [PAGE_ROWS, 20]
@@ -274,7 +274,7 @@ def test_the_state_says_that_a_tag_is_not_known_before_the_first_request() -> No
         assert bench.due.contacts[ContactId(1)].tag is None
 
     bench.account.on_call = look
-    assert bench.run(Bench.settle).account.calls == ["remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["remove", "add"]
 
 
 def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -> None:
@@ -285,9 +285,9 @@ def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -
 
     async def story(bench: Bench) -> None:
         with raises_one(AccountRefused):
-            await bench.settle()
+            await bench.sync_due()
 
-    assert not bench.run(story).is_settled()
+    assert not bench.run(story).is_nothing_due()
 
 
 # --- what is refused ---
@@ -307,21 +307,21 @@ def to_be_closed(count: int, *refused: int) -> Bench:
 def test_one_contact_that_is_refused_is_told_of_and_the_others_get_their_tags() -> None:
     bench = to_be_closed(5, 2)
     with capture_logs() as lines:
-        bench.run(Bench.settle)
+        bench.run(Bench.sync_due)
     assert [(line["event"], line["contact"]) for line in lines] == [("a week tag is refused", 2)]
     assert [bench.account.tag_of(number) for number in (1, 3, 4, 5)] == [CLOSED] * 4
-    assert bench.is_settled()
+    assert bench.is_nothing_due()
 
 
 def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
     async def story(bench: Bench) -> None:
-        await bench.settle()
+        await bench.sync_due()
         bench.account.rejected.clear()
         asked = len(bench.account.calls)
-        await bench.settle()
+        await bench.sync_due()
         assert len(bench.account.calls) == asked
         bench.due.touch(1)
-        await bench.settle()
+        await bench.sync_due()
 
     assert to_be_closed(1, 1).run(story).account.tag_of(1) is CLOSED
 
@@ -329,9 +329,9 @@ def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
 def test_when_one_after_the_other_is_refused_it_is_the_account_and_setup_is_named() -> None:
     async def story(bench: Bench) -> None:
         for number in range(1, REFUSALS):
-            await bench.sync.settle_one(ContactId(number))
+            await bench.sync.sync_one(ContactId(number))
         with pytest.raises(AccountRefused, match="kiva-stream setup"):
-            await bench.sync.settle_one(ContactId(REFUSALS))
+            await bench.sync.sync_one(ContactId(REFUSALS))
 
     bench = to_be_closed(REFUSALS, *range(1, REFUSALS + 1)).run(story)
     assert list(bench.due.marks) == [REFUSALS]
@@ -342,11 +342,11 @@ def test_one_who_gets_the_tag_between_shows_that_it_is_not_the_account() -> None
 
     async def story(bench: Bench) -> None:
         for number in range(1, count + 1):
-            await bench.sync.settle_one(ContactId(number))
+            await bench.sync.sync_one(ContactId(number))
 
     bench = to_be_closed(count, *(each for each in range(1, count + 1) if each != REFUSALS)).run(story)
     assert bench.account.tag_of(REFUSALS) is CLOSED
-    assert bench.is_settled()
+    assert bench.is_nothing_due()
 
 
 # --- a stop in the middle of a swap ---
@@ -363,7 +363,7 @@ async def stopped_when_it_adds(bench: Bench, add_takes_s: float) -> None:
                 group.cancel_scope.cancel()
 
         bench.account.on_call = stop
-        group.start_soon(bench.settle)
+        group.start_soon(bench.sync_due)
 
 
 def test_a_stop_after_the_old_tag_went_still_puts_the_new_one_on() -> None:
@@ -385,14 +385,14 @@ def test_a_stop_during_an_outage_waits_no_longer_than_that_and_the_next_run_puts
     run(story())
     assert bench.account.tag_of(1) is None
     bench.account.takes_s, bench.account.on_call = 0.1, lambda _call: None
-    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
+    assert bench.run(Bench.sync_due).account.tag_of(1) is CLOSED
 
 
 def test_an_outage_without_a_stop_is_waited_for() -> None:
     bench = to_be_closed(1)
     bench.account.takes_s = 3 * PATIENCE_S
-    assert bench.run(Bench.settle).account.tag_of(1) is CLOSED
-    assert bench.is_settled()
+    assert bench.run(Bench.sync_due).account.tag_of(1) is CLOSED
+    assert bench.is_nothing_due()
 
 
 # --- what changes meanwhile ---
@@ -400,8 +400,8 @@ def test_an_outage_without_a_stop_is_waited_for() -> None:
 
 async def while_another_has_it(bench: Bench, change: Callable[[], None]) -> None:
     """Settle while somebody else has contact 1, who changes something before the swap gets its turn."""
-    async with anyio.create_task_group() as group, bench.turns.of([ContactId(1)]):
-        group.start_soon(bench.settle)
+    async with anyio.create_task_group() as group, bench.locks.hold([ContactId(1)]):
+        group.start_soon(bench.sync_due)
         await anyio.sleep(1)
         change()
 
@@ -412,7 +412,7 @@ def test_who_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() ->
     bench.known(1, OPEN)
     bench.run(lambda bench: while_another_has_it(bench, lambda: bench.due.touch(1)))
     assert bench.account.calls == []
-    assert not bench.is_settled()
+    assert not bench.is_nothing_due()
 
 
 def test_who_becomes_due_again_during_the_swap_stays_due() -> None:
@@ -420,7 +420,7 @@ def test_who_becomes_due_again_during_the_swap_stays_due() -> None:
     bench.shop(1, "closed")
     bench.known(1, OPEN)
     bench.account.on_call = lambda call: bench.due.touch(1) if call == "add" else None
-    assert not bench.run(Bench.settle).is_settled()
+    assert not bench.run(Bench.sync_due).is_nothing_due()
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_one_contact_gets_its_tag_although_it_was_not_due_and_the_others_stay_du
         bench.known(number, OPEN)
     bench.due.opened = WEEK
     del bench.due.marks[ContactId(2)]
-    bench.run(lambda bench: bench.sync.settle_one(ContactId(2)))
+    bench.run(lambda bench: bench.sync.sync_one(ContactId(2)))
     assert [bench.account.tag_of(number) for number in (1, 2, 3)] == [OPEN, CLOSED, OPEN]
     assert list(bench.due.marks) == [1, 3]
 
@@ -474,9 +474,9 @@ def test_one_contact_whose_tag_is_right_costs_no_request() -> None:
     bench = Bench()
     bench.shop(1, "open")
     bench.known(1, OPEN)
-    bench.run(lambda bench: bench.sync.settle_one(ContactId(1)))
+    bench.run(lambda bench: bench.sync.sync_one(ContactId(1)))
     assert bench.account.calls == []
-    assert bench.is_settled()
+    assert bench.is_nothing_due()
 
 
 # --- weeks ---
@@ -488,12 +488,12 @@ def test_a_new_week_makes_every_contact_due_and_opened_twice_it_is_one_week() ->
     bench.known(1, OPEN)
 
     async def story(bench: Bench) -> None:
-        await bench.settle()
+        await bench.sync_due()
         bench.weeks.week = NEXT_WEEK
         await bench.sync.look_at_week()
-        assert not bench.is_settled()
+        assert not bench.is_nothing_due()
         await bench.sync.look_at_week()
-        await bench.settle()
+        await bench.sync_due()
 
     assert bench.run(story).account.tag_of(1) is NONE
     assert bench.due.opened == NEXT_WEEK
@@ -510,9 +510,9 @@ def test_a_week_that_opens_while_contacts_are_worked_counts_for_all_of_them() ->
         bench.weeks.week = NEXT_WEEK
 
     bench.account.on_call = open_week
-    bench.run(Bench.settle)
+    bench.run(Bench.sync_due)
     assert {bench.account.tag_of(number) for number in range(1, PAGE_ROWS + 21)} == {NONE}
-    assert bench.is_settled()
+    assert bench.is_nothing_due()
 
 
 def test_it_looks_again_after_a_while_or_when_woken() -> None:
@@ -556,7 +556,7 @@ async def struck(bench: Bench, turns: int) -> bool:
                 scope.cancel()
 
             group.start_soon(strike)
-            await bench.settle()
+            await bench.sync_due()
             group.cancel_scope.cancel()
     return scope.cancelled_caught
 
@@ -582,9 +582,9 @@ def test_cancelled_at_any_await_nobody_has_two_tags_and_a_second_run_sets_them_r
             return
         for number in (1, 2, 3):
             bench.account.tag_of(number)  # which fails when there are two
-        bench.run(Bench.settle)
+        bench.run(Bench.sync_due)
         assert [bench.account.tag_of(number) for number in (1, 2, 3)] == [CLOSED, OPEN, None], turns
-        assert bench.is_settled()
+        assert bench.is_nothing_due()
     pytest.fail("never came to the end")
 
 
@@ -614,7 +614,7 @@ class Lives:
         while steps:
             steps = await self._live(steps)
         self.bench.begin()
-        await self.bench.settle()
+        await self.bench.sync_due()
 
     async def _live(self, steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         """Live until a crash, or the end; return the steps of the lives after it."""
@@ -658,7 +658,7 @@ def test_whatever_happens_when_nobody_ever_has_two_tags_and_in_the_end_exactly_t
 ) -> None:
     lives = Lives()
     run(lives.play(steps))
-    assert lives.bench.is_settled()
+    assert lives.bench.is_nothing_due()
     for number in range(1, 5):
         assert lives.bench.account.tag_of(number) is lives.wanted(number)
         assert lives.bench.due.contacts[ContactId(number)].tag is lives.wanted(number)

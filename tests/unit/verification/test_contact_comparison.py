@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from kiva_stream.errors import ContactGone
 from kiva_stream.model.contacts import (
     Contact,
+    ContactRecord,
     ContactStatus,
     DesiredContact,
-    Linked,
     ListStatus,
     ShownContact,
 )
@@ -39,11 +39,13 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 NAME = CATALOG.events[0].ac_name
 EMAIL = Email("ann@example.org")
 CONTACT = Contact(ContactId(1), EMAIL, ContactStatus.LINKED)
-ANN = Linked(CONTACT, (CustomerId(7),), b"f", AcId(4))
+ANN = ContactRecord(CONTACT, (CustomerId(7),), b"f", AcId(4))
 DESIRED = DesiredContact(EMAIL, "", "", "", "7", ListStatus.LEAVE)
 SHOWN = ShownContact(EMAIL, "", "", "", {"customer_id": "7"}, is_subscribed=True)
 STAND = Stand(Position(0, 0), Position(50, 50), None, None, outcomes=9, parked=1, is_held=False)
-RIGHT = ExpectedContact(ANN, DESIRED, is_let_go=False, movers=[], tag=WeekTag.NONE, orders=[], events=[])
+RIGHT = ExpectedContact(
+    ANN, DESIRED, must_unsubscribe=False, movers=[], tag=WeekTag.NONE, orders=[], events=[]
+)
 
 
 class World:
@@ -105,10 +107,10 @@ class World:
     async def page(self, _after: CustomerId, _count: int) -> list[Customer]:
         return []
 
-    async def nobodys(self) -> list[Linked]:
+    async def nobodys(self) -> list[ContactRecord]:
         return []
 
-    async def without_id(self) -> list[Linked]:
+    async def without_id(self) -> list[ContactRecord]:
         return []
 
     def verifier(self, *, is_owner: bool = False) -> ContactComparison:
@@ -156,11 +158,11 @@ def test_a_week_tag_that_another_process_has_yet_to_look_at_is_no_gap() -> None:
 
 
 def test_who_was_let_go_and_is_on_the_list_is_a_gap() -> None:
-    nobodys = RIGHT._replace(contact=None, is_let_go=True, tag=None)
+    nobodys = RIGHT._replace(contact=None, must_unsubscribe=True, tag=None)
     world = World(nobodys)
     world.tags_there = {}
     assert world.kinds() == [DiscrepancyKind.LIST]
-    world.should = nobodys._replace(is_let_go=False)
+    world.should = nobodys._replace(must_unsubscribe=False)
     assert world.kinds() == []
 
 
@@ -170,7 +172,7 @@ def test_a_customer_with_another_address_is_named() -> None:
 
 
 def test_a_contact_that_all_have_left_is_told_as_that_alone() -> None:
-    left = RIGHT._replace(contact=None, is_let_go=True, movers=[CustomerId(7)], tag=None)
+    left = RIGHT._replace(contact=None, must_unsubscribe=True, movers=[CustomerId(7)], tag=None)
     assert World(left).kinds() == [DiscrepancyKind.MOVED]
 
 
