@@ -116,7 +116,7 @@ def entry(place: int, who: Customer, **changes: object) -> Entry:
 
 
 def event(place: int, **changes: object) -> Event:
-    """Return the verdict that the entry at a place is an event."""
+    """Return the classification that the entry at a place is an event."""
     return replace(Event(LOGGED_OUT, eventdata(place)), **changes)
 
 
@@ -629,12 +629,12 @@ class FakeLedger:
         return {where: letter.why for where, letter in self.letters.items()}
 
     @property
-    def touched(self) -> set[ContactId]:
-        return {contact for commit in self.commits for contact in commit.touched}
+    def tags_due(self) -> set[ContactId]:
+        return {contact for commit in self.commits for contact in commit.tags_due}
 
     @property
-    def revived(self) -> list[Position]:
-        return [where for commit in self.commits for where, _ in commit.revived]
+    def superseded(self) -> list[Position]:
+        return [where for commit in self.commits for where, _ in commit.superseded]
 
     def kept_above(self) -> dict[Position, Outcome]:
         """Return what is kept of entries above the watermark."""
@@ -651,14 +651,14 @@ class FakeLedger:
         }
         doubts = {
             where
-            for where in (self.commits[-1].out if self.commits else ())
+            for where in (self.commits[-1].intents if self.commits else ())
             if where not in self.delivered
             and (where > self.watermark or where in self.parked or where in self.letters)
         }
         settled_to = max([*self.earlier, *self.delivered, *self.letters, *self.parked], default=DAY1)
         return Leftovers(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
 
-    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+    async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         await anyio.lowlevel.checkpoint()
         return {where: what for where, what in self.kept_above().items() if after < where <= until}
 
@@ -677,7 +677,7 @@ class FakeLedger:
         total: Counter[tuple[str, str]] = Counter()
         for commit in self.commits:
             total.update(commit.passed)
-            total.subtract(("outcome", f"dead {why}") for _, why in commit.revived)
+            total.subtract(("outcome", f"dead {why}") for _, why in commit.superseded)
         if self.commits:
             total.update(self.commits[-1].ahead)
         assert not [count for count in total.values() if count < 0]
@@ -685,7 +685,7 @@ class FakeLedger:
 
     def _keep(self, commit: Commit) -> None:
         assert commit.watermark >= self.watermark, "the watermark went back"
-        for where, why in commit.revived:
+        for where, why in commit.superseded:
             assert self.letters.pop(where).why is why, "not the letter that was revived"
         new = [row.position for row in commit.delivered] + [letter.position for letter in commit.dead]
         twice = [where for where, count in Counter([*self.delivered, *self.dead, *new]).items() if count > 1]

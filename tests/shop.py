@@ -66,15 +66,15 @@ def structured(action: str, data: object = None, **changes: object) -> Entry:
 
 
 def classify(row: Entry, events_since: datetime | None = None) -> Classification:
-    """Return the verdict of the site's classifier."""
+    """Return the classification of the site's classifier."""
     return Classifier(SITE, events_since).classify(row)
 
 
 def event(row: Entry) -> Event:
-    """Return the verdict on an entry that has to be an event."""
-    verdict = classify(row)
-    assert isinstance(verdict, Event), verdict
-    return verdict
+    """Return the classification of an entry that has to be an event."""
+    classification = classify(row)
+    assert isinstance(classification, Event), classification
+    return classification
 
 
 def account(**changes: object) -> CustomerAccount:

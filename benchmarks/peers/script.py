@@ -79,14 +79,18 @@ class Script:
 
     def _due(self, entry: Entry) -> DueEvent | None:
         """Return the event of an entry; None: there is none, or the shop wrote it twice."""
-        verdict, customer = self._classify(entry), entry.customer
-        if not isinstance(verdict, Event) or customer is None or customer.email is None:
+        classification, customer = self._classify(entry), entry.customer
+        if not isinstance(classification, Event) or customer is None or customer.email is None:
             self._duplicates.pass_over()
             return None
         if self._duplicates.is_repeat(entry):
             return None
         return DueEvent(
-            entry.position, customer.email, customer.name, verdict.line.ac_name, verdict.eventdata
+            entry.position,
+            customer.email,
+            customer.name,
+            classification.line.ac_name,
+            classification.eventdata,
         )
 
     async def _bring(self, due: DueEvent) -> None:

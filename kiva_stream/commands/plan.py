@@ -45,8 +45,10 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         entries = await shop.log.count(start.after, mark.position)
         customers = await shop.customers.count_reachable()
         orders = await shop.orders.count_paid()
-        verdicts = await _sample(shop, start, mark)
-    events = estimated(entries, (each.line.ac_name for each in verdicts if isinstance(each, Event)), verdicts)
+        classifications = await _sample(shop, start, mark)
+    events = estimated(
+        entries, (each.line.ac_name for each in classifications if isinstance(each, Event)), classifications
+    )
     work = work_left(customers, orders, sum(events.values()), status)
     limits = settings.activecampaign
     spent = seconds(work, limits)
@@ -56,10 +58,12 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         after=str(start.after),
         until=str(mark.position),
         entries=entries,
-        sampled=len(verdicts),
-        classes=estimated(entries, (CLASSES[type(each)] for each in verdicts), verdicts),
+        sampled=len(classifications),
+        classes=estimated(entries, (CLASSES[type(each)] for each in classifications), classifications),
         events=events,
-        dead=estimated(entries, (str(each.why) for each in verdicts if isinstance(each, Reject)), verdicts),
+        dead=estimated(
+            entries, (str(each.why) for each in classifications if isinstance(each, Reject)), classifications
+        ),
         customers=customers,
         orders=orders,
         requests=_flat(requests(work, limits)),
@@ -101,7 +105,7 @@ async def _state(settings: Settings, store: Store) -> _State:
 
 
 async def _sample(shop: Shop, start: Start, mark: HighWaterMark) -> list[Classification]:
-    """Return the verdicts on entries from all over what would be read, each entry once."""
+    """Return the classifications of entries from all over what would be read, each entry once."""
     sample = await shop.log.sample(start.after, mark.position)
     entries = {each.position: each for each in sample if start.after < each.position <= mark.position}
     classify = classifier_of(shop.site, start.events_since)

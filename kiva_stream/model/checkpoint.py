@@ -32,9 +32,13 @@ class Commit(NamedTuple):
     dead: list[DeadLetter]
     passed: Tally  # of the entries that the watermark passed since the last commit
     ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
-    touched: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
-    revived: tuple[tuple[Position, Reason], ...] = ()  # dead letters that got another outcome, with the old
-    out: frozenset[Position] = frozenset()  # events that may have arrived, or may be sent after this commit
+    tags_due: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
+    superseded: tuple[
+        tuple[Position, Reason], ...
+    ] = ()  # dead letters that got another outcome, with the old
+    intents: frozenset[Position] = (
+        frozenset()
+    )  # events that may have arrived, or may be sent after this commit
     parked: tuple[tuple[Position, ContactId], ...] = ()
     unparked: tuple[Position, ...] = ()  # that got their outcome
 
@@ -42,10 +46,14 @@ class Commit(NamedTuple):
 class Leftovers(NamedTuple):
     """What earlier runs left for the next one, besides the watermark."""
 
-    settled_to: Position = DAY1  # entries up to here may have their outcome, though above the watermark
-    letters: frozenset[CustomerId] = frozenset()  # customers whose entries died for want of a contact
+    earlier_outcomes_to: Position = (
+        DAY1  # entries up to here may have their outcome, though above the watermark
+    )
+    dead_letter_customers: frozenset[CustomerId] = (
+        frozenset()
+    )  # customers whose entries died for want of a contact
     parked: frozenset[Position] = frozenset()
-    doubts: frozenset[Position] = frozenset()  # events that may have arrived
+    in_doubt: frozenset[Position] = frozenset()  # events that may have arrived
     counted_from: Position = Position(-1, 0)  # what lies at or below it is not among the counts
     discarded: frozenset[Position] = frozenset()  # dead letters that nobody revives
 

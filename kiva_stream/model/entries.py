@@ -53,5 +53,5 @@ class ReopenedEntries(NamedTuple):
 
     positions: Collection[Position]
     entries: list[Entry]
-    letters: Mapping[Position, Reason] = MappingProxyType({})  # what those of them died of that are dead
+    dead_letters: Mapping[Position, Reason] = MappingProxyType({})  # what those of them died of that are dead
     are_parked: bool = False  # since they were found

@@ -90,6 +90,6 @@ class Span:
         for note in notes:
             self.counts[note] += 1
 
-    def part_with(self) -> None:
+    def detach(self) -> None:
         """Have one entry get its outcome outside of this span."""
         self.pending -= 1

@@ -11,18 +11,18 @@ from kiva_stream.model.outcomes import Span
 
 
 class Page(NamedTuple):
-    """Consecutive entries, in log order; or changes, or asides, which have no place in it."""
+    """Consecutive entries, in log order; or changes, or reopened entries, which have no place in it."""
 
     span: Span
     entries: list[Entry]
     changes: Sequence[Change] = ()
-    asides: ReopenedEntries | None = None  # then `entries` are theirs
+    reopened: ReopenedEntries | None = None  # then `entries` are theirs
 
 
 class ClassifiedPage(NamedTuple):
-    """A page with the verdict on each of its entries."""
+    """A page with the classification of each of its entries."""
 
     span: Span
-    verdicts: list[tuple[Entry, Classification]]
+    classifications: list[tuple[Entry, Classification]]
     changes: Sequence[Change] = ()
-    asides: ReopenedEntries | None = None
+    reopened: ReopenedEntries | None = None

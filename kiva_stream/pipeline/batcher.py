@@ -32,7 +32,7 @@ from kiva_stream.ports.state import Links
 from kiva_stream.primitives.streams import put
 from kiva_stream.sync.desired_contact import customers_to_move
 
-FOR_A_CONTACT = (Event, SyncOnly)  # the verdicts
+FOR_A_CONTACT = (Event, SyncOnly)  # the classifications
 SKIPPED = {reason: Outcome("skipped", reason) for reason in Reason}
 
 
@@ -63,10 +63,10 @@ class Batcher:
         self._duplicates = duplicates
         self._lanes = lanes
 
-    def remember(self, verdicts: Iterable[tuple[Entry, Classification]]) -> None:
+    def remember(self, classifications: Iterable[tuple[Entry, Classification]]) -> None:
         """Take in the entries before the checkpoint, for duplicates only."""
-        for entry, verdict in verdicts:
-            self._is_repeat(entry, verdict)
+        for entry, classification in classifications:
+            self._is_repeat(entry, classification)
 
     async def run(
         self, pages: MemoryObjectReceiveStream[ClassifiedPage], batches: MemoryObjectSendStream[Batch]
@@ -81,12 +81,12 @@ class Batcher:
                 for revived in await self._revivals.of(contacts):
                     self._place_revived(revived, contacts)
                 await self._place_looks(page, contacts)
-                if page.asides is not None:
-                    await self._place_asides(page.asides, page.verdicts, contacts)
+                if page.reopened is not None:
+                    await self._place_asides(page.reopened, page.classifications, contacts)
                 else:
-                    for entry, verdict in page.verdicts:
-                        self._place(page.span, entry, verdict, contacts)
-                self._outcomes.commit_soon()
+                    for entry, classification in page.classifications:
+                        self._place(page.span, entry, classification, contacts)
+                self._outcomes.request_commit()
                 for batch in self._lanes.ready():
                     await put(batches, batch)
 
@@ -109,50 +109,54 @@ class Batcher:
         return await self._links.link(addresses)
 
     def _place(
-        self, span: Span, entry: Entry, verdict: Classification, contacts: dict[CustomerId, Contact]
+        self, span: Span, entry: Entry, classification: Classification, contacts: dict[CustomerId, Contact]
     ) -> None:
-        repeat = self._is_repeat(entry, verdict)
-        notes = (*entry.notes, *verdict.notes) if entry.notes else verdict.notes
-        outcome = self._outcomes.settled(entry.position)
+        repeat = self._is_repeat(entry, classification)
+        notes = (*entry.notes, *classification.notes) if entry.notes else classification.notes
+        outcome = self._outcomes.earlier_outcome(entry.position)
         if outcome is None:
-            self._decide(span, entry, verdict, notes, contacts, is_repeat=repeat)
+            self._decide(span, entry, classification, notes, contacts, is_repeat=repeat)
         elif outcome == PARKED:
-            span.part_with()
-            self._resume(entry, verdict, None, contacts)
+            span.detach()
+            self._reopen(entry, classification, None, contacts)
         else:
-            span.resolve(outcome, line=_line(verdict) if outcome.kind == "delivered" else None, notes=notes)
-            if outcome.why in CONTACT_REASONS and self._outcomes.may_revive(entry.position):
-                self._place_revived(Revived(entry, verdict, Reason(outcome.why)), contacts)
+            span.resolve(
+                outcome, line=_line(classification) if outcome.kind == "delivered" else None, notes=notes
+            )
+            if outcome.why in CONTACT_REASONS and self._outcomes.may_reopen(entry.position):
+                self._place_revived(Revived(entry, classification, Reason(outcome.why)), contacts)
 
     def _decide(
         self,
         span: Span,
         entry: Entry,
-        verdict: Classification,
+        classification: Classification,
         notes: tuple[str, ...],
         contacts: dict[CustomerId, Contact],
         *,
         is_repeat: bool = False,
     ) -> None:
         """Give an entry its outcome, or a place in its contact's lane."""
-        if isinstance(verdict, Noise):
-            span.resolve(SKIPPED[verdict.why], notes=notes)
-        elif isinstance(verdict, Reject):
-            self._outcomes.buried(span, DeadLetter(entry.position, verdict.why, entry.customer_id), notes)
+        if isinstance(classification, Noise):
+            span.resolve(SKIPPED[classification.why], notes=notes)
+        elif isinstance(classification, Reject):
+            self._outcomes.record_dead(
+                span, DeadLetter(entry.position, classification.why, entry.customer_id), notes
+            )
         elif is_repeat:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
-            self._deliver(span, entry, verdict, notes, contacts)
+            self._deliver(span, entry, classification, notes, contacts)
 
     def _deliver(
         self,
         span: Span,
         entry: Entry,
-        verdict: Event | SyncOnly,
+        classification: Event | SyncOnly,
         notes: tuple[str, ...],
         contacts: dict[CustomerId, Contact],
     ) -> None:
-        delivery = _delivery(span, entry, verdict, notes)
+        delivery = _delivery(span, entry, classification, notes)
         contact = contacts[delivery.customer]
         is_linked = contact.status is ContactStatus.LINKED
         if delivery.line is None and is_linked and self._arrivals.need(Batch(contact, [delivery])) is None:
@@ -162,31 +166,31 @@ class Batcher:
 
     def _place_revived(self, revived: Revived, contacts: dict[CustomerId, Contact]) -> None:
         """Give a dead entry whose customer has a contact now another outcome, before newer entries."""
-        entry, verdict, why = revived
+        entry, classification, why = revived
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
-        if contact and not contact.is_refused and isinstance(verdict, FOR_A_CONTACT):
-            self._resume(entry, verdict, why, contacts)
+        if contact and not contact.is_refused and isinstance(classification, FOR_A_CONTACT):
+            self._reopen(entry, classification, why, contacts)
 
     async def _place_asides(
         self,
-        asides: ReopenedEntries,
-        verdicts: Iterable[tuple[Entry, Classification]],
+        reopened: ReopenedEntries,
+        classifications: Iterable[tuple[Entry, Classification]],
         contacts: dict[CustomerId, Contact],
     ) -> None:
         """Give entries outside the log's order their outcome; those that the log lost are no customer's."""
-        left = set(await self._outcomes.unresolved(asides.positions, asides.letters))
-        for entry, verdict in verdicts:
+        left = set(await self._outcomes.unresolved(reopened.positions, reopened.dead_letters))
+        for entry, classification in classifications:
             if entry.position in left:
-                why = asides.letters.get(entry.position)
-                self._resume(entry, verdict, why, contacts, is_parked=asides.are_parked)
-        for position in left - {entry.position for entry, _ in verdicts}:
-            if span := self._outcomes.resume(position, asides.letters.get(position)):
+                why = reopened.dead_letters.get(entry.position)
+                self._reopen(entry, classification, why, contacts, is_parked=reopened.are_parked)
+        for position in left - {entry.position for entry, _ in classifications}:
+            if span := self._outcomes.reopen(position, reopened.dead_letters.get(position)):
                 span.resolve(SKIPPED[Reason.ERASED])
 
-    def _resume(
+    def _reopen(
         self,
         entry: Entry,
-        verdict: Classification,
+        classification: Classification,
         was_dead: Reason | None,
         contacts: dict[CustomerId, Contact],
         *,
@@ -194,13 +198,13 @@ class Batcher:
     ) -> None:
         """Give an entry outside the log's order its outcome, or a place in its contact's lane."""
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
-        span = self._outcomes.resume(entry.position, was_dead, is_parked=is_parked)
+        span = self._outcomes.reopen(entry.position, was_dead, is_parked=is_parked)
         if span is None:
             return
-        if contact and isinstance(verdict, FOR_A_CONTACT):
-            self._arrivals.mark_dirty(contact, [verdict.order] if verdict.order else [])
-        notes = () if was_dead else (*entry.notes, *verdict.notes)  # they were counted when it died
-        self._decide(span, entry, verdict, notes, contacts)
+        if contact and isinstance(classification, FOR_A_CONTACT):
+            self._arrivals.mark_dirty(contact, [classification.order] if classification.order else [])
+        notes = () if was_dead else (*entry.notes, *classification.notes)  # they were counted when it died
+        self._decide(span, entry, classification, notes, contacts)
 
     async def _place_looks(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
         """Have the contacts of changed customers looked at, and those that the erased may have had."""
@@ -212,15 +216,15 @@ class Batcher:
                 self._arrivals.mark_dirty(contact, look.orders)
                 self._lanes.add(contact, _delivery_of(look, page.span.last))
 
-    def _is_repeat(self, entry: Entry, verdict: Classification) -> bool:
-        if isinstance(verdict, Event):
+    def _is_repeat(self, entry: Entry, classification: Classification) -> bool:
+        if isinstance(classification, Event):
             return self._duplicates.is_repeat(entry)
         self._duplicates.pass_over()
         return False
 
 
-def _line(verdict: Classification) -> int | None:
-    return verdict.line.line if isinstance(verdict, Event) else None
+def _line(classification: Classification) -> int | None:
+    return classification.line.line if isinstance(classification, Event) else None
 
 
 def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
@@ -230,8 +234,8 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
     }
     named = {
         entry.customer.id: entry.customer.email
-        for entry, verdict in page.verdicts
-        if isinstance(verdict, FOR_A_CONTACT) and entry.customer
+        for entry, classification in page.classifications
+        if isinstance(classification, FOR_A_CONTACT) and entry.customer
     }
     return {customer: email for customer, email in {**changed, **named}.items() if email}
 
@@ -244,8 +248,8 @@ def _erased(page: ClassifiedPage) -> list[_Look]:
     """Return the customers who, as entries say, are erased by now: a row that is gone shows no change."""
     moments = {
         entry.customer_id: entry.inserted_at
-        for entry, verdict in page.verdicts
-        if isinstance(verdict, Noise) and verdict.why is Reason.ERASED and entry.customer_id
+        for entry, classification in page.classifications
+        if isinstance(classification, Noise) and classification.why is Reason.ERASED and entry.customer_id
     }
     return [_Look(customer, at) for customer, at in moments.items()]
 
@@ -255,8 +259,10 @@ def _delivery_of(look: _Look, position: Position) -> Delivery:
     return Delivery(position, look.at, Span(position, 1), look.customer, line=None, is_entry=False)
 
 
-def _delivery(span: Span, entry: Entry, verdict: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:
+def _delivery(span: Span, entry: Entry, classification: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:
     assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
-    line, eventdata = (verdict.line, verdict.eventdata) if isinstance(verdict, Event) else (None, "")
+    line, eventdata = (
+        (classification.line, classification.eventdata) if isinstance(classification, Event) else (None, "")
+    )
     place = entry.position, entry.inserted_at, span, entry.customer_id
-    return Delivery(*place, line, eventdata, notes, verdict.order)
+    return Delivery(*place, line, eventdata, notes, classification.order)

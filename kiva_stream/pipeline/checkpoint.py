@@ -72,11 +72,11 @@ class Checkpoint:
         self._ledger = ledger
         self._watermark = Watermark(position)
         self._start = position
-        self._settled_to = left.settled_to
+        self._settled_to = left.earlier_outcomes_to
         self._settled: dict[Position, Outcome] = {}  # of entries that were read
         self._left_parked = set(left.parked)
-        self._doubts = set(left.doubts)
-        self._letters = set(left.letters)
+        self._doubts = set(left.in_doubt)
+        self._dead_letters = set(left.dead_letter_customers)
         self._discarded = left.discarded
         self._counted_from = left.counted_from
         self._window = window
@@ -126,56 +126,56 @@ class Checkpoint:
         while self._watermark.width and self._watermark.width + size > self._window:
             await self._committed.wait()
         if self._watermark.newest < self._settled_to:
-            self._settled |= await self._ledger.settled(self._watermark.newest, last)
+            self._settled |= await self._ledger.earlier_outcomes(self._watermark.newest, last)
         self._read += size
         return self._watermark.track(last, size)
 
-    def settled(self, position: Position) -> Outcome | None:
+    def earlier_outcome(self, position: Position) -> Outcome | None:
         """Return the outcome that an earlier run kept of an entry above the watermark, once."""
         return self._settled.pop(position, None) if self._settled else None
 
     async def unresolved(
-        self, positions: Collection[Position], letters: Collection[Position]
+        self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
         """Return those of these entries that may be resumed: not on their way, and without an outcome yet.
 
-        Those of the `letters` have none as long as they are dead. Raises CheckpointError.
+        Those of the `dead_letters` have none as long as they are dead. Raises CheckpointError.
         """
         asked = set(positions) - self._asides.keys()
         while self._is_committing:  # one of them may be in it
             await self._committed.wait()
-        return await self._ledger.unresolved(asked, letters)
+        return await self._ledger.unresolved(asked, dead_letters)
 
-    def comes_again(self, position: Position) -> bool:
+    def will_be_reread(self, position: Position) -> bool:
         """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
         return position in self._settled or self._watermark.newest < position <= self._settled_to
 
     # --- what goes out ---
 
-    def takes(self, position: Position) -> bool:
+    def claim_prerecorded(self, position: Position) -> bool:
         """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
-        return self._out.takes(position)
+        return self._out.claim_prerecorded(position)
 
-    async def may_send(self, position: Position, ahead: Lookahead = no_lookahead) -> bool:
+    async def wait_recorded(self, position: Position, ahead: Lookahead = no_lookahead) -> bool:
         """Wait until a commit has named an event as one that may be out; False: none is sent any more.
 
         What the sender has `ahead`, up to a number, is named with it, as far as there are places.
         """
-        self.commit_soon()
-        return await self._out.may_send(position, ahead)
+        self.request_commit()
+        return await self._out.wait_recorded(position, ahead)
 
-    def release(self, positions: Iterable[Position]) -> None:
+    def release_lookahead(self, positions: Iterable[Position]) -> None:
         """Take in that these events are not sent soon, though they lay ahead."""
-        self._out.release(positions)
+        self._out.release_lookahead(positions)
         if self._out.has_news:  # somebody may wait for their places
-            self.commit_soon()
+            self.request_commit()
 
-    def not_sent(self, position: Position) -> None:
+    def withdraw(self, position: Position) -> None:
         """Take in that an event that was named is surely not out, and that this run does not send it."""
         self._out.answered(position)
-        self.commit_soon()
+        self.request_commit()
 
-    def is_doubtful(self, position: Position) -> bool:
+    def is_in_doubt(self, position: Position) -> bool:
         """Return whether an event may have arrived that an earlier run sent."""
         return position in self._doubts
 
@@ -201,7 +201,7 @@ class Checkpoint:
 
     # --- outcomes ---
 
-    def delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
+    def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Take in an event that ActiveCampaign has; its place is free when that is committed."""
         assert delivery.line is not None  # noqa: S101  what has no event is not sent
         line = delivery.line.line
@@ -209,46 +209,46 @@ class Checkpoint:
         delivery.span.resolve(DELIVERED, line=line, notes=delivery.notes)
         self._answer(delivery.position)
 
-    def rejected(self, delivery: Delivery, letter: DeadLetter) -> None:
+    def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:
         """Take in an event that ActiveCampaign refuses; its place is free when that is committed."""
         self._answer(delivery.position)
-        self.buried(delivery.span, letter, delivery.notes)
+        self.record_dead(delivery.span, dead_letter, delivery.notes)
 
     def _answer(self, position: Position) -> None:
         self._out.answered(position)
         self._doubts.discard(position)
         self._answers += 1
-        self.commit_soon()
+        self.request_commit()
         if self._out.is_held_up:
             self._gathering.cancel()
 
-    def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
+    def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
-        self._dead.append(letter)
-        if letter.customer is not None and letter.why in CONTACT_REASONS:
-            self._letters.add(letter.customer)
-        span.resolve(Outcome("dead", letter.why), notes=notes)
-        self.commit_soon()
+        self._dead.append(dead_letter)
+        if dead_letter.customer is not None and dead_letter.why in CONTACT_REASONS:
+            self._dead_letters.add(dead_letter.customer)
+        span.resolve(Outcome("dead", dead_letter.why), notes=notes)
+        self.request_commit()
 
-    def note(self, what: str) -> None:
+    def count_note(self, what: str) -> None:
         """Count something odd that was done about an entry; once, however often it is read again."""
         self._notes[what] += 1
 
-    def touch(self, contact: ContactId) -> None:
+    def mark_tag_due(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
         self._touched.add(contact)
-        self.commit_soon()
+        self.request_commit()
 
-    async def has_letters(self, customer: CustomerId) -> bool:
+    async def has_dead_letters(self, customer: CustomerId) -> bool:
         """Return whether entries of a customer died for want of a contact; asked once, it is forgotten.
 
         All of them are in the state by then.
         """
-        if customer not in self._letters:
+        if customer not in self._dead_letters:
             return False
         while self._dead or self._is_committing:
             await self._committed.wait()
-        self._letters.discard(customer)
+        self._dead_letters.discard(customer)
         return True
 
     # --- outside the log's order ---
@@ -264,12 +264,12 @@ class Checkpoint:
             return None
         self._parked_count += 1
         self._parked[delivery.position] = contact
-        delivery.span.part_with()
-        self.commit_soon()
+        delivery.span.detach()
+        self.request_commit()
         span = self._aside(ReopenedEntry(Span(delivery.position, 1), delivery.position, is_parked=True))
         return replace(delivery, span=span)
 
-    def resume(
+    def reopen(
         self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
     ) -> Span | None:
         """Take in an entry that gets its outcome outside the log's order; None: it is on its way to it.
@@ -285,7 +285,7 @@ class Checkpoint:
             self._parked_count += is_parked
         return self._aside(ReopenedEntry(Span(position, 1), position, was_dead, is_parked))
 
-    def may_revive(self, position: Position) -> bool:
+    def may_reopen(self, position: Position) -> bool:
         """Return whether a dead entry that comes again may get another outcome: not a discarded one."""
         return position not in self._discarded
 
@@ -295,7 +295,7 @@ class Checkpoint:
 
     # --- commits ---
 
-    def commit_soon(self) -> None:
+    def request_commit(self) -> None:
         """See to it that a commit follows, where spans were resolved directly."""
         self._gathered.set()
 

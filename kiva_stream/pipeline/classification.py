@@ -33,4 +33,4 @@ async def classify_pages(
     async with pages, classified:
         async for page in pages:
             classifications = [(entry, classify(entry)) for entry in page.entries]
-            await classified.send(ClassifiedPage(page.span, classifications, page.changes, page.asides))
+            await classified.send(ClassifiedPage(page.span, classifications, page.changes, page.reopened))

@@ -18,13 +18,13 @@ from kiva_stream.ports.state import ReplayRequests
 class DeadLetterReplay:
     """What is asked for while a process works the site.
 
-    A letter stays asked for until its outcome is committed; only a later question brings it again.
+    A dead_letter stays asked for until its outcome is committed; only a later question brings it again.
     """
 
     def __init__(
-        self, letters: ReplayRequests, entries: Entries, customers: Customers, orders: Orders
+        self, dead_letters: ReplayRequests, entries: Entries, customers: Customers, orders: Orders
     ) -> None:
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._entries = entries
         self._customers = customers
         self._orders = orders
@@ -37,19 +37,23 @@ class DeadLetterReplay:
         What lies above `until`, to where the log has been read, comes again there. Raises SourceError,
         CheckpointError.
         """
-        async for asides in reopened_pages(self._entries, letters := await self._new(until), letters):
-            yield asides
+        async for reopened in reopened_pages(
+            self._entries, dead_letters := await self._new(until), dead_letters
+        ):
+            yield reopened
         if orders := await self._new_orders():
             yield await self._changes(orders)
 
     async def _new(self, until: Position) -> dict[Position, Reason]:
-        asked = {at: letter for at, letter in (await self._letters.asked()).items() if at <= until}
-        new = {at: letter.why for at, letter in asked.items() if self._given.get(at) != letter}
+        asked = {
+            at: dead_letter for at, dead_letter in (await self._dead_letters.asked()).items() if at <= until
+        }
+        new = {at: dead_letter.why for at, dead_letter in asked.items() if self._given.get(at) != dead_letter}
         self._given = asked
         return new
 
     async def _new_orders(self) -> set[OrderId]:
-        asked = set(await self._letters.asked_orders())
+        asked = set(await self._dead_letters.asked_orders())
         new = asked - self._given_orders
         self._given_orders = asked
         return new

@@ -56,14 +56,14 @@ class LogWithLateArrivals:
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
         """Yield all. Raises SourceError, CheckpointError."""
-        async for asides in self._late.pages(after):
-            yield asides
+        async for reopened in self._late.pages(after):
+            yield reopened
         async for page in self._log.pages(after, mark):
             yield page
             if isinstance(page, list):
                 after = page[-1].position
-        async for asides in self._late.pages(after):
-            yield asides
+        async for reopened in self._late.pages(after):
+            yield reopened
 
 
 def _filled(gaps: list[IdGap], positions: list[Position]) -> tuple[list[IdGap], list[IdGap]]:

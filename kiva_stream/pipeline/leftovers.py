@@ -42,10 +42,10 @@ class LeftoversFirst:
         Raises SourceError.
         """
         parked = [position for position in self._parked if position <= after]
-        async for asides in reopened_pages(self._entries, parked):
-            yield asides
-        async for asides in reopened_pages(self._entries, self._replays, self._replays):
-            yield asides
+        async for reopened in reopened_pages(self._entries, parked):
+            yield reopened
+        async for reopened in reopened_pages(self._entries, self._replays, self._replays):
+            yield reopened
         for first in range(0, len(self._changes), PAGE_ROWS):
             yield Changes(list(self._changes[first : first + PAGE_ROWS]))
         async for page in self._log.pages(after, mark):
@@ -53,12 +53,12 @@ class LeftoversFirst:
 
 
 async def reopened_pages(
-    entries: Entries, positions: Collection[Position], letters: Mapping[Position, Reason] | None = None
+    entries: Entries, positions: Collection[Position], dead_letters: Mapping[Position, Reason] | None = None
 ) -> AsyncIterator[ReopenedEntries]:
     """Yield the entries at these positions, a page at a time, as they are now.
 
-    `letters` say what those of them died of that are dead. Raises SourceError.
+    `dead_letters` say what those of them died of that are dead. Raises SourceError.
     """
     in_order = iter(sorted(positions))
     while page := list(islice(in_order, PAGE_ROWS)):
-        yield ReopenedEntries(page, await entries.entries(page), letters or {})
+        yield ReopenedEntries(page, await entries.entries(page), dead_letters or {})

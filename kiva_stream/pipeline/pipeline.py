@@ -51,7 +51,7 @@ class Pipeline:
         entries: Entries,
         classify: Classify,
         links: Links,
-        letters: ContactDeadLetters,
+        dead_letters: ContactDeadLetters,
         arrivals: ContactDelivery,
         events: Events,
         look_up: DeliveryLookup | None,
@@ -67,7 +67,7 @@ class Pipeline:
         self._is_down = is_down
         self._lanes = lanes = Lanes(checkpoint.park)
         duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
-        revivals = Revivals(letters, entries, classify, checkpoint)
+        revivals = Revivals(dead_letters, entries, classify, checkpoint)
         self._batcher = Batcher(links, arrivals, checkpoint, revivals, duplicates, lanes)
         again = Again(look_up, settings.activecampaign.lookup_settle_s, settings.activecampaign.backoff_max_s)
         self._sender = Sender(arrivals, events, checkpoint, lanes.next, again)

@@ -18,14 +18,14 @@ async def produce(
     """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
 
     Each page is tracked before it is sent on, so that the watermark knows of every entry that is out.
-    Changes have no place in the log, and no outcome; asides have one of their own.
+    Changes have no place in the log, and no outcome; reopened entries have one of their own.
     """
     async with pages:
         async for chunk in log.pages(after, mark):
             if isinstance(chunk, Changes):
                 await pages.send(Page(Span(after, 0), [], chunk.changes))
             elif isinstance(chunk, ReopenedEntries):
-                await pages.send(Page(Span(after, 0), chunk.entries, asides=chunk))
+                await pages.send(Page(Span(after, 0), chunk.entries, reopened=chunk))
             else:
                 span = await outcomes.track(chunk[-1].position, len(chunk))
                 await pages.send(Page(span, chunk))

@@ -16,10 +16,10 @@ from kiva_stream.ports.state import ContactDeadLetters
 
 
 class Revived(NamedTuple):
-    """A dead entry whose customer may have a contact now: its verdict now, and what it died of."""
+    """A dead entry whose customer may have a contact now: its classification now, and what it died of."""
 
     entry: Entry
-    verdict: Classification
+    classification: Classification
     why: Reason
 
 
@@ -28,12 +28,12 @@ class Revivals:
 
     def __init__(
         self,
-        letters: ContactDeadLetters,
+        dead_letters: ContactDeadLetters,
         log: Entries,
         classify: Callable[[Entry], Classification],
         outcomes: Outcomes,
     ) -> None:
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._log = log
         self._classify = classify
         self._outcomes = outcomes
@@ -48,14 +48,14 @@ class Revivals:
         customers = [
             customer
             for customer, contact in contacts.items()
-            if not contact.is_refused and await self._outcomes.has_letters(customer)
+            if not contact.is_refused and await self._outcomes.has_dead_letters(customer)
         ]
         if not customers:
             return []
-        letters = {
+        dead_letters = {
             position: why
-            for position, why in (await self._letters.of(customers)).items()
-            if not self._outcomes.comes_again(position)
+            for position, why in (await self._dead_letters.of(customers)).items()
+            if not self._outcomes.will_be_reread(position)
         }
-        entries = await self._log.entries(letters)
-        return [Revived(entry, self._classify(entry), letters[entry.position]) for entry in entries]
+        entries = await self._log.entries(dead_letters)
+        return [Revived(entry, self._classify(entry), dead_letters[entry.position]) for entry in entries]

@@ -64,14 +64,14 @@ class SendIntents:
         """Whether so many places wait for a commit that those who ask should not wait for more."""
         return 2 * len(self._answered) >= self._most
 
-    def takes(self, position: Position) -> bool:
+    def claim_prerecorded(self, position: Position) -> bool:
         """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
         if position not in self._ahead:
             return False
         self._ahead.discard(position)
         return True
 
-    async def may_send(self, position: Position, ahead: Lookahead = no_lookahead) -> bool:
+    async def wait_recorded(self, position: Position, ahead: Lookahead = no_lookahead) -> bool:
         """Wait until a commit has named this event; False: none goes out any more.
 
         What lies `ahead` is named with it, as far as there are places.
@@ -93,7 +93,7 @@ class SendIntents:
         """Take in that an event has its outcome; its place is free with the commit that keeps this."""
         self._answered.append(position)
 
-    def release(self, positions: Iterable[Position]) -> None:
+    def release_lookahead(self, positions: Iterable[Position]) -> None:
         """Take back the places of events that nobody has asked for yet."""
         released = self._ahead.intersection(positions)
         self._ahead -= released
@@ -122,7 +122,7 @@ class SendIntents:
     def close(self) -> None:
         """Let no more go out, nor those who wait."""
         self._is_open = False
-        self.release(set(self._ahead))
+        self.release_lookahead(set(self._ahead))
         for ask in self._asking:
             ask.go()
 

@@ -88,40 +88,40 @@ class Sender:
                 await self._arrivals.ensure(need)
             batch.park_at = math.inf
             if batch.contact.status is ContactStatus.LINKED:
-                self._outcomes.touch(batch.contact.id)
+                self._outcomes.mark_tag_due(batch.contact.id)
         while (delivery := batch.current) is not None:
             if batch.contact.status is ContactStatus.REJECTED:
                 self._bury(batch.contact, delivery)
             elif delivery.line is None:
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
-                self._outcomes.commit_soon()
+                self._outcomes.request_commit()
             else:
                 await self._send(batch, delivery)
             batch.done += 1
             batch.park_at = math.inf
 
     def _bury(self, contact: Contact, delivery: Delivery) -> None:
-        self._outcomes.release([delivery.position])
+        self._outcomes.release_lookahead([delivery.position])
         if delivery.is_entry:
-            letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
-            self._outcomes.buried(delivery.span, letter, delivery.notes)
+            dead_letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
+            self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
     async def _send(self, batch: Batch, delivery: Delivery) -> None:
         """Send one event until it has its outcome. Raises DrainedError."""
         is_there: bool | None = False
-        if self._outcomes.is_doubtful(delivery.position):
+        if self._outcomes.is_in_doubt(delivery.position):
             is_there = await self._is_there(batch, self._began_at, 1)
             if is_there:
                 self._delivered(batch, 1)
                 return
         outcomes, position = self._outcomes, delivery.position
-        if not (outcomes.takes(position) or await outcomes.may_send(position, batch.ahead)):
+        if not (outcomes.claim_prerecorded(position) or await outcomes.wait_recorded(position, batch.ahead)):
             raise DrainedError("the rest of the batch is left to the next run")
         if is_there is None:
-            self._outcomes.note("sent_again")
+            self._outcomes.count_note("sent_again")
         attempts = 1
         while not await self._is_sent(batch, delivery, attempts):
-            self._outcomes.note("sent_again")
+            self._outcomes.count_note("sent_again")
             attempts += 1
 
     async def _is_sent(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
@@ -136,7 +136,7 @@ class Sender:
             self._delivered(batch, attempts)
         except DrainedError:
             if attempts == 1:  # it was not written, and is no doubt for the next run
-                self._outcomes.not_sent(delivery.position)
+                self._outcomes.withdraw(delivery.position)
             raise
         except Rejected as error:
             self._rejected(batch, attempts, error.reply)
@@ -150,7 +150,7 @@ class Sender:
         assert delivery is not None  # noqa: S101  one is in hand
         assert delivery.line is not None  # noqa: S101  which is an event
         batch.park_at = min(batch.park_at, self._clock() + ANSWER_S)  # of the first attempt
-        self._outcomes.release(batch.ahead(LOOKAHEAD))  # their places are for others meanwhile
+        self._outcomes.release_lookahead(batch.ahead(LOOKAHEAD))  # their places are for others meanwhile
         with self._outcomes.unless_drained():
             if again.look_up is None:
                 await self._sleep(backoff_s(attempts, again.backoff_max_s))
@@ -159,15 +159,17 @@ class Sender:
             is_there = await again.look_up.has_arrived(
                 batch.contact, delivery.line.ac_name, delivery.eventdata
             )
-        self._outcomes.note("looked_up")
+        self._outcomes.count_note("looked_up")
         return is_there
 
     def _delivered(self, batch: Batch, attempts: int) -> None:
         """Take in that the event in hand is there; by now it may be a parked one."""
         if delivery := batch.current:
-            self._outcomes.delivered(delivery, batch.contact.id, attempts)
+            self._outcomes.record_delivered(delivery, batch.contact.id, attempts)
 
     def _rejected(self, batch: Batch, attempts: int, reply: str) -> None:
         if delivery := batch.current:
-            letter = DeadLetter(delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, reply)
-            self._outcomes.rejected(delivery, letter)
+            dead_letter = DeadLetter(
+                delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, reply
+            )
+            self._outcomes.record_rejected(delivery, dead_letter)

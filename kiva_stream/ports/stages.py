@@ -33,11 +33,11 @@ class Outcomes(Protocol):
         """Take in the next entries in log order, when the window has room for them."""
         ...
 
-    def settled(self, position: Position) -> Outcome | None:
+    def earlier_outcome(self, position: Position) -> Outcome | None:
         """Return the outcome that an earlier run kept of an entry above the watermark, once."""
         ...
 
-    def comes_again(self, position: Position) -> bool:
+    def will_be_reread(self, position: Position) -> bool:
         """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
         ...
 
@@ -45,63 +45,63 @@ class Outcomes(Protocol):
         """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
         ...
 
-    def takes(self, position: Position) -> bool:
+    def claim_prerecorded(self, position: Position) -> bool:
         """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
         ...
 
-    async def may_send(self, position: Position, ahead: Callable[[int], Sequence[Position]]) -> bool:
+    async def wait_recorded(self, position: Position, ahead: Callable[[int], Sequence[Position]]) -> bool:
         """Wait until a commit has named an event as one that may be out; False: none is sent any more.
 
         What the sender has `ahead`, up to a number, is named with it, as far as there are places.
         """
         ...
 
-    def release(self, positions: Iterable[Position]) -> None:
+    def release_lookahead(self, positions: Iterable[Position]) -> None:
         """Take in that these events are not sent soon, though they lay ahead."""
         ...
 
-    def not_sent(self, position: Position) -> None:
+    def withdraw(self, position: Position) -> None:
         """Take in that an event that was named is surely not out, and that this run does not send it."""
         ...
 
-    def may_revive(self, position: Position) -> bool:
+    def may_reopen(self, position: Position) -> bool:
         """Return whether a dead entry that comes again may get another outcome: not a discarded one."""
         ...
 
-    def is_doubtful(self, position: Position) -> bool:
+    def is_in_doubt(self, position: Position) -> bool:
         """Return whether an event may have arrived that an earlier run sent."""
         ...
 
     async def unresolved(
-        self, positions: Collection[Position], letters: Collection[Position]
+        self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
         """Return those of these entries that may be resumed: not on their way, and without an outcome yet.
 
-        Those of the `letters` have none as long as they are dead. Raises CheckpointError.
+        Those of the `dead_letters` have none as long as they are dead. Raises CheckpointError.
         """
         ...
 
-    def delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
+    def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Take in an event that ActiveCampaign has; its place is free when that is committed."""
         ...
 
-    def rejected(self, delivery: Delivery, letter: DeadLetter) -> None:
+    def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:
         """Take in an event that ActiveCampaign refuses; its place is free when that is committed."""
         ...
 
-    def buried(self, span: Span, letter: DeadLetter, notes: Iterable[str] = ()) -> None:
+    def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Take in a dead entry that was never sent."""
         ...
 
-    def note(self, what: str) -> None:
+    def count_note(self, what: str) -> None:
         """Count something odd that was done about an entry; once, however often it is read again."""
         ...
 
-    def touch(self, contact: ContactId) -> None:
+    def mark_tag_due(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
         ...
 
-    async def has_letters(self, customer: CustomerId) -> bool:
+    async def has_dead_letters(self, customer: CustomerId) -> bool:
         """Return whether entries of a customer died for want of a contact; asked once, it is forgotten.
 
         All of them are in the state by then.
@@ -112,13 +112,13 @@ class Outcomes(Protocol):
         """Keep an entry that waits long in the state; return its delivery from now on, None: too many are."""
         ...
 
-    def resume(
+    def reopen(
         self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
     ) -> Span | None:
         """Take in an entry that gets its outcome outside the log's order; None: it is on its way to it."""
         ...
 
-    def commit_soon(self) -> None:
+    def request_commit(self) -> None:
         """See to it that a commit follows, where spans were resolved directly."""
         ...
 

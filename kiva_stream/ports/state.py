@@ -208,7 +208,7 @@ class Ledger(Protocol):
         """Save outcomes and watermark together."""
         ...
 
-    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+    async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
         ...
 

@@ -158,7 +158,9 @@ class Assembly:
         )
         pipeline = Pipeline(
             settings,
-            LeftoversFirst(log, shop.log, left.parked, replays, await self._reachable(left.letters)),
+            LeftoversFirst(
+                log, shop.log, left.parked, replays, await self._reachable(left.dead_letter_customers)
+            ),
             shop.log,
             classifier_of(shop.site, start.events_since),
             self.links,

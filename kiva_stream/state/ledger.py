@@ -121,9 +121,9 @@ class SiteLedger:
             *columns(_dead_rows(commit), 7),
             *columns(_gone(commit), 2),
             _counts(_counted(commit)),
-            list(commit.touched),
+            list(commit.tags_due),
             _counts(commit.ahead),
-            *literals(commit.out, 2),
+            *literals(commit.intents, 2),
             *columns([(*position, contact) for position, contact in commit.parked], 3),
             *columns(commit.unparked, 2),
             number,
@@ -160,7 +160,7 @@ class SiteLedger:
         """Return the entries that are parked, in log order."""
         return [_position(row) for row in await self._fetch("parked")]
 
-    async def settled(self, after: Position, until: Position) -> dict[Position, Outcome]:
+    async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
         rows = await self._fetch("settled", *after, *until)
         return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
@@ -213,7 +213,7 @@ def _position(row: asyncpg.Record) -> Position:
 
 def _dead_rows(commit: Commit) -> list[tuple[object, ...]]:
     """Return the dead letters as rows, each with whether it is one that died before."""
-    revived = {position for position, _ in commit.revived}
+    revived = {position for position, _ in commit.superseded}
     return [
         (*row.position, row.why, row.customer, row.attempts, row.reply, row.position in revived)
         for row in commit.dead
@@ -223,13 +223,13 @@ def _dead_rows(commit: Commit) -> list[tuple[object, ...]]:
 def _gone(commit: Commit) -> list[Position]:
     """Return the dead letters that are none any more: whoever died again stays one."""
     dead = {row.position for row in commit.dead}
-    return [position for position, _ in commit.revived if position not in dead]
+    return [position for position, _ in commit.superseded if position not in dead]
 
 
 def _counted(commit: Commit) -> Tally:
     """Return what a commit adds to the counts: who was revived is not counted as dead any more."""
     counts = Counter(commit.passed)
-    counts.subtract(("outcome", str(Outcome("dead", why))) for _, why in commit.revived)
+    counts.subtract(("outcome", str(Outcome("dead", why))) for _, why in commit.superseded)
     return counts
 
 

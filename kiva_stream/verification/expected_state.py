@@ -57,7 +57,7 @@ class _Log(NamedTuple):
     """What the log says of customers, and the state of it."""
 
     entries: Mapping[Position, Entry]
-    verdicts: Mapping[Position, Classification]
+    classifications: Mapping[Position, Classification]
     owed: list[Position]  # events of which the state knows nothing, in log order
 
 
@@ -136,18 +136,18 @@ class ExpectedState:
         others = await self._shop.log.entries(delivered - {entry.position for entry in named})
         classify = classifier_of(self._shop.site, stand.events_since)
         entries = {entry.position: entry for entry in (*named, *others)}
-        verdicts = {position: classify(entry) for position, entry in entries.items()}
-        events = self._without_repeats(named, verdicts)
+        classifications = {position: classify(entry) for position, entry in entries.items()}
+        events = self._without_repeats(named, classifications)
         open_ = [each for each in events if each > stand.known_from and each not in delivered]
         done = await self._evidence.accounted_for(open_)
-        return _Log(entries, verdicts, [each for each in open_ if each not in done])
+        return _Log(entries, classifications, [each for each in open_ if each not in done])
 
     def _without_repeats(
-        self, entries: Iterable[Entry], verdicts: Mapping[Position, Classification]
+        self, entries: Iterable[Entry], classifications: Mapping[Position, Classification]
     ) -> list[Position]:
         """Return which of these entries are events, but for those that the shop wrote twice."""
         duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
-        events = (entry for entry in entries if isinstance(verdicts[entry.position], Event))
+        events = (entry for entry in entries if isinstance(classifications[entry.position], Event))
         return [entry.position for entry in events if not duplicates.is_repeat(entry)]
 
 
@@ -177,22 +177,22 @@ def _movers(accounts: Iterable[CustomerAccount], contact: Contact) -> list[Custo
 def _expected(linked: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[Expected]:
     found = [_of_ledger(each, log) for each in kept]
     for position in log.owed:
-        verdict = log.verdicts[position]
-        if log.entries[position].customer_id in linked.customers and isinstance(verdict, Event):
-            found.append(_event(position, verdict))
+        classification = log.classifications[position]
+        if log.entries[position].customer_id in linked.customers and isinstance(classification, Event):
+            found.append(_event(position, classification))
     return sorted(found)
 
 
 def _of_ledger(kept: Kept, log: _Log) -> Expected:
     """Return a delivered event; what it said can be known only while its entry is the same event."""
-    verdict = log.verdicts.get(kept.position)
+    classification = log.classifications.get(kept.position)
     name = NAMES[kept.line]
-    if isinstance(verdict, Event) and verdict.line.ac_name == name:
-        return _event(kept.position, verdict)._replace(delivered_at=kept.delivered_at)
+    if isinstance(classification, Event) and classification.line.ac_name == name:
+        return _event(kept.position, classification)._replace(delivered_at=kept.delivered_at)
     return Expected(kept.position, kept.line, name, None, delivered_at=kept.delivered_at)
 
 
-def _event(position: Position, verdict: Event) -> Expected:
-    mark = mark_of(verdict.eventdata)
-    line = verdict.line
-    return Expected(position, line.line, line.ac_name, mark.at if mark else None, verdict.eventdata)
+def _event(position: Position, classification: Event) -> Expected:
+    mark = mark_of(classification.eventdata)
+    line = classification.line
+    return Expected(position, line.line, line.ac_name, mark.at if mark else None, classification.eventdata)

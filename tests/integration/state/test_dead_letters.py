@@ -95,7 +95,7 @@ async def test_what_is_asked_for_stays_so_until_it_dies_again_or_has_another_out
     assert await letters.ask(Choice()) == 3
     assert {place: (await letters.asked())[place] for place in asked} == asked
     revived = tuple((place, REJECTED) for place in at(0, 1))
-    again = Commit(WATERMARK, 0, [delivered(1_000, 0)], [letter(1, NOBODY)], {}, revived=revived)
+    again = Commit(WATERMARK, 0, [delivered(1_000, 0)], [letter(1, NOBODY)], {}, superseded=revived)
     await ledger.commit(again)
     assert list(await letters.asked()) == at(2)
     assert await numbers(letters, Choice(NOBODY)) == [1]
@@ -172,7 +172,14 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
     sent = [delivered(6, 60), delivered(7, 70), delivered(8, 80)]
     await ledger.commit(
         Commit(
-            Position(9, 90), 2, sent, [letter(1)], passed, {("outcome", "synced"): 1}, out=out, parked=parked
+            Position(9, 90),
+            2,
+            sent,
+            [letter(1)],
+            passed,
+            {("outcome", "synced"): 1},
+            intents=out,
+            parked=parked,
         )
     )
     above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 70)), no_txids)
@@ -182,7 +189,7 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
     assert (status.watermark, status.counted_from, status.since) == (Position(7, 70),) * 2 + ("7:70",)
     assert (status.outcomes, status.events, status.notes, status.pending) == ({}, {}, {}, 0)
     left = await ledger.left()
-    assert (left.parked, left.doubts) == (frozenset({Position(6, 1)}), out)
+    assert (left.parked, left.in_doubt) == (frozenset({Position(6, 1)}), out)
 
 
 async def test_a_rewind_that_resends_forgets_what_lies_above_and_nothing_below(
@@ -227,7 +234,7 @@ async def test_where_positions_change_their_meaning_all_that_is_kept_gets_its_ne
     await ledger.commit(
         Commit(
             *(WATERMARK, 0, [delivered(7, 70)], [letter(1)._replace(position=Position(6, 60))], {}),
-            out=frozenset([Position(8, 80)]),
+            intents=frozenset([Position(8, 80)]),
             parked=((Position(8, 80), ContactId(7)),),
         )
     )

@@ -323,7 +323,7 @@ BROKEN = {
     ),
     "a dead letter twice": commit_of(Position(8, 80), [delivered(8, 80)], [LETTER], ok=1),
     "a revival whose event arrived twice": commit_of(Position(8, 80), [delivered(6, 61)], ok=1)._replace(
-        revived=((LETTER.position, LETTER.why),)
+        superseded=((LETTER.position, LETTER.why),)
     ),
     "a count of an unknown kind": Commit(Position(8, 80), 1, [delivered(8, 80)], [], {("what", "ok"): 1}, {}),
     "a count of too much": commit_of(Position(8, 80), [delivered(8, 80)], delivered=2**63 - 1),
@@ -351,7 +351,7 @@ async def test_a_commit_touches_its_own_site_alone(store: Store, ledger: SiteLed
     first = await read_status(store, 1)
     assert first is not None
     assert (first.watermark, first.outcomes) == (START, {})
-    assert await ledger.settled(START, LAST) == {}
+    assert await ledger.earlier_outcomes(START, LAST) == {}
 
 
 async def test_a_commit_adds_to_counts_in_one_order(
@@ -428,12 +428,14 @@ async def test_who_is_revived_is_no_dead_letter_any_more(
     revived = tuple((row.position, row.why) for row in (first, second))
     passed = {("outcome", "delivered"): 1, ("outcome", "synced"): 1}
     await ledger.commit(
-        Commit(Position(6, 99), 0, [delivered(6, 60)], [], passed, revived=revived),
+        Commit(Position(6, 99), 0, [delivered(6, 60)], [], passed, superseded=revived),
     )
     assert await outcomes(store) == {"delivered": 1, "synced": 1, "dead no_email": 1}
     assert await letters(look) == [(6, 62, "no_email", 5, 0, "")]
     await ledger.commit(
-        Commit(Position(6, 99), 0, [], [], {("outcome", "synced"): 1}, revived=((third.position, third.why),))
+        Commit(
+            Position(6, 99), 0, [], [], {("outcome", "synced"): 1}, superseded=((third.position, third.why),)
+        )
     )
     assert await outcomes(store) == {"delivered": 1, "synced": 2}
     assert await letters(look) == []
@@ -449,7 +451,7 @@ async def test_who_is_revived_and_dies_again_is_one_dead_letter_with_its_new_rea
     fresh = letter(70, Reason.NO_EMAIL)
     passed = Counter({("outcome", f"dead {why}"): 1}) + Counter({("outcome", "dead no_email"): 1})
     await ledger.commit(
-        Commit(Position(6, 99), 0, [], [again, fresh], passed, revived=((first.position, first.why),))
+        Commit(Position(6, 99), 0, [], [again, fresh], passed, superseded=((first.position, first.why),))
     )
     assert await outcomes(store) == Counter({f"dead {why}": 1}) + Counter({"dead no_email": 2})
     assert await letters(look) == [
@@ -464,7 +466,9 @@ async def test_a_letter_revived_by_one_commit_may_die_in_a_later_one(
 ) -> None:
     first = letter(60, Reason.AC_REJECTED)
     await died(ledger, first)
-    await ledger.commit(commit_of(Position(6, 99), synced=1)._replace(revived=((first.position, first.why),)))
+    await ledger.commit(
+        commit_of(Position(6, 99), synced=1)._replace(superseded=((first.position, first.why),))
+    )
     await died(ledger, first)
     assert await letters(look) == [(6, 60, "ac_rejected", 5, 0, "")]
     assert await outcomes(store) == {"synced": 1, "dead ac_rejected": 1}
@@ -478,7 +482,9 @@ async def test_other_sites_letters_stay_dead(
         await begin(second, "other.example 1")
         await died(second, first)
     await died(ledger, first)
-    await ledger.commit(commit_of(Position(6, 99), synced=1)._replace(revived=((first.position, first.why),)))
+    await ledger.commit(
+        commit_of(Position(6, 99), synced=1)._replace(superseded=((first.position, first.why),))
+    )
     assert await look.fetch("SELECT site_id FROM kiva_stream.dead_letter") == [(2,)]
 
 
@@ -488,7 +494,7 @@ async def test_what_is_settled_above_a_watermark_is_what_was_delivered_or_died_t
     dead = [LETTER, LETTER._replace(position=Position(7, 1), why=Reason.EVENT_REJECTED)]
     sent = [delivered(6, 59), delivered(6, 61), delivered(6, 62), delivered(7, 2)]
     await ledger.commit(commit_of(START, sent, dead))
-    assert await ledger.settled(Position(6, 61), LAST) == {
+    assert await ledger.earlier_outcomes(Position(6, 61), LAST) == {
         Position(6, 62): DELIVERED,
         Position(7, 1): Outcome("dead", Reason.EVENT_REJECTED),
         Position(7, 2): DELIVERED,

@@ -22,10 +22,10 @@ LETTER = DeadLetter(A, Reason.NO_EMAIL, CustomerId(5))
 
 
 async def test_events_that_may_be_out_are_doubts_until_they_are_in_the_ledger(ledger: SiteLedger) -> None:
-    await ledger.commit(commit_of(START)._replace(out=frozenset({A, B})))
-    assert (await ledger.left()).doubts == {A, B}
-    await ledger.commit(commit_of(START, [delivered(*A)])._replace(out=frozenset({A, B})))
-    assert (await ledger.left()).doubts == {B}
+    await ledger.commit(commit_of(START)._replace(intents=frozenset({A, B})))
+    assert (await ledger.left()).in_doubt == {A, B}
+    await ledger.commit(commit_of(START, [delivered(*A)])._replace(intents=frozenset({A, B})))
+    assert (await ledger.left()).in_doubt == {B}
 
 
 async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_comes_again(
@@ -33,8 +33,8 @@ async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_come
 ) -> None:
     dead = [LETTER]
     parked = ((B, ContactId(7)),)
-    await ledger.commit(commit_of(D, [], dead)._replace(out=frozenset({A, B, C}), parked=parked))
-    assert (await ledger.left()).doubts == {A, B}
+    await ledger.commit(commit_of(D, [], dead)._replace(intents=frozenset({A, B, C}), parked=parked))
+    assert (await ledger.left()).in_doubt == {A, B}
 
 
 async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, ledger: SiteLedger) -> None:
@@ -44,7 +44,7 @@ async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, 
     assert status is not None
     assert status.parked == 2
     left = await ledger.left()
-    assert (left.parked, left.settled_to) == (frozenset({A, C}), C)
+    assert (left.parked, left.earlier_outcomes_to) == (frozenset({A, C}), C)
     await ledger.commit(commit_of(B, [delivered(*A)], delivered=1)._replace(unparked=(A,)))
     assert (await ledger.left()).parked == {C}
 
@@ -53,9 +53,13 @@ async def test_what_is_settled_is_read_a_stretch_at_a_time(ledger: SiteLedger) -
     letter = LETTER._replace(position=B)
     parked = ((C, ContactId(7)),)
     await ledger.commit(commit_of(START, [delivered(*A), delivered(*D)], [letter])._replace(parked=parked))
-    assert await ledger.settled(START, C) == {A: DELIVERED, B: Outcome("dead", "no_email"), C: PARKED}
-    assert await ledger.settled(C, D) == {D: DELIVERED}
-    assert (await ledger.left()).settled_to == D
+    assert await ledger.earlier_outcomes(START, C) == {
+        A: DELIVERED,
+        B: Outcome("dead", "no_email"),
+        C: PARKED,
+    }
+    assert await ledger.earlier_outcomes(C, D) == {D: DELIVERED}
+    assert (await ledger.left()).earlier_outcomes_to == D
 
 
 async def test_what_may_be_resumed_was_not_delivered_and_is_still_dead_where_it_was(
@@ -68,8 +72,8 @@ async def test_what_may_be_resumed_was_not_delivered_and_is_still_dead_where_it_
 
 async def test_nothing_is_left_before_the_first_commit(ledger: SiteLedger) -> None:
     left = await ledger.left()
-    assert [*left.parked, *left.doubts, *left.letters] == []
-    assert left.settled_to < START
+    assert [*left.parked, *left.in_doubt, *left.dead_letter_customers] == []
+    assert left.earlier_outcomes_to < START
 
 
 FULL_DISK = """

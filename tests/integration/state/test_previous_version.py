@@ -83,4 +83,4 @@ async def test_leftovers_of_the_previous_state_are_parked_entries_and_events_in_
     async with Store.open(state_settings(database)) as store, held_ledger(store) as ledger:
         left = await ledger.left()
     assert left.parked == parked
-    assert left.doubts == {Position(*each) for each in zip(*out, strict=True)}
+    assert left.in_doubt == {Position(*each) for each in zip(*out, strict=True)}

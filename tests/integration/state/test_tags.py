@@ -85,7 +85,7 @@ async def test_only_linked_contacts_of_the_site_are_due(
     await due.add(everybody)
     assert await due_now(due) == three
     await due.remove(await due.page(FIRST, 10))
-    await ledger.commit(commit_of(START)._replace(touched=frozenset(everybody)))
+    await ledger.commit(commit_of(START)._replace(tags_due=frozenset(everybody)))
     assert await due_now(due) == three
     assert await DueTags(store, 2).page(FIRST, 10) == []
 
@@ -119,7 +119,7 @@ async def test_who_becomes_due_again_before_it_is_settled_stays_due(
         lambda: due.add(three[:1]),
         due.all_due,
         lambda: due.open_week(MONDAY),
-        lambda: ledger.commit(commit_of(START)._replace(touched=frozenset(three[:1]))),
+        lambda: ledger.commit(commit_of(START)._replace(tags_due=frozenset(three[:1]))),
     ]
     for again in becoming_due:
         await due.add(three[:1])
@@ -168,7 +168,7 @@ async def test_many_become_due_and_are_settled_at_once_without_waiting_for_each_
             due.add(three),
             due.add(backwards),
             settle(),
-            ledger.commit(commit_of(START)._replace(touched=frozenset(three))),
+            ledger.commit(commit_of(START)._replace(tags_due=frozenset(three))),
         )
     await due.remove(await due.page(FIRST, 10))
     assert await due_now(due) == []

@@ -98,12 +98,15 @@ def by_pair(line: int) -> str:
 
 @pytest.mark.parametrize(("line", "action"), ACTIONS)
 def test_a_structured_row_is_the_event_of_its_action(line: int, action: str) -> None:
-    verdict = event(structured(action, LINES[line].data, message="Something else"))
+    classification = event(structured(action, LINES[line].data, message="Something else"))
     pairs = LINES[line].example_eventdata
     if action == "customer.cancel.auto":
         pairs = pairs.replace("by=admin", "by=auto")
-    assert (verdict.line, verdict.eventdata) == (LINES[line], f"{pairs}; {TAIL}" if pairs else TAIL)
-    assert (verdict.notes, verdict.order) == ((), LINES[line].data.get("order_id"))
+    assert (classification.line, classification.eventdata) == (
+        LINES[line],
+        f"{pairs}; {TAIL}" if pairs else TAIL,
+    )
+    assert (classification.notes, classification.order) == ((), LINES[line].data.get("order_id"))
 
 
 @pytest.mark.parametrize(("line", "text"), LEGACY_TEXTS)
@@ -282,11 +285,11 @@ def test_an_event_without_a_customer_is_dead_unless_a_visitor_can_cause_it(line:
 def test_staff_acting_for_a_customer_are_named_and_their_log_ins_skipped(
     line: int, action: str, staff: dict[str, str]
 ) -> None:
-    verdict = classify(structured(action, **staff))
+    classification = classify(structured(action, **staff))
     if line in {3, 4, 5, 6, 7}:
-        assert verdict == Noise(Reason.STAFF_LOGIN)
+        assert classification == Noise(Reason.STAFF_LOGIN)
     else:
-        assert verdict == Event(LINES[line], f"by=admin; {TAIL}")
+        assert classification == Event(LINES[line], f"by=admin; {TAIL}")
 
 
 def test_staff_are_named_on_legacy_rows_too() -> None:
@@ -333,8 +336,8 @@ def test_a_cancellation_says_by_whom(action: str, data: object, by: str) -> None
 
 @pytest.mark.parametrize("own", [["wayne"], {"name": "wayne"}, True, "w" * 33])
 def test_an_unusable_word_for_who_cancelled_is_counted_and_replaced(own: object) -> None:
-    verdict = event(structured("customer.cancel", {"by": own}))
-    assert (verdict.eventdata, verdict.notes) == (f"by=customer; {TAIL}", ("bad_data",))
+    classification = event(structured("customer.cancel", {"by": own}))
+    assert (classification.eventdata, classification.notes) == (f"by=customer; {TAIL}", ("bad_data",))
 
 
 def test_who_acted_is_said_of_other_events_only_when_it_was_staff() -> None:
@@ -348,13 +351,15 @@ def test_a_legacy_cancellation_says_by_whom_only_when_the_text_does() -> None:
 
 
 def test_legacy_rows_carry_no_domain_pairs_whatever_their_data_holds() -> None:
-    verdict = event(legacy("Order completed: #184201 $42.50", data={"order_id": 184201, "total_cents": "x"}))
-    assert verdict == Event(LINES[41], TAIL)
+    classification = event(
+        legacy("Order completed: #184201 $42.50", data={"order_id": 184201, "total_cents": "x"})
+    )
+    assert classification == Event(LINES[41], TAIL)
 
 
 def at_of(row: Entry) -> tuple[str, tuple[str, ...]]:
-    verdict = event(row)
-    return verdict.eventdata.split("; ")[-2], verdict.notes
+    classification = event(row)
+    return classification.eventdata.split("; ")[-2], classification.notes
 
 
 LATER = timedelta(minutes=5)
@@ -404,8 +409,8 @@ def test_the_first_and_the_last_moment_there_is_can_be_in_any_zone(extreme: date
     ],
 )
 def test_the_age_of_a_link_is_in_whole_minutes(sent_at: str, age: str) -> None:
-    verdict = event(structured("login.magic_link.expired", {"sent_at": sent_at}))
-    assert verdict == Event(LINES[3], f"age_min={age}; {TAIL}")
+    classification = event(structured("login.magic_link.expired", {"sent_at": sent_at}))
+    assert classification == Event(LINES[3], f"age_min={age}; {TAIL}")
 
 
 @pytest.mark.parametrize(
@@ -442,8 +447,8 @@ def test_money_is_written_with_two_decimals(cents: int, total: str) -> None:
     ],
 )
 def test_data_of_the_wrong_type_is_left_out_and_counted(action: str, data: object) -> None:
-    verdict = event(structured(action, data))
-    assert (verdict.eventdata, verdict.notes) == (TAIL, ("bad_data",))
+    classification = event(structured(action, data))
+    assert (classification.eventdata, classification.notes) == (TAIL, ("bad_data",))
 
 
 @pytest.mark.parametrize(
@@ -464,8 +469,8 @@ def test_data_that_is_not_there_is_left_out_without_a_count(action: str, data: o
 
 def test_the_good_part_of_bad_data_is_sent() -> None:
     data = '{"order_id": "12a", "total_cents": 4250, "unused": 1e999}'
-    verdict = event(structured("order.paid", data))
-    assert (verdict.eventdata, verdict.notes) == (f"total=42.50; {TAIL}", ("bad_data",))
+    classification = event(structured("order.paid", data))
+    assert (classification.eventdata, classification.notes) == (f"total=42.50; {TAIL}", ("bad_data",))
 
 
 @pytest.mark.parametrize(
@@ -505,10 +510,10 @@ def test_legacy_text_names_no_order() -> None:
 
 
 def order_and_oddity(row: Entry) -> tuple[int | None, bool]:
-    """Return the order of an entry's verdict, and whether its data counts as bad."""
-    verdict = classify(row)
-    assert isinstance(verdict, Event | SyncOnly)
-    return verdict.order, "bad_data" in verdict.notes
+    """Return the order of an entry's classification, and whether its data counts as bad."""
+    classification = classify(row)
+    assert isinstance(classification, Event | SyncOnly)
+    return classification.order, "bad_data" in classification.notes
 
 
 @pytest.mark.parametrize(
@@ -535,20 +540,24 @@ def test_a_value_with_half_a_character_is_written_without_it() -> None:
 
 def test_a_pair_that_does_not_fit_is_left_out_whole_and_the_others_stay() -> None:
     data = {"order_id": 184201, "week_start": "w" * 300, "reason": "out of town"}
-    verdict = event(structured("order.skip", data))
-    assert verdict == Event(LINES[15], f"order=184201; reason=out of town; {TAIL}", ("cut",), OrderId(184201))
+    classification = event(structured("order.skip", data))
+    assert classification == Event(
+        LINES[15], f"order=184201; reason=out of town; {TAIL}", ("cut",), OrderId(184201)
+    )
 
 
 def test_pairs_that_fit_one_by_one_but_not_together_are_kept_in_order_while_there_is_room() -> None:
     data = {"removed": {"name": "x" * 120}, "added": {"name": "y" * 120}, "order_id": 184201}
-    verdict = event(structured("order.sub", data))
-    assert verdict == Event(LINES[8], f"order=184201; out={'x' * 120}; {TAIL}", ("cut",), OrderId(184201))
+    classification = event(structured("order.sub", data))
+    assert classification == Event(
+        LINES[8], f"order=184201; out={'x' * 120}; {TAIL}", ("cut",), OrderId(184201)
+    )
 
 
 def test_who_acted_is_measured_in_bytes_too() -> None:
     data = {"reason": "x" * 180, "stop_date": "2018-11-30", "by": "é" * 16}
-    verdict = event(structured("customer.cancel", data))
-    assert verdict == Event(LINES[16], f"stop=2018-11-30; by={'é' * 16}; {TAIL}", ("cut",))
+    classification = event(structured("customer.cancel", data))
+    assert classification == Event(LINES[16], f"stop=2018-11-30; by={'é' * 16}; {TAIL}", ("cut",))
 
 
 def test_255_bytes_fit_and_256_do_not() -> None:
@@ -615,9 +624,9 @@ TAIL_PATTERN = re.compile(r"(?:.*; )?(?:by=[^;]+; )?at=\d{4}-\d\d-\d\dT\d\d:\d\d
 
 @given(rows, st.none() | moments.filter(lambda moment: moment.tzinfo is not None))
 def test_no_entry_is_too_odd_to_get_one_verdict(row: Entry, events_since: datetime | None) -> None:
-    verdict = classify(row, events_since)
-    assert isinstance(verdict, Event | SyncOnly | Noise | Reject)
-    assert classify(row, events_since) == verdict
+    classification = classify(row, events_since)
+    assert isinstance(classification, Event | SyncOnly | Noise | Reject)
+    assert classify(row, events_since) == classification
 
 
 @given(st.data(), st.sampled_from(ACTIONS), st.sampled_from(["customer", "admin"]), moments)
@@ -627,14 +636,14 @@ def test_eventdata_never_has_more_than_255_bytes_and_never_loses_its_tail(
     line, action = of
     text = data.draw(plausible_data(line) | json_texts)
     row = structured(action, text, actor_type=actor, occurred_at=moment, inserted_at=moment)
-    verdict = classify(row)
-    if isinstance(verdict, Event):
-        assert len(verdict.eventdata.encode()) <= 255
-        assert TAIL_PATTERN.fullmatch(verdict.eventdata)
-        assert verdict.eventdata.endswith(f"; log={LOG_ID}")
-        assert ("by=admin; at=" in verdict.eventdata) == (actor == "admin") or line in {16, 35}
+    classification = classify(row)
+    if isinstance(classification, Event):
+        assert len(classification.eventdata.encode()) <= 255
+        assert TAIL_PATTERN.fullmatch(classification.eventdata)
+        assert classification.eventdata.endswith(f"; log={LOG_ID}")
+        assert ("by=admin; at=" in classification.eventdata) == (actor == "admin") or line in {16, 35}
     else:
-        assert verdict == Noise(Reason.STAFF_LOGIN)
+        assert classification == Noise(Reason.STAFF_LOGIN)
 
 
 def test_the_lines_of_log_ins_and_visitors_are_the_ones_meant() -> None:

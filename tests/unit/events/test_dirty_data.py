@@ -146,8 +146,8 @@ def test_row_27_wrongly_decoded_text_is_sent_as_it_is() -> None:
 
 
 def test_row_28_html_is_sent_as_plain_text() -> None:
-    verdict = event(structured("discount.apply", {"code": "<b>FALL10</b>"}))
-    assert verdict.eventdata == f"code=<b>FALL10</b>; {TAIL}"
+    classification = event(structured("discount.apply", {"code": "<b>FALL10</b>"}))
+    assert classification.eventdata == f"code=<b>FALL10</b>; {TAIL}"
 
 
 @pytest.mark.parametrize(

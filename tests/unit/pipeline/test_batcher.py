@@ -47,7 +47,7 @@ from tests.fakes import (
 )
 
 ANN, BOB = customer(1), customer(2)
-Verdicts = list[tuple[Entry, Classification]]
+Classifications = list[tuple[Entry, Classification]]
 
 
 def repeats(*entries: Entry, window: int = 100, within_s: float = 2) -> list[bool]:
@@ -315,14 +315,14 @@ class Bench:
         )
         self.lanes = Lanes(self.checkpoint.park)
         self.log = FakeLog([])
-        self.letters = FakeLetters(self.ledger)
+        self.dead_letters = FakeLetters(self.ledger)
         self.arrivals = FakeContactDelivery()
-        revivals = Revivals(self.letters, FakeEntries(self.log), classifier_of(SITE), self.checkpoint)
+        revivals = Revivals(self.dead_letters, FakeEntries(self.log), classifier_of(SITE), self.checkpoint)
         self.batcher = Batcher(
             self.links, self.arrivals, self.checkpoint, revivals, Duplicates(window, 2), self.lanes
         )
 
-    async def run(self, *pages: Verdicts) -> list[Batch]:
+    async def run(self, *pages: Classifications) -> list[Batch]:
         """Give pages to the batcher; return the batches that it sends on, once all is committed."""
         send, receive = anyio.create_memory_object_stream[ClassifiedPage](len(pages))
         batches_in, batches_out = anyio.create_memory_object_stream[Batch](100)
@@ -338,7 +338,7 @@ class Bench:
         return sent  # noqa: RET504  mypy: the task group could swallow an exception
 
 
-def events(rows: Iterable[Entry]) -> Verdicts:
+def events(rows: Iterable[Entry]) -> Classifications:
     return [(row, event(place_of(row.position))) for row in rows]
 
 
@@ -352,14 +352,14 @@ async def test_events_are_batched_by_contact_in_log_order() -> None:
 
 
 async def test_a_delivery_says_what_its_event_says() -> None:
-    verdict = event(1, notes=("cut",))
-    (batch,) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), verdict)])
+    classification = event(1, notes=("cut",))
+    (batch,) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), classification)])
     (one,) = batch.deliveries
     assert (one.position, one.customer, one.line, one.eventdata) == (
         position(1),
         ANN.id,
-        verdict.line,
-        verdict.eventdata,
+        classification.line,
+        classification.eventdata,
     )
     assert one.notes == ("ambiguous", "cut")
 
@@ -391,9 +391,13 @@ async def test_noise_and_rejects_get_their_outcome_at_once() -> None:
     assert batches == []
     assert bench.ledger.tally() == {"skipped noise": 1, "skipped staff_login": 1, "dead no_email": 1}
     assert bench.ledger.tally("note") == {"unknown_text": 1, "odd": 1, "bad_data": 1}
-    (letter,) = [letter for commit in bench.ledger.commits for letter in commit.dead]
-    assert (letter.position, letter.why, letter.customer) == (position(3), Reason.NO_EMAIL, ANN.id)
-    assert (letter.attempts, letter.reply) == (0, "")
+    (dead_letter,) = [dead_letter for commit in bench.ledger.commits for dead_letter in commit.dead]
+    assert (dead_letter.position, dead_letter.why, dead_letter.customer) == (
+        position(3),
+        Reason.NO_EMAIL,
+        ANN.id,
+    )
+    assert (dead_letter.attempts, dead_letter.reply) == (0, "")
 
 
 async def test_nobody_gets_a_contact_for_noise_or_a_reject() -> None:
@@ -431,7 +435,7 @@ async def test_a_duplicate_is_skipped_and_the_earlier_one_is_the_event() -> None
 
 async def test_sync_only_and_noise_are_never_duplicates() -> None:
     bench = Bench()
-    rows: Verdicts = [(same(1, 10), SyncOnly()), (same(2, 10), SyncOnly()), (same(3, 10), Noise())]
+    rows: Classifications = [(same(1, 10), SyncOnly()), (same(2, 10), SyncOnly()), (same(3, 10), Noise())]
     await bench.run(rows)
     assert bench.ledger.tally() == {"synced": 2, "skipped noise": 1}
 
@@ -453,7 +457,7 @@ async def test_entries_before_the_checkpoint_take_their_places_in_the_window() -
 async def test_what_an_earlier_run_settled_keeps_its_outcome_and_goes_nowhere() -> None:
     dead = Outcome("dead", Reason.EVENT_REJECTED)
     bench = Bench(settled={position(1): DELIVERED, position(2): dead, position(3): DELIVERED})
-    rows: Verdicts = [
+    rows: Classifications = [
         (entry(1, ANN, notes=("odd",)), event(1, notes=("cut",))),
         (entry(2, ANN), event(2)),
         (entry(3, ANN), Noise(Reason.ERASED)),  # erased since it was delivered

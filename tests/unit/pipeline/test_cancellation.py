@@ -138,7 +138,7 @@ def make_troubled_world(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[in
     world.look_ups.unanswered = {1}
     run(killed_after(world, 8.0))
     assert {1, 2} <= set(map(place_of, world.ledger.parked))
-    assert {place_of(where) for where in world.ledger.left().doubts} == {1}
+    assert {place_of(where) for where in world.ledger.left().in_doubt} == {1}
     world.look_ups.unanswered = set()
     world.shop.change(NOBODY, email=Email("somebody@example.org"))
     outcomes[4] = outcomes[7] = "delivered"
@@ -159,7 +159,7 @@ def check_after(world: World, outcomes: dict[int, str], *, most_unknown: int) ->
     """Check what a stroke left, and that another process makes it whole without a repeat."""
     kept = {*world.ledger.delivered, *world.ledger.dead}
     unknown = set(world.events.places()) - set(map(place_of, kept))
-    assert unknown <= set(map(place_of, world.ledger.left().doubts))
+    assert unknown <= set(map(place_of, world.ledger.left().in_doubt))
     assert len(unknown - {1}) <= most_unknown
     world.events.on_arrival = world.check_arrival
     world.replays = {where: why for where, why in world.ledger.dead.items() if where in world.replays}

@@ -52,7 +52,7 @@ async def running(checkpoint: Checkpoint) -> AsyncIterator[None]:
         checkpoint.close()
 
 
-def letter(place: int, why: Reason = Reason.EVENT_REJECTED) -> DeadLetter:
+def dead_letter(place: int, why: Reason = Reason.EVENT_REJECTED) -> DeadLetter:
     return DeadLetter(position(place), why, CustomerId(1))
 
 
@@ -101,7 +101,7 @@ async def test_an_event_is_named_by_a_commit_before_it_may_be_sent() -> None:
     answers: list[bool] = []
 
     async def ask() -> None:
-        answers.append(await checkpoint.may_send(position(1)))
+        answers.append(await checkpoint.wait_recorded(position(1)))
 
     async with running(checkpoint), anyio.create_task_group() as group:
         group.start_soon(ask)
@@ -110,7 +110,7 @@ async def test_an_event_is_named_by_a_commit_before_it_may_be_sent() -> None:
         assert answers == []
         ledger.gate.set()
         await until(lambda: answers)
-        assert ledger.commits[-1].out == {position(1)}
+        assert ledger.commits[-1].intents == {position(1)}
     assert answers == [True]
 
 
@@ -119,27 +119,29 @@ async def test_a_place_is_free_only_with_the_commit_that_keeps_the_outcome() -> 
     checkpoint = make_checkpoint(ledger, max_in_flight=1)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.may_send(position(1))
+        assert await checkpoint.wait_recorded(position(1))
         with anyio.move_on_after(0.05) as patience:
-            await checkpoint.may_send(position(2))
+            await checkpoint.wait_recorded(position(2))
         assert patience.cancelled_caught
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
-        assert await checkpoint.may_send(position(2))
+        checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
+        assert await checkpoint.wait_recorded(position(2))
         kept = next(commit for commit in ledger.commits if commit.delivered)
-        assert all(position(2) not in commit.out for commit in ledger.commits[: ledger.commits.index(kept)])
-        assert ledger.commits[-1].out == {position(2)}
+        assert all(
+            position(2) not in commit.intents for commit in ledger.commits[: ledger.commits.index(kept)]
+        )
+        assert ledger.commits[-1].intents == {position(2)}
 
 
 async def test_a_place_that_is_given_back_goes_to_who_waits_for_one() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=2)
     async with running(checkpoint):
-        assert await checkpoint.may_send(position(1), lambda _most: [position(2)])
+        assert await checkpoint.wait_recorded(position(1), lambda _most: [position(2)])
         with anyio.fail_after(5):
             async with anyio.create_task_group() as group:
-                group.start_soon(checkpoint.may_send, position(3))
+                group.start_soon(checkpoint.wait_recorded, position(3))
                 await anyio.wait_all_tasks_blocked()
-                checkpoint.release([position(2)])
-        assert ledger.commits[-1].out == {position(1), position(3)}
+                checkpoint.release_lookahead([position(2)])
+        assert ledger.commits[-1].intents == {position(1), position(3)}
 
 
 @pytest.mark.parametrize("outcome", ["delivered", "rejected"])
@@ -149,23 +151,23 @@ async def test_the_place_of_a_committed_event_is_free_again(outcome: str) -> Non
     async with running(checkpoint):
         with anyio.fail_after(5):
             for place in (1, 2, 3):
-                assert await checkpoint.may_send(position(place))
+                assert await checkpoint.wait_recorded(position(place))
                 if outcome == "delivered":
-                    checkpoint.delivered(delivery(place, span), CONTACT, attempts=1)
+                    checkpoint.record_delivered(delivery(place, span), CONTACT, attempts=1)
                 else:
-                    checkpoint.rejected(delivery(place, span), letter(place))
-    assert ledger.commits[-1].out == frozenset()
+                    checkpoint.record_rejected(delivery(place, span), dead_letter(place))
+    assert ledger.commits[-1].intents == frozenset()
 
 
 async def test_a_dead_entry_that_was_never_sent_frees_no_place() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.may_send(position(2))
-        checkpoint.buried(span, letter(1, Reason.NO_EMAIL))
+        assert await checkpoint.wait_recorded(position(2))
+        checkpoint.record_dead(span, dead_letter(1, Reason.NO_EMAIL))
         await until(lambda: len(ledger.commits) == 2)
         with anyio.move_on_after(0.05) as patience:
-            await checkpoint.may_send(position(3))
+            await checkpoint.wait_recorded(position(3))
         assert patience.cancelled_caught
 
 
@@ -175,11 +177,11 @@ async def test_after_a_drain_nothing_may_be_sent_and_what_was_not_is_named_no_mo
     answers: list[bool] = []
 
     async def ask(place: int) -> None:
-        answers.append(await checkpoint.may_send(position(place)))
+        answers.append(await checkpoint.wait_recorded(position(place)))
 
     async with running(checkpoint):
         async with anyio.create_task_group() as group:
-            assert await checkpoint.may_send(position(1))
+            assert await checkpoint.wait_recorded(position(1))
             group.start_soon(ask, 2)
             group.start_soon(ask, 3)
             await anyio.wait_all_tasks_blocked()
@@ -187,9 +189,9 @@ async def test_after_a_drain_nothing_may_be_sent_and_what_was_not_is_named_no_mo
             checkpoint.drain()
             with anyio.fail_after(5):
                 await until(lambda: len(answers) == 2)
-        assert [*answers, await checkpoint.may_send(position(4))] == [False] * 3
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
-    assert ledger.commits[-1].out == frozenset()
+        assert [*answers, await checkpoint.wait_recorded(position(4))] == [False] * 3
+        checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
+    assert ledger.commits[-1].intents == frozenset()
 
 
 async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> None:
@@ -198,7 +200,7 @@ async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> N
     sent: list[int] = []
 
     async def send(place: int) -> None:
-        if await checkpoint.may_send(position(place)):
+        if await checkpoint.wait_recorded(position(place)):
             sent.append(place)
 
     async with running(checkpoint), anyio.create_task_group() as group:
@@ -207,12 +209,12 @@ async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> N
         await until(lambda: sent)
         await anyio.wait_all_tasks_blocked()
         assert sent == [1, 2]
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
         await until(lambda: len(sent) == 3)
         await anyio.wait_all_tasks_blocked()
         assert sent == [1, 2, 3]
         checkpoint.drain()
-    assert max(len(commit.out) for commit in ledger.commits) == 2
+    assert max(len(commit.intents) for commit in ledger.commits) == 2
 
 
 async def test_what_is_begun_after_a_drain_is_given_up_at_once() -> None:
@@ -226,11 +228,11 @@ async def test_an_event_without_an_outcome_stays_named_by_every_commit() -> None
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.may_send(position(1))
+        assert await checkpoint.wait_recorded(position(1))
         span.resolve(SYNCED)
-        checkpoint.commit_soon()
-    assert ledger.commits[-1].out == {position(1)}
-    assert ledger.left().doubts == {position(1)}
+        checkpoint.request_commit()
+    assert ledger.commits[-1].intents == {position(1)}
+    assert ledger.left().in_doubt == {position(1)}
 
 
 async def test_a_doubt_stays_named_until_its_entry_has_an_outcome() -> None:
@@ -238,18 +240,18 @@ async def test_a_doubt_stays_named_until_its_entry_has_an_outcome() -> None:
     first = make_checkpoint(ledger)
     await first.track(position(1), 1)
     async with running(first):
-        assert await first.may_send(position(1))
+        assert await first.wait_recorded(position(1))
     second = make_checkpoint(ledger)
     span = await second.track(position(2), 2)
     async with running(second):
-        assert [second.is_doubtful(position(place)) for place in (1, 2)] == [True, False]
+        assert [second.is_in_doubt(position(place)) for place in (1, 2)] == [True, False]
         span.resolve(SYNCED)
-        second.commit_soon()
+        second.request_commit()
         await until(lambda: len(ledger.commits) == 2)
-        assert ledger.commits[-1].out == {position(1)}
-        second.delivered(delivery(1, span), CONTACT, attempts=1)
-        assert not second.is_doubtful(position(1))
-    assert ledger.commits[-1].out == frozenset()
+        assert ledger.commits[-1].intents == {position(1)}
+        second.record_delivered(delivery(1, span), CONTACT, attempts=1)
+        assert not second.is_in_doubt(position(1))
+    assert ledger.commits[-1].intents == frozenset()
 
 
 async def test_a_doubt_is_over_when_its_entry_was_skipped() -> None:
@@ -257,13 +259,13 @@ async def test_a_doubt_is_over_when_its_entry_was_skipped() -> None:
     first = make_checkpoint(ledger)
     await first.track(position(1), 1)
     async with running(first):
-        assert await first.may_send(position(1))
+        assert await first.wait_recorded(position(1))
     second = make_checkpoint(ledger)
     span = await second.track(position(1), 1)
     async with running(second):
         span.resolve(Outcome("skipped", Reason.ERASED))
-        second.commit_soon()
-    assert ledger.commits[-1].out == frozenset()
+        second.request_commit()
+    assert ledger.commits[-1].intents == frozenset()
 
 
 async def test_outcomes_and_watermark_are_saved_together() -> None:
@@ -271,15 +273,15 @@ async def test_outcomes_and_watermark_are_saved_together() -> None:
     span = await checkpoint.track(position(4), 4)
     later = await checkpoint.track(position(5), 1)
     async with running(checkpoint):
-        checkpoint.delivered(delivery(1, span, notes=("clock",)), CONTACT, attempts=2)
-        checkpoint.rejected(delivery(2, span), letter(2))
-        checkpoint.buried(span, letter(3, Reason.NO_EMAIL), ("odd",))
+        checkpoint.record_delivered(delivery(1, span, notes=("clock",)), CONTACT, attempts=2)
+        checkpoint.record_rejected(delivery(2, span), dead_letter(2))
+        checkpoint.record_dead(span, dead_letter(3, Reason.NO_EMAIL), ("odd",))
         span.resolve(SYNCED)
     (commit,) = ledger.commits
     assert commit.watermark == position(4)
     assert commit.pending == later.size
     assert commit.delivered == [Delivered(position(1), CONTACT, LOGGED_OUT.line, 2)]
-    assert commit.dead == [letter(2), letter(3, Reason.NO_EMAIL)]
+    assert commit.dead == [dead_letter(2), dead_letter(3, Reason.NO_EMAIL)]
     assert commit.ahead == {}
     assert commit.passed == {
         ("outcome", "delivered"): 1,
@@ -296,13 +298,13 @@ async def test_an_event_above_the_watermark_is_saved_before_its_span_is_passed()
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        checkpoint.delivered(delivery(2, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(2, span), CONTACT, attempts=1)
         await until(lambda: ledger.commits)
         assert ledger.kept_above() == {position(2): DELIVERED}
         assert ledger.commits[-1].passed == {}
         assert ledger.tally() == {"delivered": 1}
         assert ledger.commits[-1].pending == 1
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
     assert ledger.watermark == position(2)
     assert ledger.tally() == {"delivered": 2}
 
@@ -313,9 +315,9 @@ async def test_what_is_resolved_while_a_commit_runs_goes_into_the_next() -> None
     checkpoint = make_checkpoint(ledger)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
         await until(lambda: ledger.asked)
-        checkpoint.delivered(delivery(2, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(2, span), CONTACT, attempts=1)
         ledger.gate.set()
         await until(lambda: len(ledger.commits) == 2)
     assert ledger.delivered == [position(1), position(2)]
@@ -334,7 +336,7 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2, 3):
-            checkpoint.delivered(delivery(place, span), CONTACT, attempts=1)
+            checkpoint.record_delivered(delivery(place, span), CONTACT, attempts=1)
             await anyio.wait_all_tasks_blocked()
         gate.set()
         await until(lambda: ledger.commits)
@@ -352,10 +354,10 @@ async def test_the_interval_ends_when_half_of_the_places_wait_for_the_commit() -
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2):
-            checkpoint.delivered(delivery(place, span), CONTACT, attempts=1)
+            checkpoint.record_delivered(delivery(place, span), CONTACT, attempts=1)
             await anyio.wait_all_tasks_blocked()
         assert not ledger.commits
-        checkpoint.delivered(delivery(3, span), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(3, span), CONTACT, attempts=1)
         await until(lambda: ledger.commits)
     assert [len(commit.delivered) for commit in ledger.commits] == [3]
 
@@ -364,7 +366,7 @@ async def test_nothing_new_is_no_commit() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger())
     await checkpoint.track(position(1), 1)
     async with running(checkpoint):
-        checkpoint.commit_soon()
+        checkpoint.request_commit()
     assert ledger.asked == 0
 
 
@@ -379,13 +381,13 @@ async def test_entries_are_taken_in_when_the_window_has_room_for_them() -> None:
     async with running(checkpoint), anyio.create_task_group() as group:
         group.start_soon(take)
         await anyio.wait_all_tasks_blocked()
-        checkpoint.buried(first, letter(1, Reason.NO_EMAIL))
+        checkpoint.record_dead(first, dead_letter(1, Reason.NO_EMAIL))
         await until(lambda: ledger.commits)
         await anyio.wait_all_tasks_blocked()
         assert taken == []
         first.resolve(SYNCED)
         first.resolve(SYNCED)
-        checkpoint.commit_soon()
+        checkpoint.request_commit()
         await until(lambda: taken)
     assert taken == [position(5)]
 
@@ -398,7 +400,7 @@ async def test_a_page_as_large_as_the_room_left_fits_and_a_larger_one_than_the_w
             rest = await checkpoint.track(position(4), 3)
             for span in (small, rest, rest, rest):
                 span.resolve(SYNCED)
-            checkpoint.commit_soon()
+            checkpoint.request_commit()
             large = await checkpoint.track(position(9), 5)
         assert ledger.watermark == position(4)
         assert large.pending == 5
@@ -407,7 +409,7 @@ async def test_a_page_as_large_as_the_room_left_fits_and_a_larger_one_than_the_w
 async def test_an_outcome_of_an_earlier_run_is_given_once() -> None:
     checkpoint = make_checkpoint(FakeLedger(), settled={position(2): DELIVERED})
     await checkpoint.track(position(3), 3)
-    asked = [checkpoint.settled(position(place)) for place in (1, 2, 2, 3)]
+    asked = [checkpoint.earlier_outcome(position(place)) for place in (1, 2, 2, 3)]
     assert asked == [None, DELIVERED, None, None]
 
 
@@ -417,9 +419,9 @@ async def test_statistics_count_what_was_read_resolved_and_committed_by_this_run
     await checkpoint.track(position(5), 3)
     async with running(checkpoint):
         assert checkpoint.statistics() == (DAY1, 5, 0, 0)
-        checkpoint.delivered(delivery(1, first), CONTACT, attempts=1)
+        checkpoint.record_delivered(delivery(1, first), CONTACT, attempts=1)
         assert checkpoint.statistics() == (DAY1, 5, 1, 0)
-        checkpoint.rejected(delivery(2, first), letter(2))
+        checkpoint.record_rejected(delivery(2, first), dead_letter(2))
     assert checkpoint.statistics() == (position(2), 5, 2, 2)
 
 
@@ -430,9 +432,9 @@ async def test_a_failing_ledger_ends_the_checkpoint_and_frees_no_place() -> None
     span = await checkpoint.track(position(1), 1)
     with raises_one(CheckpointError):
         async with running(checkpoint):
-            assert await checkpoint.may_send(position(1))
-            checkpoint.delivered(delivery(1, span), CONTACT, attempts=1)
+            assert await checkpoint.wait_recorded(position(1))
+            checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
             await anyio.sleep_forever()
     with anyio.move_on_after(0) as patience:
-        await checkpoint.may_send(position(2))
+        await checkpoint.wait_recorded(position(2))
     assert patience.cancelled_caught

@@ -26,12 +26,12 @@ class Shop:
     """What is asked for, and the shop it is of: every entry is there; Ann has order 9."""
 
     def __init__(self) -> None:
-        self.letters: dict[Position, ReplayRequest] = {}
+        self.dead_letters: dict[Position, ReplayRequest] = {}
         self.refused: list[OrderId] = []
         self.looked_up: list[Position] = []
 
     async def asked(self) -> dict[Position, ReplayRequest]:
-        return dict(self.letters)
+        return dict(self.dead_letters)
 
     async def asked_orders(self) -> list[OrderId]:
         return self.refused
@@ -71,26 +71,26 @@ async def given(replays: DeadLetterReplay, until: Position = THREE) -> list[Reop
 async def test_what_is_asked_for_is_given_in_log_order_with_what_it_died_of(
     shop: Shop, replays: DeadLetterReplay
 ) -> None:
-    shop.letters = {TWO: ReplayRequest(WHY, MOMENT), ONE: ReplayRequest(WHY, MOMENT)}
-    (asides,) = await given(replays)
-    assert isinstance(asides, ReopenedEntries)
-    assert [each.position for each in asides.entries] == [ONE, TWO]
-    assert asides.letters == {ONE: WHY, TWO: WHY}
+    shop.dead_letters = {TWO: ReplayRequest(WHY, MOMENT), ONE: ReplayRequest(WHY, MOMENT)}
+    (reopened,) = await given(replays)
+    assert isinstance(reopened, ReopenedEntries)
+    assert [each.position for each in reopened.entries] == [ONE, TWO]
+    assert reopened.dead_letters == {ONE: WHY, TWO: WHY}
 
 
 async def test_a_letter_on_its_way_is_not_given_again_but_one_that_is_asked_for_again_is(
     shop: Shop, replays: DeadLetterReplay
 ) -> None:
-    shop.letters = {ONE: ReplayRequest(WHY, MOMENT)}
+    shop.dead_letters = {ONE: ReplayRequest(WHY, MOMENT)}
     assert len(await given(replays)) == 1
     assert await given(replays) == []
-    shop.letters = {ONE: ReplayRequest(WHY, LATER)}
+    shop.dead_letters = {ONE: ReplayRequest(WHY, LATER)}
     assert len(await given(replays)) == 1
     assert shop.looked_up == [ONE, ONE]
 
 
 async def test_what_the_log_has_not_been_read_up_to_waits(shop: Shop, replays: DeadLetterReplay) -> None:
-    shop.letters = {ONE: ReplayRequest(WHY, MOMENT), THREE: ReplayRequest(WHY, MOMENT)}
+    shop.dead_letters = {ONE: ReplayRequest(WHY, MOMENT), THREE: ReplayRequest(WHY, MOMENT)}
     await given(replays, DAY1)
     assert shop.looked_up == []
     await given(replays, TWO)

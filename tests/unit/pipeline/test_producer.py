@@ -46,7 +46,7 @@ async def test_a_page_is_sent_on_only_when_the_window_has_room_for_it() -> None:
         first = receive.receive_nowait()
         for _ in range(2):
             first.span.resolve(SYNCED)
-        checkpoint.commit_soon()
+        checkpoint.request_commit()
         await until(lambda: len(log.read) == 8)
         assert send.statistics().current_buffer_used == 2
         group.cancel_scope.cancel()

@@ -85,7 +85,7 @@ async def test_the_watermark_passes_a_parked_entry_whose_row_is_kept_until_it_ha
         waiting = parked(checkpoint, delivery(1, span))
         await until(lambda: ledger.parked)
         assert (ledger.watermark, ledger.tally()) == (position(1), {})
-        checkpoint.delivered(waiting, CONTACT, 1)
+        checkpoint.record_delivered(waiting, CONTACT, 1)
     assert (ledger.parked, ledger.tally()) == ({}, {"delivered": 1})
 
 
@@ -95,12 +95,12 @@ async def test_an_entry_that_was_parked_above_the_watermark_is_counted_with_its_
     async with running(checkpoint):
         waiting = parked(checkpoint, delivery(2, span))
         await until(lambda: ledger.parked)
-        checkpoint.delivered(waiting, CONTACT, 1)
+        checkpoint.record_delivered(waiting, CONTACT, 1)
         await until(lambda: ledger.delivered)
         assert ledger.commits[-1].passed == {}
         assert ledger.tally() == {"delivered": 1}
         span.resolve(SYNCED)
-        checkpoint.commit_soon()
+        checkpoint.request_commit()
     assert ledger.tally() == {"delivered": 1, "synced": 1}
 
 
@@ -108,7 +108,7 @@ async def test_what_was_parked_and_got_its_outcome_within_one_commit_leaves_no_r
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(1), 1)
     async with running(checkpoint):
-        checkpoint.delivered(parked(checkpoint, delivery(1, span)), CONTACT, 1)
+        checkpoint.record_delivered(parked(checkpoint, delivery(1, span)), CONTACT, 1)
     assert [(commit.parked, commit.unparked) for commit in ledger.commits] == [((), ())]
 
 
@@ -120,7 +120,7 @@ async def test_no_more_are_parked_than_may_be_and_each_outcome_makes_room_for_an
         parked(checkpoint, delivery(2, span))
         assert checkpoint.park(delivery(3, span), CONTACT) is None
         await until(lambda: len(ledger.parked) == 2)
-        checkpoint.delivered(first, CONTACT, 1)
+        checkpoint.record_delivered(first, CONTACT, 1)
         await until(lambda: ledger.delivered)
         assert checkpoint.park(delivery(3, span), CONTACT)
 
@@ -147,11 +147,11 @@ async def test_the_row_of_an_entry_that_an_earlier_run_parked_goes_with_its_outc
     ledger = FakeLedger()
     ledger.parked = {position(1): CONTACT}
     checkpoint = make_checkpoint(ledger)
-    span = checkpoint.resume(position(1))
+    span = checkpoint.reopen(position(1))
     assert span is not None
-    assert checkpoint.resume(position(1)) is None  # it is on its way
+    assert checkpoint.reopen(position(1)) is None  # it is on its way
     async with running(checkpoint):
-        checkpoint.delivered(delivery(1, span), CONTACT, 1)
+        checkpoint.record_delivered(delivery(1, span), CONTACT, 1)
     assert (ledger.parked, ledger.tally()) == ({}, {"delivered": 1})
 
 
@@ -164,8 +164,8 @@ async def test_a_doubt_that_is_parked_stays_one_though_the_watermark_passes_it()
         parked(checkpoint, delivery(1, span))
         await until(lambda: ledger.parked)
         assert ledger.watermark == position(1)
-        checkpoint.touch(CONTACT)
-    assert ledger.left().doubts == {position(1)}
+        checkpoint.mark_tag_due(CONTACT)
+    assert ledger.left().in_doubt == {position(1)}
 
 
 # Dead, and alive again
@@ -175,15 +175,15 @@ async def test_a_dead_entry_of_a_page_that_is_not_passed_is_counted_as_what_it_b
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        checkpoint.buried(span, DeadLetter(position(1), Reason.NO_EMAIL, CustomerId(4)))
+        checkpoint.record_dead(span, DeadLetter(position(1), Reason.NO_EMAIL, CustomerId(4)))
         await until(lambda: ledger.dead)
-        again = checkpoint.resume(position(1), Reason.NO_EMAIL)
+        again = checkpoint.reopen(position(1), Reason.NO_EMAIL)
         assert again is not None
-        checkpoint.delivered(delivery(1, again), CONTACT, 1)
+        checkpoint.record_delivered(delivery(1, again), CONTACT, 1)
         await until(lambda: ledger.delivered)
         assert ledger.tally() == {"delivered": 1}
         span.resolve(SYNCED)
-        checkpoint.commit_soon()
+        checkpoint.request_commit()
     assert ledger.tally() == {"delivered": 1, "synced": 1}
 
 
@@ -191,10 +191,10 @@ async def test_letters_of_a_customer_are_asked_for_when_all_of_them_are_in_the_s
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(1), 1)
     async with running(checkpoint):
-        checkpoint.buried(span, DeadLetter(position(1), Reason.NO_EMAIL, CustomerId(4)))
-        assert await checkpoint.has_letters(CustomerId(4))
+        checkpoint.record_dead(span, DeadLetter(position(1), Reason.NO_EMAIL, CustomerId(4)))
+        assert await checkpoint.has_dead_letters(CustomerId(4))
         assert ledger.dead
-        assert not await checkpoint.has_letters(CustomerId(4))
+        assert not await checkpoint.has_dead_letters(CustomerId(4))
 
 
 async def test_what_may_be_resumed_is_told_when_the_commit_under_way_is_done() -> None:
@@ -207,10 +207,10 @@ async def test_what_may_be_resumed_is_told_when_the_commit_under_way_is_done() -
         told.append(bool(await checkpoint.unresolved([position(1)], [position(1)])))
 
     async with running(checkpoint), anyio.create_task_group() as group:
-        span = checkpoint.resume(position(1), Reason.EVENT_REJECTED)
+        span = checkpoint.reopen(position(1), Reason.EVENT_REJECTED)
         assert span is not None
         assert not await checkpoint.unresolved([position(1)], [position(1)]), "it is on its way"
-        checkpoint.delivered(delivery(1, span), CONTACT, 1)
+        checkpoint.record_delivered(delivery(1, span), CONTACT, 1)
         await until(lambda: ledger.asked)
         group.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
@@ -222,13 +222,13 @@ async def test_what_lies_above_the_watermark_with_an_outcome_comes_again_in_its_
     ledger = FakeLedger()
     ledger.earlier = {position(2): Outcome("dead", Reason.NO_EMAIL)}
     checkpoint = make_checkpoint(ledger)
-    assert checkpoint.comes_again(position(1))  # it may have one
-    assert not checkpoint.comes_again(position(3))
+    assert checkpoint.will_be_reread(position(1))  # it may have one
+    assert not checkpoint.will_be_reread(position(3))
     await checkpoint.track(position(2), 2)
-    assert not checkpoint.comes_again(position(1))
-    assert checkpoint.comes_again(position(2))
-    checkpoint.settled(position(2))
-    assert not checkpoint.comes_again(position(2))
+    assert not checkpoint.will_be_reread(position(1))
+    assert checkpoint.will_be_reread(position(2))
+    checkpoint.earlier_outcome(position(2))
+    assert not checkpoint.will_be_reread(position(2))
 
 
 async def some_turns() -> None:
@@ -272,8 +272,8 @@ async def test_what_was_left_comes_first_in_log_order_and_what_is_parked_higher_
     parked_page, replayed, changed, read = pages
     assert isinstance(parked_page, ReopenedEntries)
     assert isinstance(replayed, ReopenedEntries)
-    assert (list(parked_page.positions), parked_page.letters) == ([position(2), position(4)], {})
-    assert (list(replayed.positions), replayed.letters) == ([position(1), position(3)], replays)
+    assert (list(parked_page.positions), parked_page.dead_letters) == ([position(2), position(4)], {})
+    assert (list(replayed.positions), replayed.dead_letters) == ([position(1), position(3)], replays)
     assert [each.position for each in parked_page.entries] == [position(2), position(4)]
     assert isinstance(changed, Changes)
     assert isinstance(read, list)

@@ -16,7 +16,7 @@ async def asking(out: SendIntents, *asks: list[Position]) -> list[bool]:
     answers: list[bool] = []
 
     async def ask(events: list[Position]) -> None:
-        answers.append(await out.may_send(events[0], lambda most: events[1 : 1 + most]))
+        answers.append(await out.wait_recorded(events[0], lambda most: events[1 : 1 + most]))
 
     async with anyio.create_task_group() as group:
         for each in asks:
@@ -33,9 +33,9 @@ async def test_places_that_nobody_asks_for_go_to_what_lies_ahead_in_equal_shares
     out = SendIntents(most=5)
     assert await asking(out, [A, B, C, D], [E, F]) == [True, True]
     assert out.positions == {A, B, E, F}
-    assert out.takes(B)
-    assert not out.takes(B)  # once
-    assert not out.takes(C)
+    assert out.claim_prerecorded(B)
+    assert not out.claim_prerecorded(B)  # once
+    assert not out.claim_prerecorded(C)
 
 
 async def test_who_asks_comes_before_what_lies_ahead() -> None:
@@ -47,7 +47,7 @@ async def test_who_asks_comes_before_what_lies_ahead() -> None:
 async def test_what_lies_ahead_and_is_not_sent_soon_gives_its_place_back_with_the_next_commit() -> None:
     out = SendIntents(most=3)
     await asking(out, [A, B, C])
-    out.release([B, C, D])
+    out.release_lookahead([B, C, D])
     assert out.has_news
     out.next()
     assert out.positions == {A}
@@ -59,8 +59,8 @@ async def test_a_closed_one_takes_back_what_lies_ahead_and_keeps_what_was_let_go
     out.close()
     out.next()
     assert out.positions == {A}
-    assert not out.takes(B)
-    assert not await out.may_send(B)
+    assert not out.claim_prerecorded(B)
+    assert not await out.wait_recorded(B)
 
 
 async def test_a_closed_one_names_nobody_who_was_waiting_nor_what_lay_ahead_of_them() -> None:
@@ -68,7 +68,7 @@ async def test_a_closed_one_names_nobody_who_was_waiting_nor_what_lay_ahead_of_t
     answers: list[bool] = []
 
     async def ask() -> None:
-        answers.append(await out.may_send(A, lambda most: [B, C][:most]))
+        answers.append(await out.wait_recorded(A, lambda most: [B, C][:most]))
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask)
@@ -85,7 +85,7 @@ async def test_who_was_named_when_it_was_closed_is_taken_back_by_another_commit(
     answers: list[bool] = []
 
     async def ask() -> None:
-        answers.append(await out.may_send(A))
+        answers.append(await out.wait_recorded(A))
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask)

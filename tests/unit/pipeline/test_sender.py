@@ -126,7 +126,7 @@ async def test_the_week_tag_of_a_contact_that_arrived_may_differ() -> None:
     span = await bench.span(3)
     nothing_new = batch(contact(3), delivery(3, span))
     await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(2, span)), nothing_new)
-    assert bench.ledger.touched == {ann.id}
+    assert bench.ledger.tags_due == {ann.id}
 
 
 async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
@@ -136,7 +136,7 @@ async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
     await bench.run(batch(ann, change))
     assert bench.arrivals.asked == [ann.email]
     assert bench.ledger.tally() == {}
-    assert bench.ledger.touched == {ann.id}
+    assert bench.ledger.tags_due == {ann.id}
 
 
 async def test_a_change_of_a_refused_contact_is_no_dead_letter() -> None:
@@ -240,7 +240,7 @@ async def test_an_event_named_ahead_whose_contact_is_refused_meanwhile_keeps_no_
     )
     span = await bench.span(2)
     await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
-    assert [commit.out for commit in bench.ledger.commits] == [{position(1), position(2)}, frozenset()]
+    assert [commit.intents for commit in bench.ledger.commits] == [{position(1), position(2)}, frozenset()]
     assert bench.ledger.tally() == {"delivered": 1, "dead ac_rejected": 1}
 
 
@@ -249,8 +249,8 @@ async def test_an_event_that_is_refused_is_dead_and_the_next_one_goes_on() -> No
     bench.events.answers[1] = [UnknownOutcome("?"), Rejected("refused", "what it said")]
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
-    letters = [letter for commit in bench.ledger.commits for letter in commit.dead]
-    assert letters == [
+    dead_letters = [dead_letter for commit in bench.ledger.commits for dead_letter in commit.dead]
+    assert dead_letters == [
         DeadLetter(position(1), Reason.EVENT_REJECTED, CustomerId(1), attempts=2, reply="what it said")
     ]
     assert bench.ledger.delivered == [position(2)]
@@ -299,9 +299,9 @@ async def test_while_an_event_is_looked_up_it_stays_named_as_one_that_may_be_out
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run, batch(contact(), delivery(1, span)))
         await until(lambda: bench.look_ups.asked)
-        bench.checkpoint.buried(span, DeadLetter(position(2), Reason.NO_EMAIL, None))
+        bench.checkpoint.record_dead(span, DeadLetter(position(2), Reason.NO_EMAIL, None))
         await until(lambda: bench.ledger.dead)
-        assert bench.ledger.commits[-1].out == {position(1)}
+        assert bench.ledger.commits[-1].intents == {position(1)}
         bench.look_ups.gate.set()
 
 
@@ -309,7 +309,7 @@ async def test_while_an_event_is_looked_up_it_stays_named_as_one_that_may_be_out
 async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it_is_sent(
     is_there: bool,
 ) -> None:
-    bench, ann = Bench(left=Leftovers(doubts=frozenset({position(1)})), looks_up=True), contact()
+    bench, ann = Bench(left=Leftovers(in_doubt=frozenset({position(1)})), looks_up=True), contact()
     if is_there:
         bench.events.processed.append(Arrival(ann.email, LOGGED_OUT.ac_name, 1))
     span = await bench.span(2)
@@ -320,7 +320,7 @@ async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it
 
 
 async def test_without_look_ups_what_an_earlier_run_may_have_sent_is_sent_and_counted() -> None:
-    bench = Bench(left=Leftovers(doubts=frozenset({position(1)})))
+    bench = Bench(left=Leftovers(in_doubt=frozenset({position(1)})))
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
     assert bench.events.places() == [1, 2]
@@ -333,7 +333,7 @@ async def test_an_event_that_a_drain_kept_from_being_written_is_no_doubt() -> No
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
     assert bench.ledger.delivered == []
-    assert bench.ledger.left().doubts == frozenset()
+    assert bench.ledger.left().in_doubt == frozenset()
 
 
 async def test_an_event_that_may_have_arrived_stays_a_doubt_whatever_keeps_it_from_being_sent_again() -> None:
@@ -341,7 +341,7 @@ async def test_an_event_that_may_have_arrived_stays_a_doubt_whatever_keeps_it_fr
     bench.events.answers[1] = [UnknownOutcome("?"), DrainedError("it waited for its turn")]
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
-    assert bench.ledger.left().doubts == {position(1)}
+    assert bench.ledger.left().in_doubt == {position(1)}
 
 
 async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt() -> None:
@@ -354,7 +354,7 @@ async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt(
         await until(lambda: bench.look_ups.asked)
         bench.checkpoint.drain()
     assert bench.ledger.delivered == []
-    assert bench.ledger.left().doubts == {position(1)}
+    assert bench.ledger.left().in_doubt == {position(1)}
 
 
 async def test_before_each_attempt_it_backs_off_by_the_number_of_the_last(

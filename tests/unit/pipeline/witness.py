@@ -131,7 +131,7 @@ class Witness:
         self.receiver.on_arrival = self.see_arrival
         world.look_ups = LookUps(self.receiver) if looks_up else None
         world.ledger = self.ledger = WatchedLedger(self._read, self.see_commit)
-        world.letters = FakeLetters(self.ledger)
+        world.dead_letters = FakeLetters(self.ledger)
         world.log.on_page = self.check_memory
         world.commit_sleep = anyio.sleep
         self.owners: dict[int, CustomerId] = {}
@@ -161,7 +161,7 @@ class Witness:
     def see_commit(self, commit: Commit, read: int) -> None:
         """Test what a commit must not break."""
         self.open -= {place_of(row.position) for row in commit.delivered}
-        self.open -= {place_of(letter.position) for letter in commit.dead}
+        self.open -= {place_of(dead_letter.position) for dead_letter in commit.dead}
         counted = sum(self.ledger.tally().values()) + commit.pending
         newest = self.world.log.entries[self.read_before + read - 1].position
         parked = sum(each <= newest for each in self.ledger.parked)
@@ -171,7 +171,7 @@ class Witness:
 
     @property
     def _named(self) -> frozenset[Position]:
-        return self.ledger.commits[-1].out if self.ledger.commits else frozenset()
+        return self.ledger.commits[-1].intents if self.ledger.commits else frozenset()
 
     def _read(self) -> int:
         return self.world.checkpoint.statistics().read
@@ -247,7 +247,7 @@ class Witness:
 
     def check_doubts(self) -> None:
         """A new process knows of each event that may have arrived."""
-        assert self.open <= set(map(place_of, self.ledger.left().doubts))
+        assert self.open <= set(map(place_of, self.ledger.left().in_doubt))
 
     # --- memory ---
 

@@ -101,7 +101,7 @@ class World:
         people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
         self.shop = FakeCustomers(map(account, people.values()))
         self.log.people = self.shop.rows
-        self.letters = FakeLetters(self.ledger)
+        self.dead_letters = FakeLetters(self.ledger)
         self.orders = FakeOrders()
         self.order_delivery = FakeOrderDelivery()
         self.weeks = FakeWeeks()
@@ -140,7 +140,7 @@ class World:
             self.entries,
             classifier_of(SITE),
             self.links,
-            self.letters,
+            self.dead_letters,
             self.sync,
             self.events,
             self.look_ups,

@@ -740,7 +740,7 @@ async def test_an_entry_that_is_replayed_when_an_address_appears_brings_nobody_b
     await life.play(Happens(5, says="re-subscribed"), FOLLOW, Passes(hours))
     assert life.ledger.dead == {position(1): "no_email"}
     await life.play(Happens(5, GHOST, "something"), process)
-    assert life.ledger.revived == [position(1)]
+    assert life.ledger.superseded == [position(1)]
     assert life.events.places(GHOST) == [1, 2]
     assert life.is_on_list(5) is False
 
