@@ -9,7 +9,7 @@ BUILT := .venv/built
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 BY_FILE := --dist loadfile --no-loadscope-reorder
 GATED := pipeline/* sync/* events/classifier.py commands/follow.py runtime/log_tail.py \
-    activecampaign/contacts.py activecampaign/responses.py
+    activecampaign/contacts.py activecampaign/responses/*
 
 demo: $(BUILT) # a backfill of a generated history, everything local
 	$(PYTHON) -m kiva_stream demo

@@ -18,7 +18,7 @@ import anyio
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Line, Plot
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.responses import rest
+from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.sandbox.process import local_activecampaign
 
 LIMIT = 5  # ActiveCampaign's, a second
@@ -82,7 +82,7 @@ async def _share(client: Client) -> float:
 
     async def ask_each() -> None:
         for _ in asked:
-            await client.call("GET", "/lists?limit=1", None, partial(rest, shape=dict[str, Any]))
+            await client.call("GET", "/lists?limit=1", None, partial(parse_rest, shape=dict[str, Any]))
             answered_at.append(time.monotonic())
 
     async with anyio.create_task_group() as group:

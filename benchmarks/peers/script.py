@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-from kiva_stream.activecampaign.responses import synced
+from kiva_stream.activecampaign.responses.contacts import parse_upserted_contact
 from kiva_stream.model.classifications import Event
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import Email
@@ -95,7 +95,7 @@ class Script:
 
     async def _bring(self, due: DueEvent) -> None:
         body = {"contact": {"email": due.email, "firstName": due.customer}}
-        await self._client.call("POST", "/contact/sync", body, synced)
+        await self._client.call("POST", "/contact/sync", body, parse_upserted_contact)
 
 
 def saved() -> Position:

@@ -11,7 +11,7 @@ import msgspec
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import register
-from kiva_stream.activecampaign.responses import Duplicate, rest
+from kiva_stream.activecampaign.responses.rest import Duplicate, parse_rest
 from kiva_stream.errors import AccountRefused, Rejected, SettingsError
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.week_tags import WeekTag
@@ -190,7 +190,9 @@ class AccountSetup:
         ]
 
     async def _tracking_step(self) -> list[Step]:
-        page = await self._client.call("GET", "/eventTracking", None, partial(rest, shape=_TrackingPage))
+        page = await self._client.call(
+            "GET", "/eventTracking", None, partial(parse_rest, shape=_TrackingPage)
+        )
         return [] if page.tracking.enabled else [Step("event tracking switched on", self._switch_on)]
 
     async def _event_name_steps(self) -> list[Step]:
@@ -259,7 +261,7 @@ class AccountSetup:
         pages: list[P] = []
         while True:
             query = urlencode({**asked, "limit": PAGE_ROWS, "offset": PAGE_ROWS * len(pages)})
-            page = await self._client.call("GET", f"{path}?{query}", None, partial(rest, shape=shape))
+            page = await self._client.call("GET", f"{path}?{query}", None, partial(parse_rest, shape=shape))
             if page in pages:  # a listing that is not paged
                 return pages
             pages.append(page)
@@ -268,7 +270,7 @@ class AccountSetup:
 
     async def _switch_on(self) -> None:
         body = {"eventTracking": {"enabled": True}}
-        await self._client.call("PUT", "/eventTracking", body, partial(rest, shape=_TrackingPage))
+        await self._client.call("PUT", "/eventTracking", body, partial(parse_rest, shape=_TrackingPage))
 
     async def _register(self, names: Sequence[str]) -> None:
         for name in names:
@@ -284,20 +286,20 @@ class AccountSetup:
                 "channel": "email",
             }
         }
-        await self._client.call("POST", "/lists", body, partial(rest, shape=dict[str, Any]))
+        await self._client.call("POST", "/lists", body, partial(parse_rest, shape=dict[str, Any]))
 
     async def _create_field(self, title: str, kind: str) -> None:
         body = {"field": {"title": title, "type": kind}}
-        created = await self._client.call("POST", "/fields", body, partial(rest, shape=_CreatedField))
+        created = await self._client.call("POST", "/fields", body, partial(parse_rest, shape=_CreatedField))
         await self._relate(created.field.id)
 
     async def _relate(self, field_id: int) -> None:
         body = {"fieldRel": {"field": field_id, "relid": ALL_LISTS}}
-        await self._client.call("POST", "/fieldRels", body, partial(rest, shape=dict[str, Any]))
+        await self._client.call("POST", "/fieldRels", body, partial(parse_rest, shape=dict[str, Any]))
 
     async def _create_tag(self, tag: WeekTag) -> None:
         body = {"tag": {"tag": tag.value, "tagType": TAG_TYPE, "description": TAG_DESCRIPTION}}
-        await self._client.call("POST", "/tags", body, partial(rest, shape=dict[str, Any]))
+        await self._client.call("POST", "/tags", body, partial(parse_rest, shape=dict[str, Any]))
 
     async def _create_connection(self) -> None:
         """Connect the shop; one that is there already is refused in words that are not documented."""
@@ -311,7 +313,7 @@ class AccountSetup:
             }
         }
         try:
-            await self._client.call("POST", "/connections", body, partial(rest, shape=dict[str, Any]))
+            await self._client.call("POST", "/connections", body, partial(parse_rest, shape=dict[str, Any]))
         except Rejected:
             if not await self._connection():
                 raise

@@ -25,7 +25,7 @@ from yarl import URL
 
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
 from kiva_stream.activecampaign.rate_limits import Budget, Clock, Pause, request_budget
-from kiva_stream.activecampaign.responses import Reply, masked
+from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
 from kiva_stream.observability.incidents import Incidents
@@ -116,7 +116,7 @@ class Client:
         method: str,
         path: str,
         body: object,
-        read: Callable[[Reply], T],
+        read: Callable[[Response], T],
         budgets: tuple[Budget, ...] = (),
         *,
         yields: bool = False,
@@ -172,7 +172,7 @@ class Client:
         method: str,
         url: URL,
         data: bytes | None,
-        read: Callable[[Reply], T],
+        read: Callable[[Response], T],
         budgets: tuple[Budget, ...],
         *,
         yields: bool,
@@ -183,7 +183,7 @@ class Client:
             with self._breaker.attempt():
                 return read(await self._answer(method, url, data))
 
-    async def _answer(self, method: str, url: URL, data: bytes | None) -> Reply:
+    async def _answer(self, method: str, url: URL, data: bytes | None) -> Response:
         """Send a request that may be repeated, and return its answer. Raises TryLater when there is none."""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -198,7 +198,7 @@ class Client:
         data: bytes | None,
         headers: Mapping[str, str],
         middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None,
-    ) -> Reply:
+    ) -> Response:
         """Send one request, once, and return its answer.
 
         Raises TryLater when it was surely not sent, UnknownOutcome when it may have been.
@@ -210,11 +210,11 @@ class Client:
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TryLater(f"cannot connect to {url.host}: {masked(str(error), self._secrets)}") from error
+            raise TryLater(f"cannot connect to {url.host}: {mask(str(error), self._secrets)}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            what = f"{type(error).__name__} {masked(str(error), self._secrets)}".strip()
+            what = f"{type(error).__name__} {mask(str(error), self._secrets)}".strip()
             raise UnknownOutcome(f"no answer from {url.host}: {what}") from error
-        return Reply(response.status, body, response.headers.get("Retry-After"), self._secrets)
+        return Response(response.status, body, response.headers.get("Retry-After"), self._secrets)
 
 
 def _nothing() -> None:

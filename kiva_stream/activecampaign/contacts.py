@@ -13,7 +13,14 @@ import msgspec
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.rate_limits import Clock, import_budget
-from kiva_stream.activecampaign.responses import found, of_contact, page, queued, renamed, report, synced
+from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
+from kiva_stream.activecampaign.responses.contacts import (
+    parse_contact_lookup,
+    parse_contact_page,
+    parse_renamed_contact,
+    parse_upserted_contact,
+)
+from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -51,13 +58,13 @@ class Contacts:
         rows = [import_row(contact, self._ids) for contact in contacts]
         body = import_body(rows, exclude_automations=exclude_automations)
         budgets = (self._imports,) if len(contacts) > 1 else (self._singles, self._imports)
-        read = partial(queued, count=len(contacts))
+        read = partial(parse_accepted_import, count=len(contacts))
         return await self._client.call("POST", "/import/bulk_import", body, read, budgets)
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come: see `ports.Contacts`."""
         path = f"/import/info?batchId={quote(import_id, safe='')}"
-        return await self._client.call("GET", path, None, report)
+        return await self._client.call("GET", path, None, parse_import_report)
 
     def fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Return how many of these fit into one import: see `ports.Contacts`."""
@@ -71,33 +78,37 @@ class Contacts:
     async def find(self, email: Email) -> AcId | None:
         """Return the id of the contact of this address: see `ports.Contacts`."""
         path = f"/contacts?{urlencode({'email': email})}"
-        return await self._client.call("GET", path, None, partial(found, email=email))
+        return await self._client.call("GET", path, None, partial(parse_contact_lookup, email=email))
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
         """Return the contacts with the next ids: see `ports.Contacts`."""
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
-        return await self._client.call("GET", f"/contacts?{query}", None, page)
+        return await self._client.call("GET", f"/contacts?{query}", None, parse_contact_page)
 
     async def sync(self, contact: DesiredContact) -> AcId:
         """Create or update one contact: see `ports.Contacts`."""
         body = {"contact": sync_body(contact, self._ids)}
-        return await self._client.call("POST", "/contact/sync", body, synced)
+        return await self._client.call("POST", "/contact/sync", body, parse_upserted_contact)
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """Give a contact another address: see `ports.Contacts`."""
-        await self._client.call("PUT", f"/contacts/{contact}", {"contact": {"email": email}}, renamed)
+        await self._client.call(
+            "PUT", f"/contacts/{contact}", {"contact": {"email": email}}, parse_renamed_contact
+        )
 
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
         """Subscribe a contact to the list, or unsubscribe it: see `ports.Contacts`."""
         status = {"status": SUBSCRIBED, **BACK_ON_THE_LIST} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
-        await self._client.call("POST", "/contactLists", body, partial(of_contact, shape=dict[str, Any]))
+        await self._client.call(
+            "POST", "/contactLists", body, partial(parse_by_contact_id, shape=dict[str, Any])
+        )
 
     async def disown(self, contact: AcId) -> None:
         """Clear the customer id of a contact: see `ports.Contacts`."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
         body = {"contact": {"fieldValues": [cleared]}}
-        read = partial(of_contact, shape=dict[str, Any])
+        read = partial(parse_by_contact_id, shape=dict[str, Any])
         await self._client.call("PUT", f"/contacts/{contact}", body, read)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.responses import deleted, rest
+from kiva_stream.activecampaign.responses.rest import parse_deleted, parse_rest
 from kiva_stream.model.ids import AcId, CustomerId, OrderId
 
 PAGE_ROWS = 100  # the most ActiveCampaign lists at a time
@@ -49,13 +49,13 @@ class Erasure:
 
     async def delete_contact(self, contact: AcId) -> bool:
         """Delete a contact; return whether it was there."""
-        return await self._client.call("DELETE", f"/contacts/{contact}", None, deleted)
+        return await self._client.call("DELETE", f"/contacts/{contact}", None, parse_deleted)
 
     async def delete_orders(self, customer: CustomerId) -> set[OrderId]:
         """Delete all orders of a customer of the shop; return the shop's ids of those that were there."""
         found = await self._orders(customer)
         for order in found:
-            await self._client.call("DELETE", f"/ecomOrders/{order}", None, deleted)
+            await self._client.call("DELETE", f"/ecomOrders/{order}", None, parse_deleted)
         return set(found.values())
 
     async def _orders(self, customer: CustomerId) -> dict[int, OrderId]:
@@ -72,7 +72,9 @@ class Erasure:
         asked = {f"filters[{name}]": value for name, value in filters.items()}
         while True:
             query = urlencode({**asked, "limit": PAGE_ROWS, "offset": len(rows)})
-            page = await self._client.call("GET", f"{path}?{query}", None, lambda reply: rest(reply, shape))
+            page = await self._client.call(
+                "GET", f"{path}?{query}", None, lambda reply: parse_rest(reply, shape)
+            )
             rows += page.rows
             if len(page.rows) < PAGE_ROWS:
                 return rows

@@ -15,7 +15,12 @@ from yarl import URL
 
 from kiva_stream.activecampaign.client import USER_AGENT, Client
 from kiva_stream.activecampaign.rate_limits import Clock, Pace, Pause
-from kiva_stream.activecampaign.responses import Duplicate, UnknownEventName, event, rest, still_unknown
+from kiva_stream.activecampaign.responses.events import (
+    UnknownEventName,
+    error_after_registration,
+    parse_event,
+)
+from kiva_stream.activecampaign.responses.rest import Duplicate, parse_rest
 from kiva_stream.errors import TryLater
 from kiva_stream.model.ids import Email
 from kiva_stream.primitives.clock import Sleep
@@ -76,7 +81,7 @@ class Events:
         await self._pace.turn()
         with self._breaker.attempt():
             try:
-                event(await self._client.exchange("POST", self._url, form, HEADERS))
+                parse_event(await self._client.exchange("POST", self._url, form, HEADERS))
             except TryLater as error:
                 if error.after_s is not None:
                     self._pace.throttled(error.after_s)
@@ -87,7 +92,7 @@ class Events:
         try:
             await self._post(form)
         except UnknownEventName as error:
-            raise still_unknown(error) from None
+            raise error_after_registration(error) from None
 
     def _tell_pace(self, per_second: float, ceiling: float) -> None:
         if per_second < ceiling:
@@ -108,7 +113,7 @@ async def register(client: Client, name: str) -> None:
     """Make an event's name known to the account; one that is known stays. Raises Rejected, AccountRefused."""
     body = {"eventTrackingEvent": {"name": name}}
     with suppress(Duplicate):
-        await client.call("POST", "/eventTrackingEvents", body, partial(rest, shape=dict[str, Any]))
+        await client.call("POST", "/eventTrackingEvents", body, partial(parse_rest, shape=dict[str, Any]))
 
 
 def quoted(eventdata: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.responses import upserted
+from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.model.orders import DesiredOrder, LineItem
 
 # With variables the document is as short as this, however many orders there are: ActiveCampaign counts its
@@ -29,7 +29,7 @@ class OrderBatches:
         """Have orders written: see `ports.OrderUploads`. A batch whose answer was lost is sent again."""
         inputs = [order_input(order, self._connection_id) for order in orders]
         body = {"query": QUERY, "variables": {"orders": inputs}}
-        read = partial(upserted, ids={order.id for order in orders})
+        read = partial(parse_upserted_orders, ids={order.id for order in orders})
         await self._client.call("POST", "/ecom/graphql", body, read)
 
 

@@ -13,7 +13,8 @@ import msgspec
 from kiva_stream.activecampaign.account import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import SUBSCRIBED
-from kiva_stream.activecampaign.responses import of_contact, queried
+from kiva_stream.activecampaign.responses.orders import parse_query
+from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
 from kiva_stream.model.contacts import ShownContact
 from kiva_stream.model.ids import AcId, Email, OrderId
 from kiva_stream.model.orders import ShownOrder
@@ -141,13 +142,13 @@ class ReadBacks:
         return found
 
     async def _of(self, contact: AcId, part: str, shape: type[T]) -> T:
-        read = partial(of_contact, shape=shape)
+        read = partial(parse_by_contact_id, shape=shape)
         return await self._client.call("GET", f"/contacts/{contact}{part}", None, read, yields=True)
 
     async def _orders(self, ids: Sequence[OrderId]) -> dict[OrderId, ShownOrder]:
         variables: dict[str, object] = {f"o{place}": str(order) for place, order in enumerate(ids)}
         body = {"query": query(len(ids)), "variables": {"connection": self._connection_id, **variables}}
-        read = partial(queried, shape=_Order)
+        read = partial(parse_query, shape=_Order)
         rows = await self._client.call("POST", "/ecom/graphql", body, read, yields=True)
         there = ((order, rows.get(f"o{place}")) for place, order in enumerate(ids))
         return {order: row.shown() for order, row in there if row is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.responses import TrackingLogRow, logged
+from kiva_stream.activecampaign.responses.tracking_logs import TrackingLogRow, parse_tracking_log
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent
 
@@ -30,7 +30,7 @@ class TrackingLogs:
         while True:
             query = urlencode({"limit": PAGE_ROWS, "offset": read})
             path = f"/contacts/{contact}/trackingLogs?{query}"
-            page = await self._client.call("GET", path, None, logged, yields=yields)
+            page = await self._client.call("GET", path, None, parse_tracking_log, yields=yields)
             new = {row.id: row for row in page if row.id not in rows}
             rows |= new
             read += len(page)

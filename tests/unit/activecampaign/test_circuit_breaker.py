@@ -15,7 +15,8 @@ from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.rate_limits import Pause
-from kiva_stream.activecampaign.responses import Reply, links
+from kiva_stream.activecampaign.responses.response import Response
+from kiva_stream.activecampaign.responses.tags import parse_tag_links
 from kiva_stream.activecampaign.retry_policy import REFUSALS
 from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater, UnknownOutcome
 from kiva_stream.model.ids import Email
@@ -24,7 +25,7 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from tests.virtual_time import now, run
 
 T = TypeVar("T")
-Answer = Reply | Exception
+Answer = Response | Exception
 
 SETTINGS = ActiveCampaignSettings(
     api_url="https://account.example",
@@ -38,13 +39,13 @@ LATENCY_S, OUTAGE_S, RETRY_S = 0.05, 120.0, 300.0
 SENDERS, CALLERS = 200, 20
 PROBES = 30  # the most that chance lets pass in an outage, of one host: one in a billion runs has more
 ANN = Email("ann@example.org")
-EVENT_DONE = Reply(200, b'{"success": 1}')
-NO_LINKS = Reply(200, b'{"contactTags": []}')
+EVENT_DONE = Response(200, b'{"success": 1}')
+NO_LINKS = Response(200, b'{"contactTags": []}')
 CANNOT_CONNECT = TryLater("cannot connect")
 LOST = UnknownOutcome("no answer")
-HTML_503 = Reply(503, b"<html>")
-HTML_200 = Reply(200, b"<html>")
-FORBIDDEN = Reply(403, b"{}")
+HTML_503 = Response(503, b"<html>")
+HTML_200 = Response(200, b"<html>")
+FORBIDDEN = Response(403, b"{}")
 
 
 class ScriptedClient(Client):
@@ -56,7 +57,7 @@ class ScriptedClient(Client):
         self.sent: dict[str | None, list[float]] = {"account.example": [], "events.example": []}
         super().__init__(SETTINGS, retry_refused_s=retry_refused_s, troubles=self.told, clock=now)
 
-    async def exchange(self, *request: Any, **_: Any) -> Reply:  # noqa: ANN401  passed on as they come
+    async def exchange(self, *request: Any, **_: Any) -> Response:  # noqa: ANN401  passed on as they come
         url, data = request[1:3]
         self.sent[url.host].append(now())
         await asyncio.sleep(LATENCY_S)
@@ -85,7 +86,7 @@ class Bench:
         return [at - self.began for at in self.client.sent[host]]
 
     async def call(self) -> None:
-        await self.client.call("GET", "/contacts/1/contactTags", None, links)
+        await self.client.call("GET", "/contacts/1/contactTags", None, parse_tag_links)
 
     async def send(self) -> None:
         """Send an event until its outcome is known."""
@@ -110,7 +111,7 @@ def tell(story: Callable[[], Awaitable[T]]) -> T:
 
 
 @pytest.mark.parametrize(
-    "fault", [CANNOT_CONNECT, LOST, HTML_503, HTML_200, Reply(500, b""), Reply(521, b"")]
+    "fault", [CANNOT_CONNECT, LOST, HTML_503, HTML_200, Response(500, b""), Response(521, b"")]
 )
 def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_then_all_goes_on(fault: Answer) -> None:
     async def story() -> tuple[list[float], list[float], float, list[str]]:
@@ -185,7 +186,7 @@ def test_a_refusal_of_one_call_among_others_that_are_answered_is_outlasted_too()
         bench = Bench(NO_LINKS, 0, RETRY_S)
         refused = 0
 
-        def read(_reply: Reply) -> None:
+        def read(_reply: Response) -> None:
             nonlocal refused
             if now() - bench.began < RETRY_S:
                 refused += 1
@@ -215,7 +216,7 @@ def test_without_a_time_to_retry_a_refusal_is_raised() -> None:
 
 def test_throttling_opens_nothing_but_is_told() -> None:
     async def story() -> tuple[list[float], list[str]]:
-        bench = Bench(Reply(429, b"", "30"), 100)
+        bench = Bench(Response(429, b"", "30"), 100)
         calling = asyncio.create_task(bench.call())
         await asyncio.sleep(20)
         first = bench.client.told.all()
@@ -361,7 +362,7 @@ def test_the_name_of_an_event_is_not_registered_any_more_when_drained() -> None:
         def __exit__(self, *_: object) -> None: ...
 
     async def story() -> list[float]:
-        unknown = Reply(200, msgspec.json.encode({"success": 0, "message": "Unknown event name."}))
+        unknown = Response(200, msgspec.json.encode({"success": 0, "message": "Unknown event name."}))
         bench = Bench(unknown, 1_000)
         events = Events(SETTINGS, bench.client, unless_drained=Drained, clock=now)
         with pytest.raises(DrainedError):
@@ -386,7 +387,7 @@ def test_what_the_events_of_an_earlier_round_found_is_not_told_for_ever() -> Non
 
 def test_a_lowered_pace_is_told_until_it_is_back() -> None:
     async def story() -> list[list[str]]:
-        bench = Bench(Reply(429, b"", "3"), 1)
+        bench = Bench(Response(429, b"", "3"), 1)
         kinds = []
         for _ in range(2):
             await bench.send()

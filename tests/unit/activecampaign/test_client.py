@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from yarl import URL
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.responses import rest
+from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, TryLater, UnknownOutcome
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from tests.aio import CANNOT_CONNECT, CONNECTION, Answers
@@ -27,7 +27,7 @@ SETTINGS = ActiveCampaignSettings(
     api_url="https://account.example", api_token="the-token", event_actid="25550001", event_key="the-key"
 )
 TAGS = "https://account.example/api/3/tags"
-read = partial(rest, shape=dict[str, Any])
+read = partial(parse_rest, shape=dict[str, Any])
 
 
 def tell(

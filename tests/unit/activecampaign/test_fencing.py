@@ -14,7 +14,7 @@ from yarl import URL
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-from kiva_stream.activecampaign.responses import rest
+from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import HeldError
 from kiva_stream.model.ids import Email
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -120,7 +120,7 @@ async def test_it_guards_a_connection_that_is_open_already(receiver: Receiver) -
 
 
 async def test_a_call_is_not_tried_again_when_the_lease_is_lost(receiver: Receiver) -> None:
-    read = partial(rest, shape=dict[str, Any])
+    read = partial(parse_rest, shape=dict[str, Any])
     assert await held_back(receiver, lambda client: client.call("POST", "/tags", {}, read), []) == b""
 
 
@@ -141,5 +141,5 @@ async def test_what_was_kept_back_goes_out_once_when_the_lease_is_regained(
     times: list[int] = []
     async with Client(settings(receiver)) as client:
         client.guard, client.regained = scripted([*verdicts, None, None]), regained
-        await client.call("POST", "/tags", {}, partial(rest, shape=dict[str, Any]))
+        await client.call("POST", "/tags", {}, partial(parse_rest, shape=dict[str, Any]))
     assert ((await receiver.ended()).count(b"POST "), len(times)) == (1, 1)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-from kiva_stream.activecampaign.responses import rest
+from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import TryLater
 from kiva_stream.model.ids import Email
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -61,7 +61,7 @@ def account(server: Impostor) -> ActiveCampaignSettings:
 async def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent() -> None:
     async with impostor() as server, Client(account(server), patience_s=0) as client:
         with pytest.raises(TryLater, match="certificate verify failed"):
-            await client.call("GET", "/tags", None, lambda reply: rest(reply, dict[str, Any]))
+            await client.call("GET", "/tags", None, lambda reply: parse_rest(reply, dict[str, Any]))
         assert server.requests == []
 
 

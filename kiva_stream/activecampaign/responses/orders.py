@@ -1,0 +1,110 @@
+"""GraphQL's answers about orders. GraphQL refuses with a 200 and `errors`, beside which `data` may stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from kiva_stream.activecampaign.responses.response import Response, mask
+from kiva_stream.activecampaign.responses.rest import parse_rest, unreadable
+from kiva_stream.activecampaign.responses.statuses import TOO_LARGE
+from kiva_stream.errors import BatchTooLarge, OrdersRejected, Rejected, TryLater
+from kiva_stream.model.ids import OrderId
+
+T = TypeVar("T")
+
+# ActiveCampaign documents none of these texts. "grammar tokens" and the keys of `extensions` are what its own
+# WooCommerce plugin looks for.
+_ORDER_KEY = re.compile(r"[^-]*-storeOrderId-([0-9]{1,19})(?![0-9])")
+_LARGE_BATCH = re.compile(
+    r"grammar tokens|\b(request|payload|body|entity|document|query|batch)\b.* too (large|big|long)",
+    re.IGNORECASE,
+)
+_NOT_FOUND = re.compile(r"\b(not found|does not exist|no such)\b", re.IGNORECASE)
+
+
+class _Accepted(msgspec.Struct):
+    record: str = msgspec.field(name="recordId")
+
+
+class _Upserted(msgspec.Struct):
+    accepted: _Accepted | None = msgspec.field(name="bulkUpsertOrdersAsync")
+
+
+class _Upsert(msgspec.Struct):
+    data: _Upserted | None = None
+
+
+class _Fault(msgspec.Struct):
+    message: Any = ""
+    extensions: Any = None
+
+
+class _Faults(msgspec.Struct):
+    errors: list[_Fault] | None = None
+
+
+def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
+    """Return if ActiveCampaign accepted the batch of these orders.
+
+    Raises OrdersRejected with the orders of the batch that the errors name, if any; BatchTooLarge if they
+    name none and the batch is too large; TryLater and AccountRefused as `parse_rest`, and TryLater if there
+    is neither an error nor a record.
+    """
+    faults = _faults(response)
+    reasons = _reasons_by_order(faults, ids, response.secrets)
+    if not reasons and (response.status == TOO_LARGE or any(map(_is_about_size, faults))):
+        raise BatchTooLarge(
+            f"ActiveCampaign finds a batch of {len(ids)} orders too large: {response.excerpt()}"
+        )
+    try:
+        answer = parse_rest(response, dict[str, Any]) if faults else parse_rest(response, _Upsert)
+    except Rejected:
+        raise _batch_rejected(reasons, response) from None
+    if not isinstance(answer, _Upsert):
+        raise _batch_rejected(reasons, response)
+    if answer.data is None or answer.data.accepted is None:
+        raise TryLater(f"ActiveCampaign does not say whether it took the orders: {response.excerpt()}")
+
+
+def parse_query(response: Response, shape: type[T]) -> dict[str, T | None]:
+    """Return what a GraphQL query found, each as `shape`, by the query's aliases; None: not there.
+
+    Errors that say "not found" are no refusal: the schema does not tell whether a missing order is null or an
+    error. Raises Rejected if the query is refused, otherwise as `parse_rest`.
+    """
+    messages = [str(fault.message) for fault in _faults(response)]
+    answer = parse_rest(response, dict[str, Any])
+    if not all(map(_NOT_FOUND.search, messages)):
+        raise Rejected("ActiveCampaign refuses a query", response.excerpt())
+    try:
+        return msgspec.convert(answer["data"], dict[str, shape | None], strict=False)  # type: ignore[valid-type]
+    except (msgspec.ValidationError, KeyError):
+        raise unreadable(response) from None
+
+
+def _faults(response: Response) -> Sequence[_Fault]:
+    faults = response.decode(_Faults)
+    return (faults and faults.errors) or ()
+
+
+def _reasons_by_order(
+    faults: Iterable[_Fault], ids: Collection[OrderId], secrets: Iterable[str]
+) -> dict[int, str]:
+    """Return why orders of the batch were refused; the keys of the extensions are `x-storeOrderId-ID`."""
+    extensions = (fault.extensions for fault in faults if isinstance(fault.extensions, dict))
+    named = ((_ORDER_KEY.match(key), why) for each in extensions for key, why in each.items())
+    reasons = {int(key[1]): mask(str(why), secrets) for key, why in named if key}
+    return {order: why for order, why in reasons.items() if order in ids}
+
+
+def _is_about_size(fault: _Fault) -> bool:
+    return _LARGE_BATCH.search(str(fault.message)) is not None
+
+
+def _batch_rejected(reasons: dict[int, str], response: Response) -> OrdersRejected:
+    excerpt = response.excerpt()
+    return OrdersRejected(f"ActiveCampaign refused a batch of orders: {excerpt}", reasons, excerpt)

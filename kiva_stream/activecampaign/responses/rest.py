@@ -1,0 +1,115 @@
+"""REST answers: what every call but event tracking has in common.
+
+Those calls are upserts and reads, so that a repetition does no harm: a lost answer is a TryLater.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from kiva_stream.activecampaign.responses.response import Response
+from kiva_stream.activecampaign.responses.statuses import (
+    BAD_REQUEST,
+    NOT_FOUND,
+    PROXY_GAVE_UP,
+    SERVER_ERRORS,
+    SUCCESS,
+    TOO_LARGE,
+    UNPROCESSABLE,
+    is_html,
+    raise_if_account_refused,
+    raise_if_throttled,
+)
+from kiva_stream.errors import AccountRefused, ContactGone, Rejected, TryLater
+
+T = TypeVar("T")
+
+REFUSED_OBJECT = frozenset({BAD_REQUEST, 409, TOO_LARGE, UNPROCESSABLE})
+
+
+class Duplicate(Rejected):
+    """The object that was to be created exists already."""
+
+
+class _Fault(msgspec.Struct):
+    code: Any = ""
+
+
+class _Faults(msgspec.Struct):
+    """The usual envelope of a 4xx, of which ActiveCampaign has several."""
+
+    errors: list[_Fault] = []
+
+
+def parse_rest(response: Response, shape: type[T], *, by_id: bool = False) -> T:
+    """Return the body as `shape`; `by_id` says that the request named an object by its id.
+
+    | status                                | meaning                                               |
+    |---------------------------------------|-------------------------------------------------------|
+    | 429, 503 with a Retry-After           | TryLater, after that wait                             |
+    | 401, 402, 403                         | AccountRefused                                        |
+    | 2xx, body of that shape               | the result                                            |
+    | 2xx, another body                     | TryLater                                              |
+    | below 200, 3xx, 408, 425, 499, 5xx    | TryLater                                              |
+    | other 4xx, HTML                       | TryLater: another server than the API answered        |
+    | 422 with the code `duplicate`         | Duplicate                                             |
+    | 400, 409, 413, 422                    | Rejected                                              |
+    | 404, `by_id`                          | Rejected                                              |
+    | other 4xx                             | AccountRefused: `api_url` is not the address of an API |
+    """
+    raise_if_throttled(response)
+    raise_if_account_refused(response)
+    status = response.status
+    if status in SUCCESS:
+        return _decoded(response, shape)
+    is_no_answer = status < BAD_REQUEST or status in PROXY_GAVE_UP or status in SERVER_ERRORS
+    if is_no_answer or is_html(response):
+        raise TryLater(f"ActiveCampaign cannot answer now: {response.excerpt()}")
+    if status == UNPROCESSABLE and "duplicate" in _fault_codes(response):
+        raise Duplicate("ActiveCampaign has it already", response.excerpt())
+    if status in REFUSED_OBJECT or (by_id and status == NOT_FOUND):
+        raise Rejected("ActiveCampaign refused what was asked", response.excerpt())
+    raise AccountRefused(f"ActiveCampaign does not answer there; check api_url: {response.excerpt()}")
+
+
+def parse_by_contact_id(response: Response, shape: type[T]) -> T:
+    """Return the body as `shape`, where the request named a contact by its id.
+
+    Raises ContactGone on a 404, otherwise as `parse_rest`.
+    """
+    try:
+        return parse_rest(response, shape, by_id=True)
+    except Rejected as refusal:
+        if response.status == NOT_FOUND:
+            raise ContactGone("ActiveCampaign has no such contact", refusal.reply) from None
+        raise
+
+
+def parse_deleted(response: Response) -> bool:
+    """Return True if the object was deleted, False if it did not exist. Raises as `parse_rest`."""
+    try:
+        parse_rest(response, dict[str, Any], by_id=True)
+    except Rejected:
+        if response.status == NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+def unreadable(response: Response) -> TryLater:
+    """Return the error of an answer that succeeded but is not of the expected shape."""
+    return TryLater(f"ActiveCampaign gave an answer that cannot be read: {response.excerpt()}")
+
+
+def _decoded(response: Response, shape: type[T]) -> T:
+    body = response.decode(shape)
+    if body is None:
+        raise unreadable(response)
+    return body
+
+
+def _fault_codes(response: Response) -> list[Any]:
+    faults = response.decode(_Faults)
+    return [fault.code for fault in faults.errors] if faults else []

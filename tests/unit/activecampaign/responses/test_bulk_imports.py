@@ -1,0 +1,118 @@
+"""What the answers of the bulk import mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
+from kiva_stream.activecampaign.responses.response import Response
+from kiva_stream.errors import AccountRefused, RowsRejected, TryLater
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
+from tests.unit.activecampaign.responses.builders import answer, parse_import, raised
+
+
+@pytest.mark.parametrize("word", ["success", "Success"])
+def test_an_accepted_import_has_an_id(word: str) -> None:
+    response = answer(200, {word: 1, "queued_contacts": 3, "batchId": "b-1"})
+
+    assert parse_accepted_import(response, 3) == AcceptedImport("b-1", is_short=False)
+
+
+@pytest.mark.parametrize("count", [0, 2, "2"])
+def test_an_import_that_leaves_contacts_out_is_short(count: object) -> None:
+    response = answer(200, {"success": 5, "queued_contacts": count, "batchId": "b-1"})
+
+    assert parse_accepted_import(response, 3) == AcceptedImport("b-1", is_short=True)
+
+
+def test_an_import_without_a_count_of_contacts_is_not_short() -> None:
+    assert parse_accepted_import(answer(200, {"batchId": "b-1"}), 3) == AcceptedImport("b-1", is_short=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "success": 0,
+            "message": "Rate limit exceeded.",
+            "failureReasons": ["Up to 100 imports may be requested per minute. Please try again later."],
+        },
+        {"success": 0, "message": "Rate limit exceeded."},
+        {"success": 0, "message": "", "failureReasons": ["Up to 20 imports may be requested per minute."]},
+    ],
+)
+def test_throttling_in_the_disguise_of_a_400_is_tried_later(body: object) -> None:
+    assert type(raised(parse_import, answer(400, body))) is TryLater
+
+
+@pytest.mark.parametrize("number", [2, "2"])
+def test_rows_that_refuse_an_import_are_counted_from_0(number: object) -> None:
+    reasons = [{"contact": number, "failureReason": "Email bob@example.org is invalid."}, {"contact": 3}]
+    error = raised(parse_import, answer(400, {"success": 0, "message": "no", "failureReasons": reasons}))
+
+    assert isinstance(error, RowsRejected)
+    assert error.reasons == {1: "Email [address] is invalid.", 2: ""}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(400, {"success": 0, "message": "The list does not exist."}),
+        answer(400, {"success": 0, "message": "no", "failureReasons": ["The contact limit is reached."]}),
+        answer(400, {"success": 0, "message": "no", "failureReasons": [{"contact": 0}, {"contact": 4}]}),
+        answer(400, b"\xff"),
+        answer(404, {"message": "no such thing"}),
+        answer(422, {"errors": []}),
+    ],
+)
+def test_an_import_refused_without_naming_a_row_refuses_the_account(response: Response) -> None:
+    assert type(raised(parse_import, response)) is AccountRefused
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (False, ImportState.RUNNING),
+        ("waiting", ImportState.RUNNING),
+        ("claimed", ImportState.RUNNING),
+        ("active", ImportState.RUNNING),
+        ("completed", ImportState.COMPLETED),
+        ("failed", ImportState.LOST),
+        ("interrupted", ImportState.LOST),
+    ],
+)
+def test_the_state_of_an_import_follows_its_status(status: object, state: ImportState) -> None:
+    assert (
+        parse_import_report(answer(200, {"status": status, "success": ["1"], "failure": []})).state is state
+    )
+
+
+def test_the_failures_of_an_import_are_lower_case_addresses() -> None:
+    response = answer(
+        200, {"status": "completed", "success": [], "failure": ["Ann@Example.org", " bob@x.org"]}
+    )
+
+    assert parse_import_report(response) == ImportReport(
+        ImportState.COMPLETED, frozenset({"ann@example.org", "bob@x.org"})
+    )
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(404, {"message": "No Result found for ContactImport with id x"}),
+        answer(400, {"success": 0, "message": "'batchId' is a required field."}),
+    ],
+)
+def test_an_import_of_an_unknown_id_is_lost(response: Response) -> None:
+    assert parse_import_report(response) == ImportReport(ImportState.LOST)
+
+
+@pytest.mark.parametrize("status", ["done", None, 3])
+def test_an_unknown_status_of_an_import_is_tried_later(status: object) -> None:
+    assert type(raised(parse_import_report, answer(200, {"status": status}))) is TryLater
+
+
+@pytest.mark.parametrize("status", [405, 410])
+def test_a_report_at_a_wrong_address_refuses_the_account_and_loses_no_import(status: int) -> None:
+    assert type(raised(parse_import_report, answer(status))) is AccountRefused

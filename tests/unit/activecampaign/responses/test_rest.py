@@ -1,0 +1,97 @@
+"""The table of what the answers of REST mean, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from kiva_stream.activecampaign.responses.response import Response
+from kiva_stream.activecampaign.responses.rest import Duplicate, parse_by_contact_id, parse_rest
+from kiva_stream.errors import AccountRefused, ContactGone, Rejected, TryLater
+from tests.unit.activecampaign.responses.builders import (
+    DUPLICATE,
+    HTML,
+    REST_PARSERS,
+    Thing,
+    answer,
+    parse_import,
+    parse_thing,
+    raised,
+)
+
+
+def test_the_body_is_returned_in_the_shape_asked_for() -> None:
+    assert parse_rest(answer(200, {"id": "7", "more": []}), Thing) == Thing(7)
+    assert parse_rest(answer(201, {"id": 7}), Thing) == Thing(7)
+
+
+@pytest.mark.parametrize("parse", REST_PARSERS)
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(200, HTML),
+        answer(200, b""),
+        answer(200, {"surprise": 1}),
+        answer(200, b"\xff"),
+        answer(204),
+        answer(301),
+        answer(400, HTML),
+        answer(404, HTML),
+        answer(408),
+        answer(425),
+        answer(499, {"message": "Client Closed Request"}),
+        *(answer(status) for status in (500, 502, 503, 504, 520, 521, 525, 526, 590)),
+        answer(500, {"id": 1, "batchId": "x", "status": "completed"}),
+    ],
+)
+def test_an_answer_that_is_missing_or_unreadable_is_tried_later(
+    parse: Callable[[Response], Any], response: Response
+) -> None:
+    error = raised(parse, response)
+
+    assert type(error) is TryLater
+    assert error.after_s is None
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer(422, {"errors": [{"title": "Email is not valid", "code": "email_invalid"}]}),
+        answer(422, {"errors": "a bare text"}),
+        answer(422, {"errors": [{"title": "The connection service was not provided."}]}),
+        answer(422, b"\xff"),
+        answer(422),
+        answer(400, {"errors": [{"status": 400, "title": "Bad Request"}]}),
+        answer(400, DUPLICATE),
+        answer(409, {}),
+        answer(413, {}),
+    ],
+)
+def test_a_refusal_of_one_object_rejects_it(response: Response) -> None:
+    assert type(raised(parse_thing, response)) is Rejected
+
+
+def test_a_404_for_an_id_rejects_the_object_or_says_that_the_contact_is_gone() -> None:
+    response = answer(404, {"message": "No Result found for Subscriber with id 1"})
+
+    assert type(raised(partial(parse_by_contact_id, shape=Thing), response)) is ContactGone
+    assert type(raised(partial(parse_rest, shape=Thing, by_id=True), response)) is Rejected
+
+
+@pytest.mark.parametrize("parse", [parse_thing, parse_import])
+@pytest.mark.parametrize("status", [404, 405, 406, 410, 415, 421, 451])
+@pytest.mark.parametrize("body", [{}, b"", b"404 page not found", {"message": "Not Found"}])
+def test_an_address_without_an_api_refuses_the_account_and_names_api_url(
+    parse: Callable[[Response], Any], status: int, body: object
+) -> None:
+    error = raised(parse, answer(status, body))
+
+    assert type(error) is AccountRefused
+    assert "api_url" in str(error)
+
+
+def test_a_422_with_the_code_duplicate_is_a_duplicate() -> None:
+    assert type(raised(parse_thing, answer(422, DUPLICATE))) is Duplicate
