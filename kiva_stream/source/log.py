@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import takewhile
@@ -14,27 +14,19 @@ import anyio
 import asyncpg
 
 from kiva_stream.errors import SourceError
-from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
-from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.positions import DAY1, HighWaterMark, IdGap, Position
 from kiva_stream.model.site import Site
 from kiva_stream.ports.state import IdGaps
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import SourceSettings
-from kiva_stream.source.customers import CustomerCache, ShopCustomers
-from kiva_stream.source.identity import claimed, needs_customer
+from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.entry_customers import EntryCustomers, Row, claim_of, entries_of, missing_since
 from kiva_stream.source.source import Source
 
-DATA_MAX_CHARS = 65_536  # longer data is not used
 SETTLE_POLL_S = 1.0
 SAMPLE_PLACES, SAMPLE_ROWS = 200, 10
-
-# txid, id, occurred_at, inserted_at, action, actor_type, admin_user, message, data, customer_id
-Row = tuple[
-    int, int, datetime, datetime, str | None, str | None, str | None, str, str | None, CustomerId | None
-]
-Claim = CustomerId | Email | None  # whom an entry is about: by its id column, or as its text or data says
 
 
 class Range(NamedTuple):
@@ -58,8 +50,7 @@ class SystemLog:
         self._source = source
         self._settings = settings
         self._site_id = settings.site_id
-        self._customers = customers
-        self._cache = CustomerCache(settings.customer_cache_rows)
+        self._entry_customers = EntryCustomers(customers, settings.customer_cache_rows)
         self._sleep = sleep
         self._paced_to = -math.inf  # until when what was read lasts at max_rows_per_s
         self.gaps: IdGaps | None = None  # who keeps those that are read past; without a horizon only
@@ -191,7 +182,7 @@ class SystemLog:
 
     def forget_customers(self) -> None:
         """Read customers anew from now on: their addresses may have changed."""
-        self._cache.clear()
+        self._entry_customers.forget()
 
     async def before(self, position: Position, count: int) -> Position:
         """Return the position after which the last `count` entries at or below `position` lie."""
@@ -211,7 +202,7 @@ class SystemLog:
         Raises SourceError, CheckpointError.
         """
         keeper = self.gaps if settle else None
-        entries = self._settled if settle else self._entries
+        entries = self._settled_entries if settle else self._entries
         at_end = after >= mark.position
         while not at_end:
             pages, at_end, gaps = await self._source.read(
@@ -275,84 +266,21 @@ class SystemLog:
         return await self._entries([tuple(row) for row in rows])
 
     async def _entries(self, rows: list[Row]) -> list[Entry]:
-        claims = [_claim(row) for row in rows]
-        return _joined(rows, claims, await self._people(claims))
+        claims = list(map(claim_of, rows))
+        return entries_of(rows, claims, await self._entry_customers.find(claims))
 
-    async def _settled(self, rows: list[Row]) -> list[Entry]:
-        """Return rows as entries when their customers had time to become visible, a little after them."""
-        claims = [_claim(row) for row in rows]
-        people = await self._people(claims)
-        while missing := _missing(rows, claims, people):
+    async def _settled_entries(self, rows: list[Row]) -> list[Entry]:
+        """Return rows as entries once each customer is found, or the entry is `customer_settle_s` old."""
+        claims = list(map(claim_of, rows))
+        found = await self._entry_customers.find(claims)
+        while missing := missing_since(rows, claims, found):
             if max(missing) < await self._clock() - timedelta(seconds=self._settings.customer_settle_s):
                 break
             await self._sleep(SETTLE_POLL_S)
-            people = await self._people(claims)
-        return _joined(rows, claims, people)
-
-    async def _people(self, claims: Collection[Claim]) -> dict[Claim, Sequence[Customer]]:
-        """Return the customers whom entries name, by what names them."""
-        people: dict[Claim, Sequence[Customer]] = {}
-        unknown, emails = set(), set()
-        for claim in set(claims):
-            if isinstance(claim, str):
-                emails.add(claim)
-            elif claim is not None and (customer := self._cache.get(claim)):
-                people[claim] = (customer,)
-            elif claim is not None:
-                unknown.add(claim)
-        if unknown:
-            found = await self._customers.by_id(unknown)
-            self._cache.put(found)
-            people |= {customer.id: (customer,) for customer in found}
-        if emails:
-            by_email = await self._customers.by_email(emails)
-            people |= {email: tuple(customers) for email, customers in by_email.items()}
-        return people
+            found = await self._entry_customers.find(claims)
+        return entries_of(rows, claims, found)
 
 
 def _older_than(moment: datetime, rows: list[Row]) -> list[Row]:
     """Return the rows before the first one that is not older."""
     return list(takewhile(lambda row: row[3] < moment, rows))
-
-
-def _claim(row: Row) -> Claim:
-    """Return whom an entry is about; nobody looks for the customers of noise."""
-    action, message, data, customer_id = row[4], row[7], row[8], row[9]
-    if not needs_customer(action):
-        return None
-    return customer_id if customer_id is not None else claimed(action, message, data)
-
-
-def _missing(rows: list[Row], claims: list[Claim], people: Collection[Claim]) -> list[datetime]:
-    """Return when the entries that name a customer who is not found were inserted."""
-    pairs = zip(rows, claims, strict=True)
-    return [row[3] for row, claim in pairs if isinstance(claim, int) and claim not in people]
-
-
-def _joined(rows: list[Row], claims: list[Claim], people: Mapping[Claim, Sequence[Customer]]) -> list[Entry]:
-    return [_entry(row, claim, people.get(claim, ())) for row, claim in zip(rows, claims, strict=True)]
-
-
-def _entry(row: Row, claim: Claim, customers: Sequence[Customer]) -> Entry:
-    txid, log_id, occurred_at, inserted_at, action, actor_type, admin_user, message, data, _ = row
-    customer = customers[0] if customers else None
-    notes: tuple[str, ...] = ()
-    if data is not None and len(data) > DATA_MAX_CHARS:
-        data, notes = None, (*notes, "bad_data")
-    if len(customers) > 1:
-        notes = (*notes, "ambiguous")
-    if customer is not None and customer.several_addresses:
-        notes = (*notes, "several_addresses")
-    return Entry(
-        position=Position(txid, log_id),
-        occurred_at=occurred_at,
-        inserted_at=inserted_at,
-        action=action,
-        actor_type=actor_type,
-        admin_user=admin_user,
-        message=message,
-        data=data,
-        customer_id=customer.id if customer else claim if isinstance(claim, int) else None,
-        customer=customer,
-        notes=notes,
-    )
