@@ -9,8 +9,8 @@ from collections.abc import Callable
 import anyio
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.commands.reports import BackfillRequest, Equation, Summary
-from kiva_stream.commands.status import equation_of
+from kiva_stream.commands.backfill_report import BackfillRequest, Summary
+from kiva_stream.commands.outcome_equation import Equation, equation_of
 from kiva_stream.model.positions import DAY1, HighWaterMark
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.progress import OnProgress, Progress

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.commands.reports import CheckLine
 from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.event_catalog import CATALOG
@@ -53,11 +54,27 @@ PARTS = (
 )
 
 
-async def check(settings: Settings) -> list[CheckLine]:
+class CheckRow(msgspec.Struct, frozen=True):
+    """One thing that was looked at, and what to do about it when it is not in order."""
+
+    subject: str
+    ok: bool
+    text: str
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """The answer of `check`."""
+
+    ok: bool
+    rows: list[CheckRow] = msgspec.field(name="lines")
+
+
+async def check(settings: Settings) -> CheckReport:
     """Look at the source, the state schema and the account; what is wrong with one hides no other."""
     saved, state = await _check_state(settings)
     site, source = await _check_source(settings, saved)
-    return [*source, *state, *await _check_account(settings, site)]
+    rows = [*source, *state, *await _check_account(settings, site)]
+    return CheckReport(all(row.ok for row in rows), rows)
 
 
 # --- the shop's database ---
@@ -65,7 +82,7 @@ async def check(settings: Settings) -> list[CheckLine]:
 
 async def _check_source(
     settings: Settings, saved: SavedCheckpoint | None
-) -> tuple[Site | None, list[CheckLine]]:
+) -> tuple[Site | None, list[CheckRow]]:
     schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
     try:
         async with Source.open(settings.source) as source:
@@ -73,10 +90,10 @@ async def _check_source(
                 lambda found: check_contract(found, schema, site_id, horizon=horizon)
             )
         if findings:
-            return None, [CheckLine("source", False, finding.text) for finding in findings]
+            return None, [CheckRow("source", False, finding.text) for finding in findings]
         async with open_shop(settings) as shop:
             return shop.site, [
-                CheckLine(
+                CheckRow(
                     "source",
                     True,
                     f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
@@ -88,32 +105,32 @@ async def _check_source(
                 await _check_changes(shop),
             ]
     except KivaStreamError as error:
-        return None, [CheckLine("source", False, str(error))]
+        return None, [CheckRow("source", False, str(error))]
 
 
-async def _check_clock(shop: Shop) -> CheckLine:
-    return clock_line(await shop.changes.now(), datetime.now(UTC))
+async def _check_clock(shop: Shop) -> CheckRow:
+    return clock_row(await shop.changes.now(), datetime.now(UTC))
 
 
-def clock_line(theirs: datetime, ours: datetime) -> CheckLine:
+def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
     """Compare the clock of the shop's database with this machine's."""
     skew = abs(theirs - ours)
     if skew <= CLOCK_SKEW:
-        return CheckLine("clock", True, "the database's and this machine's agree")
-    return CheckLine(
+        return CheckRow("clock", True, "the database's and this machine's agree")
+    return CheckRow(
         "clock",
         False,
         f"the database's and this machine's differ by {skew.total_seconds():,.0f} s: set both by NTP",
     )
 
 
-async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckLine:
+async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckRow:
     """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
     if saved is not None and saved.horizon != shop.log.horizon:
-        return CheckLine("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
+        return CheckRow("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
     mark = await shop.log.mark()
     obstacle = await shop.log.obstacle(saved.watermark if saved else mark.position)
-    return CheckLine("horizon", obstacle is None, obstacle or horizon_words(shop.log, mark.position))
+    return CheckRow("horizon", obstacle is None, obstacle or horizon_words(shop.log, mark.position))
 
 
 def horizon_words(log: SystemLog, newest: Position) -> str:
@@ -126,41 +143,41 @@ def horizon_words(log: SystemLog, newest: Position) -> str:
     )
 
 
-async def _check_orders(shop: Shop) -> CheckLine:
+async def _check_orders(shop: Shop) -> CheckRow:
     count = await shop.orders.count_paid()
     if count is None:
-        return CheckLine("orders", True, "can be read; counting them takes too long")
-    return CheckLine("orders", True, f"can be read; {count:,} are paid")
+        return CheckRow("orders", True, "can be read; counting them takes too long")
+    return CheckRow("orders", True, f"can be read; {count:,} are paid")
 
 
-async def _check_weeks(shop: Shop) -> CheckLine:
+async def _check_weeks(shop: Shop) -> CheckRow:
     today = datetime.now(ZoneInfo(shop.site.timezone)).date()
     week = await shop.weeks.current()
     if not await shop.weeks.is_opened():
-        return CheckLine("weeks", True, f"none was opened yet: week tags go by the calendar's, of {week}")
+        return CheckRow("weeks", True, f"none was opened yet: week tags go by the calendar's, of {week}")
     if today - week <= OLD_WEEK:
-        return CheckLine("weeks", True, f"the current one is that of {week}")
-    return CheckLine(
+        return CheckRow("weeks", True, f"the current one is that of {week}")
+    return CheckRow(
         "weeks",
         True,
         f"the one opened last is that of {week}, and week tags go by its orders until the shop opens another",
     )
 
 
-async def _check_changes(shop: Shop) -> CheckLine:
+async def _check_changes(shop: Shop) -> CheckRow:
     """Look for changes as `follow` does at every poll, and see how long that takes."""
     now = await shop.changes.now()
     began_at = time.monotonic()
     async for _ in shop.changes.since(now):
         pass
-    return changes_line(time.monotonic() - began_at)
+    return changes_row(time.monotonic() - began_at)
 
 
-def changes_line(took_s: float) -> CheckLine:
+def changes_row(took_s: float) -> CheckRow:
     """Judge how long it took to find that nothing has just changed."""
     if took_s <= SLOW_S:
-        return CheckLine("changes", True, "what changes without an entry of the log is found quickly")
-    return CheckLine(
+        return CheckRow("changes", True, "what changes without an entry of the log is found quickly")
+    return CheckRow(
         "changes",
         False,
         f"to find what changed took {took_s:.1f} s, and `follow` looks at every poll: customers and orders "
@@ -171,52 +188,52 @@ def changes_line(took_s: float) -> CheckLine:
 # --- the state ---
 
 
-async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckLine]]:
+async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckRow]]:
     try:
         async with Store.open(settings.state) as store:
             await store.require_version()
-            there = CheckLine("state", True, f"schema {settings.state.schema} is there")
+            there = CheckRow("state", True, f"schema {settings.state.schema} is there")
             async with store.transaction() as connection:
                 ledger = SiteLedger(store, connection, settings.source.site_id)
                 saved = await ledger.saved(account_name(settings.activecampaign))
     except (HeldError, SettingsError) as error:
-        return None, [there, CheckLine("account", False, str(error))]
+        return None, [there, CheckRow("account", False, str(error))]
     except KivaStreamError as error:
-        return None, [CheckLine("state", False, str(error))]
+        return None, [CheckRow("state", False, str(error))]
     where = f"its checkpoint is at {saved.watermark}" if saved else "no backfill has begun"
-    bound = CheckLine("account", True, f"no other site's, and no other is this site's; {where}")
+    bound = CheckRow("account", True, f"no other site's, and no other is this site's; {where}")
     return saved, [there, bound]
 
 
 # --- ActiveCampaign ---
 
 
-async def _check_account(settings: Settings, site: Site | None) -> list[CheckLine]:
+async def _check_account(settings: Settings, site: Site | None) -> list[CheckRow]:
     try:
         async with Client(settings.activecampaign, patience_s=PATIENCE_S) as client:
             missing = await account_setup(settings, client, site).missing()
     except TryLater as error:
         what = "check activecampaign.api_url and the network"
-        return [CheckLine("activecampaign", False, f"{error}: {what}")]
+        return [CheckRow("activecampaign", False, f"{error}: {what}")]
     except KivaStreamError as error:
-        return [CheckLine("activecampaign", False, str(error))]
-    key = CheckLine("activecampaign", True, "the key is accepted")
-    return [key, *account_lines(missing), CheckLine("limits", True, _limits(settings.activecampaign))]
+        return [CheckRow("activecampaign", False, str(error))]
+    key = CheckRow("activecampaign", True, "the key is accepted")
+    return [key, *account_rows(missing), CheckRow("limits", True, _limits(settings.activecampaign))]
 
 
-def account_lines(missing: Sequence[str]) -> list[CheckLine]:
+def account_rows(missing: Sequence[str]) -> list[CheckRow]:
     """Return a line for each part of the account that is there, and one for each thing that is missing."""
-    lines: list[CheckLine] = []
+    lines: list[CheckRow] = []
     left = list(missing)
     for part in PARTS:
         lacks = [what for what in left if part.word in what]
         left = [what for what in left if what not in lacks]
-        lines += map(_missing, lacks) if lacks else [CheckLine(part.subject, True, part.there)]
+        lines += map(_missing, lacks) if lacks else [CheckRow(part.subject, True, part.there)]
     return [*lines, *map(_missing, left)]
 
 
-def _missing(what: str) -> CheckLine:
-    return CheckLine("activecampaign", False, f"missing: {what}; run `kiva-stream setup`")
+def _missing(what: str) -> CheckRow:
+    return CheckRow("activecampaign", False, f"missing: {what}; run `kiva-stream setup`")
 
 
 def _limits(settings: ActiveCampaignSettings) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 
 from kiva_stream.commands.backfill import backfill
-from kiva_stream.commands.reports import BackfillRequest, Summary
+from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.setup import set_up
 from kiva_stream.model.positions import DAY1
 from kiva_stream.observability.logs import log

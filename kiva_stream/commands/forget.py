@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import anyio
+import msgspec
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.erasure import Erasure
-from kiva_stream.commands.reports import Receipt
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Need
@@ -24,6 +24,16 @@ from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: that somebody left is to start no automation
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What `forget` deleted. It names the person by the shop's id alone."""
+
+    customer: str
+    forgotten_at: datetime
+    contact: str  # what became of it
+    is_address_barred: bool  # a new customer with this address is kept out too
+    deleted: dict[str, int]  # how many of what, where
 
 
 async def forget(settings: Settings, customer: CustomerId) -> Receipt:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
+from kiva_stream.commands.backfill_report import BackfillRequest
 from kiva_stream.commands.estimates import HOUR_S, Work, reading_s, requests, seconds, swaps_s
-from kiva_stream.commands.reports import BackfillPlan, BackfillRequest
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.classifications import Classification, Event, Noise, Reject, SyncOnly
 from kiva_stream.model.positions import HighWaterMark
@@ -22,6 +25,27 @@ from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
 
 CLASSES = {Event: "event", SyncOnly: "sync only", Noise: "noise", Reject: "reject"}
+
+
+class BackfillPlan(msgspec.Struct, frozen=True):
+    """What a backfill would do. What it would send is an estimate, and leaves out what is there already."""
+
+    after: str  # position above which it reads
+    until: str  # position up to which it reads
+    entries: int
+    sampled: int  # of them, from which the following are estimated
+    classes: dict[str, int]  # of the entries: event, sync only, noise, reject
+    events: dict[str, int]  # by name
+    dead: dict[str, int]  # by reason
+    customers: int  # with an address
+    orders: int | None  # paid; None: counting them takes too long
+    requests: dict[str, int]  # by endpoint
+    phases: dict[str, float]  # hours of each, at the limits in the settings
+    hours: float  # in all
+    tags_due: int  # week tags that may have to be swapped
+    new_week_hours: float  # the longest that the tags take when a week opens
+    resumes: bool = False
+    events_since: datetime | None = None
 
 
 class _State(NamedTuple):

@@ -6,11 +6,11 @@ is read below a horizon. Where that changes, positions change their meaning: wit
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 import anyio
+import msgspec
 
-from kiva_stream.commands.reports import Rewind, RewindRequest
 from kiva_stream.errors import CheckpointError, SettingsError
 from kiva_stream.model.bounds import bound_text
 from kiva_stream.model.positions import Position
@@ -22,7 +22,29 @@ from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
 from kiva_stream.state.store import Store
 
 
-async def preview(settings: Settings, request: RewindRequest) -> Rewind:
+class RewindRequest(msgspec.Struct, frozen=True):
+    """How a checkpoint is to be moved back."""
+
+    to: Position  # entries above it are read again
+    resend: bool = False  # also what the ledger holds
+    events_since: date | None = None  # None: as it was
+    forget_events_since: bool = False
+
+
+class RewindReport(msgspec.Struct, frozen=True):
+    """What a rewind does, or has done."""
+
+    before: str  # the watermark
+    to: str
+    resend: bool
+    deliveries: int | None  # of the ledger, above it; None: positions change, and it cannot be counted
+    dead_letters: int | None = msgspec.field(name="letters")  # above it
+    events_since: datetime | None
+    horizon: bool  # how the log is read from then on
+    is_done: bool
+
+
+async def preview(settings: Settings, request: RewindRequest) -> RewindReport:
     """Return what a rewind would do. Raises as `rewind`, but for HeldError."""
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
@@ -32,7 +54,7 @@ async def preview(settings: Settings, request: RewindRequest) -> Rewind:
         return _report(kept, start, await rewinds.above(start.to) if is_same else None, is_done=False)
 
 
-async def rewind(settings: Settings, request: RewindRequest) -> Rewind:
+async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
     """Move the checkpoint back; return what was done. Holds the site.
 
     Raises SettingsError when it cannot go there, SourceError, CheckpointError, HeldError.
@@ -114,13 +136,13 @@ async def _newest_in_common(shop: Shop, kept: Kept, start: NewStart) -> Position
     return Position(0, kept.watermark.id if first is None else min(first - 1, kept.watermark.id))
 
 
-def _report(kept: Kept, start: NewStart, above: Above | None, *, is_done: bool) -> Rewind:
-    return Rewind(
+def _report(kept: Kept, start: NewStart, above: Above | None, *, is_done: bool) -> RewindReport:
+    return RewindReport(
         before=str(kept.watermark),
         to=bound_text(start.to),
         resend=start.resend,
         deliveries=above and above.deliveries,
-        letters=above and above.letters,
+        dead_letters=above and above.letters,
         events_since=start.events_since,
         horizon=start.horizon,
         is_done=is_done,

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from kiva_stream.commands.estimates import swaps_s
-from kiva_stream.commands.reports import Equation, StatusReport
+from kiva_stream.commands.outcome_equation import Equation, equation_of
 from kiva_stream.errors import CheckpointError
+from kiva_stream.model.incidents import Incident
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.status import SiteStatus, read_status
+from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
 
 
-def equation_of(status: SiteStatus) -> Equation:
-    """Return the outcome equation of a site."""
-    return Equation.of(status.outcomes, status.pending, status.parked)
+class StatusReport(msgspec.Struct, frozen=True):
+    """Where a site stands."""
+
+    site: str
+    account: str
+    phase: str  # contacts | orders | events | tags | done | sweep | follow
+    since: str  # as given
+    events_since: datetime | None
+    counted_from: str  # position after which the counts begin
+    watermark: str
+    high_water_mark: str | None  # of the newest backfill
+    entries_total: int | None  # up to it, when that backfill began
+    equation: Equation
+    events: dict[str, int]  # by name
+    contacts: dict[str, int]  # by status
+    orders: dict[str, int]  # sent, refused
+    tags_due: int  # contacts whose week tag may differ
+    tags_left_s: float  # about how long they take at the limits in the settings, with nothing else to do
+    notes: dict[str, int]  # oddities of entries
+    incidents: list[Incident] = msgspec.field(name="troubles")  # as the process that works the site sees them
+    erased: list[str]  # customers erased at the shop who are still at ActiveCampaign: for `forget`
+    held_by: str | None  # host and pid of the process that works the site
+    held_since: datetime | None
+    committed_at: datetime | None  # the last commit
+    updated_at: datetime  # when this was read
+    lag_s: float | None  # all that `follow` could read this long before has its outcome
 
 
 async def status(settings: Settings) -> StatusReport:
@@ -43,7 +69,7 @@ async def status(settings: Settings) -> StatusReport:
         tags_due=found.tags_due,
         tags_left_s=swaps_s(found.tags_due, settings.activecampaign),
         notes=found.notes,
-        troubles=found.troubles,
+        incidents=found.troubles,
         erased=[str(customer) for customer in found.erased],
         held_by=found.held_by,
         held_since=found.held_since,

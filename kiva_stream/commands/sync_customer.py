@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from kiva_stream.activecampaign.account import field_titles
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.commands.reports import Trial
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.deliveries import Need
@@ -32,7 +33,24 @@ LIST_WORDS = {
 }
 
 
-async def sync_customer(settings: Settings, customer: CustomerId) -> Trial:
+class CustomerSyncReport(msgspec.Struct, frozen=True):
+    """What became of one customer."""
+
+    customer: str
+    contact: str  # new | linked | rejected: what kiva_stream knows of it now
+    why: str  # of a rejected one
+    sent: bool  # whether anything of the contact had to be sent
+    ac_contact_id: int | None
+    url: str | None  # its page at ActiveCampaign
+    fields: dict[str, str]  # as they are wanted there, by title
+    list_status: str  # subscribed | unsubscribed | left as it is
+    tag: str | None  # the week tag it has there
+    orders: dict[str, int]  # sent | refused | unchanged | not sent
+    refusals: dict[str, str]  # ActiveCampaign's replies to refused orders, by order id
+    requests: dict[str, int]  # by endpoint
+
+
+async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyncReport:
     """Bring one customer's contact, orders and week tag; return what became of them. Holds the site.
 
     Raises SettingsError also when this customer does not belong at ActiveCampaign, then nothing was sent;
@@ -61,7 +79,7 @@ class CustomerSync:
         self._shop = assembly.shop
         self._sent = sent
 
-    async def go(self, customer: CustomerId, email: Email) -> Trial:
+    async def go(self, customer: CustomerId, email: Email) -> CustomerSyncReport:
         """Do it."""
         contact = await self._contact(customer, email)
         orders = await self._shop.orders.paid_by([customer])
@@ -72,7 +90,7 @@ class CustomerSync:
         if contact.status is ContactStatus.LINKED:
             await self._assembly.tags.sync_one(contact.id)
         after, sent_after = await self._linked(contact), await self._sent.sent(orders)
-        return Trial(
+        return CustomerSyncReport(
             customer=str(customer),
             contact=contact.status,
             why=contact.why,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 import anyio
+import msgspec
 from msgspec.structs import replace
 
 from kiva_stream.activecampaign.account import field_titles
@@ -17,7 +18,6 @@ from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.read_backs import ReadBacks
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
-from kiva_stream.commands.reports import DiscrepancyRow, VerifyReport, VerifyRequest
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.customers import Customer
@@ -45,6 +45,46 @@ OF_STATE = frozenset(
         DiscrepancyKind.CONTACT_ID,
     }
 )
+
+
+class VerifyRequest(msgspec.Struct, frozen=True):
+    """What `verify` compares, and whether it closes the discrepancies it finds."""
+
+    sample: int  # contacts
+    customer: CustomerId | None = None  # instead of a sample
+    repair: bool = False
+    events: bool = False  # with `repair`: missing events are sent too
+
+
+class DiscrepancyRow(msgspec.Struct, frozen=True):
+    """A discrepancy, as a report shows it."""
+
+    kind: str
+    what: str
+    customer: str | None
+    ac_contact_id: str | None
+
+    @classmethod
+    def of(cls, discrepancy: Discrepancy) -> DiscrepancyRow:
+        """Write a discrepancy."""
+        customer, ac_id = discrepancy.customer, discrepancy.ac_id
+        return cls(
+            kind=discrepancy.kind,
+            what=discrepancy.what,
+            customer=None if customer is None else str(customer),
+            ac_contact_id=None if ac_id is None else str(ac_id),
+        )
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """The answer of `verify`."""
+
+    discrepancies: list[DiscrepancyRow] = msgspec.field(name="gaps")  # after a repair: those that are left
+    closed: list[DiscrepancyRow]
+    contacts: int  # that were compared
+    contacts_total: int
+    is_sample: bool
+    requests: dict[str, int]  # by endpoint
 
 
 async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
@@ -99,7 +139,7 @@ class Verification:
             left = await self._look_again(customer, gaps)
         left_keys = {gap.key for gap in left}
         return VerifyReport(
-            gaps=[DiscrepancyRow.of(gap) for gap in left],
+            discrepancies=[DiscrepancyRow.of(gap) for gap in left],
             closed=[DiscrepancyRow.of(gap) for gap in gaps if gap.key not in left_keys],
             contacts=len(contacts),
             contacts_total=total,

@@ -11,8 +11,10 @@ import anyio
 import msgspec
 import pytest
 
-from kiva_stream.commands import dead_letters as dead
-from kiva_stream.commands.reports import LetterLine, LetterRequest
+from kiva_stream.commands.dead_letters.details import show_dead_letter
+from kiva_stream.commands.dead_letters.listing import DeadLetterRow, list_dead_letters
+from kiva_stream.commands.dead_letters.replay import replay
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest
 from kiva_stream.model.bounds import parse_place
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.outcomes import Reason
@@ -45,17 +47,17 @@ def settings_of(stage: Stage) -> Settings:
     return loading.load(None, stage.environ)
 
 
-async def rejected(stage: Stage, customer: str | None = None) -> list[LetterLine]:
+async def rejected(stage: Stage, customer: str | None = None) -> list[DeadLetterRow]:
     """Return the letters of events that were refused, the oldest first."""
     of = None if customer is None else CustomerId(int(customer))
-    request = LetterRequest(reason=Reason.EVENT_REJECTED, customer=of)
-    return (await dead.dead_letters(settings_of(stage), request, 2 * LETTERS, oldest_first=True)).letters
+    request = DeadLetterRequest(reason=Reason.EVENT_REJECTED, customer=of)
+    return (await list_dead_letters(settings_of(stage), request, 2 * LETTERS, oldest_first=True)).rows
 
 
 async def replayed(stage: Stage, *places: str, reason: Reason | None = None) -> dict[str, int] | None:
     """Replay letters in this process; return what became of them."""
-    wanted = LetterRequest(reason=reason, places=tuple(map(parse_place, places)))
-    return (await dead.replay(settings_of(stage), wanted)).outcomes
+    wanted = DeadLetterRequest(reason=reason, places=tuple(map(parse_place, places)))
+    return (await replay(settings_of(stage), wanted)).outcomes
 
 
 async def events(stage: Stage) -> list[dict[str, Any]]:
@@ -100,7 +102,7 @@ async def test_a_thousand_are_listed_shown_replayed_and_discarded_each_once(refu
     assert equation["entries_read"] == refused.generated.entries
 
 
-def of_the_busiest(letters: list[LetterLine]) -> str:
+def of_the_busiest(letters: list[DeadLetterRow]) -> str:
     ((customer, _),) = Counter(letter.customer for letter in letters).most_common(1)
     assert customer is not None
     return customer
@@ -169,14 +171,14 @@ async def test_a_refused_order_is_a_dead_letter_and_comes_when_it_is_asked_for(r
             "(SELECT max(order_id) FROM kiva_stream.sent_order WHERE refused = '') RETURNING order_id"
         )
     place = f"order:{order}"
-    request = LetterRequest(reason=Reason.ORDER_INVALID)
-    listed = await dead.dead_letters(settings_of(refused), request, LETTERS, oldest_first=False)
-    assert place in [letter.place for letter in listed.letters]
-    shown = await dead.show(settings_of(refused), parse_place(place))
-    assert (shown.letter.reply, shown.verdict) == ("422 no such product", "an order that would be sent")
+    request = DeadLetterRequest(reason=Reason.ORDER_INVALID)
+    listed = await list_dead_letters(settings_of(refused), request, LETTERS, oldest_first=False)
+    assert place in [letter.place for letter in listed.rows]
+    shown = await show_dead_letter(settings_of(refused), parse_place(place))
+    assert (shown.row.reply, shown.verdict) == ("422 no such product", "an order that would be sent")
     assert await replayed(refused, place) == {"orders sent": 1}
-    listed = await dead.dead_letters(settings_of(refused), request, LETTERS, oldest_first=False)
-    assert place not in [letter.place for letter in listed.letters]
+    listed = await list_dead_letters(settings_of(refused), request, LETTERS, oldest_first=False)
+    assert place not in [letter.place for letter in listed.rows]
 
 
 async def test_a_letter_from_before_the_counts_began_changes_none_of_them(refused: Stage) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kiva_stream.commands import rewind as rewinds
-from kiva_stream.commands.reports import Rewind, RewindRequest
+from kiva_stream.commands.rewind import RewindReport, RewindRequest
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sandbox.drill.stage import History
@@ -37,7 +37,7 @@ async def look(carried: Stage) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
-async def rewound(stage: Stage, request: RewindRequest) -> Rewind:
+async def rewound(stage: Stage, request: RewindRequest) -> RewindReport:
     return await rewinds.rewind(loading.load(None, stage.environ), request)
 
 

@@ -16,33 +16,27 @@ import structlog
 from msgspec.structs import replace
 
 from kiva_stream import errors
-from kiva_stream.cli import main
+from kiva_stream.cli.app import main
 from kiva_stream.commands import backfill as history
 from kiva_stream.commands import check as checks
-from kiva_stream.commands import dead_letters as dead
 from kiva_stream.commands import follow as following
 from kiva_stream.commands import plan as plans
 from kiva_stream.commands import rewind as rewinds
 from kiva_stream.commands import setup, status
 from kiva_stream.commands import sync_customer as trials
-from kiva_stream.commands.reports import (
-    BackfillPlan,
-    BackfillRequest,
-    CheckLine,
-    Discarded,
-    Equation,
-    LetterGroup,
-    LetterLine,
-    LetterList,
-    LetterRequest,
-    Replayed,
-    Rewind,
-    RewindRequest,
-    ShownLetter,
-    StatusReport,
-    Summary,
-    Trial,
-)
+from kiva_stream.commands.backfill_report import BackfillRequest, Summary
+from kiva_stream.commands.check import CheckReport, CheckRow
+from kiva_stream.commands.dead_letters import details, discard, listing, replay
+from kiva_stream.commands.dead_letters.details import DeadLetterDetails
+from kiva_stream.commands.dead_letters.discard import DiscardReport
+from kiva_stream.commands.dead_letters.listing import DeadLetterList, DeadLetterRow, ReasonCount
+from kiva_stream.commands.dead_letters.replay import ReplayReport
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest
+from kiva_stream.commands.outcome_equation import Equation
+from kiva_stream.commands.plan import BackfillPlan
+from kiva_stream.commands.rewind import RewindReport, RewindRequest
+from kiva_stream.commands.status import StatusReport
+from kiva_stream.commands.sync_customer import CustomerSyncReport
 from kiva_stream.model.bounds import Bound, Place
 from kiva_stream.model.ids import CustomerId, OrderId
 from kiva_stream.model.incidents import Incident
@@ -120,7 +114,7 @@ STATUS = StatusReport(
     tags_due=0,
     tags_left_s=0.0,
     notes={"bad_data": 3},
-    troubles=[Incident("key", MOMENT, "403 Forbidden")],
+    incidents=[Incident("key", MOMENT, "403 Forbidden")],
     erased=[],
     held_by="shop pid 7",
     held_since=MOMENT,
@@ -128,7 +122,7 @@ STATUS = StatusReport(
     updated_at=MOMENT,
     lag_s=4.26,
 )
-TRIAL = Trial(
+TRIAL = CustomerSyncReport(
     customer="1001",
     contact="linked",
     why="",
@@ -167,7 +161,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             monkeypatch.setattr(stream, "isatty", lambda: on_terminal)
         with pytest.raises(SystemExit) as left:
-            main.main()
+            main()
         captured = capsys.readouterr()
         return Result(int(left.value.code or 0), captured.out, captured.err)
 
@@ -232,7 +226,7 @@ class Trials:
         self.customers: list[CustomerId] = []
         self.answer = TRIAL
 
-    async def trial(self, _: Settings, customer: CustomerId) -> Trial:
+    async def trial(self, _: Settings, customer: CustomerId) -> CustomerSyncReport:
         self.customers.append(customer)
         return self.answer
 
@@ -391,10 +385,10 @@ def test_trouble_is_one_sentence_and_its_exit_code(
         (following, "follow", ("follow", "--wait")),
         (status, "status", ("status", "--json")),
         (rewinds, "rewind", ("rewind", "--to", "day1")),
-        (dead, "dead_letters", ("dead-letters", "list")),
-        (dead, "show", ("dead-letters", "show", "7:8")),
-        (dead, "replay", ("dead-letters", "replay", "--all")),
-        (dead, "discard", ("dead-letters", "discard", "order:9")),
+        (listing, "list_dead_letters", ("dead-letters", "list")),
+        (details, "show_dead_letter", ("dead-letters", "show", "7:8")),
+        (replay, "replay", ("dead-letters", "replay", "--all")),
+        (discard, "discard", ("dead-letters", "discard", "order:9")),
     ],
 )
 def test_every_command_leaves_with_the_code_of_its_trouble_and_answers_nothing(
@@ -480,8 +474,9 @@ def test_init_writes_where_config_says(run: Run, tmp_path: Path) -> None:
 def test_check_shows_a_line_each_and_leaves_with_7_when_it_found_something(
     run: Run, monkeypatch: pytest.MonkeyPatch, *, ok: bool, code: int
 ) -> None:
-    async def check(loaded: Settings) -> list[CheckLine]:
-        return [CheckLine("settings", ok=True, text="read"), CheckLine("source", ok=ok, text="Grant [it].")]
+    async def check(loaded: Settings) -> CheckReport:
+        rows = [CheckRow("settings", ok=True, text="read"), CheckRow("source", ok=ok, text="Grant [it].")]
+        return CheckReport(ok, rows)
 
     monkeypatch.setattr(checks, "check", check)
     result = run("check")
@@ -836,46 +831,49 @@ def test_the_version_is_shown(run: Run) -> None:
 
 
 DIED_AT = datetime(2026, 11, 26, 2, 5, tzinfo=UTC)
-LETTER = LetterLine("734:12345", "no_email", "5123", 0, DIED_AT, "", "discarded")
-REFUSED = LetterLine("order:881", "order_invalid", None, None, None, "its total is negative")
+LETTER = DeadLetterRow("734:12345", "no_email", "5123", 0, DIED_AT, "", "discarded")
+REFUSED = DeadLetterRow("order:881", "order_invalid", None, None, None, "its total is negative")
 
 
 class DeadLetters:
     """Stands for the commands on dead letters: notes what they were asked, and answers."""
 
     def __init__(self) -> None:
-        self.asked: list[LetterRequest] = []
+        self.asked: list[DeadLetterRequest] = []
         self.limits: list[tuple[int, bool]] = []
 
     async def dead_letters(
-        self, _: Settings, request: LetterRequest, limit: int, *, oldest_first: bool
-    ) -> LetterList:
+        self, _: Settings, request: DeadLetterRequest, limit: int, *, oldest_first: bool
+    ) -> DeadLetterList:
         self.asked.append(request)
         self.limits.append((limit, oldest_first))
-        return LetterList(5, [LetterGroup("no_email", 4, 2, 1)], [LETTER, REFUSED])
+        return DeadLetterList(5, [ReasonCount("no_email", 4, 2, 1)], [LETTER, REFUSED])
 
-    async def show(self, _: Settings, place: Place) -> ShownLetter:
+    async def show(self, _: Settings, place: Place) -> DeadLetterDetails:
         entry = {} if place == OrderId(881) else {"message": "Subscription paused"}
-        return ShownLetter(LETTER, entry, "dead: no_email", "Give it an address.")
+        return DeadLetterDetails(LETTER, entry, "dead: no_email", "Give it an address.")
 
-    async def replay(self, _: Settings, request: LetterRequest) -> Replayed:
+    async def replay(self, _: Settings, request: DeadLetterRequest) -> ReplayReport:
         self.asked.append(request)
-        return Replayed(3, {"delivered": 2, "dead no_email": 1} if request.places else None)
+        return ReplayReport(3, {"delivered": 2, "dead no_email": 1} if request.places else None)
 
-    async def count(self, _: Settings, request: LetterRequest) -> int:
+    async def count(self, _: Settings, request: DeadLetterRequest) -> int:
         self.asked.append(request)
         return 1_234
 
-    async def discard(self, _: Settings, request: LetterRequest) -> Discarded:
+    async def discard(self, _: Settings, request: DeadLetterRequest) -> DiscardReport:
         self.asked.append(request)
-        return Discarded(1_234)
+        return DiscardReport(1_234)
 
 
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
     fake = DeadLetters()
-    for name in ("dead_letters", "show", "replay", "count", "discard"):
-        monkeypatch.setattr(dead, name, getattr(fake, name))
+    monkeypatch.setattr(listing, "list_dead_letters", fake.dead_letters)
+    monkeypatch.setattr(details, "show_dead_letter", fake.show)
+    monkeypatch.setattr(replay, "replay", fake.replay)
+    monkeypatch.setattr(discard, "count_undiscarded", fake.count)
+    monkeypatch.setattr(discard, "discard", fake.discard)
     return fake
 
 
@@ -885,7 +883,7 @@ def test_dead_letters_are_listed_with_their_reasons_and_marks(run: Run, letters:
     assert "734:12345 no_email 5123 0 2026-11-26 02:05:00+00:00 discarded" in out
     assert "order:881 order_invalid its total is negative 3 more" in out
     run("dead-letters", "list", "--reason", "no_email", "--customer", "7", "--limit", "3", "--oldest")
-    assert letters.asked == [LetterRequest(), LetterRequest(Reason.NO_EMAIL, CustomerId(7))]
+    assert letters.asked == [DeadLetterRequest(), DeadLetterRequest(Reason.NO_EMAIL, CustomerId(7))]
     assert letters.limits == [(100, False), (3, True)]
 
 
@@ -942,17 +940,19 @@ class Rewinds:
         self.previewed: list[RewindRequest] = []
         self.done: list[RewindRequest] = []
 
-    def answer(self, request: RewindRequest, *, is_done: bool) -> Rewind:
+    def answer(self, request: RewindRequest, *, is_done: bool) -> RewindReport:
         horizon = request.to.txid > 0
         above = 12 if horizon else None
         to = str(request.to)
-        return Rewind("900:90", to, request.resend, above, above, None, horizon=horizon, is_done=is_done)
+        return RewindReport(
+            "900:90", to, request.resend, above, above, None, horizon=horizon, is_done=is_done
+        )
 
-    async def preview(self, _: Settings, request: RewindRequest) -> Rewind:
+    async def preview(self, _: Settings, request: RewindRequest) -> RewindReport:
         self.previewed.append(request)
         return self.answer(request, is_done=False)
 
-    async def rewind(self, _: Settings, request: RewindRequest) -> Rewind:
+    async def rewind(self, _: Settings, request: RewindRequest) -> RewindReport:
         self.done.append(request)
         return self.answer(request, is_done=True)
 

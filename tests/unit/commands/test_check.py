@@ -6,20 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kiva_stream.commands.check import CLOCK_SKEW, SLOW_S, changes_line, clock_line
+from kiva_stream.commands.check import CLOCK_SKEW, SLOW_S, changes_row, clock_row
 
 NOON = datetime(2018, 11, 27, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("took_s", [0, SLOW_S])
 def test_changes_that_are_found_quickly_are_well(took_s: float) -> None:
-    line = changes_line(took_s)
+    line = changes_row(took_s)
     assert (line.subject, line.ok) == ("changes", True)
     assert "index" not in line.text
 
 
 def test_changes_that_are_found_slowly_want_an_index_that_the_line_names() -> None:
-    line = changes_line(SLOW_S + 2.34)
+    line = changes_row(SLOW_S + 2.34)
     assert (line.subject, line.ok) == ("changes", False)
     assert "3.3 s" in line.text
     assert "(site_id, updated_at, id)" in line.text
@@ -27,7 +27,7 @@ def test_changes_that_are_found_slowly_want_an_index_that_the_line_names() -> No
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_clocks_may_differ_by_a_minute_and_no_more(sign: int) -> None:
-    assert clock_line(NOON, NOON + sign * CLOCK_SKEW).ok
-    line = clock_line(NOON, NOON + sign * timedelta(hours=2))
+    assert clock_row(NOON, NOON + sign * CLOCK_SKEW).ok
+    line = clock_row(NOON, NOON + sign * timedelta(hours=2))
     assert (line.subject, line.ok) == ("clock", False)
     assert "7,200 s" in line.text

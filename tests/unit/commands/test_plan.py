@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from kiva_stream.commands import plan as plans
+from kiva_stream.commands.backfill_report import BackfillRequest
 from kiva_stream.commands.estimates import Work, seconds, swaps_s
-from kiva_stream.commands.plan import estimated, work_left
-from kiva_stream.commands.reports import BackfillPlan, BackfillRequest
+from kiva_stream.commands.plan import BackfillPlan, estimated, work_left
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position

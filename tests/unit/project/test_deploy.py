@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from kiva_stream.cli.main import BY_SIGNAL, EXIT_CODES, commands
+from kiva_stream.cli.app import app
+from kiva_stream.cli.exit_codes import BY_SIGNAL, EXIT_CODES
 from kiva_stream.errors import AccountRefused, HeldError, SettingsError
 from kiva_stream.settings import documentation, loading
 from kiva_stream.settings.sections import KEYS, PipelineSettings
@@ -186,7 +187,7 @@ def test_the_command_line_knows_what_a_unit_runs(name: str) -> None:
     (line,) = service(name)["ExecStart"]
     program, command, *arguments = line.replace("%i", "2024-01-01").split()
     assert program == "/opt/kiva_stream/bin/kiva-stream"
-    group = typer.main.get_command(commands)
+    group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     group.commands[command].make_context(command, arguments)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kiva_stream.cli.main import EXIT_CODES, FAULT_HELP
+from kiva_stream.cli.exit_codes import EXIT_CODES
+from kiva_stream.cli.sandbox_commands import FAULT_HELP
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.sandbox.activecampaign import FaultKind, control
 from kiva_stream.source.contract import CONTRACT

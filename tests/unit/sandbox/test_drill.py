@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from kiva_stream.cli import main
+from kiva_stream.cli.app import main
 from kiva_stream.sandbox import drill as drills
 from kiva_stream.sandbox.drill import DrillReport, Intensity, Row, scenarios
 
@@ -93,7 +93,7 @@ def test_the_command_exits_7_when_it_found_something(
     monkeypatch.setattr(drills, "drill", drill)
     monkeypatch.setattr(sys, "argv", ["kiva-stream", "drill", "--seed", "3", "--only", "kills", "--json"])
     with pytest.raises(SystemExit) as ended:
-        main.main()
+        main()
     assert ended.value.code == code
     assert msgspec.json.decode(capsys.readouterr().out)["rows"][0]["fault"] == "kills"
     assert asked == [5_000, Intensity(kills=3, outage_s=5), [3], ["kills"]]
@@ -104,7 +104,7 @@ def test_a_scenario_that_does_not_exist_is_exit_2_and_told_which_there_are(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kiva-stream", "drill", "--only", "floods"])
     with pytest.raises(SystemExit) as ended:
-        main.main()
+        main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert all(scenario.name in said for scenario in scenarios(Intensity(kills=1, outage_s=1)))

@@ -1,0 +1,121 @@
+"""`dead-letters list`, `show`, `replay` and `discard`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kiva_stream.cli.arguments import (
+    AllOfThem,
+    AsJson,
+    OfCustomer,
+    OfReason,
+    Places,
+    Yes,
+    customer_of,
+    place_of,
+    reason_of,
+)
+from kiva_stream.cli.exit_codes import exit_by_signal
+from kiva_stream.cli.rendering.dead_letters import (
+    render_details,
+    render_discard,
+    render_list,
+    render_replay,
+)
+from kiva_stream.cli.shell import answer, is_on_terminal, run, shell_of
+from kiva_stream.primitives.lazy_import import lazy
+
+if TYPE_CHECKING:
+    from kiva_stream.commands.dead_letters import details, discard, listing, replay, selection
+else:  # each is loaded by the command that runs: `--help` needs none
+    details, discard, listing, replay, selection = (
+        lazy(f"commands.dead_letters.{name}")
+        for name in ("details", "discard", "listing", "replay", "selection")
+    )
+
+
+def list_dead_letters(
+    context: typer.Context,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Show at most so many; else state.dead_letter_sample.")
+    ] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first, not the newest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List them, and how many there are by reason.
+
+    Refused orders are among them, as order:ID. It works beside a running process.
+    """
+    loaded, request = shell_of(context).load(), _request(reason, customer)
+    shown = limit or loaded.state.dead_letter_sample
+    report = run(partial(listing.list_dead_letters, oldest_first=oldest), loaded, request, shown)
+    answer(report, render_list, as_json=as_json)
+
+
+def show_dead_letter(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="TXID:ID|order:ID", help="As the list names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show all about one, its entry as the shop has it now, and what can be done."""
+    found = run(details.show_dead_letter, shell_of(context).load(), place_of(place))
+    answer(found, render_details, as_json=as_json)
+
+
+def replay_dead_letters(
+    context: typer.Context,
+    places: Places = None,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    all_: AllOfThem = False,
+    as_json: AsJson = False,
+) -> None:
+    """Deliver them again, in the order of the log among themselves.
+
+    When a process holds the site, that one does it. A discarded one has to be named by its place.
+    """
+    _require_one_way_of_naming(places, reason or customer, is_all=all_)
+    request = _request(reason, customer, places)
+    report = run(replay.replay, shell_of(context).load(), request)
+    answer(report, render_replay, as_json=as_json)
+    exit_by_signal(report.stopped_by)
+
+
+def discard_dead_letters(
+    context: typer.Context,
+    places: Places = None,
+    reason: OfReason = None,
+    customer: OfCustomer = None,
+    all_: AllOfThem = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark them: they stay dead, and nobody need look at them."""
+    _require_one_way_of_naming(places, reason or customer, is_all=all_)
+    request = _request(reason, customer, places)
+    loaded = shell_of(context).load()
+    if is_on_terminal() and not yes:
+        count = run(discard.count_undiscarded, loaded, request)
+        if not typer.confirm(f"Discard {count:,} dead letters?"):
+            return
+    answer(run(discard.discard, loaded, request), render_discard, as_json=as_json)
+
+
+def _require_one_way_of_naming(places: list[str] | None, by: str | None, *, is_all: bool) -> None:
+    if [bool(places), bool(by), is_all].count(True) != 1:
+        raise typer.BadParameter("name places, or --reason and --customer, or --all.")
+
+
+def _request(
+    reason: str | None, customer: str | None, places: list[str] | None = None
+) -> selection.DeadLetterRequest:
+    return selection.DeadLetterRequest(
+        reason=None if reason is None else reason_of(reason),
+        customer=None if customer is None else customer_of(customer),
+        places=tuple(map(place_of, places or ())),
+    )

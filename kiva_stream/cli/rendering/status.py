@@ -1,0 +1,69 @@
+"""How the answer of `status` looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kiva_stream.cli.rendering.tables import counts, duration, moment, pairs
+
+if TYPE_CHECKING:
+    from kiva_stream.commands.status import StatusReport
+
+SHOWN_ERASED = 10
+
+
+def render_status(report: StatusReport) -> RenderableType:
+    """Return where a site stands."""
+    return Group(
+        _facts(report),
+        *counts("Events", report.events),
+        *counts("Contacts", report.contacts),
+        *counts("Orders", report.orders),
+        *counts("Skipped", report.equation.skipped),
+        *counts("Dead letters", report.equation.dead),
+        *counts("Oddities", report.notes),
+        Text(f"\n{report.equation}", "bold"),
+        Text(f"counted from {report.counted_from}"),
+        *(
+            Text(f"trouble: {each.kind} since {moment(each.since)}: {each.why}", "bold red")
+            for each in report.incidents
+        ),
+    )
+
+
+def _facts(report: StatusReport) -> Table:
+    return pairs(
+        {
+            "site": report.site,
+            "account": report.account,
+            "phase": report.phase,
+            "held by": _holder(report),
+            "since": report.since,
+            "events since": moment(report.events_since),
+            "watermark": report.watermark,
+            "high-water mark": report.high_water_mark or "",
+            "entries in all": "" if report.entries_total is None else f"{report.entries_total:,}",
+            "last commit": moment(report.committed_at) or "none yet",
+            "lag": "" if report.lag_s is None else f"at most {duration(report.lag_s)}",
+            "week tags": f"{report.tags_due:,} due, for about {duration(report.tags_left_s)}"
+            if report.tags_due
+            else "none due",
+            "erased at the shop": _erased(report.erased),
+            "now": moment(report.updated_at),
+        }
+    )
+
+
+def _holder(report: StatusReport) -> str:
+    since = f", since {moment(report.held_since)}" if report.held_since else ""
+    return f"{report.held_by}{since}" if report.held_by else "nobody"
+
+
+def _erased(customers: list[str]) -> str:
+    more = len(customers) - SHOWN_ERASED
+    names = ", ".join(customers[:SHOWN_ERASED]) + (f" and {more:,} more" if more > 0 else "")
+    return f"customers {names} are still at ActiveCampaign: run `forget`" if names else ""

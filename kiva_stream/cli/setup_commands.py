@@ -1,0 +1,60 @@
+"""`init`, `check` and `setup`: what comes before the first backfill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kiva_stream.cli.arguments import AsJson
+from kiva_stream.cli.exit_codes import FOUND_SOMETHING
+from kiva_stream.cli.rendering.check import render_check
+from kiva_stream.cli.shell import answer, run, shell_of
+from kiva_stream.errors import SettingsError
+from kiva_stream.primitives.lazy_import import lazy
+from kiva_stream.settings import documentation
+
+if TYPE_CHECKING:
+    from kiva_stream.commands import check as check_command
+    from kiva_stream.commands import setup as setup_command
+else:  # loaded when a command runs: `--help` needs none
+    check_command, setup_command = map(lazy, ("commands.check", "commands.setup"))
+
+CONFIG_FILE = Path("kiva_stream.toml")
+
+
+def init(
+    context: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Write a commented kiva_stream.toml."""
+    path = shell_of(context).config or CONFIG_FILE
+    if path.exists() and not force:
+        raise SettingsError(f"{path} is there already: --force replaces it.")
+    try:
+        path.touch(mode=0o600)  # it will hold keys
+        path.chmod(0o600)  # a file that is replaced had another mode
+        path.write_text(documentation.example(), "utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.") from error
+    typer.echo(f"{path} is written: fill in what has no # before it, then run `kiva-stream check`.")
+
+
+def check(context: typer.Context, as_json: AsJson = False) -> None:
+    """Look whether all is ready, and say what to do.
+
+    Settings, source contract, state schema and account. It sends nothing that leaves a trace.
+    """
+    report = run(check_command.check, shell_of(context).load())
+    answer(report, render_check, as_json=as_json)
+    raise typer.Exit(0 if report.ok else FOUND_SOMETHING)
+
+
+def setup(context: typer.Context) -> None:
+    """Create what is missing; safe to repeat.
+
+    The state schema; at ActiveCampaign the list, tags, fields, connection and event names.
+    """
+    for created in run(setup_command.set_up, shell_of(context).load()) or ["nothing, all is there"]:
+        typer.echo(f"set up: {created}")

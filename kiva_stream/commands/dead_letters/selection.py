@@ -1,0 +1,82 @@
+"""Which dead letters a command means: by reason, by customer, or by place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.errors import SettingsError
+from kiva_stream.model.bounds import Place, place_text
+from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.runtime.shop import open_shop
+from kiva_stream.settings.sections import Settings
+from kiva_stream.state.dead_letters import Choice, LetterCount, SiteDeadLetters
+from kiva_stream.state.store import Store
+
+
+class DeadLetterRequest(msgspec.Struct, frozen=True):
+    """Which dead letters are meant; all of them where nothing is named."""
+
+    reason: Reason | None = None
+    customer: CustomerId | None = None  # stands for all customers of its contact
+    places: tuple[Place, ...] = ()
+
+
+class Selection(NamedTuple):
+    """A request as the state schema understands it: dead letters of entries, and of orders."""
+
+    of_entries: Choice
+    of_orders: Collection[OrderId] | None  # None: all that are refused
+
+
+async def site_dead_letters(settings: Settings, store: Store) -> SiteDeadLetters:
+    """Return the dead letters of the site. Raises CheckpointError without the state schema."""
+    await store.require_version()
+    return SiteDeadLetters(store, settings.source.site_id)
+
+
+async def select(settings: Settings, found: SiteDeadLetters, request: DeadLetterRequest) -> Selection:
+    """Return which dead letters are meant. Raises SettingsError when there is none at a named place."""
+    customers = None if request.customer is None else await found.of_one_contact(request.customer)
+    if request.places:
+        positions = [place for place in request.places if isinstance(place, Position)]
+        orders = [place for place in request.places if not isinstance(place, Position)]
+        await _require_there(found, positions, orders)
+        return Selection(Choice(request.reason, customers, positions), orders)
+    of_entries = Choice(request.reason, customers)
+    if request.reason not in {None, Reason.ORDER_INVALID}:
+        return Selection(of_entries, [])
+    return Selection(of_entries, None if customers is None else await _orders_of(settings, found, customers))
+
+
+async def _require_there(
+    found: SiteDeadLetters, positions: Collection[Position], orders: Collection[OrderId]
+) -> None:
+    at = {each.position for each in await found.page(Choice(positions=positions), None)}
+    refused = {each.id for each in await found.orders(orders, None)}
+    missing: list[Place] = [*(set(positions) - at), *(set(orders) - refused)]
+    if missing:
+        raise SettingsError(
+            f"No dead letter at {', '.join(map(place_text, missing))}: `kiva-stream dead-letters list` names "
+            "them, as TXID:ID, or order:ID."
+        )
+
+
+async def _orders_of(settings: Settings, found: SiteDeadLetters, customers: Collection[int]) -> list[OrderId]:
+    """Return the refused orders of customers. Only the shop knows whose an order is."""
+    refused = [each.id for each in await found.orders(None, None)]
+    if not refused:
+        return []
+    async with open_shop(settings) as shop:
+        orders = await shop.orders.orders(refused)
+    return [order.id for order in orders if order.customer_id in customers]
+
+
+async def count_by_reason(found: SiteDeadLetters, selection: Selection) -> list[LetterCount]:
+    """Return how many dead letters are selected, by reason; a reason without any is left out."""
+    counts = [*await found.counts(selection.of_entries), await found.count_orders(selection.of_orders)]
+    return [each for each in counts if each.count]
