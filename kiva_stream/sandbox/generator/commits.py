@@ -26,7 +26,7 @@ class Commits:
     def __init__(self, seed: int, rows_per_transaction: int = 1000) -> None:
         self.last_id = 0
         self.late = 0
-        self.gaps = 0
+        self.id_gaps = 0
         self._draw = Draw(f"commits/{seed}")
         self._size = rows_per_transaction
         self._held: list[tuple[int, int, Row]] = []  # commits at, id, row
@@ -57,7 +57,7 @@ class Commits:
         self.last_id += 1
         if chance < ROLLED_BACK_SHARE:
             self.last_id += 1
-            self.gaps += 1
+            self.id_gaps += 1
         elif chance > 1 - LATE_SHARE - VERY_LATE_SHARE:
             very = chance > 1 - VERY_LATE_SHARE
             least_ms, most_ms = (5 * MINUTE, 30 * MINUTE) if very else (5 * SECOND, MINUTE)

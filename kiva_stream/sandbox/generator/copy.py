@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import SECOND, stamp
 from kiva_stream.sandbox.generator.commits import Entry
-from kiva_stream.sandbox.generator.contacts import GONE, box_is_gone, next_delivery
-from kiva_stream.sandbox.generator.population import Account
+from kiva_stream.sandbox.generator.contacts import ERASED, box_is_gone, next_delivery
+from kiva_stream.sandbox.generator.population import CustomerAccount
 from kiva_stream.sandbox.generator.rows import Row
 from kiva_stream.sandbox.generator.shop import Shop
 
@@ -63,12 +63,12 @@ def _field(value: object) -> str:
     return escaped(str(value))
 
 
-def log_lines(entries: list[Entry]) -> str:
+def log_rows(entries: list[Entry]) -> str:
     """Write the rows of `system_log` of one transaction."""
-    return "".join([_log_line(log_id, row) for log_id, row in entries])
+    return "".join([_log_row(log_id, row) for log_id, row in entries])
 
 
-def _log_line(log_id: int, row: Row) -> str:
+def _log_row(log_id: int, row: Row) -> str:
     """Write one row; the hottest line of the generator, hence without loops."""
     related = f"order\t{row.order_id}" if row.order_id else "\\N\t\\N"
     return (
@@ -80,7 +80,7 @@ def _log_line(log_id: int, row: Row) -> str:
     )
 
 
-def site_line(shop: Shop, structured_since_ms: int) -> str:
+def site_row(shop: Shop, structured_since_ms: int) -> str:
     """Write the row of `sites`."""
     site = shop.site
     url = f"https://{site.name.lower().replace(' ', '-')}.example/admin"
@@ -88,7 +88,7 @@ def site_line(shop: Shop, structured_since_ms: int) -> str:
     return line(site.id, site.name, site.timezone, site.currency, url, since, shop.launched_on)
 
 
-def week_line(shop: Shop, week: int) -> str:
+def week_row(shop: Shop, week: int) -> str:
     """Write the row of `delivery_weeks` of an entry week."""
     calendar = shop.calendar(week)
     opened, mailed, cut_off = calendar.at(0, 41_400), calendar.at(0, 43_200), calendar.at(2, 86_340)
@@ -97,14 +97,14 @@ def week_line(shop: Shop, week: int) -> str:
     return line(shop.site.id, calendar.mondays[0], *times)
 
 
-def box_lines(site_id: int) -> Iterator[str]:
+def box_rows(site_id: int) -> Iterator[str]:
     """Write the boxes of a site; the fruit box is no longer sold."""
     for box in words.BOXES:
         active = box is not words.BOXES[-1]
         yield line(site_id * 10 + box.id, site_id, box.code, box.name, box.price_cents, active)
 
 
-def product_lines(site_id: int) -> Iterator[str]:
+def product_rows(site_id: int) -> Iterator[str]:
     """Write the products of a site."""
     for product in words.PRODUCTS:
         product_id, name, price, classification = product
@@ -113,14 +113,14 @@ def product_lines(site_id: int) -> Iterator[str]:
         yield line(site_id * 1000 + product_id, site_id, classification, name, sku, price, wholesale, span)
 
 
-def customer_lines(shop: Shop) -> Iterator[str]:
+def customer_rows(shop: Shop) -> Iterator[str]:
     """Write the customers of a site as they are in the end; erased ones have no row."""
-    for account in shop.population.accounts:
-        if account.fate != "erased":
-            yield _customer_line(shop, account)
+    for customer in shop.population.customers:
+        if customer.anomaly != "erased":
+            yield _customer_row(shop, customer)
 
 
-def _customer_line(shop: Shop, a: Account) -> str:
+def _customer_row(shop: Shop, a: CustomerAccount) -> str:
     site_id, box = shop.site.id, a.box
     return line(
         *(a.id, site_id, a.address.stored, a.first_name, a.last_name, a.business_name, a.phone),
@@ -128,37 +128,37 @@ def _customer_line(shop: Shop, a: Account) -> str:
         _box_id(site_id, a),
         *(a.frequency, a.anchor, a.weekday if box else None, a.anchor, next_delivery(shop, a)),
         *(stamp(a.cancelled_ms) if a.cancelled_ms else None, a.cancel_reason, a.birthday),
-        *(a.opt_in, a.blacklisted, a.fate == "test", stamp(a.created_ms), stamp(a.updated_ms)),
-        stamp(a.updated_ms) if a.fate == "deleted" else None,
+        *(a.opt_in, a.blacklisted, a.anomaly == "test", stamp(a.created_ms), stamp(a.updated_ms)),
+        stamp(a.updated_ms) if a.anomaly == "deleted" else None,
     )
 
 
-def _box_id(site_id: int, account: Account) -> int | None:
-    if account.box is None:
+def _box_id(site_id: int, customer: CustomerAccount) -> int | None:
+    if customer.box is None:
         return None
-    return site_id * 10 + (NO_BOX if box_is_gone(account) else account.box.id)
+    return site_id * 10 + (NO_BOX if box_is_gone(customer) else customer.box.id)
 
 
-def override_lines(shop: Shop) -> Iterator[str]:
+def override_rows(shop: Shop) -> Iterator[str]:
     """Write the weeks that customers added or skipped."""
-    for account in _present(shop):
-        for week, kind in account.overrides.items():
-            yield line(account.id, week, kind, stamp(account.updated_ms))
+    for customer in _present(shop):
+        for week, kind in customer.overrides.items():
+            yield line(customer.id, week, kind, stamp(customer.updated_ms))
 
 
-def recurring_lines(shop: Shop) -> Iterator[str]:
+def recurring_rows(shop: Shop) -> Iterator[str]:
     """Write what customers get with every so many orders."""
-    for account in _present(shop):
-        for product_id, (qty, often) in account.recurring.items():
-            yield line(account.id, shop.site.id * 1000 + product_id, qty, often)
+    for customer in _present(shop):
+        for product_id, (qty, often) in customer.recurring.items():
+            yield line(customer.id, shop.site.id * 1000 + product_id, qty, often)
 
 
-def tag_lines(shop: Shop) -> Iterator[str]:
+def tag_rows(shop: Shop) -> Iterator[str]:
     """Write the shop's own tags."""
-    for account in _present(shop):
-        for tag in account.tags:
-            yield line(account.id, tag)
+    for customer in _present(shop):
+        for tag in customer.tags:
+            yield line(customer.id, tag)
 
 
-def _present(shop: Shop) -> Iterator[Account]:
-    return (account for account in shop.population.accounts if account.fate not in GONE)
+def _present(shop: Shop) -> Iterator[CustomerAccount]:
+    return (customer for customer in shop.population.customers if customer.anomaly not in ERASED)

@@ -14,7 +14,7 @@ import msgspec
 from kiva_stream.sandbox.generator.clock import HOUR
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, UNSUBSCRIBED, Key
-from kiva_stream.sandbox.generator.population import NOBODY, Account
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount
 from kiva_stream.sandbox.generator.rows import Row
 from kiva_stream.sandbox.generator.shop import Shop
 
@@ -66,15 +66,15 @@ class Dirt:
             )
         )
 
-    def fall(self, row: Row) -> None:
+    def apply(self, row: Row) -> None:
         """Spoil this row, or leave it, as chance has it."""
         if row.kind.sort != "noise" and self._draw.random() < MALFORMED_SHARE:
             self._spoil(row)
         elif row.kind.key in _ODD_KEYS and self._draw.random() < SELDOM_SHARE:
             self._note(row, "odd_value", done=_odd_value(row, self._draw))
-        elif row.kind.key == EXPIRED_LINK and row.account.plain and self._draw.random() < SELDOM_SHARE:
+        elif row.kind.key == EXPIRED_LINK and row.customer.plain and self._draw.random() < SELDOM_SHARE:
             self._note(row, "mail_only", done=_reduce_to_mail(row))
-        elif row.account.fate == "shared" and self._draw.random() < SELDOM_SHARE:
+        elif row.customer.anomaly == "shared" and self._draw.random() < SELDOM_SHARE:
             self._note(row, "shared_mail", done=_reduce_to_mail(row))
         elif self._draw.random() < WILD_SHARE and row.kind.key != EXPIRED_LINK:  # which counts minutes
             wild = self._draw.pick(_WILD_MS)
@@ -82,7 +82,7 @@ class Dirt:
             self.counts["wild_clock"] += 1
 
     def _spoil(self, row: Row) -> None:
-        if row.account is NOBODY or row.fate:
+        if row.customer is NO_CUSTOMER or row.reason:
             return
         for n, way in enumerate(self._ways):
             if way(row):
@@ -99,22 +99,22 @@ class Dirt:
     # --- whose row it is ---
 
     def _mail_only(self, row: Row) -> bool:
-        return row.account.plain and _reduce_to_mail(row)
+        return row.customer.plain and _reduce_to_mail(row)
 
     def _stranger(self, row: Row) -> bool:
         """Leave an address that no account has. One who unsubscribes has another in the text."""
         mail = f"gone{row.inserted_ms}@visitors.example"
         if row.kind.key == UNSUBSCRIBED or not _reduce_to_mail(row, mail):
             return False
-        row.account = NOBODY
-        row.fate = "no_account" if row.kind.key in {3, 20, 40} else "no_customer"
+        row.customer = NO_CUSTOMER
+        row.reason = "no_account" if row.kind.key in {3, 20, 40} else "no_customer"
         return True
 
     def _wrong_site(self, row: Row) -> bool:
         if row.action is None or row.sort == "noise":
             return False
         row.customer_id = self._draw.pick(self._shop.foreign_ids)
-        row.fate = "wrong_site"
+        row.reason = "wrong_site"
         return True
 
     # --- what it says ---
@@ -176,14 +176,14 @@ class Dirt:
 
 def _reduce_to_mail(row: Row, stranger: str | None = None) -> bool:
     """Take the customer's id from the row, so that only an address tells who it was."""
-    mail = stranger or row.account.address.key
-    if row.sort != "event" or mail is None or row.account is NOBODY:
+    mail = stranger or row.customer.address.key
+    if row.sort != "event" or mail is None or row.customer is NO_CUSTOMER:
         return False
     row.customer_id = None
     if row.data is not None:
         row.data = json.dumps({**json.loads(row.data), "email": mail}, ensure_ascii=False)
     else:
-        row.message = f"{_without_prefix(row.message, row.account)} ({mail})"
+        row.message = f"{_without_prefix(row.message, row.customer)} ({mail})"
     return True
 
 
@@ -201,19 +201,19 @@ def _odd_value(row: Row, draw: Draw) -> bool:
     return True
 
 
-def _without_prefix(message: str, account: Account) -> str:
-    for prefix in (f"Customer #{account.id} ({account.name}) ", f"{account.name} "):
+def _without_prefix(message: str, customer: CustomerAccount) -> str:
+    for prefix in (f"Customer #{customer.id} ({customer.name}) ", f"{customer.name} "):
         message = message.removeprefix(prefix)
     return message
 
 
-class Doubles:
+class DuplicateRows:
     """Writes some event rows twice, as a double click does, within two seconds (domain.md 6.5, row 31)."""
 
-    def __init__(self, draw: Draw, doubles: int, events: int) -> None:
+    def __init__(self, draw: Draw, duplicates: int, events: int) -> None:
         """Spread exactly `doubles` copies over `events` rows."""
         self._draw = draw
-        self._doubles = doubles
+        self._duplicates = duplicates
         self._events = max(1, events)
         self._seen = 0
 
@@ -221,9 +221,9 @@ class Doubles:
         """Return a copy of the row a moment later, or None when it is not its turn."""
         if row.kind.sort != "event":
             return None
-        done = self._seen * self._doubles // self._events
+        done = self._seen * self._duplicates // self._events
         self._seen += 1
-        if self._seen * self._doubles // self._events == done:
+        if self._seen * self._duplicates // self._events == done:
             return None
         later = self._draw.below(1_800)
         occurred_ms, inserted_ms = row.occurred_ms + later, row.inserted_ms + later

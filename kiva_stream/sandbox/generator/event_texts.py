@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import MINUTE, SECOND, instant
-from kiva_stream.sandbox.generator.population import NOBODY
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER
 from kiva_stream.sandbox.generator.scene import Scene, Text
 
 Writer = Callable[[Scene], Text]
@@ -43,7 +43,7 @@ def delivery_reminder_sent(s: Scene) -> Text:
 
 def new_signup(s: Scene) -> Text:
     """Line 2."""
-    a = s.account
+    a = s.customer
     box, weeks, source = a.box or words.BOXES[0], a.frequency or 1, s.draw.pick(words.SOURCES)
     start = s.calendar.date(1, a.weekday)
     return Text(
@@ -59,7 +59,7 @@ def magic_link_expired(s: Scene) -> Text:
     """Line 3. The link was sent half a minute more than whole minutes ago, whatever clock is asked."""
     minutes = 61 + s.draw.below(600)
     sent = instant(s.now_ms - minutes * MINUTE - 30 * SECOND)
-    if s.account is NOBODY:
+    if s.customer is NO_CUSTOMER:
         s.actor = "visitor"
     return Text(
         "login.magic_link.expired",
@@ -94,7 +94,7 @@ def logout(_: Scene) -> Text:
 def sub_made(s: Scene) -> Text:
     """Line 8."""
     o, out, new, qty = s.order, s.draw.pick(words.PRODUCE), s.draw.pick(words.PRODUCE), 1 + s.draw.below(2)
-    if len(o.subs) < o.menu_lines:
+    if len(o.subs) < o.menu_items:
         o.subs.append((out, new, qty))
     return Text(
         "order.sub",
@@ -149,7 +149,7 @@ def item_deleted(s: Scene) -> Text:
 def promo_signup(s: Scene) -> Text:
     """Line 12."""
     code = s.draw.pick(words.PROMO_CODES)
-    data = f'{{"email":{s.mail},"promo_code":"{code}","zip":"{s.account.zip}"}}'
+    data = f'{{"email":{s.mail},"promo_code":"{code}","zip":"{s.customer.zip}"}}'
     return Text("signup.promo", f"New promo customer signup: {code}", data, f"promo={code}; ")
 
 
@@ -190,7 +190,7 @@ def order_skipped(s: Scene) -> Text:
 
 def customer_cancelled(s: Scene) -> Text:
     """Line 16, by the customer."""
-    reason, stop = s.account.cancel_reason or words.CANCEL_REASONS[0], s.calendar.date(0, 5)
+    reason, stop = s.customer.cancel_reason or words.CANCEL_REASONS[0], s.calendar.date(0, 5)
     return Text(
         "customer.cancel",
         f"Customer cancelled: {reason}",
@@ -237,7 +237,7 @@ def discount_code_used(s: Scene) -> Text:
 def contact_form(s: Scene) -> Text:
     """Line 20."""
     topic = s.draw.pick(words.TOPICS)
-    if s.account is NOBODY:
+    if s.customer is NO_CUSTOMER:
         s.actor = "visitor"
     return Text(
         "contact.form",
@@ -258,8 +258,8 @@ def promo_activated(s: Scene) -> Text:
     """Line 22."""
     code, box, weeks = (
         s.draw.pick(words.PROMO_CODES),
-        s.account.box or words.BOXES[0],
-        s.account.frequency or 1,
+        s.customer.box or words.BOXES[0],
+        s.customer.frequency or 1,
     )
     return Text(
         "account.activate.promo",
@@ -297,7 +297,7 @@ def shipping_notes_updated(s: Scene) -> Text:
 def schedule_delivery_added(s: Scene) -> Text:
     """Line 27."""
     week, delivery = s.later()
-    s.account.overrides[week] = "add"
+    s.customer.overrides[week] = "add"
     return Text(
         "schedule.add",
         f"Added Delivery to Schedule: week of {week}",
@@ -316,7 +316,7 @@ def shared_with_friends(s: Scene) -> Text:
 def schedule_delivery_skipped(s: Scene) -> Text:
     """Line 29."""
     week, delivery = s.later()
-    s.account.overrides[week] = "skip"
+    s.customer.overrides[week] = "skip"
     return Text(
         "schedule.skip",
         f"Skipped Delivery on Schedule: week of {week}",
@@ -327,7 +327,7 @@ def schedule_delivery_skipped(s: Scene) -> Text:
 
 def address_updated(s: Scene) -> Text:
     """Line 30."""
-    a, before = s.account, s.account.zip
+    a, before = s.customer, s.customer.zip
     a.zip = f"{60000 + s.draw.below(900):05d}"
     return Text(
         "customer.address",
@@ -362,17 +362,17 @@ def birthday_added(s: Scene) -> Text:
     )
     leaps = year % 4 == 0 and s.draw.chance(0.1)
     day = "02-29" if leaps else f"{1 + s.draw.below(12):02d}-{1 + s.draw.below(28):02d}"
-    s.account.birthday = f"{year}-{day}"
+    s.customer.birthday = f"{year}-{day}"
     data = f'{{"name":"Ann","date":"{year}-{day}","primary":true}}'
     return Text("birthday.add", "Added Birthday", data, f"date={day}; ")
 
 
 def schedule_changed(s: Scene) -> Text:
     """Line 34."""
-    before = s.account.frequency or 1
+    before = s.customer.frequency or 1
     after = s.draw.other(tuple(FREQUENCIES), FREQUENCY_CHANGES, than=before)
-    if not s.account.hot:
-        s.account.frequency = after
+    if not s.customer.hot:
+        s.customer.frequency = after
     _, following = s.later()
     return Text(
         "schedule.frequency",
@@ -391,7 +391,7 @@ def customer_cancelled_for_them(s: Scene) -> Text:
         message = "Customer cancelled automatically: card expired"
         return Text("customer.cancel.auto", message, data, f"reason=card expired; stop={stop}; ")
     s.actor = "admin"
-    reason = s.account.cancel_reason or words.CANCEL_REASONS[0]
+    reason = s.customer.cancel_reason or words.CANCEL_REASONS[0]
     data = f'{{"reason":"{reason}","by":"admin","stop_date":"{stop}"}}'
     message = f"Customer cancelled by {s.draw.pick(words.STAFF)}: {reason}"
     return Text("admin.customer.cancel", message, data, f"reason={reason}; stop={stop}; ")
@@ -400,7 +400,7 @@ def customer_cancelled_for_them(s: Scene) -> Text:
 def recurring_removed(s: Scene) -> Text:
     """Line 36."""
     product = s.draw.pick(words.PANTRY)
-    s.account.recurring.pop(product.id, None)
+    s.customer.recurring.pop(product.id, None)
     return Text(
         "recurring.remove",
         f"Removed recurring product setting: {product.name}",
@@ -421,7 +421,7 @@ def recurring_added(s: Scene) -> Text:
 
 def _recurring(s: Scene, action: str, verb: str) -> Text:
     product, qty, often = s.draw.pick(words.PANTRY), 1 + s.draw.below(3), 1 + s.draw.below(4)
-    s.account.recurring[product.id] = (qty, often)
+    s.customer.recurring[product.id] = (qty, often)
     return Text(
         action,
         f"{verb} recurring product setting: {product.name} x{qty} every {often} orders",
@@ -432,9 +432,9 @@ def _recurring(s: Scene, action: str, verb: str) -> Text:
 
 def box_subscription_changed(s: Scene) -> Text:
     """Line 39."""
-    before = s.account.box or words.BOXES[0]
+    before = s.customer.box or words.BOXES[0]
     after = s.draw.other(words.BOXES, BOX_CHANGES, than=before)
-    s.account.box = after
+    s.customer.box = after
     return Text(
         "subscription.box",
         f"Changed Box Subscription: {before.code.title()} -> {after.code.title()}",
@@ -446,7 +446,7 @@ def box_subscription_changed(s: Scene) -> Text:
 def gift_box_purchased(s: Scene) -> Text:
     """Line 40."""
     boxes = 1 + s.draw.below(3)
-    if s.account is NOBODY:
+    if s.customer is NO_CUSTOMER:
         s.actor = "visitor"
     return Text(
         "giftbox.purchase",
@@ -471,7 +471,7 @@ def order_completed(s: Scene) -> Text:
 
 def schedule_reset(s: Scene) -> Text:
     """Line 42."""
-    overrides = s.account.overrides
+    overrides = s.customer.overrides
     adds = sum(kind == "add" for kind in overrides.values())
     skips = len(overrides) - adds
     overrides.clear()

@@ -14,15 +14,15 @@ import msgspec
 from kiva_stream.errors import SourceError
 from kiva_stream.sandbox.generator import copy
 from kiva_stream.sandbox.generator.commits import Commits, Entry
-from kiva_stream.sandbox.generator.contacts import GONE, expected_contacts
+from kiva_stream.sandbox.generator.contacts import ERASED, expected_contacts
 from kiva_stream.sandbox.generator.history import START, History
 from kiva_stream.sandbox.generator.load import Loader, loading, require_empty
 from kiva_stream.sandbox.generator.mix import WEEKS
-from kiva_stream.sandbox.generator.order_truth import ExpectedOrder, expected_lines, expected_order
-from kiva_stream.sandbox.generator.orders import Order, OrderText, Settled
+from kiva_stream.sandbox.generator.order_truth import ExpectedOrder, expected_items, expected_order
+from kiva_stream.sandbox.generator.orders import Order, OrderText, StoredOrder
 from kiva_stream.sandbox.generator.rows import STRUCTURED_WEEK
 from kiva_stream.sandbox.generator.shop import Shop
-from kiva_stream.sandbox.generator.truth import Judge, Tally, TruthFile, judged
+from kiva_stream.sandbox.generator.truth import ExpectedOutcomes, Tally, TruthFile, judged
 
 FIRST_ITEM_ID = 1_000_000_000  # apart between sites
 
@@ -36,7 +36,7 @@ class Generated(msgspec.Struct, frozen=True):
     events: dict[str, int]  # by name at ActiveCampaign, whatever their outcome
     outcomes: dict[str, int]  # `delivered`, `skipped noise`, ...
     dirt: dict[str, int]  # malformed rows by what is wrong, and late rows, gaps
-    accounts: int
+    accounts: int  # of customers
     orders: int
     order_items: int
     contacts: int  # expected at ActiveCampaign
@@ -54,10 +54,10 @@ class _Generation:
         self._history = history
         self._loader = loader
         self._truth = truth
-        self._judge = Judge()
+        self._judge = ExpectedOutcomes()
         self._counting = {member.shop.site.id for member in history.members if member.counts}
         self._order_texts = {
-            shop.site.id: OrderText(shop.site.id, shop.draw, shop.touch, n * FIRST_ITEM_ID + 1)
+            shop.site.id: OrderText(shop.site.id, shop.draw, shop.manual_edits, n * FIRST_ITEM_ID + 1)
             for n, shop in enumerate(member.shop for member in history.members)
         }
 
@@ -75,10 +75,10 @@ class _Generation:
     def finish(self) -> Generated:
         """Finish the truth, and sum up."""
         shops = [member.shop for member in self._history.members if member.counts]
-        accounts = [account for shop in shops for account in shop.population.accounts]
+        customers = [customer for shop in shops for customer in shop.population.customers]
         contacts = [contact for shop in shops for contact in expected_contacts(shop)]
         if self._truth:
-            self._truth.finish(((a.id, a.address.key) for a in accounts if a.fate not in GONE), contacts)
+            self._truth.finish(((a.id, a.address.key) for a in customers if a.anomaly not in ERASED), contacts)
         texts = [self._order_texts[shop.site.id] for shop in shops]
         return Generated(
             entries=self._entries,
@@ -86,8 +86,8 @@ class _Generation:
             classes=dict(self._tally.classes),
             events=dict(self._tally.events),
             outcomes=dict(self._tally.outcomes),
-            dirt={**self._history.dirt(), "late": self._commits.late, "gaps": self._commits.gaps},
-            accounts=len(accounts),
+            dirt={**self._history.dirt(), "late": self._commits.late, "gaps": self._commits.id_gaps},
+            accounts=len(customers),
             orders=sum(text.orders for text in texts),
             order_items=sum(text.items for text in texts),
             contacts=len(contacts),
@@ -96,7 +96,7 @@ class _Generation:
 
     async def _log(self, transactions: Iterator[list[Entry]], progress: Callable[[int], None]) -> None:
         for entries in transactions:
-            await self._loader.put("system_log", copy.log_lines(entries))
+            await self._loader.put("system_log", copy.log_rows(entries))
             found = [entry for entry in entries if entry[1].site_id in self._counting]
             verdicts = list(judged(self._judge, found))
             for _, _, verdict in verdicts:
@@ -108,38 +108,38 @@ class _Generation:
 
     async def _orders(self, settled: Iterator[tuple[Shop, Order]]) -> None:
         orders, items = [], []
-        expected: list[tuple[ExpectedOrder, Settled]] = []
+        expected: list[tuple[ExpectedOrder, StoredOrder]] = []
         for shop, order in settled:
             text = self._order_texts[shop.site.id]
             stored = text.settle(order)
             orders.append(text.row(stored))
             items.append(text.item_rows(stored))
-            if shop.site.id in self._counting and not shop.account(order.customer_id).bar:
+            if shop.site.id in self._counting and not shop.customer(order.customer_id).exclusion:
                 must = expected_order(shop.site.id, shop.site.currency, stored)
                 expected += [(must, stored)] if must else []
         await self._loader.put_all("orders", orders)
         await self._loader.put_all("order_items", items)
         self._expect(expected)
 
-    def _expect(self, orders: list[tuple[ExpectedOrder, Settled]]) -> None:
+    def _expect(self, orders: list[tuple[ExpectedOrder, StoredOrder]]) -> None:
         self._orders_expected += len(orders)
         if self._truth:
-            lines = (expected_lines(order.site_id, stored) for order, stored in orders)
+            lines = (expected_items(order.site_id, stored) for order, stored in orders)
             self._truth.add_orders((order for order, _ in orders), chain.from_iterable(lines))
 
     async def _shops(self) -> None:
         for shop in (member.shop for member in self._history.members):
             structured_since_ms = shop.calendar(STRUCTURED_WEEK).at(0, 0)
-            await self._loader.put("sites", copy.site_line(shop, structured_since_ms))
-            await self._loader.put_all("box_types", copy.box_lines(shop.site.id))
-            await self._loader.put_all("products", copy.product_lines(shop.site.id))
-            await self._loader.put_all("delivery_weeks", (copy.week_line(shop, n) for n in range(WEEKS)))
+            await self._loader.put("sites", copy.site_row(shop, structured_since_ms))
+            await self._loader.put_all("box_types", copy.box_rows(shop.site.id))
+            await self._loader.put_all("products", copy.product_rows(shop.site.id))
+            await self._loader.put_all("delivery_weeks", (copy.week_row(shop, n) for n in range(WEEKS)))
 
     async def _people(self, shop: Shop) -> None:
-        await self._loader.put_all("customers", copy.customer_lines(shop))
-        await self._loader.put_all("schedule_overrides", copy.override_lines(shop))
-        await self._loader.put_all("recurring_products", copy.recurring_lines(shop))
-        await self._loader.put_all("customer_tags", copy.tag_lines(shop))
+        await self._loader.put_all("customers", copy.customer_rows(shop))
+        await self._loader.put_all("schedule_overrides", copy.override_rows(shop))
+        await self._loader.put_all("recurring_products", copy.recurring_rows(shop))
+        await self._loader.put_all("customer_tags", copy.tag_rows(shop))
 
 
 async def generate(

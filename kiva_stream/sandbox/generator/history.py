@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
 
-from kiva_stream.sandbox.generator.dirt import Dirt, Doubles
+from kiva_stream.sandbox.generator.dirt import Dirt, DuplicateRows
 from kiva_stream.sandbox.generator.mix import WEEKS
 from kiva_stream.sandbox.generator.orders import Order
 from kiva_stream.sandbox.generator.rows import Row, RowWriter
 from kiva_stream.sandbox.generator.shop import Shop, shops
-from kiva_stream.sandbox.generator.weeks import Act, Week
+from kiva_stream.sandbox.generator.weeks import PlannedEntry, Week
 
 START = date(2025, 9, 15)  # a Monday; the year ends in September 2026
 
@@ -23,7 +23,7 @@ class Member(NamedTuple):
     shop: Shop
     counts: bool  # whether its entries are among those asked for
     dirt: Dirt
-    doubles: Doubles
+    duplicates: DuplicateRows
 
 
 class History:
@@ -31,10 +31,10 @@ class History:
 
     def __init__(self, entries: int, seed: int, sites: int = 1, start: date = START) -> None:
         self.members = [
-            Member(shop, counts, Dirt(shop), Doubles(shop.draw, shop.doubles, shop.quotas.events))
+            Member(shop, counts, Dirt(shop), DuplicateRows(shop.draw, shop.duplicates, shop.quotas.events))
             for shop, counts in shops(entries, seed, sites, start)
         ]
-        self._carried: list[tuple[Act, int]] = []
+        self._carried: list[tuple[PlannedEntry, int]] = []
 
     def weeks(self) -> Iterator[Iterator[Row]]:
         """Yield the rows of each week, to be read to their end before the next one; last, the leftovers."""
@@ -62,12 +62,12 @@ class History:
         for act, place in self._due(week):
             row = writers[place](act)
             member = self.members[place]
-            member.dirt.fall(row)
+            member.dirt.apply(row)
             yield row
-            if double := member.doubles.of(row):
+            if double := member.duplicates.of(row):
                 yield double
 
-    def _due(self, week: int) -> list[tuple[Act, int]]:
+    def _due(self, week: int) -> list[tuple[PlannedEntry, int]]:
         """Return the acts of this week in order of time, and keep those that fall in the next."""
         acts = self._carried
         for place, member in enumerate(self.members):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kiva_stream.sandbox.generator.clock import instant
-from kiva_stream.sandbox.generator.orders import Item, Settled
+from kiva_stream.sandbox.generator.orders import Item, StoredOrder
 
 NO_NAME = "Unknown item"
 _PAID_STATUS = {"cancelled": "CANCELLED", "skipped": "CANCELLED"}
@@ -31,7 +31,7 @@ class ExpectedOrder(NamedTuple):
     paid_ms: int | None  # decides on the source, with the time of the first sending
 
 
-class ExpectedLine(NamedTuple):
+class ExpectedItem(NamedTuple):
     """A row of the ground truth's `order_line`."""
 
     site_id: int
@@ -44,7 +44,7 @@ class ExpectedLine(NamedTuple):
     price_cents: int  # of one
 
 
-def expected_order(site_id: int, currency: str, settled: Settled) -> ExpectedOrder | None:
+def expected_order(site_id: int, currency: str, settled: StoredOrder) -> ExpectedOrder | None:
     """Return what must arrive of the order of a customer with a contact; None: nothing may."""
     order = settled.order
     if not order.is_paid or order.total_cents < 0 or not settled.items:
@@ -63,18 +63,18 @@ def expected_order(site_id: int, currency: str, settled: Settled) -> ExpectedOrd
     )
 
 
-def expected_lines(site_id: int, settled: Settled) -> Iterator[ExpectedLine]:
+def expected_items(site_id: int, settled: StoredOrder) -> Iterator[ExpectedItem]:
     """Yield the lines that must arrive with it: what is not removed, in whole numbers."""
     for item in settled.items:
         if not item.removed and item.qty != "0":
             yield _line(site_id, settled.order.id, item)
 
 
-def _line(site_id: int, order_id: int, item: Item) -> ExpectedLine:
+def _line(site_id: int, order_id: int, item: Item) -> ExpectedItem:
     name, quantity, price_cents = item.name or NO_NAME, item.qty, item.price_cents
     if item.qty == "1.5":
         name, quantity, price_cents = f"{name} (1.5)", "1", (item.price_cents * 3 + 1) // 2
     category = item.category if item.category in _CATEGORIES else "other"
-    return ExpectedLine(
+    return ExpectedItem(
         site_id, order_id, item.id, item.product_id, name, category, int(quantity), price_cents
     )

@@ -17,7 +17,7 @@ SIGMA = 0.59  # 1 % of totals above $150
 FREE_SHARE = 0.03  # promotion or credit
 DIRTY_SHARE = 0.004  # orders whose stored lines or totals are off (domain.md 6.5, rows 34 to 38)
 CATEGORY_SHARE = 0.002  # orders with a line of another category (row 37)
-TOUCHED_SHARE = 0.004  # paid orders that somebody changed by hand, without a word in the log
+EDITED_SHARE = 0.004  # paid orders that somebody changed by hand, without a word in the log
 RECURRING_SHARE = 0.05  # add-ons that come by themselves
 AUTO_SUB_SHARE = 0.1
 
@@ -31,7 +31,7 @@ class Order:
     week: str  # Monday, ISO
     delivery: str  # date, ISO
     box: Box
-    menu_lines: int
+    menu_items: int
     total_cents: int
     created_ms: int
     updated_ms: int
@@ -52,7 +52,7 @@ class Order:
     @property
     def lines(self) -> int:
         """How many lines the customer sees."""
-        return self.menu_lines + len(self.addons)
+        return self.menu_items + len(self.addons)
 
 
 NO_ORDER = Order(0, 0, "", "", words.BOXES[0], 6, 0, 0, 0)
@@ -82,7 +82,7 @@ class Item(NamedTuple):
     removed: bool = False
 
 
-class Settled(NamedTuple):
+class StoredOrder(NamedTuple):
     """An order that goes into the database, with what was worked out for it."""
 
     order: Order
@@ -95,16 +95,16 @@ class Settled(NamedTuple):
 class OrderText:
     """Settles orders of one site, and writes them as lines of PostgreSQL's COPY text format."""
 
-    def __init__(self, site_id: int, draw: Draw, touch: Draw, first_item_id: int) -> None:
+    def __init__(self, site_id: int, draw: Draw, manual_edits: Draw, first_item_id: int) -> None:
         """`draw` is the shop's own chance; `touch` decides what somebody did to an order afterwards."""
         self.orders = 0
         self.items = 0
         self._site_id = site_id
         self._draw = draw
-        self._touch = touch
+        self._manual_edits = manual_edits
         self._next_item_id = first_item_id
 
-    def settle(self, order: Order) -> Settled:
+    def settle(self, order: Order) -> StoredOrder:
         """Return an order as it is to be stored; its total is what it costs, wherever the shop's adds up."""
         draw, addons = self._draw, order.addons
         while draw.chance(RECURRING_SHARE):
@@ -117,13 +117,13 @@ class OrderText:
         over = lines_cents + DELIVERY_CENTS - order.total_cents
         discount = over if order.discount_code and over > 0 else 0
         items = [] if order.status == "skipped" else list(self._items(order, addons))
-        if order.is_paid and self._touch.chance(TOUCHED_SHARE):
-            _touch(order, self._touch)
+        if order.is_paid and self._manual_edits.chance(EDITED_SHARE):
+            _manual_edits(order, self._manual_edits)
         self.orders += 1
         self.items += len(items)
-        return Settled(order, lines_cents, discount, max(over - discount, 0), items)
+        return StoredOrder(order, lines_cents, discount, max(over - discount, 0), items)
 
-    def row(self, settled: Settled) -> str:
+    def row(self, settled: StoredOrder) -> str:
         """Return the row of `orders`."""
         order, lines_cents, discount, credit, _ = settled
         kind = "normal" if order.total_cents else "promo"
@@ -135,7 +135,7 @@ class OrderText:
             f"\t{_stamp(order.closed_ms)}\t{_stamp(order.paid_ms)}\t{stamp(order.updated_ms)}\n"
         )
 
-    def item_rows(self, settled: Settled) -> str:
+    def item_rows(self, settled: StoredOrder) -> str:
         """Return the rows of `order_items`."""
         order = settled.order
         removed = stamp(order.created_ms + 1)
@@ -155,7 +155,7 @@ class OrderText:
             return
         produce, count = words.PRODUCE, len(words.PRODUCE)
         begin = draw.below(count)
-        for n in range(order.menu_lines):
+        for n in range(order.menu_items):
             yield self._item(produce[(begin + n * 7) % count], "menu", "1", 0)
         if draw.chance(AUTO_SUB_SHARE):
             order.subs.append((produce[begin], produce[begin - 1], 1))
@@ -167,7 +167,7 @@ class OrderText:
         if dirt:
             product = _DIRTY_ITEM._replace(name="") if dirt == "name" else _DIRTY_ITEM
             yield self._item(product, "addon", _DIRTY_QTY[dirt], product.price_cents)
-        if self._touch.chance(CATEGORY_SHARE):
+        if self._manual_edits.chance(CATEGORY_SHARE):
             yield self._item(_DIRTY_ITEM, "gift", "1", 0)
 
     def _item(
@@ -186,7 +186,7 @@ class OrderText:
         return Item(item_id, product_id, product.name, category, qty, price_cents, replaces, removed)
 
 
-def _touch(order: Order, draw: Draw) -> None:
+def _manual_edits(order: Order, draw: Draw) -> None:
     """Leave a paid order as hands leave it: its status says one thing, its payment another."""
     order.status, order.payment_status, order.paid_ms = draw.pick(
         (

@@ -58,7 +58,7 @@ def balance_changed(s: Scene) -> Text:
 
 def tag_changed(s: Scene) -> Text:
     """Add or remove a tag of the shop's own."""
-    tag, tags = s.draw.pick(words.TAGS), s.account.tags
+    tag, tags = s.draw.pick(words.TAGS), s.customer.tags
     if tag in tags:
         tags.remove(tag)
         return Text("customer.tag", f"Tag removed: {tag}", f'{{"tag":"{tag}","change":"remove"}}')
@@ -78,7 +78,7 @@ def resumed(_: Scene) -> Text:
 
 def email_changed(s: Scene) -> Text:
     """Write that the account has another address; `earlier` holds the one before."""
-    before = s.account.earlier[-1].key if s.account.earlier else None
+    before = s.customer.earlier[-1].key if s.customer.earlier else None
     data = f'{{"old":"{before or ""}","new":{s.mail}}}'
     return Text("customer.email.change", "Email changed", data)
 
@@ -150,8 +150,8 @@ def staff_login(s: Scene) -> Text:
     """Write what staff do; one of it looks like a customer's log-in and is none."""
     staff, action = s.draw.pick(words.STAFF), s.draw.pick(("admin.login", "admin.view", "admin.login_as"))
     if action == "admin.login_as":
-        return Text(action, f"{staff} logged in as customer #{s.account.id}", "{}")
-    verb = "logged in" if action == "admin.login" else f"viewed customer #{s.account.id}"
+        return Text(action, f"{staff} logged in as customer #{s.customer.id}", "{}")
+    verb = "logged in" if action == "admin.login" else f"viewed customer #{s.customer.id}"
     return Text(action, f"{staff} {verb}", "{}")
 
 

@@ -25,7 +25,7 @@ class Address(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Account:
+class CustomerAccount:
     """A customer of one site, through the year; at its end, a row of `customers`."""
 
     id: int
@@ -36,9 +36,9 @@ class Account:
     created_ms: int
     updated_ms: int
     business_name: str | None = None
-    fate: str = ""  # what is out of the ordinary about it: a key of `FATES`
+    anomaly: str = ""  # what is out of the ordinary about it: a key of `FATES`
     hot: bool = False  # an office or coop with a share of all entries to itself
-    moves: bool = False  # may change its address
+    changes_address: bool = False  # may change its address
     street: str = ""
     city: str = ""
     zip: str = ""
@@ -70,15 +70,15 @@ class Account:
     @property
     def plain(self) -> bool:
         """Whether nothing is out of the ordinary about it, and its address will stay."""
-        return not (self.fate or self.moves)
+        return not (self.anomaly or self.changes_address)
 
     @property
-    def bar(self) -> str:
+    def exclusion(self) -> str:
         """Why its entries never become events: `erased`, `test`, `no_email`, or empty when they do."""
-        return BARS.get(self.fate, "")
+        return EXCLUSIONS.get(self.anomaly, "")
 
 
-BARS = {
+EXCLUSIONS = {
     "erased": "erased",
     "deleted": "erased",
     "test": "test",
@@ -87,33 +87,33 @@ BARS = {
 }
 
 
-class Fate(NamedTuple):
+class Anomaly(NamedTuple):
     """Something out of the ordinary that befalls one account in `every`, beginning with `first`."""
 
     name: str
     every: int
     first: int
 
-    def befalls(self, number: int) -> bool:
+    def affects(self, number: int) -> bool:
         """Whether account `number` (from 0) is one of them."""
         return number % self.every == self.first
 
 
 # domain.md 6.3: missing 0.4 %, invalid 0.3 %, shared 1.2 %, erased 0.3 %, test 0.2 %; the others are ours.
 # Evenly spaced, so that small histories have them too.
-FATES = (
-    Fate("shared", 83, 7),
-    Fate("missing", 250, 15),
-    Fate("invalid", 333, 22),
-    Fate("untidy", 160, 29),
-    Fate("erased", 333, 36),
-    Fate("test", 500, 43),
-    Fate("deleted", 1000, 50),
-    Fate("blacklisted", 300, 57),
-    Fate("odd_name", 100, 64),
+ANOMALIES = (
+    Anomaly("shared", 83, 7),
+    Anomaly("missing", 250, 15),
+    Anomaly("invalid", 333, 22),
+    Anomaly("untidy", 160, 29),
+    Anomaly("erased", 333, 36),
+    Anomaly("test", 500, 43),
+    Anomaly("deleted", 1000, 50),
+    Anomaly("blacklisted", 300, 57),
+    Anomaly("odd_name", 100, 64),
 )
 HOT_ACCOUNTS = 3
-MOVERS_EVERY, MOVERS_FIRST = 10, 4
+ADDRESS_CHANGES_EVERY, ADDRESS_CHANGES_FIRST = 10, 4
 OPT_OUT_AT_SIGNUP = 0.05
 PHONE_SHARE = 0.8
 
@@ -141,66 +141,66 @@ class Population:
     """The accounts of one site, in the order in which they came."""
 
     def __init__(self, draw: Draw, first_id: int) -> None:
-        self.accounts: list[Account] = []
+        self.customers: list[CustomerAccount] = []
         self._draw = draw
         self._first_id = first_id
 
-    def join(self, account_type: str, joined_ms: int, monday: date) -> Account:
+    def join(self, account_type: str, joined_ms: int, monday: date) -> CustomerAccount:
         """Add an account. `monday` is that of its first delivery week."""
-        number = len(self.accounts)
-        account = self._account(number, account_type, joined_ms)
-        self.accounts.append(account)
-        self._subscribe(account, monday)
-        return account
+        number = len(self.customers)
+        customer = self._account(number, account_type, joined_ms)
+        self.customers.append(customer)
+        self._subscribe(customer, monday)
+        return customer
 
-    def subscribe(self, account: Account, monday: date) -> None:
+    def subscribe(self, customer: CustomerAccount, monday: date) -> None:
         """Give an activated account a box and a schedule."""
-        account.status = "active"
-        self._subscribe(account, monday)
+        customer.status = "active"
+        self._subscribe(customer, monday)
 
-    def move(self, account: Account, number: int) -> None:
+    def move(self, customer: CustomerAccount, number: int) -> None:
         """Change an account's address: to a new one, back to an earlier one, or onto another account's."""
-        before = account.address
-        account.address = self._next_address(account, number)
-        account.earlier.append(before)
+        before = customer.address
+        customer.address = self._next_address(customer, number)
+        customer.earlier.append(before)
 
-    def _account(self, number: int, account_type: str, joined_ms: int) -> Account:
+    def _account(self, number: int, account_type: str, joined_ms: int) -> CustomerAccount:
         draw = self._draw
         hot = number < HOT_ACCOUNTS
-        fate = "" if hot else next((fate.name for fate in FATES if fate.befalls(number)), "")
-        first_name, last_name = self._name(number, fate)
-        user = f"odd.name{number}" if fate == "odd_name" else _user(first_name, last_name, number)
-        account = Account(
+        anomaly = "" if hot else next((anomaly.name for anomaly in ANOMALIES if anomaly.affects(number)), "")
+        first_name, last_name = self._name(number, anomaly)
+        user = f"odd.name{number}" if anomaly == "odd_name" else _user(first_name, last_name, number)
+        customer = CustomerAccount(
             id=self._first_id + number,
             first_name=first_name,
             last_name=last_name,
-            address=self._address(number, user, fate),
+            address=self._address(number, user, anomaly),
             account_type=account_type,
             created_ms=joined_ms,
             updated_ms=joined_ms,
-            fate=fate,
+            anomaly=anomaly,
             hot=hot,
-            moves=not (fate or hot) and number % MOVERS_EVERY == MOVERS_FIRST,
+            changes_address=not (anomaly or hot) and number % ADDRESS_CHANGES_EVERY == ADDRESS_CHANGES_FIRST,
             street=f"{1 + draw.below(900)} {draw.pick(words.STREETS)}",
             city=draw.pick(words.CITIES),
             zip=f"{60000 + draw.below(900):05d}",
             phone=f"+1 555 555 {draw.below(10000):04d}" if draw.chance(PHONE_SHARE) else None,
             opt_in=not draw.chance(OPT_OUT_AT_SIGNUP),
-            blacklisted=fate == "blacklisted",
+            blacklisted=anomaly == "blacklisted",
         )
         if account_type in {"business", "wholesale"}:
-            account.business_name = draw.pick(words.BUSINESSES)
-        return account
+            customer.business_name = draw.pick(words.BUSINESSES)
+        return customer
 
-    def _name(self, number: int, fate: str) -> tuple[str, str]:
-        if fate == "odd_name":
+    def _name(self, number: int, anomaly: str) -> tuple[str, str]:
+        if anomaly == "odd_name":
             return words.ODD_NAMES[number // 100 % len(words.ODD_NAMES)]
         # The name of an erased person is known from log texts alone, where it has at most four words.
-        first_names = words.FIRST_NAMES[:26] if fate in {"erased", "deleted"} else words.FIRST_NAMES
+        first_names = words.FIRST_NAMES[:26] if anomaly in {"erased", "deleted"} else words.FIRST_NAMES
         return self._draw.pick(first_names), self._draw.pick(words.LAST_NAMES)
 
-    def _address(self, number: int, user: str, fate: str) -> Address:
-        match fate:
+    def _address(self, number: int, user: str, anomaly: str) -> Address:
+        match anomaly:
             case "missing":
                 return Address(_MISSING[number // 250 % len(_MISSING)], None)
             case "invalid":
@@ -214,26 +214,26 @@ class Population:
 
     def _shared(self, number: int) -> Address:
         """Return the address of the nearest earlier plain account, written in capitals every other time."""
-        other = next(account for account in reversed(self.accounts) if account.plain)
+        other = next(customer for customer in reversed(self.customers) if customer.plain)
         stored = other.address.stored
         return Address(stored.upper() if stored and number % 2 else stored, other.address.key)
 
-    def _next_address(self, account: Account, number: int) -> Address:
-        if account.earlier and self._draw.chance(BACK_TO_EARLIER):
-            return account.earlier[-1]
-        other = self._draw.pick(self.accounts)
+    def _next_address(self, customer: CustomerAccount, number: int) -> Address:
+        if customer.earlier and self._draw.chance(BACK_TO_EARLIER):
+            return customer.earlier[-1]
+        other = self._draw.pick(self.customers)
         if other.plain and self._draw.chance(ONTO_ANOTHER):
             return other.address
         domain = self._draw.pick(words.MAIL_DOMAINS)
-        address = f"{_user(account.first_name, account.last_name, account.id)}.{number}@{domain}"
+        address = f"{_user(customer.first_name, customer.last_name, customer.id)}.{number}@{domain}"
         return Address(address, address)
 
-    def _subscribe(self, account: Account, monday: date) -> None:
+    def _subscribe(self, customer: CustomerAccount, monday: date) -> None:
         draw = self._draw
-        account.box = draw.choices(words.BOXES, words.BOX_SHARES)[0]
-        account.frequency = 1 if account.hot else draw.choices((1, 2, 3, 4), FREQUENCY_SHARES)[0]
-        account.anchor = monday
-        account.weekday = 2 + draw.below(4)
+        customer.box = draw.choices(words.BOXES, words.BOX_SHARES)[0]
+        customer.frequency = 1 if customer.hot else draw.choices((1, 2, 3, 4), FREQUENCY_SHARES)[0]
+        customer.anchor = monday
+        customer.weekday = 2 + draw.below(4)
 
 
 BACK_TO_EARLIER = 0.5  # of those who moved before; a tenth of all moves
@@ -246,17 +246,17 @@ def _user(first_name: str, last_name: str, number: int) -> str:
     return f"{first_name}.{last_name}{number}".lower().replace(" ", "").replace("'", "").replace("..", ".")
 
 
-def on_week(account: Account, monday: date) -> bool:
+def on_week(customer: CustomerAccount, monday: date) -> bool:
     """Whether the account's frequency and overrides make this a delivery week (domain.md 2)."""
-    override = account.overrides.get(monday.isoformat())
-    if override or account.anchor is None or account.frequency is None:
+    override = customer.overrides.get(monday.isoformat())
+    if override or customer.anchor is None or customer.frequency is None:
         return override == "add"
-    return (monday - account.anchor).days // 7 % account.frequency == 0
+    return (monday - customer.anchor).days // 7 % customer.frequency == 0
 
 
-def is_recent(account: Account, now_ms: int, days: int) -> bool:
+def is_recent(customer: CustomerAccount, now_ms: int, days: int) -> bool:
     """Whether the account joined in the last `days` days."""
-    return now_ms - account.created_ms < days * DAY
+    return now_ms - customer.created_ms < days * DAY
 
 
-NOBODY = Account(0, "", "", Address(None, None), "individual", 0, 0)  # a visitor, a robot
+NO_CUSTOMER = CustomerAccount(0, "", "", Address(None, None), "individual", 0, 0)  # a visitor, a robot

@@ -14,10 +14,10 @@ import msgspec
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import HOUR, SECOND, Calendar
 from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, Kind
-from kiva_stream.sandbox.generator.population import NOBODY, Account
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount
 from kiva_stream.sandbox.generator.scene import Scene, Text
 from kiva_stream.sandbox.generator.shop import Shop
-from kiva_stream.sandbox.generator.weeks import Act
+from kiva_stream.sandbox.generator.weeks import PlannedEntry
 
 G2_WEEK, STRUCTURED_WEEK = 13, 30
 NULL_ID_SHARE = 0.4  # of G2
@@ -48,9 +48,9 @@ class Row(msgspec.Struct, gc=False):
     shop: Shop
     kind: Kind
     sort: str  # event | sync_only | noise
-    account: Account
+    customer: CustomerAccount
     pairs: str  # `key=value; ` each
-    fate: str = ""  # wrong_site | no_customer | no_account, whatever the account
+    reason: str = ""  # wrong_site | no_customer | no_account, whatever the account
     dirt: str = ""  # what is malformed about it
 
 
@@ -104,10 +104,10 @@ class RowWriter:
         if week >= STRUCTURED_WEEK:
             self._legacy = None
 
-    def write(self, act: Act) -> Row:
+    def write(self, act: PlannedEntry) -> Row:
         """Return the row of one act, and do to the scene's people what it says."""
         scene, kind = self._scene, act.kind
-        scene.account, scene.order, scene.now_ms = act.account, act.order, act.at_ms
+        scene.customer, scene.order, scene.now_ms = act.customer, act.order, act.at_ms
         scene.actor, scene.stack = "", None
         text = kind.writer(scene)
         actor, staff = self._who(kind)
@@ -118,7 +118,7 @@ class RowWriter:
             kind.severity,
             kind.category,
             text.action,
-            act.account.id or None,
+            act.customer.id or None,
             actor,
             staff,
             text.message,
@@ -128,11 +128,11 @@ class RowWriter:
             self._shop,
             kind,
             kind.sort,
-            act.account,
+            act.customer,
             text.pairs,
         )
-        if kind.sort == "event" and act.account is NOBODY:
-            row.fate = "no_account"
+        if kind.sort == "event" and act.customer is NO_CUSTOMER:
+            row.reason = "no_account"
         if self._legacy:
             self._age(row, text)
             self._legacy(row, text)
@@ -170,16 +170,16 @@ class RowWriter:
             row.message = row.message.replace(*_VARIANTS[line])
 
     def _g1(self, row: Row, _: Text) -> None:
-        name = row.account.name
+        name = row.customer.name
         if row.sort == "event" and name and row.kind.actors[0] == "customer":
             row.message = f"{name} {_lower_first(row.message)}"
         elif row.sort == "event":
             row.message = row.message[:1].upper() + row.message[1:]
 
     def _g2(self, row: Row, _: Text) -> None:
-        if row.account is NOBODY or row.kind.sort == "noise":
+        if row.customer is NO_CUSTOMER or row.kind.sort == "noise":
             return
-        row.message = f"Customer #{row.account.id} ({row.account.name}) {_lower_first(row.message)}"
+        row.message = f"Customer #{row.customer.id} ({row.customer.name}) {_lower_first(row.message)}"
         if self._draw.random() < NULL_ID_SHARE:
             row.customer_id = None
 

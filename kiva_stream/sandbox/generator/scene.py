@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kiva_stream.sandbox.generator.clock import Calendar
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.orders import NO_ORDER, Order
-from kiva_stream.sandbox.generator.population import NOBODY, Account
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount
 
 
 class Text(NamedTuple):
@@ -22,13 +22,13 @@ class Text(NamedTuple):
 class Scene:
     """The stage on which one entry after the other is written; reused, so that it costs nothing."""
 
-    __slots__ = ("account", "actor", "calendar", "currency", "draw", "now_ms", "order", "stack")
+    __slots__ = ("actor", "calendar", "currency", "customer", "draw", "now_ms", "order", "stack")
 
     def __init__(self, draw: Draw, currency: str, calendar: Calendar) -> None:
         self.draw = draw
         self.currency = currency
         self.calendar = calendar
-        self.account: Account = NOBODY
+        self.customer: CustomerAccount = NO_CUSTOMER
         self.order: Order = NO_ORDER
         self.now_ms = 0
         self.actor = ""  # set by a text that knows better than its kind
@@ -37,9 +37,9 @@ class Scene:
     @property
     def mail(self) -> str:
         """The account's address as JSON; a visitor's is nobody's."""
-        if self.account is NOBODY:
+        if self.customer is NO_CUSTOMER:
             return f'"visitor{self.draw.below(1_000_000)}@visitors.example"'
-        key = self.account.address.key
+        key = self.customer.address.key
         return f'"{key}"' if key else "null"
 
     @property
@@ -50,4 +50,4 @@ class Scene:
     def later(self) -> tuple[str, str]:
         """Return a coming delivery week of the account: its Monday and its delivery date."""
         week = 1 + self.draw.below(5)
-        return self.calendar.mondays[week], self.calendar.date(week, self.account.weekday)
+        return self.calendar.mondays[week], self.calendar.date(week, self.customer.weekday)

@@ -12,17 +12,17 @@ from kiva_stream.sandbox.generator.clock import Calendar, midnight_ms
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.mix import Quotas
 from kiva_stream.sandbox.generator.orders import Order, spoil, total_cents
-from kiva_stream.sandbox.generator.population import HOT_ACCOUNTS, Account, Population
+from kiva_stream.sandbox.generator.population import HOT_ACCOUNTS, CustomerAccount, Population
 
 IMPORTED_SHARE = 0.0002  # accounts without a sign-up entry, per entry
 PENDING_SHARE = 200 / 15_000
-DOUBLED_SHARE = 0.0005  # rows written twice
+DUPLICATE_SHARE = 0.0005  # rows written twice
 TRIES = 8
 FORGOTTEN_EVERY = 5  # of those who come back: when they had cancelled stays stored
 
 
 @dataclass(frozen=True, slots=True)
-class SiteRow:
+class Site:
     """A row of `sites`."""
 
     id: int
@@ -42,41 +42,41 @@ class SiteRow:
 
 
 SITES = (
-    SiteRow(1, "Green Valley Boxes", "America/Chicago", "USD"),
-    SiteRow(2, "Cape Harvest", "Africa/Johannesburg", "zar"),
-    SiteRow(3, "Thames Veg", "Europe/London", "GBP"),
+    Site(1, "Green Valley Boxes", "America/Chicago", "USD"),
+    Site(2, "Cape Harvest", "Africa/Johannesburg", "zar"),
+    Site(3, "Thames Veg", "Europe/London", "GBP"),
 )
 
 
 class Shop:
     """A site's people and orders; what happens to them is planned week by week."""
 
-    def __init__(self, site: SiteRow, entries: int, seed: int, start: date) -> None:
+    def __init__(self, site: Site, entries: int, seed: int, start: date) -> None:
         self.site = site
         self.entries = entries
         self.start = start
         self.draw = Draw(f"{seed}/{entries}/{site.id}")
-        self.touch = Draw(
+        self.manual_edits = Draw(
             f"{seed}/{entries}/{site.id}/orders"
         )  # what is done to orders behind the log's back
-        self.doubles = int(entries * DOUBLED_SHARE + 0.5)
-        self.quotas = Quotas(entries - self.doubles)
+        self.duplicates = int(entries * DUPLICATE_SHARE + 0.5)
+        self.quotas = Quotas(entries - self.duplicates)
         self.zone = ZoneInfo(site.timezone)
         self.launched_ms = midnight_ms(self.launched_on, self.zone)
         self.population = Population(self.draw, site.first_customer_id)
         self.activity = Activity(self.draw)
-        self.waiting_promos: list[Account] = []
-        self.waiting_gifts: list[Account] = []
-        self.left: list[Account] = []  # cancelled
-        self.paused: list[Account] = []
-        self.opted_out: list[Account] = []
-        self.blacklisted: list[Account] = []
-        self.movers: list[Account] = []
-        self.doomed: list[Account] = []  # to be erased
+        self.pending_promos: list[CustomerAccount] = []
+        self.pending_gifts: list[CustomerAccount] = []
+        self.left: list[CustomerAccount] = []  # cancelled
+        self.paused: list[CustomerAccount] = []
+        self.opted_out: list[CustomerAccount] = []
+        self.blacklisted: list[CustomerAccount] = []
+        self.address_changers: list[CustomerAccount] = []
+        self.to_be_erased: list[CustomerAccount] = []  # to be erased
         self.unclosed: list[Order] = []
         self.unpaid: list[Order] = []  # closed, to be paid at their delivery
-        self.young: list[Order] = []  # of this week
-        self._old: list[Order] = []
+        self.current_orders: list[Order] = []  # of this week
+        self._earlier_orders: list[Order] = []
         self._last_week: list[Order] = []
         self.foreign_ids: list[int] = []  # customers of another site
         self.orders = 0
@@ -92,125 +92,125 @@ class Shop:
         """Return the days of an entry week, counted from 0."""
         return Calendar(self.start + timedelta(weeks=week), self.zone)
 
-    def join(self, account_type: str, calendar: Calendar, joined_ms: int) -> Account:
+    def join(self, account_type: str, calendar: Calendar, joined_ms: int) -> CustomerAccount:
         """Add an account of the given type, active unless it waits for something."""
-        account = self.population.join(account_type, joined_ms, calendar.monday)
-        self._note_fate(account)
+        customer = self.population.join(account_type, joined_ms, calendar.monday)
+        self._note_anomaly(customer)
         if account_type == "promo":
-            self._wait(account, self.waiting_promos)
+            self._wait(customer, self.pending_promos)
         elif account_type == "gift_purchaser":
-            self._wait(account, self.waiting_gifts)
+            self._wait(customer, self.pending_gifts)
         elif account_type == "individual" and self.draw.chance(PENDING_SHARE):
-            account.status = "pending"
+            customer.status = "pending"
         else:
-            self.activity.add(account)
-        return account
+            self.activity.add(customer)
+        return customer
 
-    def activate(self, waiting: list[Account], calendar: Calendar) -> Account:
+    def activate(self, waiting: list[CustomerAccount], calendar: Calendar) -> CustomerAccount:
         """Let one of those who wait begin; without any, somebody who is active."""
         if not waiting:
-            return self.activity.anyone()
-        account = waiting.pop(self.draw.below(len(waiting)))
-        account.status = "active"
-        if waiting is self.waiting_promos:
-            self.population.subscribe(account, calendar.monday)
-            self.activity.add(account)
-        return account
+            return self.activity.draw_evenly()
+        customer = waiting.pop(self.draw.below(len(waiting)))
+        customer.status = "active"
+        if waiting is self.pending_promos:
+            self.population.subscribe(customer, calendar.monday)
+            self.activity.add(customer)
+        return customer
 
-    def leave(self, status: str, now_ms: int, week: int) -> Account:
+    def deactivate(self, status: str, now_ms: int, week: int) -> CustomerAccount:
         """Take an account out of the active ones; when only hot ones are left, nothing changes."""
-        account = next((a for a in (self.activity.anyone() for _ in range(TRIES)) if not a.hot), None)
-        if account is None:
-            return self.activity.anyone()
-        self.activity.remove(account)
-        account.status = status
-        account.updated_ms = now_ms
+        customer = next((a for a in (self.activity.draw_evenly() for _ in range(TRIES)) if not a.hot), None)
+        if customer is None:
+            return self.activity.draw_evenly()
+        self.activity.remove(customer)
+        customer.status = status
+        customer.updated_ms = now_ms
         if status == "cancelled":
-            account.cancelled_ms = now_ms
-            account.cancelled_week = week
-            account.cancel_reason = self.draw.pick(words.CANCEL_REASONS)
-            self.left.append(account)
+            customer.cancelled_ms = now_ms
+            customer.cancelled_week = week
+            customer.cancel_reason = self.draw.pick(words.CANCEL_REASONS)
+            self.left.append(customer)
         elif status == "paused":
-            self.paused.append(account)
+            self.paused.append(customer)
         elif status in {"expired", "dead"}:
-            account.cancelled_ms = now_ms
-        return account
+            customer.cancelled_ms = now_ms
+        return customer
 
-    def come_back(self, pool: list[Account], now_ms: int, week: int) -> Account:
+    def reactivate(self, pool: list[CustomerAccount], now_ms: int, week: int) -> CustomerAccount:
         """Make somebody of `pool` active again, of those who left in an earlier week."""
         for _ in range(TRIES if pool else 0):
             # The later half: most who come back do so within 90 days.
             place = len(pool) - 1 - self.draw.below((len(pool) + 1) // 2)
-            account = pool[place]
-            if account.cancelled_week < week:
+            customer = pool[place]
+            if customer.cancelled_week < week:
                 pool.pop(place)
-                account.status, account.updated_ms = "active", now_ms
-                if account.id % FORGOTTEN_EVERY:
-                    account.cancelled_ms = None
-                self.activity.add(account)
-                return account
-        return self.activity.anyone()
+                customer.status, customer.updated_ms = "active", now_ms
+                if customer.id % FORGOTTEN_EVERY:
+                    customer.cancelled_ms = None
+                self.activity.add(customer)
+                return customer
+        return self.activity.draw_evenly()
 
-    def order(self, account: Account, calendar: Calendar, now_ms: int) -> Order:
+    def order(self, customer: CustomerAccount, calendar: Calendar, now_ms: int) -> Order:
         """Make the order of this week for an account."""
         draw = self.draw
-        box = account.box or words.BOXES[0]
+        box = customer.box or words.BOXES[0]
         order = Order(
             id=self.site.first_order_id + self.orders,
-            customer_id=account.id,
+            customer_id=customer.id,
             week=calendar.mondays[0],
-            delivery=calendar.date(0, account.weekday),
+            delivery=calendar.date(0, customer.weekday),
             box=box,
-            menu_lines=draw.pick(box.menu_lines),
+            menu_items=draw.pick(box.menu_items),
             total_cents=total_cents(draw),
             created_ms=now_ms,
             updated_ms=now_ms,
-            email=account.address.key,
+            email=customer.address.key,
         )
         spoil(order, draw)
         self.orders += 1
         return order
 
-    def account(self, customer_id: int) -> Account:
+    def customer(self, customer_id: int) -> CustomerAccount:
         """Return the account of a customer id of this site."""
-        return self.population.accounts[customer_id - self.site.first_customer_id]
+        return self.population.customers[customer_id - self.site.first_customer_id]
 
     def settle(self) -> list[Order]:
         """Return the orders of the week before last week's end that nothing more will happen to.
 
         Called once a week, after its entries were written. What is still open or unpaid is kept.
         """
-        settled = [order for order in self._old if order.payment_status != "pending"]
-        self._old = [order for order in self._old if order.payment_status == "pending"] + self.young
-        self._last_week, self.young = self.young or self._last_week, []
+        settled = [order for order in self._earlier_orders if order.payment_status != "pending"]
+        self._earlier_orders = [order for order in self._earlier_orders if order.payment_status == "pending"] + self.current_orders
+        self._last_week, self.current_orders = self.current_orders or self._last_week, []
         return settled
 
-    def of_last_week(self) -> list[Order]:
+    def orders_of_last_week(self) -> list[Order]:
         """Return the orders of the week that was opened last."""
         return self._last_week
 
     def leftover(self) -> list[Order]:
         """Return the orders that are not settled when the history ends."""
-        return self._old + self.young
+        return self._earlier_orders + self.current_orders
 
-    def _wait(self, account: Account, waiting: list[Account]) -> None:
-        account.status = "pending"
-        account.box = account.frequency = account.anchor = None
-        waiting.append(account)
+    def _wait(self, customer: CustomerAccount, waiting: list[CustomerAccount]) -> None:
+        customer.status = "pending"
+        customer.box = customer.frequency = customer.anchor = None
+        waiting.append(customer)
 
     def _import(self) -> None:
         account_type = self.draw.pick(("business", "wholesale", "individual"))
-        account = self.population.join(account_type, self.launched_ms, self.start)
-        self._note_fate(account)
-        self.activity.add(account)
+        customer = self.population.join(account_type, self.launched_ms, self.start)
+        self._note_anomaly(customer)
+        self.activity.add(customer)
 
-    def _note_fate(self, account: Account) -> None:
-        if account.moves:
-            self.movers.append(account)
-        elif account.fate == "erased":
-            self.doomed.append(account)
-        elif account.fate == "blacklisted":
-            self.blacklisted.append(account)
+    def _note_anomaly(self, customer: CustomerAccount) -> None:
+        if customer.changes_address:
+            self.address_changers.append(customer)
+        elif customer.anomaly == "erased":
+            self.to_be_erased.append(customer)
+        elif customer.anomaly == "blacklisted":
+            self.blacklisted.append(customer)
 
 
 def shops(entries: int, seed: int, sites: int, start: date) -> list[tuple[Shop, bool]]:
@@ -234,4 +234,4 @@ _SPLITS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.6, 0.25, 0.15)}
 
 def _introduce(found: list[Shop]) -> None:
     for shop, other in zip(found, [*found[1:], found[0]], strict=True):
-        shop.foreign_ids = [account.id for account in other.population.accounts[:HOT_ACCOUNTS]]
+        shop.foreign_ids = [customer.id for customer in other.population.customers[:HOT_ACCOUNTS]]

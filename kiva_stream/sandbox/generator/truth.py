@@ -15,7 +15,7 @@ from kiva_stream.errors import SettingsError
 from kiva_stream.sandbox.generator.clock import SECOND, instant
 from kiva_stream.sandbox.generator.commits import Entry
 from kiva_stream.sandbox.generator.contacts import ExpectedContact
-from kiva_stream.sandbox.generator.order_truth import ExpectedLine, ExpectedOrder
+from kiva_stream.sandbox.generator.order_truth import ExpectedItem, ExpectedOrder
 from kiva_stream.sandbox.generator.rows import Row, is_wild
 
 MAX_BYTES = 255
@@ -61,7 +61,7 @@ CREATE VIEW customer_order AS
 """
 
 
-class Verdict(NamedTuple):
+class ExpectedEntry(NamedTuple):
     """What must become of one entry."""
 
     kind: str
@@ -81,7 +81,7 @@ class Moment(NamedTuple):
     inserted_ms: int
 
 
-class Judge:
+class ExpectedOutcomes:
     """Says what must become of entries, given in log order."""
 
     def __init__(self) -> None:
@@ -89,36 +89,36 @@ class Judge:
         self._seen: dict[Said, list[Moment]] = {}
         self._seen_before: dict[Said, list[Moment]] = {}  # those of the window before
 
-    def judge(self, log_id: int, row: Row) -> Verdict:
+    def judge(self, log_id: int, row: Row) -> ExpectedEntry:
         """Return the verdict of one entry. The order of the questions is that of domain.md."""
         self._position += 1
         if self._position % REMEMBERED == 0:
             self._seen_before, self._seen = self._seen, {}
         if row.sort == "noise":
-            return Verdict("noise", "skipped", "noise")
+            return ExpectedEntry("noise", "skipped", "noise")
         line, ac_name, data = row.kind.line, None, None
         if row.sort == "event" and line:
             ac_name, data = line.ac_name, eventdata(row, log_id)
         outcome, why = self._outcome(row)
-        return Verdict(row.sort, outcome, why, ac_name, data)
+        return ExpectedEntry(row.sort, outcome, why, ac_name, data)
 
     def _outcome(self, row: Row) -> tuple[str, str | None]:
-        if row.fate:
-            return ("skipped" if row.fate == "no_account" else "dead"), row.fate
-        bar = row.account.bar
-        if bar in {"erased", "test"}:
-            return "skipped", bar
+        if row.reason:
+            return ("skipped" if row.reason == "no_account" else "dead"), row.reason
+        exclusion = row.customer.exclusion
+        if exclusion in {"erased", "test"}:
+            return "skipped", exclusion
         if row.sort == "event" and row.staff and row.kind.key in LOGINS:
             return "skipped", "staff_login"
-        if bar:
-            return "dead", bar
+        if exclusion:
+            return "dead", exclusion
         if row.sort == "sync_only":
             return "synced", None
         return ("skipped", "duplicate") if self._repeats(row) else ("delivered", None)
 
     def _repeats(self, row: Row) -> bool:
         """Whether one of the positions before says the same within two seconds (domain.md 0.13)."""
-        said = (row.account.id, row.action, row.message, row.data)
+        said = (row.customer.id, row.action, row.message, row.data)
         moments = self._seen_before.get(said, []) + self._seen.get(said, [])
         self._seen.setdefault(said, []).append(Moment(self._position, row.inserted_ms))
         return any(
@@ -168,11 +168,11 @@ class TruthFile:
         self._db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA + "BEGIN;")
         self._ord = 0
 
-    def add(self, judged: Iterable[tuple[int, Row, Verdict]]) -> None:
+    def add(self, judged: Iterable[tuple[int, Row, ExpectedEntry]]) -> None:
         """Write the verdicts of entries, in log order."""
         self._db.executemany("INSERT INTO entry_row VALUES (?,?,?,?,?,?,?,?,?)", self._numbered(judged))
 
-    def add_orders(self, orders: Iterable[ExpectedOrder], lines: Iterable[ExpectedLine]) -> None:
+    def add_orders(self, orders: Iterable[ExpectedOrder], lines: Iterable[ExpectedItem]) -> None:
         """Write orders that must arrive, and their lines."""
         self._db.executemany("INSERT INTO order_row VALUES (?,?,?,?,?,?,?,?,?)", orders)
         self._db.executemany("INSERT INTO order_line VALUES (?,?,?,?,?,?,?,?)", lines)
@@ -192,11 +192,11 @@ class TruthFile:
         """Let go of the file."""
         self._db.close()
 
-    def _numbered(self, judged: Iterable[tuple[int, Row, Verdict]]) -> Iterator[tuple[object, ...]]:
+    def _numbered(self, judged: Iterable[tuple[int, Row, ExpectedEntry]]) -> Iterator[tuple[object, ...]]:
         for log_id, row, verdict in judged:
             self._ord += 1
             kind, outcome, why, ac_name, data = verdict
-            yield (self._ord, row.site_id, log_id, kind, outcome, why, ac_name, data, row.account.id)
+            yield (self._ord, row.site_id, log_id, kind, outcome, why, ac_name, data, row.customer.id)
 
 
 class Tally:
@@ -207,7 +207,7 @@ class Tally:
         self.events: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: ExpectedEntry) -> None:
         """Count one more."""
         self.classes[verdict.kind] += 1
         self.outcomes[f"{verdict.outcome} {verdict.why}" if verdict.why else verdict.outcome] += 1
@@ -215,7 +215,7 @@ class Tally:
             self.events[verdict.ac_name] += 1
 
 
-def judged(judge: Judge, entries: Iterable[Entry]) -> Iterator[tuple[int, Row, Verdict]]:
+def judged(judge: ExpectedOutcomes, entries: Iterable[Entry]) -> Iterator[tuple[int, Row, ExpectedEntry]]:
     """Yield entries with their verdicts."""
     for log_id, row in entries:
         yield log_id, row, judge.judge(log_id, row)

@@ -15,17 +15,17 @@ from kiva_stream.sandbox.generator.activity import Activity
 from kiva_stream.sandbox.generator.clock import MINUTE, SECOND
 from kiva_stream.sandbox.generator.mix import KINDS, SUB_MADE, SUB_UNDONE, Key, Kind
 from kiva_stream.sandbox.generator.orders import NO_ORDER, Order
-from kiva_stream.sandbox.generator.population import NOBODY, Account, on_week
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount, on_week
 from kiva_stream.sandbox.generator.shop import TRIES, Shop
 
 
-class Act(NamedTuple):
+class PlannedEntry(NamedTuple):
     """Something that will be an entry of the log."""
 
     at_ms: int
     number: int  # breaks ties, so that acts sort
     kind: Kind
-    account: Account
+    customer: CustomerAccount
     order: Order
 
 
@@ -52,9 +52,9 @@ BY_GONE = 0.02  # of what happens to accounts happens to some that are not activ
 
 IN_ORDER: tuple[Key, ...] = (8, 10, 11, 14, 17, 18, 19)  # what customers do to an open order
 AT_HOME: tuple[Key, ...] = (3, 20, 23, 26, 27, 28, 29, 30, 31, 33, 34, 36, 37, 38, 39, 42)
-ABOUT_ACCOUNTS: tuple[Key, ...] = ("balance", "tag", "mail", "payment", "staff", "note")
+ABOUT_CUSTOMERS: tuple[Key, ...] = ("balance", "tag", "mail", "payment", "staff", "note")
 ABOUT_ORDERS: tuple[Key, ...] = ("order.edit", "recalculated")
-ABOUT_NOBODY: tuple[Key, ...] = ("cron", "debug", "error", "login.failed", "visitor", "integration")
+WITHOUT_CUSTOMER: tuple[Key, ...] = ("cron", "debug", "error", "login.failed", "visitor", "integration")
 
 
 def _slots(days: Sequence[float]) -> list[float]:
@@ -83,11 +83,11 @@ class Week:
         self.calendar = shop.calendar(number)
         self._draw = shop.draw
         self._activity: Activity = shop.activity
-        self._acts: list[Act] = []
+        self._acts: list[PlannedEntry] = []
         self._open: list[Order] = []
         self._logins: list[Key] = []
 
-    def acts(self) -> list[Act]:
+    def acts(self) -> list[PlannedEntry]:
         """Return what happens, in no order; some of it (Friday's deliveries) belongs to the next week."""
         self._activity.redraw()
         self._arrive()
@@ -103,8 +103,8 @@ class Week:
 
     # --- building blocks ---
 
-    def _add(self, at_ms: int, key: Key, account: Account = NOBODY, order: Order = NO_ORDER) -> None:
-        self._acts.append(Act(at_ms, len(self._acts), KINDS[key], account, order))
+    def _add(self, at_ms: int, key: Key, customer: CustomerAccount = NO_CUSTOMER, order: Order = NO_ORDER) -> None:
+        self._acts.append(PlannedEntry(at_ms, len(self._acts), KINDS[key], customer, order))
 
     def _quota(self, key: Key) -> range:
         return range(self.shop.quotas.take(key, self.number))
@@ -121,77 +121,77 @@ class Week:
     def _lump(self, day: int, second: int, length_s: int) -> int:
         return self.calendar.at(day, second) + self._draw.below(length_s * SECOND)
 
-    def _someone(self) -> Account:
+    def _someone(self) -> CustomerAccount:
         if self._draw.random() < BY_GONE:
-            return self._draw.pick(self.shop.population.accounts)
-        return self._activity.someone()
+            return self._draw.pick(self.shop.population.customers)
+        return self._activity.draw_by_rank()
 
     def _add_to_order(self, at_ms: int, key: Key, order: Order) -> None:
-        self._add(at_ms, key, self.shop.account(order.customer_id), order)
+        self._add(at_ms, key, self.shop.customer(order.customer_id), order)
 
     # --- accounts come ---
 
     def _arrive(self) -> None:
         for at_ms in self._spread(2):
-            account = self.shop.join("individual", self.calendar, at_ms)
-            self._add(at_ms, 2, account)
+            customer = self.shop.join("individual", self.calendar, at_ms)
+            self._add(at_ms, 2, customer)
         for at_ms in self._spread(12):
             self._add(at_ms, 12, self.shop.join("promo", self.calendar, at_ms))
         for at_ms in self._spread(40):
             self._buy_gift(at_ms)
         for at_ms in self._spread(22):
-            self._add(at_ms, 22, self.shop.activate(self.shop.waiting_promos, self.calendar))
+            self._add(at_ms, 22, self.shop.activate(self.shop.pending_promos, self.calendar))
         for at_ms in self._spread(21):
-            self._add(at_ms, 21, self.shop.activate(self.shop.waiting_gifts, self.calendar))
+            self._add(at_ms, 21, self.shop.activate(self.shop.pending_gifts, self.calendar))
 
     def _buy_gift(self, at_ms: int) -> None:
         purchaser = self.shop.join("gift_purchaser", self.calendar, at_ms - MINUTE)
-        buyer = purchaser if self._draw.chance(FROM_PURCHASERS) else self._activity.someone()
-        self._add(at_ms, 40, NOBODY if self._draw.chance(VISITOR_SHARE[40]) else buyer)
+        buyer = purchaser if self._draw.chance(FROM_PURCHASERS) else self._activity.draw_by_rank()
+        self._add(at_ms, 40, NO_CUSTOMER if self._draw.chance(VISITOR_SHARE[40]) else buyer)
 
     # --- the weekly cycle ---
 
     def _open_orders(self) -> None:
-        for account in self._due(len(self._quota("order.generated"))):
+        for customer in self._due(len(self._quota("order.generated"))):
             at_ms = self._lump(FRIDAY, OPENED, 300)
-            self._add(at_ms, "order.generated", account, self._order(account, at_ms))
+            self._add(at_ms, "order.generated", customer, self._order(customer, at_ms))
         for at_ms in self._spread(13, _SHOPPING):
-            account = self._activity.anyone()
-            self._add(at_ms, 13, account, self._order(account, at_ms))
+            customer = self._activity.draw_evenly()
+            self._add(at_ms, 13, customer, self._order(customer, at_ms))
         for n in self._quota("menu"):
             ranked = self._activity.ranked
             self._add(self._lump(FRIDAY, MAILED, 1200), "menu", ranked[n % len(ranked)])
 
-    def _due(self, count: int) -> Iterator[Account]:
+    def _due(self, count: int) -> Iterator[CustomerAccount]:
         """Yield `count` accounts to deliver to: those with an on-week, then others."""
         ranked, monday = self._activity.ranked, self.calendar.monday
         begin, found = self._draw.below(len(ranked)), 0
-        later: list[Account] = []
+        later: list[CustomerAccount] = []
         for n in range(len(ranked)):
-            account = ranked[(begin + n) % len(ranked)]
+            customer = ranked[(begin + n) % len(ranked)]
             if found == count:
                 return
-            if not (account.hot or on_week(account, monday)):
-                later.append(account)
+            if not (customer.hot or on_week(customer, monday)):
+                later.append(customer)
                 continue
             found += 1
-            yield account
+            yield customer
         while found < count:
-            yield later.pop() if later else self._activity.anyone()
+            yield later.pop() if later else self._activity.draw_evenly()
             found += 1
 
-    def _order(self, account: Account, at_ms: int) -> Order:
-        order = self.shop.order(account, self.calendar, at_ms)
-        account.order = order
-        account.newest_order_ms = max(account.newest_order_ms, at_ms)
+    def _order(self, customer: CustomerAccount, at_ms: int) -> Order:
+        order = self.shop.order(customer, self.calendar, at_ms)
+        customer.order = order
+        customer.newest_order_ms = max(customer.newest_order_ms, at_ms)
         self._open.append(order)
-        self.shop.young.append(order)
+        self.shop.current_orders.append(order)
         return order
 
     def _take(self, pool: list[Order]) -> Order:
         """Take an order from `pool`; without any, one that the shop no longer has (row 34 of 6.5)."""
         if not pool:
-            return self.shop.order(self._activity.anyone(), self.calendar, self.calendar.at(FRIDAY, OPENED))
+            return self.shop.order(self._activity.draw_evenly(), self.calendar, self.calendar.at(FRIDAY, OPENED))
         place = self._draw.below(len(pool))
         pool[place], pool[-1] = pool[-1], pool[place]
         return pool.pop()
@@ -210,9 +210,9 @@ class Week:
 
     def _end(self, at_ms: int, key: Key, order: Order, status: str) -> None:
         order.status, order.payment_status, order.updated_ms = status, "none", at_ms
-        account = self.shop.account(order.customer_id)
-        account.order = NO_ORDER
-        self._add(at_ms, key, account, order)
+        customer = self.shop.customer(order.customer_id)
+        customer.order = NO_ORDER
+        self._add(at_ms, key, customer, order)
 
     def _close(self) -> None:
         pool = [*self.shop.unclosed, *self._open]
@@ -248,7 +248,7 @@ class Week:
         self._add_to_order(at_ms, "order.refund", order)
 
     def _delivery_day(self, order: Order) -> int:
-        return MONDAY + self.shop.account(order.customer_id).weekday - 1
+        return MONDAY + self.shop.customer(order.customer_id).weekday - 1
 
     # --- what customers do ---
 
@@ -284,20 +284,20 @@ class Week:
         """Return the open order of somebody who is about to change it."""
         monday = self.calendar.mondays[0]
         for _ in range(TRIES):
-            order = self._activity.someone().order
+            order = self._activity.draw_by_rank().order
             if order.week == monday:
                 return order
         return self._draw.pick(self._open) if self._open else self._take([])
 
     def _session(self, at_ms: int, burst: list[Key], order: Order) -> None:
         """Let a customer do one thing after the other, ending before the cut-off."""
-        account = self.shop.account(order.customer_id)
+        customer = self.shop.customer(order.customer_id)
         if self._logins and self._draw.chance(WITH_LOGIN):
             burst.insert(0, self._logins.pop())
-        gaps = [int(self._gap()) for _ in burst]
-        at_ms = min(at_ms, self.calendar.at(SUNDAY, CUT_OFF) - sum(gaps))
-        for key, gap in zip(burst, gaps, strict=True):
-            self._add(at_ms, key, account, order)
+        id_gaps = [int(self._gap()) for _ in burst]
+        at_ms = min(at_ms, self.calendar.at(SUNDAY, CUT_OFF) - sum(id_gaps))
+        for key, gap in zip(burst, id_gaps, strict=True):
+            self._add(at_ms, key, customer, order)
             at_ms += gap
 
     def _gap(self) -> float:
@@ -309,107 +309,107 @@ class Week:
         for key in AT_HOME:
             for at_ms in self._spread(key):
                 visits = draw.chance(VISITOR_SHARE.get(key, 0))
-                self._add(at_ms, key, NOBODY if visits else self._visit(at_ms))
+                self._add(at_ms, key, NO_CUSTOMER if visits else self._visit(at_ms))
         for at_ms in self._spread(25):
             self._add(at_ms, 25, self._opt_out(at_ms))
         for at_ms in self._spread(24):
-            again_ms, account = self._opt_in(at_ms)
-            self._add(again_ms, 24, account)
+            again_ms, customer = self._opt_in(at_ms)
+            self._add(again_ms, 24, customer)
         for at_ms in self._times(_ANY_TIME, len(self._logins)):
             self._add(at_ms, self._logins.pop(), self._someone())
         for at_ms in self._spread(7):
             self._add(at_ms, 7, self._someone())
 
-    def _visit(self, at_ms: int) -> Account:
+    def _visit(self, at_ms: int) -> CustomerAccount:
         """Return somebody who, as a rule, has just logged in."""
-        account = self._someone()
+        customer = self._someone()
         if self._logins and self._draw.chance(0.5):
-            self._add(at_ms - int(self._gap()), self._logins.pop(), account)
-        account.updated_ms = max(account.updated_ms, at_ms)
-        return account
+            self._add(at_ms - int(self._gap()), self._logins.pop(), customer)
+        customer.updated_ms = max(customer.updated_ms, at_ms)
+        return customer
 
-    def _opt_out(self, at_ms: int) -> Account:
-        account = self._someone()
-        account.opt_in = False
-        account.updated_ms = max(account.updated_ms, at_ms)
-        self.shop.opted_out.append(account)
-        return account
+    def _opt_out(self, at_ms: int) -> CustomerAccount:
+        customer = self._someone()
+        customer.opt_in = False
+        customer.updated_ms = max(customer.updated_ms, at_ms)
+        self.shop.opted_out.append(customer)
+        return customer
 
-    def _opt_in(self, at_ms: int) -> tuple[int, Account]:
+    def _opt_in(self, at_ms: int) -> tuple[int, CustomerAccount]:
         """Return when who wants mail again: some minutes after saying no, some in spite of a complaint."""
         draw, pool = self._draw, self.shop.opted_out
         if not pool:
             return at_ms, self._someone()
         if self.shop.blacklisted and draw.chance(BLACKLISTED_SHARE):
-            account = draw.pick(self.shop.blacklisted)
+            customer = draw.pick(self.shop.blacklisted)
         elif draw.chance(REGRETTED_SHARE):
-            account = pool.pop()
-            at_ms = max(at_ms, account.updated_ms + 2 * MINUTE)
+            customer = pool.pop()
+            at_ms = max(at_ms, customer.updated_ms + 2 * MINUTE)
         else:
-            account = pool.pop(draw.below(len(pool)))
-        account.opt_in = True
-        account.updated_ms = max(account.updated_ms, at_ms)
-        return at_ms, account
+            customer = pool.pop(draw.below(len(pool)))
+        customer.opt_in = True
+        customer.updated_ms = max(customer.updated_ms, at_ms)
+        return at_ms, customer
 
     # --- statuses ---
 
     def _leave_and_return(self) -> None:
         shop, number = self.shop, self.number
         for at_ms in self._spread("reactivate"):
-            self._add(at_ms, "reactivate", shop.come_back(shop.left, at_ms, number))
+            self._add(at_ms, "reactivate", shop.reactivate(shop.left, at_ms, number))
         for at_ms in self._spread("resume"):
-            self._add(at_ms, "resume", shop.come_back(shop.paused, at_ms, number))
+            self._add(at_ms, "resume", shop.reactivate(shop.paused, at_ms, number))
         self._cancel()
         for at_ms in self._spread("pause"):
-            self._add(at_ms, "pause", shop.leave("paused", at_ms, number))
+            self._add(at_ms, "pause", shop.deactivate("paused", at_ms, number))
         for at_ms in self._spread("delete"):
-            self._add(at_ms, "delete", shop.leave("dead", at_ms, number))
+            self._add(at_ms, "delete", shop.deactivate("dead", at_ms, number))
         for at_ms in self._spread("erase"):
             self._add(at_ms, "erase", self._erase())
         for at_ms in self._spread("customer.edit"):
             expires = self._draw.chance(EXPIRED_SHARE)
-            account = shop.leave("expired", at_ms, number) if expires else self._someone()
-            self._add(at_ms, "customer.edit", account)
+            customer = shop.deactivate("expired", at_ms, number) if expires else self._someone()
+            self._add(at_ms, "customer.edit", customer)
         for at_ms in self._spread("email.change"):
             self._add(at_ms, "email.change", self._move(at_ms))
 
     def _cancel(self) -> None:
-        last, last_ms = NOBODY, 0
+        last, last_ms = NO_CUSTOMER, 0
         for at_ms in self._spread(16):
-            last, last_ms = self.shop.leave("cancelled", at_ms, self.number), at_ms
+            last, last_ms = self.shop.deactivate("cancelled", at_ms, self.number), at_ms
             self._add(at_ms, 16, last)
         for at_ms in self._spread(35):
-            if last is not NOBODY and self._draw.chance(CANCELLED_TWICE):
+            if last is not NO_CUSTOMER and self._draw.chance(CANCELLED_TWICE):
                 self._add(last_ms + 3 * MINUTE, 35, last)
             else:
-                self._add(at_ms, 35, self.shop.leave("cancelled", at_ms, self.number))
+                self._add(at_ms, 35, self.shop.deactivate("cancelled", at_ms, self.number))
 
-    def _erase(self) -> Account:
-        if not self.shop.doomed:
-            return self._activity.anyone()
-        account = self.shop.doomed.pop(0)
-        self._activity.remove(account)
-        return account
+    def _erase(self) -> CustomerAccount:
+        if not self.shop.to_be_erased:
+            return self._activity.draw_evenly()
+        customer = self.shop.to_be_erased.pop(0)
+        self._activity.remove(customer)
+        return customer
 
-    def _move(self, at_ms: int) -> Account:
+    def _move(self, at_ms: int) -> CustomerAccount:
         """Change the address of somebody who may; the entry comes when it is done."""
-        if not self.shop.movers:
-            return self._activity.anyone()
-        account = self._draw.pick(self.shop.movers)
-        self.shop.population.move(account, len(account.earlier))
-        account.updated_ms = max(account.updated_ms, at_ms)
-        return account
+        if not self.shop.address_changers:
+            return self._activity.draw_evenly()
+        customer = self._draw.pick(self.shop.address_changers)
+        self.shop.population.move(customer, len(customer.earlier))
+        customer.updated_ms = max(customer.updated_ms, at_ms)
+        return customer
 
     # --- around them ---
 
     def _surround(self) -> None:
-        for key in ABOUT_ACCOUNTS:
+        for key in ABOUT_CUSTOMERS:
             for at_ms in self._spread(key):
                 self._add(at_ms, key, self._someone())
-        young = self.shop.young
+        current_orders = self.shop.current_orders
         for key in ABOUT_ORDERS:
             for at_ms in self._spread(key):
-                self._add_to_order(at_ms, key, self._draw.pick(young) if young else self._take([]))
-        for key in ABOUT_NOBODY:
+                self._add_to_order(at_ms, key, self._draw.pick(current_orders) if current_orders else self._take([]))
+        for key in WITHOUT_CUSTOMER:
             for at_ms in self._spread(key, _EVEN):
                 self._add(at_ms, key)

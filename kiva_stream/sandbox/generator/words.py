@@ -21,7 +21,7 @@ class Box(NamedTuple):
     code: str
     name: str
     price_cents: int
-    menu_lines: tuple[int, ...]  # how many lines its menu has, each as likely
+    menu_items: tuple[int, ...]  # how many lines its menu has, each as likely
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 import pytest
 
 from kiva_stream.sandbox.generator.commits import Commits, Entry
-from kiva_stream.sandbox.generator.copy import log_lines
+from kiva_stream.sandbox.generator.copy import log_rows
 from kiva_stream.sandbox.generator.history import History
 from kiva_stream.sandbox.generator.rows import Row
 
@@ -23,7 +23,7 @@ def transactions(history: History, commits: Commits) -> Iterator[list[Entry]]:
 def digest(entries: int, seed: int, sites: int = 1) -> str:
     found = sha256()
     for transaction in transactions(History(entries, seed, sites), Commits(seed)):
-        found.update(log_lines(transaction).encode())
+        found.update(log_rows(transaction).encode())
     return found.hexdigest()
 
 
@@ -58,7 +58,7 @@ def test_a_larger_log_holds_no_more_at_a_time_than_a_week() -> None:
     for week in history.weeks():
         most = max(most, sum(1 for _ in week))
         list(history.settled())
-        kept = sum(len(member.shop.young) + len(list(member.shop.leftover())) for member in history.members)
+        kept = sum(len(member.shop.current_orders) + len(list(member.shop.leftover())) for member in history.members)
         assert kept < 250  # orders of two weeks, and what stays unpaid
     assert most < 20_000 * 1.03 * 6200 / 182_000 * 1.3
 
@@ -100,7 +100,7 @@ def large() -> tuple[History, Counter[int]]:
     """A large history, read to its end, and the entries of its hot accounts."""
     history, hot = History(150_000, 9), Counter[int]()
     for week in history.weeks():
-        hot.update(row.account.id for row in week if row.account.hot and row.site_id == 1)
+        hot.update(row.customer.id for row in week if row.customer.hot and row.site_id == 1)
         list(history.settled())
     return history, hot
 
@@ -130,7 +130,7 @@ def test_doubles_are_one_in_two_thousand_and_within_two_seconds() -> None:
         (before, row)
         for week in history.weeks()
         for before, row in pairwise(week)
-        if (before.account, before.message, before.data) == (row.account, row.message, row.data)
+        if (before.customer, before.message, before.data) == (row.customer, row.message, row.data)
         and 0 <= row.inserted_ms - before.inserted_ms < 2_000
         and row.kind.sort == "event"
     ]
@@ -143,8 +143,8 @@ def test_a_wrong_customer_id_is_one_of_another_site() -> None:
         row
         for entries in transactions(history, Commits(5))
         for _, row in entries
-        if row.fate == "wrong_site" and row.site_id == 1
+        if row.reason == "wrong_site" and row.site_id == 1
     ]
-    others = {account.id for account in history.members[1].shop.population.accounts if account.fate == ""}
+    others = {customer.id for customer in history.members[1].shop.population.customers if customer.anomaly == ""}
     assert found
     assert {row.customer_id for row in found} <= others

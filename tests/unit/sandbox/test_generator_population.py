@@ -6,7 +6,7 @@ import pytest
 
 from kiva_stream.sandbox.generator.contacts import expected_contacts
 from kiva_stream.sandbox.generator.history import START, History
-from kiva_stream.sandbox.generator.population import Account, Address
+from kiva_stream.sandbox.generator.population import CustomerAccount, Address
 from kiva_stream.sandbox.generator.shop import SITES, Shop
 
 
@@ -24,79 +24,79 @@ def at_the_end_of_the_year(history: History) -> Shop:
 
 
 def test_what_befalls_accounts_does_so_at_its_rate(shop: Shop) -> None:
-    accounts = shop.population.accounts
-    assert len(accounts) == pytest.approx(2_200, rel=0.02)
-    fates = Counter(account.fate for account in accounts)
-    for fate, share in {
+    customers = shop.population.customers
+    assert len(customers) == pytest.approx(2_200, rel=0.02)
+    anomalies = Counter(customer.anomaly for customer in customers)
+    for anomaly, share in {
         "missing": 0.004,
         "invalid": 0.003,
         "shared": 0.012,
         "erased": 0.003,
         "test": 0.002,
     }.items():
-        assert fates[fate] / len(accounts) == pytest.approx(share, abs=0.0008), fate
-    assert fates["deleted"]
-    assert fates["blacklisted"]
+        assert anomalies[anomaly] / len(customers) == pytest.approx(share, abs=0.0008), anomaly
+    assert anomalies["deleted"]
+    assert anomalies["blacklisted"]
 
 
 def test_the_end_states_are_those_of_the_domain(shop: Shop) -> None:
-    accounts = shop.population.accounts
-    regular = [account for account in accounts if account.account_type not in {"promo", "gift_purchaser"}]
-    statuses = Counter(account.status for account in accounts if account.account_type != "gift_purchaser")
-    assert statuses["active"] / len(accounts) == pytest.approx(10_000 / 22_000, rel=0.1)
-    assert statuses["cancelled"] / len(accounts) == pytest.approx(5_250 / 22_000, rel=0.1)
-    assert statuses["paused"] / len(accounts) == pytest.approx(700 / 22_000, rel=0.3)
-    assert statuses["dead"] / len(accounts) == pytest.approx(1_500 / 22_000, rel=0.2)
-    pending = sum(account.status == "pending" for account in regular)
-    assert pending / len(accounts) == pytest.approx(200 / 22_000, rel=0.6)
+    customers = shop.population.customers
+    regular = [customer for customer in customers if customer.account_type not in {"promo", "gift_purchaser"}]
+    statuses = Counter(customer.status for customer in customers if customer.account_type != "gift_purchaser")
+    assert statuses["active"] / len(customers) == pytest.approx(10_000 / 22_000, rel=0.1)
+    assert statuses["cancelled"] / len(customers) == pytest.approx(5_250 / 22_000, rel=0.1)
+    assert statuses["paused"] / len(customers) == pytest.approx(700 / 22_000, rel=0.3)
+    assert statuses["dead"] / len(customers) == pytest.approx(1_500 / 22_000, rel=0.2)
+    pending = sum(customer.status == "pending" for customer in regular)
+    assert pending / len(customers) == pytest.approx(200 / 22_000, rel=0.6)
 
 
 @pytest.fixture(scope="module")
-def subscribers() -> list[Account]:
+def subscribers() -> list[CustomerAccount]:
     """The customers with a subscription at the end of the years of two shops: 2 points are 2.4 sigmas."""
     shops = [at_the_end_of_the_year(History(250_000, seed)) for seed in (3, 4)]
-    return [account for shop in shops for account in shop.population.accounts if account.box]
+    return [customer for shop in shops for customer in shop.population.customers if customer.box]
 
 
-def test_a_year_of_changes_leaves_the_frequencies_in_their_shares(subscribers: list[Account]) -> None:
-    counts = Counter(account.frequency for account in subscribers)
+def test_a_year_of_changes_leaves_the_frequencies_in_their_shares(subscribers: list[CustomerAccount]) -> None:
+    counts = Counter(customer.frequency for customer in subscribers)
     for frequency, percent in {1: 46, 2: 44, 3: 3, 4: 7}.items():
         assert 100 * counts[frequency] / len(subscribers) == pytest.approx(percent, abs=2), frequency
 
 
-def test_a_year_of_changes_leaves_the_boxes_in_their_shares(subscribers: list[Account]) -> None:
-    counts = Counter(account.box.code for account in subscribers if account.box)
+def test_a_year_of_changes_leaves_the_boxes_in_their_shares(subscribers: list[CustomerAccount]) -> None:
+    counts = Counter(customer.box.code for customer in subscribers if customer.box)
     for code, percent in {"small": 34, "medium": 41, "large": 18, "fruit": 7}.items():
         assert 100 * counts[code] / len(subscribers) == pytest.approx(percent, abs=2), code
 
 
 def test_addresses_that_share_a_contact_are_those_of_shared_or_moved_accounts(shop: Shop) -> None:
-    by_key: dict[str, list[Account]] = {}
-    for account in shop.population.accounts:
-        if account.address.key:
-            by_key.setdefault(account.address.key, []).append(account)
-    shared = [accounts for accounts in by_key.values() if len(accounts) > 1]
+    by_key: dict[str, list[CustomerAccount]] = {}
+    for customer in shop.population.customers:
+        if customer.address.key:
+            by_key.setdefault(customer.address.key, []).append(customer)
+    shared = [customers for customers in by_key.values() if len(customers) > 1]
     assert shared
-    for accounts in shared:
-        assert sum(account.plain for account in accounts) == 1
-        assert all(account.fate == "shared" or account.moves for account in accounts if not account.plain)
+    for customers in shared:
+        assert sum(customer.plain for customer in customers) == 1
+        assert all(customer.anomaly == "shared" or customer.changes_address for customer in customers if not customer.plain)
 
 
 def test_only_accounts_with_a_usable_address_that_are_neither_test_nor_erased_have_a_contact(
     shop: Shop,
 ) -> None:
     wanted = {
-        account.address.key
-        for account in shop.population.accounts
-        if account.address.key and account.fate not in {"test", "erased", "deleted"}
+        customer.address.key
+        for customer in shop.population.customers
+        if customer.address.key and customer.anomaly not in {"test", "erased", "deleted"}
     }
     assert {contact.email for contact in expected_contacts(shop)} == wanted
 
 
-def two_accounts(**changes: object) -> tuple[Shop, Account, Account]:
+def two_accounts(**changes: object) -> tuple[Shop, CustomerAccount, CustomerAccount]:
     small = Shop(SITES[0], 0, 1, START)
-    first, second = small.population.accounts[:2]
-    del small.population.accounts[2:]
+    first, second = small.population.customers[:2]
+    del small.population.customers[2:]
     first.address = second.address = Address("ann@example.com", "ann@example.com")
     first.opt_in = second.opt_in = True
     for name, value in changes.items():

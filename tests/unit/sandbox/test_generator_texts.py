@@ -12,7 +12,7 @@ import pytest
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.sandbox.generator.commits import Commits
 from kiva_stream.sandbox.generator.history import History
-from kiva_stream.sandbox.generator.population import NOBODY
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER
 from kiva_stream.sandbox.generator.rows import Row
 
 PARTICLES = "van|der|den|ter|de|von|da|del|la|le|el|dos|das|bin"
@@ -35,8 +35,8 @@ def rows() -> tuple[Row, ...]:
 
 def readings(row: Row) -> Iterator[str]:
     """Yield what may stand after the actor prefix."""
-    text = row.message.removeprefix(f"{row.account.name} ")
-    if row.account is not NOBODY and text != row.message and text[:1].islower():
+    text = row.message.removeprefix(f"{row.customer.name} ")
+    if row.customer is not NO_CUSTOMER and text != row.message and text[:1].islower():
         yield text
     for prefix in PREFIXES:
         if found := prefix.match(row.message):

@@ -5,9 +5,9 @@ import pytest
 
 from kiva_stream.sandbox.generator.commits import Commits
 from kiva_stream.sandbox.generator.history import History
-from kiva_stream.sandbox.generator.population import NOBODY, Account, Address
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount, Address
 from kiva_stream.sandbox.generator.rows import Row
-from kiva_stream.sandbox.generator.truth import REMEMBERED, Judge, eventdata
+from kiva_stream.sandbox.generator.truth import REMEMBERED, ExpectedOutcomes, eventdata
 
 NOON_MS = 1_775_000_000_000  # 2026-03-31T23:33:20Z
 
@@ -20,36 +20,36 @@ def template() -> Row:
         row
         for entries in found
         for _, row in entries
-        if row.kind.key == 8 and row.action and row.account.plain
+        if row.kind.key == 8 and row.action and row.customer.plain
     )
     return msgspec.structs.replace(
         row, occurred_ms=NOON_MS, inserted_ms=NOON_MS, staff=None, actor="customer"
     )
 
 
-def somebody(fate: str = "", key: str | None = "ann@example.com") -> Account:
-    return Account(1, "Ann", "Lee", Address(key, key), "individual", 0, 0, fate=fate)
+def a_customer(anomaly: str = "", key: str | None = "ann@example.com") -> CustomerAccount:
+    return CustomerAccount(1, "Ann", "Lee", Address(key, key), "individual", 0, 0, anomaly=anomaly)
 
 
 def judge(row: Row, **changes: object) -> tuple[str, str | None]:
-    verdict = Judge().judge(7, msgspec.structs.replace(row, **changes))
+    verdict = ExpectedOutcomes().judge(7, msgspec.structs.replace(row, **changes))
     return verdict.outcome, verdict.why
 
 
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
-        ({"account": somebody()}, ("delivered", None)),
-        ({"account": somebody(), "sort": "sync_only"}, ("synced", None)),
-        ({"account": somebody(), "sort": "noise"}, ("skipped", "noise")),
-        ({"account": somebody("erased")}, ("skipped", "erased")),
-        ({"account": somebody("deleted"), "sort": "sync_only"}, ("skipped", "erased")),
-        ({"account": somebody("test")}, ("skipped", "test")),
-        ({"account": somebody("missing", None)}, ("dead", "no_email")),
-        ({"account": somebody("invalid", None), "sort": "sync_only"}, ("dead", "no_email")),
-        ({"account": somebody("erased"), "fate": "wrong_site"}, ("dead", "wrong_site")),
-        ({"account": NOBODY, "fate": "no_customer"}, ("dead", "no_customer")),
-        ({"account": NOBODY, "fate": "no_account"}, ("skipped", "no_account")),
+        ({"customer": a_customer()}, ("delivered", None)),
+        ({"customer": a_customer(), "sort": "sync_only"}, ("synced", None)),
+        ({"customer": a_customer(), "sort": "noise"}, ("skipped", "noise")),
+        ({"customer": a_customer("erased")}, ("skipped", "erased")),
+        ({"customer": a_customer("deleted"), "sort": "sync_only"}, ("skipped", "erased")),
+        ({"customer": a_customer("test")}, ("skipped", "test")),
+        ({"customer": a_customer("missing", None)}, ("dead", "no_email")),
+        ({"customer": a_customer("invalid", None), "sort": "sync_only"}, ("dead", "no_email")),
+        ({"customer": a_customer("erased"), "reason": "wrong_site"}, ("dead", "wrong_site")),
+        ({"customer": NO_CUSTOMER, "reason": "no_customer"}, ("dead", "no_customer")),
+        ({"customer": NO_CUSTOMER, "reason": "no_account"}, ("skipped", "no_account")),
     ],
 )
 def test_an_outcome_follows_from_whose_entry_it_is(
@@ -62,8 +62,8 @@ def test_staff_logging_in_as_a_customer_is_no_event_and_their_other_deeds_are(te
     log_in = template.kind._replace(key=5)
     assert judge(template, staff="wayne", kind=log_in) == ("skipped", "staff_login")
     assert judge(template, staff="wayne") == ("delivered", None)
-    assert judge(template, staff="wayne", kind=log_in, account=somebody("test")) == ("skipped", "test")
-    assert judge(template, staff="wayne", kind=log_in, account=somebody("missing", None)) == (
+    assert judge(template, staff="wayne", kind=log_in, customer=a_customer("test")) == ("skipped", "test")
+    assert judge(template, staff="wayne", kind=log_in, customer=a_customer("missing", None)) == (
         "skipped",
         "staff_login",
     )
@@ -73,14 +73,14 @@ def test_staff_logging_in_as_a_customer_is_no_event_and_their_other_deeds_are(te
 def test_the_same_within_two_seconds_of_an_earlier_position_is_a_duplicate(
     template: Row, later_ms: int, why: str | None
 ) -> None:
-    judges = Judge()
+    judges = ExpectedOutcomes()
     judges.judge(1, template)
     again = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
     assert judges.judge(2, again).why == why
 
 
 def test_a_late_entry_is_compared_with_all_before_it_and_not_with_the_last_alone(template: Row) -> None:
-    judges = Judge()
+    judges = ExpectedOutcomes()
     for later_ms, why in ((0, None), (36_000, None), (1_000, "duplicate")):
         row = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
         assert judges.judge(1, row).why == why
@@ -89,7 +89,7 @@ def test_a_late_entry_is_compared_with_all_before_it_and_not_with_the_last_alone
 def test_what_lies_more_than_the_window_before_is_not_compared(template: Row) -> None:
     noise = msgspec.structs.replace(template, sort="noise")
     for between, why in ((REMEMBERED - 1, "duplicate"), (REMEMBERED, None)):
-        judges = Judge()
+        judges = ExpectedOutcomes()
         judges.judge(1, template)
         for _ in range(between):
             judges.judge(2, noise)
@@ -97,9 +97,9 @@ def test_what_lies_more_than_the_window_before_is_not_compared(template: Row) ->
 
 
 def test_another_customer_message_or_data_is_no_duplicate(template: Row) -> None:
-    judges = Judge()
+    judges = ExpectedOutcomes()
     judges.judge(1, template)
-    for change in ({"account": somebody()}, {"message": "other"}, {"data": "{}"}, {"action": None}):
+    for change in ({"customer": a_customer()}, {"message": "other"}, {"data": "{}"}, {"action": None}):
         assert judges.judge(2, msgspec.structs.replace(template, **change)).why is None
 
 
