@@ -1,4 +1,4 @@
-"""Time in the generator: whole milliseconds since 1970, UTC, and a shop's calendar on top of them."""
+"""Time in the generator: whole milliseconds since 1970 in UTC, and the calendar of a week at a shop."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _minute(minutes: int) -> str:
 
 
 def stamp(ms: int) -> str:
-    """Write an instant as PostgreSQL reads it, `2018-03-04T17:02:10.250Z`."""
+    """Format an instant as PostgreSQL reads it, `2018-03-04T17:02:10.250Z`."""
     minutes, rest = divmod(ms, MINUTE)
     return f"{_minute(minutes)}{rest // SECOND:02d}.{rest % SECOND:03d}Z"
 
 
 def instant(ms: int) -> str:
-    """Write an instant in whole seconds, `2018-03-04T17:02:10Z`, truncated."""
+    """Format an instant truncated to whole seconds, `2018-03-04T17:02:10Z`."""
     minutes, rest = divmod(ms, MINUTE)
     return f"{_minute(minutes)}{rest // SECOND:02d}Z"
 
@@ -41,8 +41,8 @@ def midnight_ms(day: date, zone: ZoneInfo) -> int:
 class Calendar:
     """The days of one entry week, from the Friday on which it opens to the Thursday after its Monday.
 
-    The wall clock of a day with a change of daylight-saving time is honoured: a repeated hour holds
-    entries of both its passes.
+    On a day on which daylight-saving time changes, instants follow the wall clock: a repeated hour gets
+    entries in both its passes.
     """
 
     def __init__(self, monday: date, zone: ZoneInfo) -> None:

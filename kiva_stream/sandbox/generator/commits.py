@@ -1,8 +1,7 @@
-"""Ids and transactions: in what order the rows of a log become visible.
+"""Ids and transactions: the order in which the rows of a log become visible.
 
-Ids are taken when a row is written, positions when its transaction commits. Some rows are written in long
-transactions and become visible among rows with higher ids; ids of rolled-back transactions stay unused
-(domain.md 5 and 6.3).
+A row takes its id when it is written, and its position when its transaction commits. Some rows are written in
+long transactions and become visible among rows with higher ids. Ids of rolled-back transactions stay unused.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Entry = tuple[int, Row]  # a row with its id
 
 
 class Commits:
-    """Gathers rows, given in the order in which they are written, into transactions."""
+    """Groups rows, given in the order in which they are written, into transactions."""
 
     def __init__(self, seed: int, rows_per_transaction: int = 1000) -> None:
         self.last_id = 0
@@ -29,17 +28,18 @@ class Commits:
         self.id_gaps = 0
         self._draw = Draw(f"commits/{seed}")
         self._size = rows_per_transaction
-        self._held: list[tuple[int, int, Row]] = []  # commits at, id, row
+        self._held: list[tuple[int, int, Row]] = []  # late rows: when each commits, its id, the row
 
     def transactions(self, rows: Iterable[Row]) -> Iterator[list[Entry]]:
-        """Yield the entries of one transaction after the other, by id within each.
+        """Yield the entries of one transaction after another, by id within each.
 
-        Late rows come in the transaction that commits when theirs does, never in the one of their time.
+        A late row is part of the first transaction that commits after its delay, never of the one in which
+        it was written.
         """
         entries: list[Entry] = []
         late: list[tuple[int, int, Row]] = []
         for row in rows:
-            self._identify(row, entries, late)
+            self._assign_id(row, entries, late)
             if len(entries) >= self._size:
                 yield self._commit(entries, late, row.inserted_ms)
                 entries, late = [], []
@@ -47,12 +47,12 @@ class Commits:
             yield self._commit(entries, late, entries[-1][1].inserted_ms)
 
     def rest(self) -> Iterator[list[Entry]]:
-        """Yield what is still held when the log ends."""
+        """Yield the late rows that are left when the log ends, as a last transaction."""
         if self._held:
             yield sorted((log_id, row) for _, log_id, row in self._held)
             self._held = []
 
-    def _identify(self, row: Row, entries: list[Entry], late: list[tuple[int, int, Row]]) -> None:
+    def _assign_id(self, row: Row, entries: list[Entry], late: list[tuple[int, int, Row]]) -> None:
         chance = self._draw.random()
         self.last_id += 1
         if chance < ROLLED_BACK_SHARE:
@@ -68,14 +68,14 @@ class Commits:
         entries.append((self.last_id, row))
 
     def _commit(self, entries: list[Entry], late: list[tuple[int, int, Row]], now_ms: int) -> list[Entry]:
-        """Let the rows held until now join, and hold the new late ones."""
-        joined = []
+        """Return a transaction with the late rows that are due by now, and keep the new late ones."""
+        due = []
         while self._held and self._held[0][0] <= now_ms:
             _, log_id, row = heappop(self._held)
-            joined.append((log_id, row))
+            due.append((log_id, row))
         for held in late:
             heappush(self._held, held)
-        return sorted(joined, key=_by_id) + entries
+        return sorted(due, key=_by_id) + entries
 
 
 def _by_id(entry: Entry) -> int:

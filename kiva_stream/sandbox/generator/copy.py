@@ -1,4 +1,4 @@
-"""Rows as lines of PostgreSQL's COPY text format."""
+"""Rows of the shop's tables in PostgreSQL's COPY text format."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import SECOND, stamp
 from kiva_stream.sandbox.generator.commits import Entry
-from kiva_stream.sandbox.generator.contacts import ERASED, box_is_gone, next_delivery
-from kiva_stream.sandbox.generator.population import CustomerAccount
+from kiva_stream.sandbox.generator.orders import DELIVERY_CENTS
+from kiva_stream.sandbox.generator.population import ERASED, CustomerAccount
 from kiva_stream.sandbox.generator.rows import Row
 from kiva_stream.sandbox.generator.shop import Shop
+from kiva_stream.sandbox.generator.stored_columns import box_is_gone, next_delivery
+from kiva_stream.sandbox.generator.stored_orders import StoredOrder
 
 NULL = r"\N"
-NO_BOX = 9  # an id without a row
+NO_BOX = 9  # a box type without a row
 
 COLUMNS = {
     "sites": "id name timezone currency admin_base_url structured_log_since launched_on",
@@ -44,14 +46,14 @@ COLUMNS = {
 
 
 def escaped(text: str) -> str:
-    """Escape a text as COPY wants it."""
+    """Escape a text as COPY requires."""
     if "\\" not in text and text.isprintable():
         return text
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
 
 
-def line(*values: object) -> str:
-    """Write one row of any table: None is NULL, a bool t or f."""
+def row_text(*values: object) -> str:
+    """Return the text of a row of any table: None is NULL, a bool is t or f."""
     return "\t".join(_field(value) for value in values) + "\n"
 
 
@@ -64,12 +66,12 @@ def _field(value: object) -> str:
 
 
 def log_rows(entries: list[Entry]) -> str:
-    """Write the rows of `system_log` of one transaction."""
+    """Return the rows of `system_log` of one transaction."""
     return "".join([_log_row(log_id, row) for log_id, row in entries])
 
 
 def _log_row(log_id: int, row: Row) -> str:
-    """Write one row; the hottest line of the generator, hence without loops."""
+    """Return one row. Most of the generator's time is spent here, hence no loop over columns."""
     related = f"order\t{row.order_id}" if row.order_id else "\\N\t\\N"
     return (
         f"{log_id}\t{row.site_id}\t{stamp(row.occurred_ms)}\t{stamp(row.inserted_ms)}\t{row.severity}"
@@ -81,40 +83,40 @@ def _log_row(log_id: int, row: Row) -> str:
 
 
 def site_row(shop: Shop, structured_since_ms: int) -> str:
-    """Write the row of `sites`."""
+    """Return the row of `sites`."""
     site = shop.site
     url = f"https://{site.name.lower().replace(' ', '-')}.example/admin"
     since = stamp(structured_since_ms)
-    return line(site.id, site.name, site.timezone, site.currency, url, since, shop.launched_on)
+    return row_text(site.id, site.name, site.timezone, site.currency, url, since, shop.launched_on)
 
 
 def week_row(shop: Shop, week: int) -> str:
-    """Write the row of `delivery_weeks` of an entry week."""
+    """Return the row of `delivery_weeks` of an entry week."""
     calendar = shop.calendar(week)
     opened, mailed, cut_off = calendar.at(0, 41_400), calendar.at(0, 43_200), calendar.at(2, 86_340)
     closed = cut_off + 60 * SECOND
     times = (stamp(ms) for ms in (opened, mailed, cut_off, closed))
-    return line(shop.site.id, calendar.mondays[0], *times)
+    return row_text(shop.site.id, calendar.mondays[0], *times)
 
 
 def box_rows(site_id: int) -> Iterator[str]:
-    """Write the boxes of a site; the fruit box is no longer sold."""
+    """Yield the rows of `box_types` of a site; the fruit box is no longer sold."""
     for box in words.BOXES:
         active = box is not words.BOXES[-1]
-        yield line(site_id * 10 + box.id, site_id, box.code, box.name, box.price_cents, active)
+        yield row_text(site_id * 10 + box.id, site_id, box.code, box.name, box.price_cents, active)
 
 
 def product_rows(site_id: int) -> Iterator[str]:
-    """Write the products of a site."""
-    for product in words.PRODUCTS:
-        product_id, name, price, classification = product
+    """Yield the rows of `products` of a site."""
+    for number, name, price, classification in words.PRODUCTS:
+        product_id = site_id * 1000 + number
         span = "current_week" if classification == "produce" else "always"
-        sku, wholesale = f"SKU{product_id:04d}", price * 6 // 10
-        yield line(site_id * 1000 + product_id, site_id, classification, name, sku, price, wholesale, span)
+        sku, wholesale = f"SKU{number:04d}", price * 6 // 10
+        yield row_text(product_id, site_id, classification, name, sku, price, wholesale, span)
 
 
 def customer_rows(shop: Shop) -> Iterator[str]:
-    """Write the customers of a site as they are in the end; erased ones have no row."""
+    """Yield the rows of `customers` as they are in the end; erased customers have none."""
     for customer in shop.population.customers:
         if customer.anomaly != "erased":
             yield _customer_row(shop, customer)
@@ -122,7 +124,7 @@ def customer_rows(shop: Shop) -> Iterator[str]:
 
 def _customer_row(shop: Shop, a: CustomerAccount) -> str:
     site_id, box = shop.site.id, a.box
-    return line(
+    return row_text(
         *(a.id, site_id, a.address.stored, a.first_name, a.last_name, a.business_name, a.phone),
         *(a.street, a.city, "IL", a.zip, a.account_type, a.status),
         _box_id(site_id, a),
@@ -140,25 +142,56 @@ def _box_id(site_id: int, customer: CustomerAccount) -> int | None:
 
 
 def override_rows(shop: Shop) -> Iterator[str]:
-    """Write the weeks that customers added or skipped."""
+    """Yield the rows of `schedule_overrides`."""
     for customer in _present(shop):
         for week, kind in customer.overrides.items():
-            yield line(customer.id, week, kind, stamp(customer.updated_ms))
+            yield row_text(customer.id, week, kind, stamp(customer.updated_ms))
 
 
 def recurring_rows(shop: Shop) -> Iterator[str]:
-    """Write what customers get with every so many orders."""
+    """Yield the rows of `recurring_products`."""
     for customer in _present(shop):
         for product_id, (qty, often) in customer.recurring.items():
-            yield line(customer.id, shop.site.id * 1000 + product_id, qty, often)
+            yield row_text(customer.id, shop.site.id * 1000 + product_id, qty, often)
 
 
 def tag_rows(shop: Shop) -> Iterator[str]:
-    """Write the shop's own tags."""
+    """Yield the rows of `customer_tags`."""
     for customer in _present(shop):
         for tag in customer.tags:
-            yield line(customer.id, tag)
+            yield row_text(customer.id, tag)
 
 
 def _present(shop: Shop) -> Iterator[CustomerAccount]:
     return (customer for customer in shop.population.customers if customer.anomaly not in ERASED)
+
+
+def order_row(site_id: int, stored: StoredOrder) -> str:
+    """Return the row of `orders`."""
+    order, subtotal_cents, discount, credit, _ = stored
+    kind = "normal" if order.total_cents else "promo"
+    return (
+        f"{order.id}\t{site_id}\t{order.customer_id}\t{order.week}\t{order.delivery}\t{order.status}"
+        f"\t{order.payment_status}\t{kind}\t{site_id * 10 + order.box.id}\t{subtotal_cents}"
+        f"\t{DELIVERY_CENTS}\t{discount}\t{credit}\t{order.total_cents}"
+        f"\t{order.discount_code or NULL}\t{order.email or NULL}\t{stamp(order.created_ms)}"
+        f"\t{_stamp(order.closed_ms)}\t{_stamp(order.paid_ms)}\t{stamp(order.updated_ms)}\n"
+    )
+
+
+def item_rows(stored: StoredOrder) -> str:
+    """Return the rows of `order_items` of one order."""
+    order = stored.order
+    removed = stamp(order.created_ms + 1)
+    return "".join(
+        [
+            f"{item.id}\t{order.id}\t{item.product_id}\t{item.name}\t{item.category}\t{item.qty}"
+            f"\t{item.price_cents}\t{NULL if item.replaces is None else item.replaces}"
+            f"\t{removed if item.removed else NULL}\n"
+            for item in stored.items
+        ]
+    )
+
+
+def _stamp(ms: int | None) -> str:
+    return NULL if ms is None else stamp(ms)

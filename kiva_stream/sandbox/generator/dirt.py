@@ -1,6 +1,6 @@
-"""Dirt: what years of bugs, imports and double clicks leave in a log (domain.md 6.3 and 6.5).
+"""Dirt: the malformed rows that years of bugs and imports leave in a log.
 
-A malformed row knows what it was before, so the ground truth follows from what was done to it.
+A malformed row keeps what the truth needs of its former self, so the truth follows from what was changed.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable
 
-import msgspec
-
 from kiva_stream.sandbox.generator.clock import HOUR
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, UNSUBSCRIBED, Key
@@ -18,15 +16,15 @@ from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccoun
 from kiva_stream.sandbox.generator.rows import Row
 from kiva_stream.sandbox.generator.shop import Shop
 
-MALFORMED_SHARE = 0.0017 / 0.70  # with the next line 0.2 % of all rows, all of them about customers
-SELDOM_SHARE = 0.03  # of rows that alone can be spoilt in some way
+MALFORMED_SHARE = 0.0017 / 0.70  # of the rows about customers; with the next share 0.2 % of all rows
+RARE_WAY_SHARE = 0.03  # of rows of the few kinds that can be malformed in a way of their own
 WILD_SHARE = 0.0002
-_WILD_MS = (0, 2_177_452_800_000, 0)  # 1970 and 2039; the third is three hours after the insertion
+_WILD_MS = (0, 2_177_452_800_000, 0)  # 2039; 0: three hours after the insertion
 HUGE_BYTES = 100_000
 MONSTER_BYTES = 2_000_000
-MONSTER_EVERY = 50  # of the huge ones
+MONSTER_EVERY = 50  # of the rows with huge data
 
-# Values as people type and paste them, and what must arrive of them.
+# Values as customers type and paste them, and what must arrive of each.
 _ODD_VALUES = (
     ("<b>FALL</b>", "<b>FALL</b>"),
     ("a;b", "a,b"),
@@ -45,7 +43,10 @@ _NO_PAIRS = (None, '"a string"', "[]", "null")
 
 
 class Dirt:
-    """Spoils some of the rows of one shop, evenly among the ways in which a row can be spoilt."""
+    """Makes some rows of one shop malformed, in all ways about equally often.
+
+    The name of a way, without its underscore, is the name under which its rows are counted.
+    """
 
     def __init__(self, shop: Shop) -> None:
         self.counts: Counter[str] = Counter()
@@ -67,42 +68,42 @@ class Dirt:
         )
 
     def apply(self, row: Row) -> None:
-        """Spoil this row, or leave it, as chance has it."""
+        """Make this row malformed, or leave it as it is, at random."""
         if row.kind.sort != "noise" and self._draw.random() < MALFORMED_SHARE:
-            self._spoil(row)
-        elif row.kind.key in _ODD_KEYS and self._draw.random() < SELDOM_SHARE:
-            self._note(row, "odd_value", done=_odd_value(row, self._draw))
-        elif row.kind.key == EXPIRED_LINK and row.customer.plain and self._draw.random() < SELDOM_SHARE:
-            self._note(row, "mail_only", done=_reduce_to_mail(row))
-        elif row.customer.anomaly == "shared" and self._draw.random() < SELDOM_SHARE:
-            self._note(row, "shared_mail", done=_reduce_to_mail(row))
-        elif self._draw.random() < WILD_SHARE and row.kind.key != EXPIRED_LINK:  # which counts minutes
+            self._malform(row)
+        elif row.kind.key in _ODD_KEYS and self._draw.random() < RARE_WAY_SHARE:
+            self._count(row, "odd_value", done=_odd_value(row, self._draw))
+        elif row.kind.key == EXPIRED_LINK and row.customer.plain and self._draw.random() < RARE_WAY_SHARE:
+            self._count(row, "mail_only", done=_reduce_to_mail(row))
+        elif row.customer.anomaly == "shared" and self._draw.random() < RARE_WAY_SHARE:
+            self._count(row, "shared_mail", done=_reduce_to_mail(row))
+        elif self._draw.random() < WILD_SHARE and row.kind.key != EXPIRED_LINK:  # its text counts minutes
             wild = self._draw.pick(_WILD_MS)
             row.occurred_ms = wild or row.inserted_ms + 3 * HOUR
             self.counts["wild_clock"] += 1
 
-    def _spoil(self, row: Row) -> None:
+    def _malform(self, row: Row) -> None:
         if row.customer is NO_CUSTOMER or row.reason:
             return
         for n, way in enumerate(self._ways):
             if way(row):
                 del self._ways[n]
                 self._ways.append(way)
-                self._note(row, way.__name__[1:])
+                self._count(row, way.__name__[1:])
                 return
 
-    def _note(self, row: Row, what: str, *, done: bool = True) -> None:
+    def _count(self, row: Row, what: str, *, done: bool = True) -> None:
         if done:
             row.dirt = what
             self.counts[what] += 1
 
-    # --- whose row it is ---
+    # Ways in which a row no longer says, or says wrongly, whose it is.
 
     def _mail_only(self, row: Row) -> bool:
         return row.customer.plain and _reduce_to_mail(row)
 
     def _stranger(self, row: Row) -> bool:
-        """Leave an address that no account has. One who unsubscribes has another in the text."""
+        """Leave only an address that no customer has; not where the text has another one."""
         mail = f"gone{row.inserted_ms}@visitors.example"
         if row.kind.key == UNSUBSCRIBED or not _reduce_to_mail(row, mail):
             return False
@@ -117,7 +118,7 @@ class Dirt:
         row.reason = "wrong_site"
         return True
 
-    # --- what it says ---
+    # Ways in which its content is malformed.
 
     def _unknown_action(self, row: Row) -> bool:
         if row.action is None:
@@ -148,11 +149,11 @@ class Dirt:
         return True
 
     def _wrong_type(self, row: Row) -> bool:
-        """Put another type where the first pair's value was: that pair is lost, the others stay."""
-        line = row.kind.line
-        if row.data is None or line is None or not row.pairs:
+        """Replace the first pair's value by one of another type: that pair is lost, the others stay."""
+        event_line = row.kind.event_line
+        if row.data is None or event_line is None or not row.pairs:
             return False
-        pair = line.eventdata[0]
+        pair = event_line.eventdata[0]
         data = json.loads(row.data)
         head, _, tail = pair.path.partition(".")
         wrong = "many" if pair.format == "money" else self._draw.pick(_WRONG_TYPES)
@@ -165,7 +166,7 @@ class Dirt:
         return True
 
     def _huge_data(self, row: Row) -> bool:
-        """Make `data` larger than anybody should read: it is left aside, and its pairs with it."""
+        """Make `data` larger than a reader accepts: it is ignored, and its pairs with it."""
         if row.action is None or row.sort != "event":
             return False
         self._huge += 1
@@ -175,7 +176,7 @@ class Dirt:
 
 
 def _reduce_to_mail(row: Row, stranger: str | None = None) -> bool:
-    """Take the customer's id from the row, so that only an address tells who it was."""
+    """Remove the customer's id, so that only an address says whose row it is."""
     mail = stranger or row.customer.address.key
     if row.sort != "event" or mail is None or row.customer is NO_CUSTOMER:
         return False
@@ -188,15 +189,15 @@ def _reduce_to_mail(row: Row, stranger: str | None = None) -> bool:
 
 
 def _odd_value(row: Row, draw: Draw) -> bool:
-    line = row.kind.line
-    if row.data is None or line is None:
+    event_line = row.kind.event_line
+    if row.data is None or event_line is None:
         return False
-    key = _ODD_KEYS[line.line]
+    key = _ODD_KEYS[row.kind.key]
     value, arrives = draw.pick(_ODD_VALUES)
     row.data = json.dumps({**json.loads(row.data), key: value}, ensure_ascii=False)
     kept = [pair for pair in row.pairs.split("; ")[:-1] if not pair.startswith(f"{key}=")]
     if arrives:
-        kept.insert([pair.key for pair in line.eventdata].index(key), f"{key}={arrives}")
+        kept.insert([pair.key for pair in event_line.eventdata].index(key), f"{key}={arrives}")
     row.pairs = "".join(f"{pair}; " for pair in kept)
     return True
 
@@ -205,26 +206,3 @@ def _without_prefix(message: str, customer: CustomerAccount) -> str:
     for prefix in (f"Customer #{customer.id} ({customer.name}) ", f"{customer.name} "):
         message = message.removeprefix(prefix)
     return message
-
-
-class DuplicateRows:
-    """Writes some event rows twice, as a double click does, within two seconds (domain.md 6.5, row 31)."""
-
-    def __init__(self, draw: Draw, duplicates: int, events: int) -> None:
-        """Spread exactly `doubles` copies over `events` rows."""
-        self._draw = draw
-        self._duplicates = duplicates
-        self._events = max(1, events)
-        self._seen = 0
-
-    def of(self, row: Row) -> Row | None:
-        """Return a copy of the row a moment later, or None when it is not its turn."""
-        if row.kind.sort != "event":
-            return None
-        done = self._seen * self._duplicates // self._events
-        self._seen += 1
-        if self._seen * self._duplicates // self._events == done:
-            return None
-        later = self._draw.below(1_800)
-        occurred_ms, inserted_ms = row.occurred_ms + later, row.inserted_ms + later
-        return msgspec.structs.replace(row, occurred_ms=occurred_ms, inserted_ms=inserted_ms)

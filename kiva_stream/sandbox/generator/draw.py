@@ -1,4 +1,4 @@
-"""Repeatable chance: one source of randomness a shop, so that a seed fixes everything."""
+"""Seeded randomness: each shop has one source of it, so that a seed fixes its whole history."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Draw(random.Random):
-    """A seeded source of randomness with the few questions a shop asks of it."""
+    """A seeded source of randomness with the distributions that a shop needs."""
 
     def chance(self, share: float) -> bool:
-        """Say yes in `share` of all cases (0 to 1)."""
+        """Return True in `share` of all cases (0 to 1)."""
         return self.random() < share
 
     def below(self, limit: int) -> int:
@@ -22,13 +22,13 @@ class Draw(random.Random):
         return int(self.random() * limit)
 
     def pick(self, options: Sequence[T]) -> T:
-        """Return one of `options`, each as likely."""
+        """Return one of `options`, each with the same probability."""
         return options[int(self.random() * len(options))]
 
     def other(self, options: Sequence[T], weights: Sequence[int], than: T) -> T:
-        """Return one of `options` but `than`, each as likely as its weight says."""
-        left = [0 if option == than else weight for option, weight in zip(options, weights, strict=True)]
-        return self.choices(options, left)[0]
+        """Return one of `options` except `than`, with probabilities in proportion to the weights."""
+        remaining = [0 if option == than else weight for option, weight in zip(options, weights, strict=True)]
+        return self.choices(options, remaining)[0]
 
     def spread(self, median: float, sigma: float) -> float:
         """Return a log-normal value around `median`."""

@@ -296,7 +296,7 @@ def shipping_notes_updated(s: Scene) -> Text:
 
 def schedule_delivery_added(s: Scene) -> Text:
     """Line 27."""
-    week, delivery = s.later()
+    week, delivery = s.coming_delivery()
     s.customer.overrides[week] = "add"
     return Text(
         "schedule.add",
@@ -315,7 +315,7 @@ def shared_with_friends(s: Scene) -> Text:
 
 def schedule_delivery_skipped(s: Scene) -> Text:
     """Line 29."""
-    week, delivery = s.later()
+    week, delivery = s.coming_delivery()
     s.customer.overrides[week] = "skip"
     return Text(
         "schedule.skip",
@@ -373,7 +373,7 @@ def schedule_changed(s: Scene) -> Text:
     after = s.draw.other(tuple(FREQUENCIES), FREQUENCY_CHANGES, than=before)
     if not s.customer.hot:
         s.customer.frequency = after
-    _, following = s.later()
+    _, following = s.coming_delivery()
     return Text(
         "schedule.frequency",
         f"Changed Schedule: {FREQUENCIES[before]} -> {FREQUENCIES[after]}",
@@ -463,7 +463,7 @@ def order_completed(s: Scene) -> Text:
     return Text(
         "order.paid",
         f"Order Completed: #{o.id} ${total}",
-        f'{{"order_id":{o.id},"total_cents":{o.total_cents},"currency":"{s.currency}","items":{o.lines},'
+        f'{{"order_id":{o.id},"total_cents":{o.total_cents},"currency":"{s.currency}","items":{o.visible_items},'
         f'"gateway":"stripe"}}',
         f"order={o.id}; total={total}; ",
     )

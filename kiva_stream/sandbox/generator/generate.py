@@ -1,4 +1,4 @@
-"""`generate`: fills an empty database with a shop's history, and a file with what must become of it."""
+"""`generate`: fills an empty database with a shop's history, and a file with its ground truth."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ import msgspec
 from kiva_stream.errors import SourceError
 from kiva_stream.sandbox.generator import copy
 from kiva_stream.sandbox.generator.commits import Commits, Entry
-from kiva_stream.sandbox.generator.contacts import ERASED, expected_contacts
+from kiva_stream.sandbox.generator.expected_contacts import expected_contacts
+from kiva_stream.sandbox.generator.expected_entries import ExpectedOutcomes, Tally
+from kiva_stream.sandbox.generator.expected_orders import ExpectedOrder, expected_items, expected_order
 from kiva_stream.sandbox.generator.history import START, History
 from kiva_stream.sandbox.generator.load import Loader, loading, require_empty
 from kiva_stream.sandbox.generator.mix import WEEKS
-from kiva_stream.sandbox.generator.order_truth import ExpectedOrder, expected_items, expected_order
-from kiva_stream.sandbox.generator.orders import Order, OrderText, StoredOrder
+from kiva_stream.sandbox.generator.orders import Order
+from kiva_stream.sandbox.generator.population import ERASED
 from kiva_stream.sandbox.generator.rows import STRUCTURED_WEEK
 from kiva_stream.sandbox.generator.shop import Shop
-from kiva_stream.sandbox.generator.truth import ExpectedOutcomes, Tally, TruthFile, judged
+from kiva_stream.sandbox.generator.stored_orders import OrderCompleter, StoredOrder
+from kiva_stream.sandbox.generator.truth_file import TruthFile
 
-FIRST_ITEM_ID = 1_000_000_000  # apart between sites
+ITEM_IDS_A_SITE = 1_000_000_000
 
 
 class Generated(msgspec.Struct, frozen=True):
-    """What was made. Counts are of the sites asked for, without the small one that shares the log."""
+    """The answer of `generate`. It counts the sites asked for, without the small one that shares the log."""
 
     entries: int
     site_ids: tuple[int, ...]
     classes: dict[str, int]  # event, sync_only, noise
     events: dict[str, int]  # by name at ActiveCampaign, whatever their outcome
     outcomes: dict[str, int]  # `delivered`, `skipped noise`, ...
-    dirt: dict[str, int]  # malformed rows by what is wrong, and late rows, gaps
+    dirt: dict[str, int]  # malformed rows by what is wrong; late rows; gaps: ids of rolled-back transactions
     accounts: int  # of customers
     orders: int
     order_items: int
     contacts: int  # expected at ActiveCampaign
-    orders_expected: int  # there too
+    orders_expected: int  # at ActiveCampaign
 
 
 class _Generation:
-    """One run: a history on its way to the database and the file."""
+    """One run of the generator: writes a history to the database and its truth to the file."""
 
     def __init__(self, history: History, seed: int, loader: Loader, truth: TruthFile | None) -> None:
         self._commits = Commits(seed)
@@ -54,32 +57,34 @@ class _Generation:
         self._history = history
         self._loader = loader
         self._truth = truth
-        self._judge = ExpectedOutcomes()
-        self._counting = {member.shop.site.id for member in history.members if member.counts}
-        self._order_texts = {
-            shop.site.id: OrderText(shop.site.id, shop.draw, shop.manual_edits, n * FIRST_ITEM_ID + 1)
+        self._outcomes = ExpectedOutcomes()
+        self._counted_sites = {member.shop.site.id for member in history.members if member.counts}
+        self._completers = {
+            shop.site.id: OrderCompleter(shop.site.id, shop.draw, shop.manual_edits, n * ITEM_IDS_A_SITE + 1)
             for n, shop in enumerate(member.shop for member in history.members)
         }
 
     async def run(self, progress: Callable[[int], None]) -> None:
         """Write the whole history, week by week."""
-        await self._shops()
+        await self._write_sites()
         for week in self._history.weeks():
-            await self._log(self._commits.transactions(week), progress)
-            await self._orders(self._history.settled())
-        await self._log(self._commits.rest(), progress)
-        await self._orders(self._history.leftover())
+            await self._write_log(self._commits.transactions(week), progress)
+            await self._write_orders(self._history.finished_orders())
+        await self._write_log(self._commits.rest(), progress)
+        await self._write_orders(self._history.unfinished_orders())
         for member in self._history.members:
-            await self._people(member.shop)
+            await self._write_customers(member.shop)
 
     def finish(self) -> Generated:
-        """Finish the truth, and sum up."""
+        """Finish the truth file, and return the counts."""
         shops = [member.shop for member in self._history.members if member.counts]
         customers = [customer for shop in shops for customer in shop.population.customers]
         contacts = [contact for shop in shops for contact in expected_contacts(shop)]
         if self._truth:
-            self._truth.finish(((a.id, a.address.key) for a in customers if a.anomaly not in ERASED), contacts)
-        texts = [self._order_texts[shop.site.id] for shop in shops]
+            self._truth.finish(
+                ((a.id, a.address.key) for a in customers if a.anomaly not in ERASED), contacts
+            )
+        completers = [self._completers[shop.site.id] for shop in shops]
         return Generated(
             entries=self._entries,
             site_ids=tuple(shop.site.id for shop in shops),
@@ -88,46 +93,48 @@ class _Generation:
             outcomes=dict(self._tally.outcomes),
             dirt={**self._history.dirt(), "late": self._commits.late, "gaps": self._commits.id_gaps},
             accounts=len(customers),
-            orders=sum(text.orders for text in texts),
-            order_items=sum(text.items for text in texts),
+            orders=sum(completer.orders for completer in completers),
+            order_items=sum(completer.items for completer in completers),
             contacts=len(contacts),
             orders_expected=self._orders_expected,
         )
 
-    async def _log(self, transactions: Iterator[list[Entry]], progress: Callable[[int], None]) -> None:
+    async def _write_log(self, transactions: Iterator[list[Entry]], progress: Callable[[int], None]) -> None:
         for entries in transactions:
             await self._loader.put("system_log", copy.log_rows(entries))
-            found = [entry for entry in entries if entry[1].site_id in self._counting]
-            verdicts = list(judged(self._judge, found))
-            for _, _, verdict in verdicts:
-                self._tally.add(verdict)
+            expected = [
+                (log_id, row, self._outcomes.expect(log_id, row))
+                for log_id, row in entries
+                if row.site_id in self._counted_sites
+            ]
+            for _, _, entry in expected:
+                self._tally.add(entry)
             if self._truth:
-                self._truth.add(verdicts)
-            self._entries += len(found)
+                self._truth.add(expected)
+            self._entries += len(expected)
             progress(self._entries)
 
-    async def _orders(self, settled: Iterator[tuple[Shop, Order]]) -> None:
+    async def _write_orders(self, finished: Iterator[tuple[Shop, Order]]) -> None:
         orders, items = [], []
         expected: list[tuple[ExpectedOrder, StoredOrder]] = []
-        for shop, order in settled:
-            text = self._order_texts[shop.site.id]
-            stored = text.settle(order)
-            orders.append(text.row(stored))
-            items.append(text.item_rows(stored))
-            if shop.site.id in self._counting and not shop.customer(order.customer_id).exclusion:
-                must = expected_order(shop.site.id, shop.site.currency, stored)
-                expected += [(must, stored)] if must else []
+        for shop, order in finished:
+            stored = self._completers[shop.site.id].complete(order)
+            orders.append(copy.order_row(shop.site.id, stored))
+            items.append(copy.item_rows(stored))
+            if shop.site.id in self._counted_sites and not shop.customer(order.customer_id).exclusion:
+                wanted = expected_order(shop.site.id, shop.site.currency, stored)
+                expected += [(wanted, stored)] if wanted else []
         await self._loader.put_all("orders", orders)
         await self._loader.put_all("order_items", items)
-        self._expect(expected)
+        self._expect_orders(expected)
 
-    def _expect(self, orders: list[tuple[ExpectedOrder, StoredOrder]]) -> None:
+    def _expect_orders(self, orders: list[tuple[ExpectedOrder, StoredOrder]]) -> None:
         self._orders_expected += len(orders)
         if self._truth:
-            lines = (expected_items(order.site_id, stored) for order, stored in orders)
-            self._truth.add_orders((order for order, _ in orders), chain.from_iterable(lines))
+            items = (expected_items(order.site_id, stored) for order, stored in orders)
+            self._truth.add_orders((order for order, _ in orders), chain.from_iterable(items))
 
-    async def _shops(self) -> None:
+    async def _write_sites(self) -> None:
         for shop in (member.shop for member in self._history.members):
             structured_since_ms = shop.calendar(STRUCTURED_WEEK).at(0, 0)
             await self._loader.put("sites", copy.site_row(shop, structured_since_ms))
@@ -135,7 +142,7 @@ class _Generation:
             await self._loader.put_all("products", copy.product_rows(shop.site.id))
             await self._loader.put_all("delivery_weeks", (copy.week_row(shop, n) for n in range(WEEKS)))
 
-    async def _people(self, shop: Shop) -> None:
+    async def _write_customers(self, shop: Shop) -> None:
         await self._loader.put_all("customers", copy.customer_rows(shop))
         await self._loader.put_all("schedule_overrides", copy.override_rows(shop))
         await self._loader.put_all("recurring_products", copy.recurring_rows(shop))
@@ -154,9 +161,9 @@ async def generate(
 ) -> Generated:
     """Create schema `kiva` in the empty database `dsn` and fill it with a year of `entries` log entries.
 
-    The same entries, seed and sites (1 to 3) give the same history. `truth` is where the ground truth goes,
-    `progress` is told after each transaction how many entries there are by now, `start` is the Monday of the
-    first delivery week. Raises SettingsError when the schema is there already or `truth` cannot be written,
+    The same entries, seed and sites (1 to 3) give the same history. `truth` is the path of the truth file,
+    `progress` is called after each transaction with the number of entries so far, `start` is the Monday of
+    the first delivery week. Raises SettingsError when the schema exists or `truth` cannot be written,
     SourceError when the database is out of reach.
     """
     history = History(entries, seed, sites, start)

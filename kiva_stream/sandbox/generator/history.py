@@ -1,4 +1,4 @@
-"""A history: the rows of all sites in the order in which they were written, week by week."""
+"""A history: the rows of all sites in the order in which they are written, week by week."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
 
-from kiva_stream.sandbox.generator.dirt import Dirt, DuplicateRows
+from kiva_stream.sandbox.generator.dirt import Dirt
+from kiva_stream.sandbox.generator.duplicates import DuplicateRows
 from kiva_stream.sandbox.generator.mix import WEEKS
 from kiva_stream.sandbox.generator.orders import Order
 from kiva_stream.sandbox.generator.rows import Row, RowWriter
-from kiva_stream.sandbox.generator.shop import Shop, shops
-from kiva_stream.sandbox.generator.weeks import PlannedEntry, Week
+from kiva_stream.sandbox.generator.shop import Shop, open_shops
+from kiva_stream.sandbox.generator.week import PlannedEntry, plan_week
 
 START = date(2025, 9, 15)  # a Monday; the year ends in September 2026
 
 
 class Member(NamedTuple):
-    """A site that takes part, with what spoils its rows."""
+    """A site of the history, with what makes its rows dirty."""
 
     shop: Shop
     counts: bool  # whether its entries are among those asked for
@@ -27,54 +28,54 @@ class Member(NamedTuple):
 
 
 class History:
-    """The year of one log. Holds one week of acts and two of orders at a time, whatever its length."""
+    """The year of one log. It holds the entries of one week and the orders of two, whatever its length."""
 
     def __init__(self, entries: int, seed: int, sites: int = 1, start: date = START) -> None:
         self.members = [
             Member(shop, counts, Dirt(shop), DuplicateRows(shop.draw, shop.duplicates, shop.quotas.events))
-            for shop, counts in shops(entries, seed, sites, start)
+            for shop, counts in open_shops(entries, seed, sites, start)
         ]
-        self._carried: list[tuple[PlannedEntry, int]] = []
+        self._carried: list[tuple[PlannedEntry, int]] = []  # entries of the next week, with their members
 
     def weeks(self) -> Iterator[Iterator[Row]]:
-        """Yield the rows of each week, to be read to their end before the next one; last, the leftovers."""
+        """Yield the rows of each week, and last those that are left. Read one to its end before the next."""
         for week in range(WEEKS + 1):
             yield self._week(week)
 
-    def settled(self) -> Iterator[tuple[Shop, Order]]:
-        """Yield the orders nothing more will happen to, after a week was read."""
+    def finished_orders(self) -> Iterator[tuple[Shop, Order]]:
+        """Yield the orders to which nothing more will happen. Called after each week."""
         for member in self.members:
-            for order in member.shop.settle():
+            for order in member.shop.take_finished_orders():
                 yield member.shop, order
 
-    def leftover(self) -> Iterator[tuple[Shop, Order]]:
-        """Yield the orders that the end of the history finds unsettled."""
+    def unfinished_orders(self) -> Iterator[tuple[Shop, Order]]:
+        """Yield the orders that are not finished when the history ends."""
         for member in self.members:
-            for order in member.shop.leftover():
+            for order in member.shop.unfinished_orders():
                 yield member.shop, order
 
     def dirt(self) -> Counter[str]:
-        """Return how many rows of the sites that count are spoilt, by how."""
+        """Return how many rows of the sites that count are malformed, by what is wrong with them."""
         return sum((member.dirt.counts for member in self.members if member.counts), Counter())
 
     def _week(self, week: int) -> Iterator[Row]:
         writers = [RowWriter(member.shop, week, member.shop.calendar(week)).write for member in self.members]
-        for act, place in self._due(week):
-            row = writers[place](act)
-            member = self.members[place]
+        for planned, index in self._due(week):
+            row = writers[index](planned)
+            member = self.members[index]
             member.dirt.apply(row)
             yield row
-            if double := member.duplicates.of(row):
-                yield double
+            if duplicate := member.duplicates.copy_of(row):
+                yield duplicate
 
     def _due(self, week: int) -> list[tuple[PlannedEntry, int]]:
-        """Return the acts of this week in order of time, and keep those that fall in the next."""
-        acts = self._carried
-        for place, member in enumerate(self.members):
+        """Return the planned entries of this week in order of time, and keep those of the next."""
+        entries = self._carried
+        for index, member in enumerate(self.members):
             if week < WEEKS:
-                acts.extend((act, place) for act in Week(member.shop, week).acts())
-        acts.sort(key=lambda found: (found[0].at_ms, found[1], found[0].number))
+                entries.extend((planned, index) for planned in plan_week(member.shop, week))
+        entries.sort(key=lambda entry: (entry[0].at_ms, entry[1], entry[0].number))
         ends_ms = self.members[0].shop.calendar(week).end_ms
-        begun = next((n for n, (act, _) in enumerate(acts) if act.at_ms >= ends_ms), len(acts))
-        self._carried = acts[begun:]
-        return acts[:begun]
+        count = next((n for n, (planned, _) in enumerate(entries) if planned.at_ms >= ends_ms), len(entries))
+        self._carried = entries[count:]
+        return entries[:count]

@@ -1,4 +1,4 @@
-"""The mix of a shop's log: every kind of entry, its share, its writer, and how many fall in which week."""
+"""The mix of a shop's log: every kind of entry, its share and its writer, and how many each week has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kiva_stream.sandbox.generator.event_texts import WRITERS, Writer
 
 WEEKS = 52
 
-Key = int | str  # the line of an event, or the word for another kind
+Key = int | str  # the number of an event line, or a word for another kind
 EXPIRED_LINK, SUB_MADE, SUB_UNDONE, UNSUBSCRIBED = 3, 8, 9, 25
 
 
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
     writer: Writer
     actors: tuple[str, ...]  # the first is the usual one
     category: str
-    line: EventLine | None = None
+    event_line: EventLine | None = None
     severity: str = "info"
 
 
@@ -36,7 +36,7 @@ def _events() -> Iterable[Kind]:
 
 
 def _actors(line: EventLine) -> tuple[str, ...]:
-    """Leave visitors out: who has no account is decided when the entry is planned."""
+    """Return the actors of an event line but visitors, which are decided when an entry is planned."""
     return tuple(actor for actor in line.actor if actor != "visitor")
 
 
@@ -73,22 +73,22 @@ _OTHERS = (
 )
 KINDS: dict[Key, Kind] = {kind.key: kind for kind in (*_events(), *_OTHERS)}
 
-# Completed orders a week grow in a line from 800 to 6,200, and everything with them (domain.md 6.2).
+# Completed orders a week grow linearly from 800 to 6,200, and everything with them.
 RAMP = tuple(800 + (6200 - 800) * week / (WEEKS - 1) for week in range(WEEKS))
-# A shop opens with customers it won before: a twentieth signs up in the first week.
-_LATER = tuple(0.475 / WEEKS + 0.475 * share / sum(RAMP) for share in RAMP)
-ARRIVALS = (_LATER[0] + 0.05, *_LATER[1:])
+# A shop opens with customers that it won before: a twentieth signs up in the first week.
+_LATER_SIGNUPS = tuple(0.475 / WEEKS + 0.475 * share / sum(RAMP) for share in RAMP)
+SIGNUPS = (_LATER_SIGNUPS[0] + 0.05, *_LATER_SIGNUPS[1:])
 # Some of the last week's orders are still open when the history ends.
 _LEFT_OPEN = 0.0036
 GENERATED = (*RAMP[:-1], RAMP[-1] + _LEFT_OPEN * sum(RAMP))
 
-_PROFILES: dict[Key, Sequence[float]] = {2: ARRIVALS, 12: ARRIVALS, "order.generated": GENERATED}
-# Where rounding matters (a thousand entries), an order is made before it is closed, then paid.
+_PROFILES: dict[Key, Sequence[float]] = {2: SIGNUPS, 12: SIGNUPS, "order.generated": GENERATED}
+# Where rounding matters (a thousand entries), an order must be made before it is closed, then paid.
 _EARLINESS: dict[Key, float] = {2: 0.9, "order.generated": 0.9, "order.closed": 0.6, 41: 0.3, 1: 0.2}
 
 
 def totals(entries: int) -> dict[Key, int]:
-    """Return how many entries of each kind make `entries`, by largest remainder."""
+    """Return how many entries of each kind make up `entries`, by largest remainder."""
     exact = {kind.key: entries * kind.share / 100 for kind in KINDS.values()}
     counts = {key: int(value) for key, value in exact.items()}
     by_remainder = sorted(exact, key=lambda key: exact[key] - counts[key], reverse=True)
@@ -98,7 +98,7 @@ def totals(entries: int) -> dict[Key, int]:
 
 
 def by_week(total: int, profile: Sequence[float], earliness: float = 0.5) -> list[int]:
-    """Return how many of `total` fall in each week; `earliness` (0 to 1) says which way halves go."""
+    """Return how many of `total` each week has; the higher `earliness` (0 to 1), the earlier they come."""
     whole = sum(profile)
     reached = [int(total * share / whole + earliness) for share in accumulate(profile)]
     reached[-1] = total
@@ -106,7 +106,7 @@ def by_week(total: int, profile: Sequence[float], earliness: float = 0.5) -> lis
 
 
 class Quotas:
-    """How many entries of each kind a week has. Their sum over the year is the number of entries."""
+    """The number of entries of each kind in each week. Their sum over the year is the number of entries."""
 
     def __init__(self, entries: int) -> None:
         self.events = sum(count for key, count in totals(entries).items() if KINDS[key].sort == "event")

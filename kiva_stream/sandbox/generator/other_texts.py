@@ -77,8 +77,8 @@ def resumed(_: Scene) -> Text:
 
 
 def email_changed(s: Scene) -> Text:
-    """Write that the account has another address; `earlier` holds the one before."""
-    before = s.customer.earlier[-1].key if s.customer.earlier else None
+    """Write that the account has another address; the one before it is the last of the earlier ones."""
+    before = s.customer.earlier_addresses[-1].key if s.customer.earlier_addresses else None
     data = f'{{"old":"{before or ""}","new":{s.mail}}}'
     return Text("customer.email.change", "Email changed", data)
 

@@ -1,7 +1,7 @@
-"""Accounts: who they are, what is wrong with them, and which address their contact has.
+"""The customer accounts of a site: their names and addresses, and what is wrong with some of them.
 
-The normalised address (`key`) is known by construction: a generator that spoils a clean address needs no
-rule to clean it again, so that the ground truth owes nothing to the code it is to judge.
+The normalised address (`key`) is known by construction: the generator starts from a clean address and makes
+it untidy, so the ground truth needs none of the code that it checks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import date
 from typing import NamedTuple
 
 from kiva_stream.sandbox.generator import words
-from kiva_stream.sandbox.generator.clock import DAY
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.orders import NO_ORDER, Order
 
@@ -26,7 +25,7 @@ class Address(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class CustomerAccount:
-    """A customer of one site, through the year; at its end, a row of `customers`."""
+    """A customer of one site as it is now; at the end of the year, a row of `customers`."""
 
     id: int
     first_name: str
@@ -36,8 +35,8 @@ class CustomerAccount:
     created_ms: int
     updated_ms: int
     business_name: str | None = None
-    anomaly: str = ""  # what is out of the ordinary about it: a key of `FATES`
-    hot: bool = False  # an office or coop with a share of all entries to itself
+    anomaly: str = ""  # what is wrong with it: the name of one of `ANOMALIES`, or empty
+    hot: bool = False  # an office or coop that causes a fixed share of all entries
     changes_address: bool = False  # may change its address
     street: str = ""
     city: str = ""
@@ -56,8 +55,8 @@ class CustomerAccount:
     blacklisted: bool = False
     order: Order = NO_ORDER  # the one of the week that customers may still change
     newest_order_ms: int = 0
-    rank: int = -1  # its place among the active, by activity
-    earlier: list[Address] = field(default_factory=list)
+    rank: int = -1  # among the active customers, by activity; -1: not active
+    earlier_addresses: list[Address] = field(default_factory=list)
     overrides: dict[str, str] = field(default_factory=dict)  # week -> add | skip
     recurring: dict[int, tuple[int, int]] = field(default_factory=dict)  # product -> qty, how often
     tags: list[str] = field(default_factory=list)
@@ -69,15 +68,16 @@ class CustomerAccount:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is out of the ordinary about it, and its address will stay."""
+        """Whether nothing is wrong with it and its address will not change."""
         return not (self.anomaly or self.changes_address)
 
     @property
     def exclusion(self) -> str:
-        """Why its entries never become events: `erased`, `test`, `no_email`, or empty when they do."""
+        """Why its entries never become events: `erased`, `test` or `no_email`; empty when they do."""
         return EXCLUSIONS.get(self.anomaly, "")
 
 
+ERASED = {"erased", "deleted"}  # the anomalies of customers whom the shop has forgotten
 EXCLUSIONS = {
     "erased": "erased",
     "deleted": "erased",
@@ -88,19 +88,19 @@ EXCLUSIONS = {
 
 
 class Anomaly(NamedTuple):
-    """Something out of the ordinary that befalls one account in `every`, beginning with `first`."""
+    """Something wrong with one customer in `every`, beginning with number `first`."""
 
     name: str
     every: int
     first: int
 
     def affects(self, number: int) -> bool:
-        """Whether account `number` (from 0) is one of them."""
+        """Whether customer `number` (from 0) is one of them."""
         return number % self.every == self.first
 
 
-# domain.md 6.3: missing 0.4 %, invalid 0.3 %, shared 1.2 %, erased 0.3 %, test 0.2 %; the others are ours.
-# Evenly spaced, so that small histories have them too.
+# Shares: missing 0.4 %, invalid 0.3 %, shared 1.2 %, erased 0.3 %, test 0.2 %. Customers with an anomaly are
+# evenly spaced, so that small histories have them too.
 ANOMALIES = (
     Anomaly("shared", 83, 7),
     Anomaly("missing", 250, 15),
@@ -112,7 +112,7 @@ ANOMALIES = (
     Anomaly("blacklisted", 300, 57),
     Anomaly("odd_name", 100, 64),
 )
-HOT_ACCOUNTS = 3
+HOT_CUSTOMERS = 3
 ADDRESS_CHANGES_EVERY, ADDRESS_CHANGES_FIRST = 10, 4
 OPT_OUT_AT_SIGNUP = 0.05
 PHONE_SHARE = 0.8
@@ -138,35 +138,35 @@ _UNTIDY: tuple[Callable[[str], Address], ...] = (
 
 
 class Population:
-    """The accounts of one site, in the order in which they came."""
+    """The customers of one site, in the order in which they joined."""
 
     def __init__(self, draw: Draw, first_id: int) -> None:
         self.customers: list[CustomerAccount] = []
         self._draw = draw
         self._first_id = first_id
 
-    def join(self, account_type: str, joined_ms: int, monday: date) -> CustomerAccount:
-        """Add an account. `monday` is that of its first delivery week."""
+    def add(self, account_type: str, joined_ms: int, monday: date) -> CustomerAccount:
+        """Add a customer whose first delivery week begins on `monday`."""
         number = len(self.customers)
-        customer = self._account(number, account_type, joined_ms)
+        customer = self._new_customer(number, account_type, joined_ms)
         self.customers.append(customer)
         self._subscribe(customer, monday)
         return customer
 
     def subscribe(self, customer: CustomerAccount, monday: date) -> None:
-        """Give an activated account a box and a schedule."""
+        """Give an activated customer a box and a schedule."""
         customer.status = "active"
         self._subscribe(customer, monday)
 
-    def move(self, customer: CustomerAccount, number: int) -> None:
-        """Change an account's address: to a new one, back to an earlier one, or onto another account's."""
+    def change_address(self, customer: CustomerAccount, number: int) -> None:
+        """Change an address to a new one, back to an earlier one, or to that of another customer."""
         before = customer.address
         customer.address = self._next_address(customer, number)
-        customer.earlier.append(before)
+        customer.earlier_addresses.append(before)
 
-    def _account(self, number: int, account_type: str, joined_ms: int) -> CustomerAccount:
+    def _new_customer(self, number: int, account_type: str, joined_ms: int) -> CustomerAccount:
         draw = self._draw
-        hot = number < HOT_ACCOUNTS
+        hot = number < HOT_CUSTOMERS
         anomaly = "" if hot else next((anomaly.name for anomaly in ANOMALIES if anomaly.affects(number)), "")
         first_name, last_name = self._name(number, anomaly)
         user = f"odd.name{number}" if anomaly == "odd_name" else _user(first_name, last_name, number)
@@ -195,8 +195,8 @@ class Population:
     def _name(self, number: int, anomaly: str) -> tuple[str, str]:
         if anomaly == "odd_name":
             return words.ODD_NAMES[number // 100 % len(words.ODD_NAMES)]
-        # The name of an erased person is known from log texts alone, where it has at most four words.
-        first_names = words.FIRST_NAMES[:26] if anomaly in {"erased", "deleted"} else words.FIRST_NAMES
+        # Where the name of an erased person ends, only the log's text says: it must have at most four words.
+        first_names = words.FIRST_NAMES[:26] if anomaly in ERASED else words.FIRST_NAMES
         return self._draw.pick(first_names), self._draw.pick(words.LAST_NAMES)
 
     def _address(self, number: int, user: str, anomaly: str) -> Address:
@@ -213,14 +213,14 @@ class Population:
         return Address(address, address)
 
     def _shared(self, number: int) -> Address:
-        """Return the address of the nearest earlier plain account, written in capitals every other time."""
+        """Return the address of the last plain customer before, written in capitals every other time."""
         other = next(customer for customer in reversed(self.customers) if customer.plain)
         stored = other.address.stored
         return Address(stored.upper() if stored and number % 2 else stored, other.address.key)
 
     def _next_address(self, customer: CustomerAccount, number: int) -> Address:
-        if customer.earlier and self._draw.chance(BACK_TO_EARLIER):
-            return customer.earlier[-1]
+        if customer.earlier_addresses and self._draw.chance(BACK_TO_EARLIER):
+            return customer.earlier_addresses[-1]
         other = self._draw.pick(self.customers)
         if other.plain and self._draw.chance(ONTO_ANOTHER):
             return other.address
@@ -236,7 +236,7 @@ class Population:
         customer.weekday = 2 + draw.below(4)
 
 
-BACK_TO_EARLIER = 0.5  # of those who moved before; a tenth of all moves
+BACK_TO_EARLIER = 0.5  # of the second and later changes of a customer; a tenth of all changes
 ONTO_ANOTHER = 0.03
 FREQUENCY_SHARES = (46, 44, 3, 7)
 
@@ -246,17 +246,13 @@ def _user(first_name: str, last_name: str, number: int) -> str:
     return f"{first_name}.{last_name}{number}".lower().replace(" ", "").replace("'", "").replace("..", ".")
 
 
-def on_week(customer: CustomerAccount, monday: date) -> bool:
-    """Whether the account's frequency and overrides make this a delivery week (domain.md 2)."""
+def is_delivery_week(customer: CustomerAccount, monday: date) -> bool:
+    """Whether the customer's frequency and overrides make this a delivery week."""
     override = customer.overrides.get(monday.isoformat())
     if override or customer.anchor is None or customer.frequency is None:
         return override == "add"
     return (monday - customer.anchor).days // 7 % customer.frequency == 0
 
 
-def is_recent(customer: CustomerAccount, now_ms: int, days: int) -> bool:
-    """Whether the account joined in the last `days` days."""
-    return now_ms - customer.created_ms < days * DAY
-
-
-NO_CUSTOMER = CustomerAccount(0, "", "", Address(None, None), "individual", 0, 0)  # a visitor, a robot
+# Of entries by visitors and robots.
+NO_CUSTOMER = CustomerAccount(0, "", "", Address(None, None), "individual", 0, 0)

@@ -1,8 +1,10 @@
-"""From what happened to a row of the log: who wrote it, on which clock, in which of three generations.
+"""Rows of the log from planned entries: their actor, their clock, and one of three generations of texts.
 
-Weeks 1 to 13 are written as `Ann Lee logged in via cookie` (G1), weeks 14 to 30 as
-`Customer #5123 (Ann Lee) logged in via cookie`, often with the id in the text alone (G2), the rest as
-action and data (domain.md 6.3).
+| generation | weeks | a text |
+|---|---|---|
+| G1 | 1 to 13 | `Ann Lee logged in via cookie` |
+| G2 | 14 to 30 | `Customer #5123 (Ann Lee) logged in via cookie`, often with the id in the text alone |
+| structured | 31 to 52 | `Logged in via cookie`, with action and data |
 """
 
 from __future__ import annotations
@@ -13,23 +15,23 @@ import msgspec
 
 from kiva_stream.sandbox.generator import words
 from kiva_stream.sandbox.generator.clock import HOUR, SECOND, Calendar
-from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, Kind
+from kiva_stream.sandbox.generator.mix import EXPIRED_LINK, Key, Kind
 from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount
 from kiva_stream.sandbox.generator.scene import Scene, Text
 from kiva_stream.sandbox.generator.shop import Shop
-from kiva_stream.sandbox.generator.weeks import PlannedEntry
+from kiva_stream.sandbox.generator.week import PlannedEntry
 
 G2_WEEK, STRUCTURED_WEEK = 13, 30
 NULL_ID_SHARE = 0.4  # of G2
 SKEWS_MS = (0, 2_500, -40_000)  # of the three web nodes
-AS_CUSTOMER_SHARE = 0.008  # staff logged in as the customer
-SELDOM_ACTOR_SHARE = 0.06  # staff, where customers are the rule
+AS_CUSTOMER_SHARE = 0.008  # staff that is logged in as the customer
+UNUSUAL_ACTOR_SHARE = 0.06  # staff, where customers are the usual actor
 VARIANT_SHARE = 0.01  # of spellings
 PHRASE_SHARE = 0.25  # of legacy texts that have another phrase
 
 
 class Row(msgspec.Struct, gc=False):
-    """A row of `system_log`, and what the ground truth must know of it."""
+    """A row of `system_log`, and what the ground truth follows from."""
 
     site_id: int
     occurred_ms: int
@@ -44,18 +46,18 @@ class Row(msgspec.Struct, gc=False):
     data: str | None
     stack: str | None
     order_id: int
-    # the truth
+    # for the ground truth alone
     shop: Shop
     kind: Kind
     sort: str  # event | sync_only | noise
     customer: CustomerAccount
     pairs: str  # `key=value; ` each
-    reason: str = ""  # wrong_site | no_customer | no_account, whatever the account
-    dirt: str = ""  # what is malformed about it
+    reason: str = ""  # wrong_site | no_customer | no_account: decides the outcome, whatever the customer is
+    dirt: str = ""  # what is malformed in it
 
 
-# Other words for the same event, made from the pairs of the structured one.
-_PHRASES: dict[int, tuple[str, ...]] = {
+# Other phrases for the same event, filled from the pairs of the structured text.
+_PHRASES: dict[Key, tuple[str, ...]] = {
     3: ("expired magic link",),
     8: ("subbed {out} for {in}",),
     9: ("unsubbed {restored}", "made an un-substitution: {restored} restored"),
@@ -83,7 +85,7 @@ _PHRASES: dict[int, tuple[str, ...]] = {
     34: ("updated schedule frequency",),
     41: ("payment of ${total} successful", "payment successful"),
 }
-_VARIANTS = {
+_VARIANTS: dict[Key, tuple[str, str]] = {
     9: ("un-substition", "un-substitution"),
     10: ("add-on", "add on"),
     16: ("ancelled", "anceled"),
@@ -104,70 +106,68 @@ class RowWriter:
         if week >= STRUCTURED_WEEK:
             self._legacy = None
 
-    def write(self, act: PlannedEntry) -> Row:
-        """Return the row of one act, and do to the scene's people what it says."""
-        scene, kind = self._scene, act.kind
-        scene.customer, scene.order, scene.now_ms = act.customer, act.order, act.at_ms
+    def write(self, planned: PlannedEntry) -> Row:
+        """Return the row of a planned entry, and change its customer and order as its text says."""
+        scene, kind = self._scene, planned.kind
+        scene.customer, scene.order, scene.now_ms = planned.customer, planned.order, planned.at_ms
         scene.actor, scene.stack = "", None
         text = kind.writer(scene)
-        actor, staff = self._who(kind)
+        actor, staff = self._actor(kind)
         row = Row(
             self._shop.site.id,
-            act.at_ms - self._draw.below(40) + self._skew(kind, actor),
-            act.at_ms,
+            planned.at_ms - self._draw.below(40) + self._skew(kind, actor),
+            planned.at_ms,
             kind.severity,
             kind.category,
             text.action,
-            act.customer.id or None,
+            planned.customer.id or None,
             actor,
             staff,
             text.message,
             text.data,
             scene.stack,
-            act.order.id,
+            planned.order.id,
             self._shop,
             kind,
             kind.sort,
-            act.customer,
+            planned.customer,
             text.pairs,
         )
-        if kind.sort == "event" and act.customer is NO_CUSTOMER:
+        if kind.sort == "event" and planned.customer is NO_CUSTOMER:
             row.reason = "no_account"
         if self._legacy:
-            self._age(row, text)
+            self._make_legacy(row, text)
             self._legacy(row, text)
         return row
 
-    def _who(self, kind: Kind) -> tuple[str, str | None]:
+    def _actor(self, kind: Kind) -> tuple[str, str | None]:
         draw, actors = self._draw, kind.actors
         actor = self._scene.actor or actors[0]
-        if len(actors) > 1 and not self._scene.actor and draw.random() < SELDOM_ACTOR_SHARE:
+        if len(actors) > 1 and not self._scene.actor and draw.random() < UNUSUAL_ACTOR_SHARE:
             actor = draw.pick(actors[1:])
         if actor == "customer" and draw.random() < AS_CUSTOMER_SHARE:
             actor = "admin"
         return actor, draw.pick(words.STAFF) if actor == "admin" else None
 
     def _skew(self, kind: Kind, actor: str) -> int:
-        """Return how far the writer's clock is off; expired links count minutes and need a right one."""
+        """Return the error of the writer's clock. The text of an expired link counts minutes: it has none."""
         if actor == "system" or kind.key == EXPIRED_LINK:
             return 0
         return SKEWS_MS[self._draw.below(3)]
 
-    def _age(self, row: Row, text: Text) -> None:
-        """Make a row of the time before the structured log."""
+    def _make_legacy(self, row: Row, text: Text) -> None:
+        """Change a row to one of the time before the structured log."""
         row.action = row.actor = row.data = None
         row.pairs = ""
         if row.sort == "sync_only":
             row.sort = "noise"
         if row.occurred_ms in self._repeated:
-            row.occurred_ms -= HOUR  # a local wall clock knows one of the two hours only
-        if row.kind.line is None:
-            return
-        line = row.kind.line.line
-        if line in _PHRASES and self._draw.random() < PHRASE_SHARE:
-            row.message = _phrase(self._draw.pick(_PHRASES[line]), text.pairs)
-        if line in _VARIANTS and self._draw.random() < VARIANT_SHARE:
-            row.message = row.message.replace(*_VARIANTS[line])
+            row.occurred_ms -= HOUR  # a local wall clock cannot tell the two hours apart
+        key = row.kind.key
+        if key in _PHRASES and self._draw.random() < PHRASE_SHARE:
+            row.message = _phrase(self._draw.pick(_PHRASES[key]), text.pairs)
+        if key in _VARIANTS and self._draw.random() < VARIANT_SHARE:
+            row.message = row.message.replace(*_VARIANTS[key])
 
     def _g1(self, row: Row, _: Text) -> None:
         name = row.customer.name
@@ -194,5 +194,5 @@ def _phrase(phrase: str, pairs: str) -> str:
 
 
 def is_wild(row: Row) -> bool:
-    """Whether the row's own time cannot be right: after its insertion, or before the shop was there."""
+    """Whether the row's own time cannot be right: after its insertion, or before the shop's launch."""
     return row.occurred_ms > row.inserted_ms + 300 * SECOND or row.occurred_ms < row.shop.launched_ms

@@ -1,4 +1,4 @@
-"""What the text of an entry is made from: who, which order, when."""
+"""The scene of an entry: what its text is made from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccoun
 
 
 class Text(NamedTuple):
-    """A structured row's text, and what of it must arrive."""
+    """The text of a structured row, and the pairs of it that must arrive."""
 
     action: str
     message: str
     data: str = "{}"  # JSON
-    pairs: str = ""  # `key=value; ` each, in the order of the catalog; values need no cleaning
+    pairs: str = ""  # `key=value; ` each, in the order of the event catalog; values need no cleaning
 
 
 class Scene:
-    """The stage on which one entry after the other is written; reused, so that it costs nothing."""
+    """The customer, the order and the moment of an entry. One scene is reused for all entries of a week."""
 
     __slots__ = ("actor", "calendar", "currency", "customer", "draw", "now_ms", "order", "stack")
 
@@ -31,12 +31,12 @@ class Scene:
         self.customer: CustomerAccount = NO_CUSTOMER
         self.order: Order = NO_ORDER
         self.now_ms = 0
-        self.actor = ""  # set by a text that knows better than its kind
+        self.actor = ""  # set by a text whose actor is not the usual one of its kind
         self.stack: str | None = None
 
     @property
     def mail(self) -> str:
-        """The account's address as JSON; a visitor's is nobody's."""
+        """The customer's address as JSON; for a visitor, an address that no customer has."""
         if self.customer is NO_CUSTOMER:
             return f'"visitor{self.draw.below(1_000_000)}@visitors.example"'
         key = self.customer.address.key
@@ -47,7 +47,7 @@ class Scene:
         """An address of the documentation ranges (RFC 5737)."""
         return f"203.0.113.{self.draw.below(254) + 1}"
 
-    def later(self) -> tuple[str, str]:
-        """Return a coming delivery week of the account: its Monday and its delivery date."""
+    def coming_delivery(self) -> tuple[str, str]:
+        """Return a coming delivery week of the customer: its Monday and its delivery date."""
         week = 1 + self.draw.below(5)
         return self.calendar.mondays[week], self.calendar.date(week, self.customer.weekday)

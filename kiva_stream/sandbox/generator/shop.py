@@ -1,4 +1,4 @@
-"""One site through the year: its accounts and their statuses, its orders."""
+"""One site through the year: its customers and their statuses, its orders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kiva_stream.sandbox.generator.activity import Activity
 from kiva_stream.sandbox.generator.clock import Calendar, midnight_ms
 from kiva_stream.sandbox.generator.draw import Draw
 from kiva_stream.sandbox.generator.mix import Quotas
-from kiva_stream.sandbox.generator.orders import Order, spoil, total_cents
-from kiva_stream.sandbox.generator.population import HOT_ACCOUNTS, CustomerAccount, Population
+from kiva_stream.sandbox.generator.orders import Order, distort_total, draw_total_cents
+from kiva_stream.sandbox.generator.population import HOT_CUSTOMERS, CustomerAccount, Population
 
-IMPORTED_SHARE = 0.0002  # accounts without a sign-up entry, per entry
+IMPORTED_SHARE = 0.0002  # customers without a sign-up entry, per entry
 PENDING_SHARE = 200 / 15_000
 DUPLICATE_SHARE = 0.0005  # rows written twice
 TRIES = 8
-FORGOTTEN_EVERY = 5  # of those who come back: when they had cancelled stays stored
+STALE_CANCELLATION_EVERY = 5  # of the reactivated customers: the date of the cancellation stays stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Site:
 
     @property
     def first_customer_id(self) -> int:
-        """Where the site's customer ids begin; sites share one table."""
+        """The lowest customer id of the site; all sites share one table."""
         return (self.id - 1) * 10_000_000 + 1001
 
     @property
     def first_order_id(self) -> int:
-        """Where the site's order ids begin."""
+        """The lowest order id of the site."""
         return (self.id - 1) * 100_000_000 + 100_001
 
 
@@ -49,16 +49,14 @@ SITES = (
 
 
 class Shop:
-    """A site's people and orders; what happens to them is planned week by week."""
+    """The customers and orders of a site, as they are after the weeks planned so far."""
 
     def __init__(self, site: Site, entries: int, seed: int, start: date) -> None:
         self.site = site
         self.entries = entries
         self.start = start
         self.draw = Draw(f"{seed}/{entries}/{site.id}")
-        self.manual_edits = Draw(
-            f"{seed}/{entries}/{site.id}/orders"
-        )  # what is done to orders behind the log's back
+        self.manual_edits = Draw(f"{seed}/{entries}/{site.id}/orders")  # of orders; no entry says so
         self.duplicates = int(entries * DUPLICATE_SHARE + 0.5)
         self.quotas = Quotas(entries - self.duplicates)
         self.zone = ZoneInfo(site.timezone)
@@ -67,39 +65,39 @@ class Shop:
         self.activity = Activity(self.draw)
         self.pending_promos: list[CustomerAccount] = []
         self.pending_gifts: list[CustomerAccount] = []
-        self.left: list[CustomerAccount] = []  # cancelled
+        self.cancelled: list[CustomerAccount] = []
         self.paused: list[CustomerAccount] = []
         self.opted_out: list[CustomerAccount] = []
         self.blacklisted: list[CustomerAccount] = []
         self.address_changers: list[CustomerAccount] = []
-        self.to_be_erased: list[CustomerAccount] = []  # to be erased
-        self.unclosed: list[Order] = []
-        self.unpaid: list[Order] = []  # closed, to be paid at their delivery
-        self.current_orders: list[Order] = []  # of this week
-        self._earlier_orders: list[Order] = []
+        self.to_be_erased: list[CustomerAccount] = []
+        self.unclosed: list[Order] = []  # of earlier weeks, still open
+        self.unpaid: list[Order] = []  # closed, to be paid on their delivery day
+        self.current_orders: list[Order] = []  # of the week that is being planned or written
+        self._earlier_orders: list[Order] = []  # not finished when their week ended
         self._last_week: list[Order] = []
         self.foreign_ids: list[int] = []  # customers of another site
-        self.orders = 0
-        for _ in range(max(HOT_ACCOUNTS, round(entries * IMPORTED_SHARE))):
+        self._orders = 0
+        for _ in range(max(HOT_CUSTOMERS, round(entries * IMPORTED_SHARE))):
             self._import()
 
     @property
     def launched_on(self) -> date:
-        """The day before which nothing can have happened."""
+        """The day before which nothing can have happened in this shop."""
         return self.start - timedelta(days=10)
 
     def calendar(self, week: int) -> Calendar:
         """Return the days of an entry week, counted from 0."""
         return Calendar(self.start + timedelta(weeks=week), self.zone)
 
-    def join(self, account_type: str, calendar: Calendar, joined_ms: int) -> CustomerAccount:
-        """Add an account of the given type, active unless it waits for something."""
-        customer = self.population.join(account_type, joined_ms, calendar.monday)
-        self._note_anomaly(customer)
+    def sign_up(self, account_type: str, calendar: Calendar, joined_ms: int) -> CustomerAccount:
+        """Add a customer, active unless its account waits for an activation or an order."""
+        customer = self.population.add(account_type, joined_ms, calendar.monday)
+        self._list_anomaly(customer)
         if account_type == "promo":
-            self._wait(customer, self.pending_promos)
+            self._set_pending(customer, self.pending_promos)
         elif account_type == "gift_purchaser":
-            self._wait(customer, self.pending_gifts)
+            self._set_pending(customer, self.pending_gifts)
         elif account_type == "individual" and self.draw.chance(PENDING_SHARE):
             customer.status = "pending"
         else:
@@ -107,7 +105,7 @@ class Shop:
         return customer
 
     def activate(self, waiting: list[CustomerAccount], calendar: Calendar) -> CustomerAccount:
-        """Let one of those who wait begin; without any, somebody who is active."""
+        """Activate one of the waiting customers and return it; without any, return an active one."""
         if not waiting:
             return self.activity.draw_evenly()
         customer = waiting.pop(self.draw.below(len(waiting)))
@@ -118,7 +116,10 @@ class Shop:
         return customer
 
     def deactivate(self, status: str, now_ms: int, week: int) -> CustomerAccount:
-        """Take an account out of the active ones; when only hot ones are left, nothing changes."""
+        """Set a customer that is not hot to an inactive status, and return it.
+
+        When only hot ones are found, return an active customer unchanged.
+        """
         customer = next((a for a in (self.activity.draw_evenly() for _ in range(TRIES)) if not a.hot), None)
         if customer is None:
             return self.activity.draw_evenly()
@@ -129,7 +130,7 @@ class Shop:
             customer.cancelled_ms = now_ms
             customer.cancelled_week = week
             customer.cancel_reason = self.draw.pick(words.CANCEL_REASONS)
-            self.left.append(customer)
+            self.cancelled.append(customer)
         elif status == "paused":
             self.paused.append(customer)
         elif status in {"expired", "dead"}:
@@ -137,74 +138,79 @@ class Shop:
         return customer
 
     def reactivate(self, pool: list[CustomerAccount], now_ms: int, week: int) -> CustomerAccount:
-        """Make somebody of `pool` active again, of those who left in an earlier week."""
+        """Activate a customer of `pool` that left in an earlier week, and return it.
+
+        When none is found, return an active customer unchanged.
+        """
         for _ in range(TRIES if pool else 0):
-            # The later half: most who come back do so within 90 days.
-            place = len(pool) - 1 - self.draw.below((len(pool) + 1) // 2)
-            customer = pool[place]
+            # From the later half: most reactivations come within 90 days.
+            index = len(pool) - 1 - self.draw.below((len(pool) + 1) // 2)
+            customer = pool[index]
             if customer.cancelled_week < week:
-                pool.pop(place)
+                pool.pop(index)
                 customer.status, customer.updated_ms = "active", now_ms
-                if customer.id % FORGOTTEN_EVERY:
+                if customer.id % STALE_CANCELLATION_EVERY:
                     customer.cancelled_ms = None
                 self.activity.add(customer)
                 return customer
         return self.activity.draw_evenly()
 
     def order(self, customer: CustomerAccount, calendar: Calendar, now_ms: int) -> Order:
-        """Make the order of this week for an account."""
+        """Make a customer's order of this week."""
         draw = self.draw
         box = customer.box or words.BOXES[0]
         order = Order(
-            id=self.site.first_order_id + self.orders,
+            id=self.site.first_order_id + self._orders,
             customer_id=customer.id,
             week=calendar.mondays[0],
             delivery=calendar.date(0, customer.weekday),
             box=box,
             menu_items=draw.pick(box.menu_items),
-            total_cents=total_cents(draw),
+            total_cents=draw_total_cents(draw),
             created_ms=now_ms,
             updated_ms=now_ms,
             email=customer.address.key,
         )
-        spoil(order, draw)
-        self.orders += 1
+        distort_total(order, draw)
+        self._orders += 1
         return order
 
     def customer(self, customer_id: int) -> CustomerAccount:
-        """Return the account of a customer id of this site."""
+        """Return the customer of an id of this site."""
         return self.population.customers[customer_id - self.site.first_customer_id]
 
-    def settle(self) -> list[Order]:
-        """Return the orders of the week before last week's end that nothing more will happen to.
+    def take_finished_orders(self) -> list[Order]:
+        """Return the earlier orders to which nothing more will happen, and begin the next week.
 
-        Called once a week, after its entries were written. What is still open or unpaid is kept.
+        Called once a week, after its entries were written. An order stays until it is paid or ended.
         """
-        settled = [order for order in self._earlier_orders if order.payment_status != "pending"]
-        self._earlier_orders = [order for order in self._earlier_orders if order.payment_status == "pending"] + self.current_orders
+        finished = [order for order in self._earlier_orders if order.payment_status != "pending"]
+        self._earlier_orders = [
+            order for order in self._earlier_orders if order.payment_status == "pending"
+        ] + self.current_orders
         self._last_week, self.current_orders = self.current_orders or self._last_week, []
-        return settled
+        return finished
 
     def orders_of_last_week(self) -> list[Order]:
         """Return the orders of the week that was opened last."""
         return self._last_week
 
-    def leftover(self) -> list[Order]:
-        """Return the orders that are not settled when the history ends."""
+    def unfinished_orders(self) -> list[Order]:
+        """Return the orders that are not finished when the history ends."""
         return self._earlier_orders + self.current_orders
 
-    def _wait(self, customer: CustomerAccount, waiting: list[CustomerAccount]) -> None:
+    def _set_pending(self, customer: CustomerAccount, waiting: list[CustomerAccount]) -> None:
         customer.status = "pending"
         customer.box = customer.frequency = customer.anchor = None
         waiting.append(customer)
 
     def _import(self) -> None:
         account_type = self.draw.pick(("business", "wholesale", "individual"))
-        customer = self.population.join(account_type, self.launched_ms, self.start)
-        self._note_anomaly(customer)
+        customer = self.population.add(account_type, self.launched_ms, self.start)
+        self._list_anomaly(customer)
         self.activity.add(customer)
 
-    def _note_anomaly(self, customer: CustomerAccount) -> None:
+    def _list_anomaly(self, customer: CustomerAccount) -> None:
         if customer.changes_address:
             self.address_changers.append(customer)
         elif customer.anomaly == "erased":
@@ -213,25 +219,26 @@ class Shop:
             self.blacklisted.append(customer)
 
 
-def shops(entries: int, seed: int, sites: int, start: date) -> list[tuple[Shop, bool]]:
+def open_shops(entries: int, seed: int, sites: int, start: date) -> list[tuple[Shop, bool]]:
     """Return the sites of a history, each with whether its entries count.
 
-    Of one site, a second and small one shares the log, a few percent of it, and counts for nothing.
+    A history of one site gets a second, small one that shares the log and does not count.
     """
     parts = _SPLITS[sites]
     counts = [int(entries * part) for part in parts]
     counts[0] += entries - sum(counts)
-    found = [(Shop(site, count, seed, start), True) for site, count in zip(SITES, counts, strict=False)]
+    opened = [(Shop(site, count, seed, start), True) for site, count in zip(SITES, counts, strict=False)]
     if sites == 1:
-        found.append((Shop(SITES[1], max(20, int(entries * BYSTANDER)), seed, start), False))
-    _introduce([shop for shop, _ in found])
-    return found
+        opened.append((Shop(SITES[1], max(20, int(entries * SECOND_SITE_SHARE)), seed, start), False))
+    _exchange_ids([shop for shop, _ in opened])
+    return opened
 
 
-BYSTANDER = 0.03
+SECOND_SITE_SHARE = 0.03
 _SPLITS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.6, 0.25, 0.15)}
 
 
-def _introduce(found: list[Shop]) -> None:
-    for shop, other in zip(found, [*found[1:], found[0]], strict=True):
-        shop.foreign_ids = [customer.id for customer in other.population.customers[:HOT_ACCOUNTS]]
+def _exchange_ids(shops: list[Shop]) -> None:
+    """Give each shop some customer ids of the next one, for entries that name another site's customer."""
+    for shop, other in zip(shops, [*shops[1:], shops[0]], strict=True):
+        shop.foreign_ids = [customer.id for customer in other.population.customers[:HOT_CUSTOMERS]]

@@ -1,4 +1,4 @@
-"""What a food-box shop's people, goods and reasons are called."""
+"""The names of a food-box shop's customers, staff and products, and the words of its texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Product(NamedTuple):
-    """Something a box holds."""
+    """A product that a box may hold."""
 
     id: int  # within a site
     name: str
@@ -21,7 +21,7 @@ class Box(NamedTuple):
     code: str
     name: str
     price_cents: int
-    menu_items: tuple[int, ...]  # how many lines its menu has, each as likely
+    menu_items: tuple[int, ...]  # how many items its menu may have, each with the same probability
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ LAST_NAMES = _listed(
     "Lopez,Wilson,Moore,Clark,Lewis,Young,Hall,Allen,King,Wright,Scott,Green,Baker,Adams,Nelson,Carter,"
     "Roberts,Turner,Phillips,Campbell,Parker,Evans,Edwards,Collins,St. John,Smith-Jones,del Rio,Dube,Botha"
 )
-# Names as they stand in a shop's tables after years of forms, imports and pastes (6.5, rows 26 to 28).
+# Names as a shop's tables have them after years of forms, imports and pastes.
 ODD_NAMES = (
     ("JosÃ©", "NuÃ±ez"),
     ("<b>Ann</b>", "Lee"),

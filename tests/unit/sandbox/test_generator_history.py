@@ -16,7 +16,7 @@ from kiva_stream.sandbox.generator.rows import Row
 def transactions(history: History, commits: Commits) -> Iterator[list[Entry]]:
     for week in history.weeks():
         yield from commits.transactions(week)
-        list(history.settled())
+        list(history.finished_orders())
     yield from commits.rest()
 
 
@@ -32,7 +32,7 @@ def rows_of(entries: int, seed: int, site_id: int = 1) -> list[Row]:
     return [row for transaction in found for _, row in transaction if row.site_id == site_id]
 
 
-def test_the_same_seed_gives_the_same_log_to_the_letter() -> None:
+def test_the_same_seed_gives_an_identical_log() -> None:
     assert digest(3_000, seed=1) == digest(3_000, seed=1)
     assert digest(3_000, seed=1, sites=3) == digest(3_000, seed=1, sites=3)
 
@@ -53,12 +53,15 @@ def test_a_log_has_as_many_entries_as_were_asked_for(entries: int, sites: int) -
         assert counted.total() == entries
 
 
-def test_a_larger_log_holds_no_more_at_a_time_than_a_week() -> None:
+def test_a_larger_log_holds_the_entries_of_one_week_at_a_time() -> None:
     history, most = History(20_000, 4), 0
     for week in history.weeks():
         most = max(most, sum(1 for _ in week))
-        list(history.settled())
-        kept = sum(len(member.shop.current_orders) + len(list(member.shop.leftover())) for member in history.members)
+        list(history.finished_orders())
+        kept = sum(
+            len(member.shop.current_orders) + len(list(member.shop.unfinished_orders()))
+            for member in history.members
+        )
         assert kept < 250  # orders of two weeks, and what stays unpaid
     assert most < 20_000 * 1.03 * 6200 / 182_000 * 1.3
 
@@ -68,7 +71,7 @@ def test_the_year_ends_before_october_2026() -> None:
     assert latest < 1_790_812_800_000
 
 
-def test_ids_are_not_in_log_order_where_rows_commit_late_and_some_are_missing() -> None:
+def test_late_rows_put_ids_out_of_log_order_and_rolled_back_ones_leave_gaps() -> None:
     commits = Commits(8)
     found = [log_id for entries in transactions(History(40_000, 8), commits) for log_id, _ in entries]
     assert len(found) == len(set(found))
@@ -85,7 +88,7 @@ def test_within_a_transaction_entries_are_in_order_of_their_ids() -> None:
         assert len(ids) < 1_100
 
 
-def test_a_late_row_comes_in_a_later_transaction_than_its_neighbours() -> None:
+def test_a_late_row_is_in_a_later_transaction_than_rows_with_higher_ids() -> None:
     commits, highest, late = Commits(8), 0, 0
     rows = (row for week in History(30_000, 8).weeks() for row in week)
     for entries in chain(commits.transactions(rows), commits.rest()):
@@ -97,15 +100,15 @@ def test_a_late_row_comes_in_a_later_transaction_than_its_neighbours() -> None:
 
 @pytest.fixture(scope="module")
 def large() -> tuple[History, Counter[int]]:
-    """A large history, read to its end, and the entries of its hot accounts."""
+    """A large history, read to its end, and the entry counts of its hot customers."""
     history, hot = History(150_000, 9), Counter[int]()
     for week in history.weeks():
         hot.update(row.customer.id for row in week if row.customer.hot and row.site_id == 1)
-        list(history.settled())
+        list(history.finished_orders())
     return history, hot
 
 
-def test_dirt_falls_at_its_rates_and_in_all_its_ways(large: tuple[History, Counter[int]]) -> None:
+def test_malformed_rows_have_their_shares_and_all_their_kinds(large: tuple[History, Counter[int]]) -> None:
     dirt = large[0].dirt()
     assert set(dirt) == {
         *("contradiction", "huge_data", "long_message", "mail_only", "no_data", "odd_value", "shared_mail"),
@@ -116,7 +119,7 @@ def test_dirt_falls_at_its_rates_and_in_all_its_ways(large: tuple[History, Count
     assert wild / 150_000 == pytest.approx(0.0002, rel=0.4)
 
 
-def test_three_hot_accounts_make_at_least_a_thousandth_of_all_entries_each(
+def test_three_hot_customers_make_at_least_a_thousandth_of_all_entries_each(
     large: tuple[History, Counter[int]],
 ) -> None:
     hot = large[1]
@@ -124,7 +127,7 @@ def test_three_hot_accounts_make_at_least_a_thousandth_of_all_entries_each(
     assert all(0.001 <= count / 150_000 <= 0.006 for count in hot.values())  # the less the larger the log
 
 
-def test_doubles_are_one_in_two_thousand_and_within_two_seconds() -> None:
+def test_duplicates_are_one_in_two_thousand_and_within_two_seconds() -> None:
     history = History(20_000, 3)
     doubled = [
         (before, row)
@@ -145,6 +148,8 @@ def test_a_wrong_customer_id_is_one_of_another_site() -> None:
         for _, row in entries
         if row.reason == "wrong_site" and row.site_id == 1
     ]
-    others = {customer.id for customer in history.members[1].shop.population.customers if customer.anomaly == ""}
+    others = {
+        customer.id for customer in history.members[1].shop.population.customers if customer.anomaly == ""
+    }
     assert found
     assert {row.customer_id for row in found} <= others

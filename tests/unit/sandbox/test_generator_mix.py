@@ -17,7 +17,7 @@ def test_the_three_classes_have_the_shares_of_the_domain(sort: str, percent: flo
     assert share_of(sort) == pytest.approx(percent)
 
 
-def test_every_line_of_the_catalog_is_a_kind_with_its_share() -> None:
+def test_every_event_line_of_the_catalog_is_a_kind_with_its_share() -> None:
     assert {line.line: line.pct for line in CATALOG.events} == {
         key: kind.share for key, kind in KINDS.items() if kind.sort == "event"
     }

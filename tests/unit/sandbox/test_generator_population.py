@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from kiva_stream.sandbox.generator.contacts import expected_contacts
+from kiva_stream.sandbox.generator.expected_contacts import expected_contacts
 from kiva_stream.sandbox.generator.history import START, History
-from kiva_stream.sandbox.generator.population import CustomerAccount, Address
+from kiva_stream.sandbox.generator.population import Address, CustomerAccount
 from kiva_stream.sandbox.generator.shop import SITES, Shop
 
 
@@ -19,11 +19,11 @@ def at_the_end_of_the_year(history: History) -> Shop:
     for week in history.weeks():
         for _ in week:
             pass
-        list(history.settled())
+        list(history.finished_orders())
     return history.members[0].shop
 
 
-def test_what_befalls_accounts_does_so_at_its_rate(shop: Shop) -> None:
+def test_customers_have_anomalies_at_their_shares(shop: Shop) -> None:
     customers = shop.population.customers
     assert len(customers) == pytest.approx(2_200, rel=0.02)
     anomalies = Counter(customer.anomaly for customer in customers)
@@ -39,7 +39,7 @@ def test_what_befalls_accounts_does_so_at_its_rate(shop: Shop) -> None:
     assert anomalies["blacklisted"]
 
 
-def test_the_end_states_are_those_of_the_domain(shop: Shop) -> None:
+def test_the_statuses_at_the_end_of_the_year_have_their_shares(shop: Shop) -> None:
     customers = shop.population.customers
     regular = [customer for customer in customers if customer.account_type not in {"promo", "gift_purchaser"}]
     statuses = Counter(customer.status for customer in customers if customer.account_type != "gift_purchaser")
@@ -70,7 +70,7 @@ def test_a_year_of_changes_leaves_the_boxes_in_their_shares(subscribers: list[Cu
         assert 100 * counts[code] / len(subscribers) == pytest.approx(percent, abs=2), code
 
 
-def test_addresses_that_share_a_contact_are_those_of_shared_or_moved_accounts(shop: Shop) -> None:
+def test_addresses_that_share_a_contact_are_those_of_shared_or_changed_addresses(shop: Shop) -> None:
     by_key: dict[str, list[CustomerAccount]] = {}
     for customer in shop.population.customers:
         if customer.address.key:
@@ -79,10 +79,14 @@ def test_addresses_that_share_a_contact_are_those_of_shared_or_moved_accounts(sh
     assert shared
     for customers in shared:
         assert sum(customer.plain for customer in customers) == 1
-        assert all(customer.anomaly == "shared" or customer.changes_address for customer in customers if not customer.plain)
+        assert all(
+            customer.anomaly == "shared" or customer.changes_address
+            for customer in customers
+            if not customer.plain
+        )
 
 
-def test_only_accounts_with_a_usable_address_that_are_neither_test_nor_erased_have_a_contact(
+def test_only_customers_with_a_usable_address_that_are_neither_test_nor_erased_have_a_contact(
     shop: Shop,
 ) -> None:
     wanted = {
@@ -93,7 +97,7 @@ def test_only_accounts_with_a_usable_address_that_are_neither_test_nor_erased_ha
     assert {contact.email for contact in expected_contacts(shop)} == wanted
 
 
-def two_accounts(**changes: object) -> tuple[Shop, CustomerAccount, CustomerAccount]:
+def two_customers(**changes: object) -> tuple[Shop, CustomerAccount, CustomerAccount]:
     small = Shop(SITES[0], 0, 1, START)
     first, second = small.population.customers[:2]
     del small.population.customers[2:]
@@ -104,8 +108,8 @@ def two_accounts(**changes: object) -> tuple[Shop, CustomerAccount, CustomerAcco
     return small, first, second
 
 
-def test_the_account_with_the_best_status_gives_the_contact_its_fields() -> None:
-    small, first, second = two_accounts(status="paused")
+def test_the_customer_with_the_best_status_gives_the_contact_its_fields() -> None:
+    small, first, second = two_customers(status="paused")
     first.status = "cancelled"
     [contact] = expected_contacts(small)
     assert contact.kiva_customer_id == str(second.id)
@@ -114,15 +118,15 @@ def test_the_account_with_the_best_status_gives_the_contact_its_fields() -> None
 
 
 def test_of_equal_statuses_the_newest_order_then_the_lower_id_wins() -> None:
-    small, first, second = two_accounts(newest_order_ms=5)
+    small, first, second = two_customers(newest_order_ms=5)
     assert [contact.kiva_customer_id for contact in expected_contacts(small)] == [str(second.id)]
     second.newest_order_ms = 0
     assert [contact.kiva_customer_id for contact in expected_contacts(small)] == [str(first.id)]
 
 
 @pytest.mark.parametrize("refusal", [{"opt_in": False}, {"blacklisted": True}])
-def test_one_refusal_of_a_linked_account_unsubscribes_the_contact(refusal: dict[str, object]) -> None:
-    small, _, second = two_accounts()
+def test_one_refusal_of_a_linked_customer_unsubscribes_the_contact(refusal: dict[str, object]) -> None:
+    small, _, second = two_customers()
     assert [contact.list_status for contact in expected_contacts(small)] == ["subscribe"]
     for name, value in refusal.items():
         setattr(second, name, value)

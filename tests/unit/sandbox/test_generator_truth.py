@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from kiva_stream.sandbox.generator.commits import Commits
+from kiva_stream.sandbox.generator.expected_entries import REMEMBERED, ExpectedOutcomes, eventdata
 from kiva_stream.sandbox.generator.history import History
-from kiva_stream.sandbox.generator.population import NO_CUSTOMER, CustomerAccount, Address
+from kiva_stream.sandbox.generator.population import NO_CUSTOMER, Address, CustomerAccount
 from kiva_stream.sandbox.generator.rows import Row
-from kiva_stream.sandbox.generator.truth import REMEMBERED, ExpectedOutcomes, eventdata
 
 NOON_MS = 1_775_000_000_000  # 2026-03-31T23:33:20Z
 
@@ -31,9 +31,9 @@ def a_customer(anomaly: str = "", key: str | None = "ann@example.com") -> Custom
     return CustomerAccount(1, "Ann", "Lee", Address(key, key), "individual", 0, 0, anomaly=anomaly)
 
 
-def judge(row: Row, **changes: object) -> tuple[str, str | None]:
-    verdict = ExpectedOutcomes().judge(7, msgspec.structs.replace(row, **changes))
-    return verdict.outcome, verdict.why
+def outcome_of(row: Row, **changes: object) -> tuple[str, str | None]:
+    entry = ExpectedOutcomes().expect(7, msgspec.structs.replace(row, **changes))
+    return entry.outcome, entry.why
 
 
 @pytest.mark.parametrize(
@@ -52,55 +52,58 @@ def judge(row: Row, **changes: object) -> tuple[str, str | None]:
         ({"customer": NO_CUSTOMER, "reason": "no_account"}, ("skipped", "no_account")),
     ],
 )
-def test_an_outcome_follows_from_whose_entry_it_is(
+def test_an_outcome_follows_from_the_customer_of_the_entry(
     template: Row, changes: dict[str, object], outcome: tuple[str, str | None]
 ) -> None:
-    assert judge(template, **changes) == outcome
+    assert outcome_of(template, **changes) == outcome
 
 
-def test_staff_logging_in_as_a_customer_is_no_event_and_their_other_deeds_are(template: Row) -> None:
+def test_a_staff_login_as_a_customer_is_skipped_and_other_staff_events_are_delivered(template: Row) -> None:
     log_in = template.kind._replace(key=5)
-    assert judge(template, staff="wayne", kind=log_in) == ("skipped", "staff_login")
-    assert judge(template, staff="wayne") == ("delivered", None)
-    assert judge(template, staff="wayne", kind=log_in, customer=a_customer("test")) == ("skipped", "test")
-    assert judge(template, staff="wayne", kind=log_in, customer=a_customer("missing", None)) == (
+    assert outcome_of(template, staff="wayne", kind=log_in) == ("skipped", "staff_login")
+    assert outcome_of(template, staff="wayne") == ("delivered", None)
+    assert outcome_of(template, staff="wayne", kind=log_in, customer=a_customer("test")) == (
+        "skipped",
+        "test",
+    )
+    assert outcome_of(template, staff="wayne", kind=log_in, customer=a_customer("missing", None)) == (
         "skipped",
         "staff_login",
     )
 
 
 @pytest.mark.parametrize(("later_ms", "why"), [(2_000, "duplicate"), (-2_000, "duplicate"), (2_001, None)])
-def test_the_same_within_two_seconds_of_an_earlier_position_is_a_duplicate(
+def test_the_same_content_within_two_seconds_of_an_earlier_position_is_a_duplicate(
     template: Row, later_ms: int, why: str | None
 ) -> None:
-    judges = ExpectedOutcomes()
-    judges.judge(1, template)
+    outcomes = ExpectedOutcomes()
+    outcomes.expect(1, template)
     again = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
-    assert judges.judge(2, again).why == why
+    assert outcomes.expect(2, again).why == why
 
 
 def test_a_late_entry_is_compared_with_all_before_it_and_not_with_the_last_alone(template: Row) -> None:
-    judges = ExpectedOutcomes()
+    outcomes = ExpectedOutcomes()
     for later_ms, why in ((0, None), (36_000, None), (1_000, "duplicate")):
         row = msgspec.structs.replace(template, inserted_ms=template.inserted_ms + later_ms)
-        assert judges.judge(1, row).why == why
+        assert outcomes.expect(1, row).why == why
 
 
-def test_what_lies_more_than_the_window_before_is_not_compared(template: Row) -> None:
+def test_an_entry_from_before_the_remembered_ones_is_not_compared(template: Row) -> None:
     noise = msgspec.structs.replace(template, sort="noise")
     for between, why in ((REMEMBERED - 1, "duplicate"), (REMEMBERED, None)):
-        judges = ExpectedOutcomes()
-        judges.judge(1, template)
+        outcomes = ExpectedOutcomes()
+        outcomes.expect(1, template)
         for _ in range(between):
-            judges.judge(2, noise)
-        assert judges.judge(3, template).why == why
+            outcomes.expect(2, noise)
+        assert outcomes.expect(3, template).why == why
 
 
 def test_another_customer_message_or_data_is_no_duplicate(template: Row) -> None:
-    judges = ExpectedOutcomes()
-    judges.judge(1, template)
+    outcomes = ExpectedOutcomes()
+    outcomes.expect(1, template)
     for change in ({"customer": a_customer()}, {"message": "other"}, {"data": "{}"}, {"action": None}):
-        assert judges.judge(2, msgspec.structs.replace(template, **change)).why is None
+        assert outcomes.expect(2, msgspec.structs.replace(template, **change)).why is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,9 @@ def test_another_customer_message_or_data_is_no_duplicate(template: Row) -> None
         ({"action": "customer.cancel", "staff": "joy"}, "by=admin; at=2026-03-31T23:33:20Z; log=7"),
     ],
 )
-def test_eventdata_ends_with_who_when_and_which(template: Row, changes: dict[str, object], tail: str) -> None:
+def test_eventdata_ends_with_actor_time_and_entry(
+    template: Row, changes: dict[str, object], tail: str
+) -> None:
     assert eventdata(msgspec.structs.replace(template, pairs="", **changes), 7) == tail
     whole = msgspec.structs.replace(template, pairs="order=1; ", **changes)
     assert eventdata(whole, 7) == f"order=1; {tail}"

@@ -1,4 +1,4 @@
-"""The contacts that must exist when the history ends: accounts by address, and what each should show."""
+"""The contacts that must exist when the history ends: customers by address, and what each contact shows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import NamedTuple
 
 from kiva_stream.sandbox.generator.clock import SECOND
 from kiva_stream.sandbox.generator.mix import WEEKS
-from kiva_stream.sandbox.generator.population import CustomerAccount, on_week
+from kiva_stream.sandbox.generator.population import CustomerAccount
 from kiva_stream.sandbox.generator.shop import Shop
+from kiva_stream.sandbox.generator.stored_columns import box_is_gone, next_delivery
 
 STATUSES = ("active", "paused", "pending", "cancelled", "expired", "dead")  # best first
 ENDED = {"cancelled", "expired", "dead"}
-STALE_EVERY = 100  # accounts whose stored next delivery is in the past
-LEFT_OVER_EVERY = 10  # of those who cancelled: their next delivery stays stored
-BOX_GONE_EVERY, BOX_GONE_FIRST = 200, 11  # accounts
-ERASED = {"erased", "deleted"}
 
 
 class ExpectedContact(NamedTuple):
@@ -39,7 +36,7 @@ class ExpectedContact(NamedTuple):
 
 
 def expected_contacts(shop: Shop) -> Iterator[ExpectedContact]:
-    """Yield the contacts of a site: every usable address of accounts neither test nor erased."""
+    """Yield the contacts of a site: one for each usable address of customers neither test nor erased."""
     by_address: dict[str, list[CustomerAccount]] = {}
     for customer in shop.population.customers:
         if customer.address.key and customer.exclusion == "":
@@ -80,28 +77,12 @@ def today(shop: Shop) -> date:
     return shop.start + timedelta(weeks=WEEKS - 1, days=4)
 
 
-def next_delivery(shop: Shop, customer: CustomerAccount) -> str | None:
-    """Return the next delivery as the shop has stored it, now and then one that is over."""
-    left_over = customer.status == "cancelled" and customer.id % LEFT_OVER_EVERY == 0
-    if customer.frequency is None or not (customer.status == "active" or left_over):
-        return None
-    monday = shop.start + timedelta(weeks=WEEKS)
-    if customer.id % STALE_EVERY == 0:
-        monday -= timedelta(weeks=4)
-    weeks = (monday + timedelta(weeks=n) for n in range(8))
-    first = next((week for week in weeks if on_week(customer, week)), monday)
-    return (first + timedelta(days=customer.weekday - 1)).isoformat()
-
-
-def box_is_gone(customer: CustomerAccount) -> bool:
-    """Whether the row of the account's box type is no longer there (domain.md 6.5, row 41)."""
-    return customer.id % BOX_GONE_EVERY == BOX_GONE_FIRST
-
-
 def _cancel_date(shop: Shop, customer: CustomerAccount) -> str | None:
     if customer.cancelled_ms is None or customer.status not in ENDED:
         return None
-    return datetime.fromtimestamp(customer.cancelled_ms / SECOND, UTC).astimezone(shop.zone).date().isoformat()
+    return (
+        datetime.fromtimestamp(customer.cancelled_ms / SECOND, UTC).astimezone(shop.zone).date().isoformat()
+    )
 
 
 def _tag(statuses: set[str]) -> str:
@@ -111,6 +92,6 @@ def _tag(statuses: set[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Leave out control characters, and NUL in the six characters in which a text column holds it."""
+    """Remove control characters, and NUL in the six characters in which a text column stores it."""
     text = text.replace("\\u0000", "")
     return "".join(letter for letter in text if letter >= " " and letter != "\x7f").strip()

@@ -1,8 +1,4 @@
-"""The orders that must be at ActiveCampaign when a backfill is done, told by who made them.
-
-Paid ones of customers with a contact (domain.md 0.11), as product.md maps them and rows 34 to 38 of domain.md
-6.5 have it.
-"""
+"""The orders that must be at ActiveCampaign after a backfill: the paid ones of customers with a contact."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kiva_stream.sandbox.generator.clock import instant
-from kiva_stream.sandbox.generator.orders import Item, StoredOrder
+from kiva_stream.sandbox.generator.stored_orders import Item, StoredOrder
 
 NO_NAME = "Unknown item"
 _PAID_STATUS = {"cancelled": "CANCELLED", "skipped": "CANCELLED"}
@@ -36,7 +32,7 @@ class ExpectedItem(NamedTuple):
 
     site_id: int
     order_id: int
-    line_id: int
+    item_id: int
     product_id: int
     name: str
     category: str
@@ -44,10 +40,10 @@ class ExpectedItem(NamedTuple):
     price_cents: int  # of one
 
 
-def expected_order(site_id: int, currency: str, settled: StoredOrder) -> ExpectedOrder | None:
-    """Return what must arrive of the order of a customer with a contact; None: nothing may."""
-    order = settled.order
-    if not order.is_paid or order.total_cents < 0 or not settled.items:
+def expected_order(site_id: int, currency: str, stored: StoredOrder) -> ExpectedOrder | None:
+    """Return what must arrive of the order of a customer with a contact, or None if nothing may."""
+    order = stored.order
+    if not order.is_paid or order.total_cents < 0 or not stored.items:
         return None
     refunded = order.payment_status == "refunded"
     return ExpectedOrder(
@@ -57,20 +53,20 @@ def expected_order(site_id: int, currency: str, settled: StoredOrder) -> Expecte
         "REFUNDED" if refunded else _PAID_STATUS.get(order.status, "COMPLETED"),
         currency.strip().upper(),
         order.total_cents,
-        settled.discount_cents + settled.credit_cents,
+        stored.discount_cents + stored.credit_cents,
         instant(order.created_ms),
         order.paid_ms,
     )
 
 
-def expected_items(site_id: int, settled: StoredOrder) -> Iterator[ExpectedItem]:
-    """Yield the lines that must arrive with it: what is not removed, in whole numbers."""
-    for item in settled.items:
+def expected_items(site_id: int, stored: StoredOrder) -> Iterator[ExpectedItem]:
+    """Yield the items that must arrive with it: those that are not removed, in whole numbers."""
+    for item in stored.items:
         if not item.removed and item.qty != "0":
-            yield _line(site_id, settled.order.id, item)
+            yield _item(site_id, stored.order.id, item)
 
 
-def _line(site_id: int, order_id: int, item: Item) -> ExpectedItem:
+def _item(site_id: int, order_id: int, item: Item) -> ExpectedItem:
     name, quantity, price_cents = item.name or NO_NAME, item.qty, item.price_cents
     if item.qty == "1.5":
         name, quantity, price_cents = f"{name} (1.5)", "1", (item.price_cents * 3 + 1) // 2
