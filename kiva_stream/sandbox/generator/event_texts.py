@@ -1,6 +1,6 @@
-"""The texts of the 42 event lines, as a shop with a structured log writes them (domain.md 4).
+"""The texts of the 42 event lines, as a shop with a structured log writes them.
 
-Each function takes the scene, does to account and order what the customer did, and returns the text.
+Each function takes the scene, changes its customer and order as the text says, and returns the text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from kiva_stream.sandbox.generator.scene import Scene, Text
 Writer = Callable[[Scene], Text]
 
 FREQUENCIES = {1: "every week", 2: "every other week", 3: "every 3 weeks", 4: "every 4 weeks"}
-# Who changes takes another value, by these weights per mille. They are not the shares of domain.md 6.2, which
-# would wear down the most frequent values: weight x (1000 - weight) is in proportion to the share, so that
-# as many customers come to a value as leave it.
+# A change takes another value, by these weights per mille. Weights equal to the shares of the values would wear
+# down the most frequent ones: weight x (1000 - weight) is in proportion to the share, so that as many customers
+# change to a value as from it.
 FREQUENCY_CHANGES = (569, 376, 16, 39)
 BOX_CHANGES = (290, 541, 125, 44)
 AUTO_CANCEL_SHARE = 0.25
@@ -31,7 +31,7 @@ def money(cents: int) -> str:
 
 
 def delivery_reminder_sent(s: Scene) -> Text:
-    """Line 1."""
+    """Event line 1: Delivery Today Reminder Sent."""
     o = s.order
     return Text(
         "email.delivery_today",
@@ -42,7 +42,7 @@ def delivery_reminder_sent(s: Scene) -> Text:
 
 
 def new_signup(s: Scene) -> Text:
-    """Line 2."""
+    """Event line 2: New Customer Signup."""
     a = s.customer
     box, weeks, source = a.box or words.BOXES[0], a.frequency or 1, s.draw.pick(words.SOURCES)
     start = s.calendar.date(1, a.weekday)
@@ -56,7 +56,10 @@ def new_signup(s: Scene) -> Text:
 
 
 def magic_link_expired(s: Scene) -> Text:
-    """Line 3. The link was sent half a minute more than whole minutes ago, whatever clock is asked."""
+    """Event line 3: Expired magic link login failed.
+
+    The link was sent half a minute more than whole minutes ago: all clocks agree on its age in minutes.
+    """
     minutes = 61 + s.draw.below(600)
     sent = instant(s.now_ms - minutes * MINUTE - 30 * SECOND)
     if s.customer is NO_CUSTOMER:
@@ -70,29 +73,29 @@ def magic_link_expired(s: Scene) -> Text:
 
 
 def login(s: Scene) -> Text:
-    """Line 4."""
+    """Event line 4: Logged in."""
     return Text("login.password", "Logged in", f'{{"ip":"{s.ip}","ua":"Mozilla/5.0"}}')
 
 
 def login_cookie(s: Scene) -> Text:
-    """Line 5."""
+    """Event line 5: Logged in via cookie."""
     return Text("login.cookie", "Logged in via cookie", f'{{"ip":"{s.ip}"}}')
 
 
 def login_magic_link(s: Scene) -> Text:
-    """Line 6."""
+    """Event line 6: Logged in via magic link."""
     template = s.draw.pick(words.TEMPLATES)
     data = f'{{"ip":"{s.ip}","template":"{template}"}}'
     return Text("login.magic_link", "Logged in via magic link", data, f"template={template}; ")
 
 
 def logout(_: Scene) -> Text:
-    """Line 7."""
+    """Event line 7: Logged out."""
     return Text("logout", "Logged out")
 
 
 def sub_made(s: Scene) -> Text:
-    """Line 8."""
+    """Event line 8: Made a substitution."""
     o, out, new, qty = s.order, s.draw.pick(words.PRODUCE), s.draw.pick(words.PRODUCE), 1 + s.draw.below(2)
     if len(o.subs) < o.menu_items:
         o.subs.append((out, new, qty))
@@ -106,7 +109,7 @@ def sub_made(s: Scene) -> Text:
 
 
 def sub_undone(s: Scene) -> Text:
-    """Line 9."""
+    """Event line 9: Made an un-substition."""
     o = s.order
     out, new, qty = o.subs.pop() if o.subs else (words.PRODUCE[0], words.PRODUCE[1], 1)
     return Text(
@@ -119,7 +122,7 @@ def sub_undone(s: Scene) -> Text:
 
 
 def addon_added(s: Scene) -> Text:
-    """Line 10."""
+    """Event line 10: Added add-on to order."""
     o, product, qty = s.order, s.draw.pick(words.PANTRY), 1 + s.draw.below(2)
     o.addons.append((product, qty))
     price = money(product.price_cents)
@@ -133,7 +136,7 @@ def addon_added(s: Scene) -> Text:
 
 
 def item_deleted(s: Scene) -> Text:
-    """Line 11."""
+    """Event line 11: Deleted item from order."""
     o = s.order
     product, qty = o.addons.pop() if o.addons else (s.draw.pick(words.PRODUCE), 1)
     category = "menu" if product.classification == "produce" else "addon"
@@ -147,14 +150,14 @@ def item_deleted(s: Scene) -> Text:
 
 
 def promo_signup(s: Scene) -> Text:
-    """Line 12."""
+    """Event line 12: New Promo Customer Signup."""
     code = s.draw.pick(words.PROMO_CODES)
     data = f'{{"email":{s.mail},"promo_code":"{code}","zip":"{s.customer.zip}"}}'
     return Text("signup.promo", f"New promo customer signup: {code}", data, f"promo={code}; ")
 
 
 def order_created_welcome(s: Scene) -> Text:
-    """Line 13."""
+    """Event line 13: Created order from welcome page."""
     o = s.order
     return Text(
         "order.create.welcome",
@@ -165,7 +168,7 @@ def order_created_welcome(s: Scene) -> Text:
 
 
 def order_box_changed(s: Scene) -> Text:
-    """Line 14."""
+    """Event line 14: Customer changed box."""
     o, before, after = s.order, s.order.box, s.draw.pick(words.BOXES)
     if o.id:
         o.box = after
@@ -178,7 +181,7 @@ def order_box_changed(s: Scene) -> Text:
 
 
 def order_skipped(s: Scene) -> Text:
-    """Line 15."""
+    """Event line 15: Order skipped."""
     o, reason = s.order, s.draw.pick(words.SKIP_REASONS)
     return Text(
         "order.skip",
@@ -189,7 +192,7 @@ def order_skipped(s: Scene) -> Text:
 
 
 def customer_cancelled(s: Scene) -> Text:
-    """Line 16, by the customer."""
+    """Event line 16: Customer cancelled, by the customers themselves."""
     reason, stop = s.customer.cancel_reason or words.CANCEL_REASONS[0], s.calendar.date(0, 5)
     return Text(
         "customer.cancel",
@@ -200,7 +203,7 @@ def customer_cancelled(s: Scene) -> Text:
 
 
 def skip_considered(s: Scene) -> Text:
-    """Line 17."""
+    """Event line 17: Thinking of skipping order."""
     o = s.order
     return Text(
         "order.skip.view",
@@ -211,7 +214,7 @@ def skip_considered(s: Scene) -> Text:
 
 
 def gift_certificate_used(s: Scene) -> Text:
-    """Line 18."""
+    """Event line 18: Gift certificate used."""
     amount, left = 2500 * (1 + s.draw.below(4)), 25 * s.draw.below(200)
     return Text(
         "giftcert.redeem",
@@ -222,7 +225,7 @@ def gift_certificate_used(s: Scene) -> Text:
 
 
 def discount_code_used(s: Scene) -> Text:
-    """Line 19."""
+    """Event line 19: Discount code used."""
     o, code, amount = s.order, s.draw.pick(words.DISCOUNT_CODES), 500 * (1 + s.draw.below(3))
     if o.id:
         o.discount_code = code
@@ -235,7 +238,7 @@ def discount_code_used(s: Scene) -> Text:
 
 
 def contact_form(s: Scene) -> Text:
-    """Line 20."""
+    """Event line 20: Submitted Contact Form."""
     topic = s.draw.pick(words.TOPICS)
     if s.customer is NO_CUSTOMER:
         s.actor = "visitor"
@@ -248,14 +251,14 @@ def contact_form(s: Scene) -> Text:
 
 
 def gift_purchaser_activated(s: Scene) -> Text:
-    """Line 21."""
+    """Event line 21: Gift purchaser activation."""
     return Text(
         "account.activate.gift_purchaser", "Gift purchaser account activation", f'{{"email":{s.mail}}}'
     )
 
 
 def promo_activated(s: Scene) -> Text:
-    """Line 22."""
+    """Event line 22: Promo account activation."""
     code, box, weeks = (
         s.draw.pick(words.PROMO_CODES),
         s.customer.box or words.BOXES[0],
@@ -270,32 +273,32 @@ def promo_activated(s: Scene) -> Text:
 
 
 def payment_info_updated(s: Scene) -> Text:
-    """Line 23."""
+    """Event line 23: Updated Payment Info."""
     gateway = s.draw.pick(words.GATEWAYS)
     data = f'{{"gateway":"{gateway}","brand":"visa"}}'
     return Text("payment.method.update", "Updated Payment Info", data, f"gateway={gateway}; ")
 
 
 def email_resubscribed(s: Scene) -> Text:
-    """Line 24."""
+    """Event line 24: Re-subscribed to emails."""
     return Text("email.resubscribe", "Re-subscribed to emails", f'{{"email":{s.mail},"list":"all"}}')
 
 
 def email_unsubscribed(s: Scene) -> Text:
-    """Line 25."""
+    """Event line 25: Unsubscribed email."""
     mail, via = s.mail, s.draw.pick(("link", "account page", "reply"))
     message = f"Unsubscribed email {mail[1:-1]}" if mail != "null" else "Unsubscribed email"
     return Text("email.unsubscribe", message, f'{{"email":{mail},"via":"{via}"}}', f"via={via}; ")
 
 
 def shipping_notes_updated(s: Scene) -> Text:
-    """Line 26."""
+    """Event line 26: Updated Shipping Notes."""
     data = f'{{"old":"gate {s.draw.below(99)}","new":"side porch"}}'
     return Text("customer.shipping_notes", "Updated Shipping Notes", data)
 
 
 def schedule_delivery_added(s: Scene) -> Text:
-    """Line 27."""
+    """Event line 27: Added Delivery to Schedule."""
     week, delivery = s.coming_delivery()
     s.customer.overrides[week] = "add"
     return Text(
@@ -307,14 +310,14 @@ def schedule_delivery_added(s: Scene) -> Text:
 
 
 def shared_with_friends(s: Scene) -> Text:
-    """Line 28."""
+    """Event line 28: Shared with Friends."""
     count = 1 + s.draw.below(5)
     data = f'{{"count":{count},"emails":["friend@friends.example"]}}'
     return Text("referral.share", f"Shared with Friends: {count} emails", data, f"count={count}; ")
 
 
 def schedule_delivery_skipped(s: Scene) -> Text:
-    """Line 29."""
+    """Event line 29: Skipped Delivery on Schedule."""
     week, delivery = s.coming_delivery()
     s.customer.overrides[week] = "skip"
     return Text(
@@ -326,7 +329,7 @@ def schedule_delivery_skipped(s: Scene) -> Text:
 
 
 def address_updated(s: Scene) -> Text:
-    """Line 30."""
+    """Event line 30: Updated Address."""
     a, before = s.customer, s.customer.zip
     a.zip = f"{60000 + s.draw.below(900):05d}"
     return Text(
@@ -338,12 +341,12 @@ def address_updated(s: Scene) -> Text:
 
 
 def password_reset(s: Scene) -> Text:
-    """Line 31."""
+    """Event line 31: Reset Password."""
     return Text("password.reset", "Reset Password", f'{{"ip":"{s.ip}"}}')
 
 
 def order_cancelled(s: Scene) -> Text:
-    """Line 32."""
+    """Event line 32: Cancelled Order."""
     o = s.order
     return Text(
         "order.cancel",
@@ -354,7 +357,7 @@ def order_cancelled(s: Scene) -> Text:
 
 
 def birthday_added(s: Scene) -> Text:
-    """Line 33."""
+    """Event line 33: Added Birthday."""
     year = (
         1904
         if s.draw.chance(UNKNOWN_YEAR_SHARE)
@@ -368,7 +371,7 @@ def birthday_added(s: Scene) -> Text:
 
 
 def schedule_changed(s: Scene) -> Text:
-    """Line 34."""
+    """Event line 34: Changed Schedule."""
     before = s.customer.frequency or 1
     after = s.draw.other(tuple(FREQUENCIES), FREQUENCY_CHANGES, than=before)
     if not s.customer.hot:
@@ -383,7 +386,7 @@ def schedule_changed(s: Scene) -> Text:
 
 
 def customer_cancelled_for_them(s: Scene) -> Text:
-    """Line 35, by staff or by the robot."""
+    """Event line 35: Customer cancelled, by staff or automatically."""
     stop = s.calendar.date(0, 5)
     if s.draw.chance(AUTO_CANCEL_SHARE):
         s.actor = "system"
@@ -398,7 +401,7 @@ def customer_cancelled_for_them(s: Scene) -> Text:
 
 
 def recurring_removed(s: Scene) -> Text:
-    """Line 36."""
+    """Event line 36: Removed recurring product."""
     product = s.draw.pick(words.PANTRY)
     s.customer.recurring.pop(product.id, None)
     return Text(
@@ -410,12 +413,12 @@ def recurring_removed(s: Scene) -> Text:
 
 
 def recurring_updated(s: Scene) -> Text:
-    """Line 37."""
+    """Event line 37: Updated recurring product."""
     return _recurring(s, "recurring.update", "Updated")
 
 
 def recurring_added(s: Scene) -> Text:
-    """Line 38."""
+    """Event line 38: Added recurring product setting."""
     return _recurring(s, "recurring.add", "Added")
 
 
@@ -431,7 +434,7 @@ def _recurring(s: Scene, action: str, verb: str) -> Text:
 
 
 def box_subscription_changed(s: Scene) -> Text:
-    """Line 39."""
+    """Event line 39: Changed Box Subscription."""
     before = s.customer.box or words.BOXES[0]
     after = s.draw.other(words.BOXES, BOX_CHANGES, than=before)
     s.customer.box = after
@@ -444,7 +447,7 @@ def box_subscription_changed(s: Scene) -> Text:
 
 
 def gift_box_purchased(s: Scene) -> Text:
-    """Line 40."""
+    """Event line 40: Gift Box Purchase."""
     boxes = 1 + s.draw.below(3)
     if s.customer is NO_CUSTOMER:
         s.actor = "visitor"
@@ -458,7 +461,7 @@ def gift_box_purchased(s: Scene) -> Text:
 
 
 def order_completed(s: Scene) -> Text:
-    """Line 41."""
+    """Event line 41: Order Completed."""
     o, total = s.order, money(s.order.total_cents)
     return Text(
         "order.paid",
@@ -470,7 +473,7 @@ def order_completed(s: Scene) -> Text:
 
 
 def schedule_reset(s: Scene) -> Text:
-    """Line 42."""
+    """Event line 42: Reset Schedule."""
     overrides = s.customer.overrides
     adds = sum(kind == "add" for kind in overrides.values())
     skips = len(overrides) - adds
@@ -483,7 +486,7 @@ def schedule_reset(s: Scene) -> Text:
     )
 
 
-# One writer a line, in the vendor's order.
+# One writer for each event line, in the vendor's order.
 WRITERS: tuple[Writer, ...] = (
     delivery_reminder_sent,
     new_signup,

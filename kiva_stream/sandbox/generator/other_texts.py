@@ -1,4 +1,4 @@
-"""The texts of entries that are no events: customer-tied ones and noise (domain.md 6.1)."""
+"""The texts of entries that are no events: sync-only ones and noise."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def order_edited(s: Scene) -> Text:
 
 
 def customer_edited(s: Scene) -> Text:
-    """Write that staff changed an account."""
+    """Write that staff changed a customer account."""
     what = s.draw.pick(("phone", "stop date", "box", "shipping notes"))
     return Text("admin.customer.edit", f"Customer record edited: {what}", f'{{"changed":"{what}"}}')
 
 
 def payment_failed(s: Scene) -> Text:
-    """Write that the gateway said no; the order stays unpaid."""
+    """Write that the gateway refused a payment; the order stays unpaid."""
     data = f'{{"order_id":{s.order.id},"gateway":"stripe","error":"card_declined"}}'
     return Text("payment.failed", f"Payment failed: order #{s.order.id}, card declined", data)
 
 
 def order_refunded(s: Scene) -> Text:
-    """Write that a paid order was given back."""
+    """Write that a paid order was refunded."""
     o = s.order
     data = f'{{"order_id":{o.id},"total_cents":{o.total_cents}}}'
     return Text("order.refund", f"Refund of order #{o.id}: ${money(o.total_cents)}", data)
 
 
 def balance_changed(s: Scene) -> Text:
-    """Write that credit was given."""
+    """Write that a credit was given."""
     cents = 100 * (1 + s.draw.below(20))
     return Text(
         "customer.balance", f"Credit of ${money(cents)} given: referral", f'{{"amount_cents":{cents}}}'
@@ -57,7 +57,7 @@ def balance_changed(s: Scene) -> Text:
 
 
 def tag_changed(s: Scene) -> Text:
-    """Add or remove a tag of the shop's own."""
+    """Write that a tag of the shop's own was added or removed."""
     tag, tags = s.draw.pick(words.TAGS), s.customer.tags
     if tag in tags:
         tags.remove(tag)
@@ -67,39 +67,39 @@ def tag_changed(s: Scene) -> Text:
 
 
 def paused(_: Scene) -> Text:
-    """Write that deliveries stop for a while."""
+    """Write that deliveries were paused."""
     return Text("customer.pause", "Subscription paused")
 
 
 def resumed(_: Scene) -> Text:
-    """Write that deliveries go on."""
+    """Write that deliveries were resumed."""
     return Text("customer.resume", "Subscription resumed")
 
 
 def email_changed(s: Scene) -> Text:
-    """Write that the account has another address; the one before it is the last of the earlier ones."""
+    """Write that the customer account got another address."""
     before = s.customer.earlier_addresses[-1].key if s.customer.earlier_addresses else None
     data = f'{{"old":"{before or ""}","new":{s.mail}}}'
     return Text("customer.email.change", "Email changed", data)
 
 
 def reactivated(_: Scene) -> Text:
-    """Write that a cancelled customer is back."""
+    """Write that a cancelled subscription was reactivated."""
     return Text("customer.reactivate", "Subscription reactivated", '{"from":"cancelled"}')
 
 
 def deleted(_: Scene) -> Text:
-    """Write that the account was put away as dead."""
+    """Write that a customer account was archived as dead."""
     return Text("customer.delete", "Account archived", '{"status":"dead"}')
 
 
 def erased(_: Scene) -> Text:
-    """Write that somebody was forgotten on request: the row goes, its log entries stay."""
+    """Write that a customer was erased on request: the row goes, its log entries stay."""
     return Text("customer.erase", "Account erased on request")
 
 
 def menu_sent(s: Scene) -> Text:
-    """Write that the weekly menu was mailed, one row a recipient."""
+    """Write that the weekly menu was mailed; one entry a recipient."""
     message = f"Weekly menu email sent: week of {s.calendar.mondays[0]}"
     return Text("email.menu", message, '{"template":"weekly_menu"}')
 
@@ -115,24 +115,24 @@ _MAILS = (
 
 
 def mail_sent(s: Scene) -> Text:
-    """Write that some other mail was sent."""
+    """Write that another mail was sent."""
     return s.draw.pick(_MAILS)
 
 
 def payment_tried(s: Scene) -> Text:
-    """Write what the gateway did; no digits."""
+    """Write that the gateway was called; no digits are logged."""
     action = s.draw.pick(("payment.attempt", "payment.authorise", "payment.token"))
     return Text(action, f"Gateway call: {action}", f'{{"order_id":{s.order.id},"gateway":"stripe"}}')
 
 
 def cron(s: Scene) -> Text:
-    """Write that a robot started or finished."""
+    """Write that a cron job started or finished."""
     job, phase = s.draw.pick(("labels", "routes", "mailer", "backup")), s.draw.pick(("start", "finish"))
     return Text(f"cron.{phase}", f"Cron {job} {phase}", f'{{"job":"{job}"}}')
 
 
 def recalculated(s: Scene) -> Text:
-    """Write that the robot worked on an order."""
+    """Write that a robot changed an order."""
     o = s.order
     if s.draw.chance(0.5):
         return Text("order.auto_sub", f"Automatic substitution in order #{o.id}", f'{{"order_id":{o.id}}}')
@@ -140,14 +140,14 @@ def recalculated(s: Scene) -> Text:
 
 
 def debug(s: Scene) -> Text:
-    """Write page timings and deprecations."""
+    """Write a page timing or a deprecation."""
     if s.draw.chance(0.5):
         return Text("debug.timing", f"Page /menu took {s.draw.below(900)} ms", "{}")
     return Text("notice.deprecated", "Deprecated: each() is gone in PHP 8", "{}")
 
 
 def staff_login(s: Scene) -> Text:
-    """Write what staff do; one of it looks like a customer's log-in and is none."""
+    """Write that staff logged in or looked at a customer; one text resembles a log-in of the customer."""
     staff, action = s.draw.pick(words.STAFF), s.draw.pick(("admin.login", "admin.view", "admin.login_as"))
     if action == "admin.login_as":
         return Text(action, f"{staff} logged in as customer #{s.customer.id}", "{}")
@@ -162,7 +162,7 @@ _STACK = "".join(
 
 
 def error(s: Scene) -> Text:
-    """Write of trouble in the shop's software, now and then with a long stack trace in the message."""
+    """Write an error in the shop's software, sometimes with a long stack trace in the message."""
     action = s.draw.pick(("error.exception", "warning.slow_query"))
     message = f"Uncaught exception in order.php\nLogged in user: {s.draw.below(9999)}"
     if s.draw.chance(LONG_STACK_SHARE):
@@ -178,7 +178,7 @@ def login_failed(s: Scene) -> Text:
 
 
 def visitor(s: Scene) -> Text:
-    """Write what somebody without an account did."""
+    """Write that a visitor without a customer account did something."""
     if s.draw.chance(0.5):
         return Text("visitor.zip_missed", f"Zip not served: {60000 + s.draw.below(900)}", "{}")
     data = f'{{"email":"maybe{s.draw.below(9999)}@visitors.example"}}'
@@ -196,11 +196,11 @@ _NOTES = (
 
 
 def note(s: Scene) -> Text:
-    """Write staff's free text, which may quote an event."""
+    """Write a free text by staff, which may quote an event."""
     return Text("customer.note.add", s.draw.pick(_NOTES), '{"kind":"phone"}')
 
 
 def integration(s: Scene) -> Text:
-    """Write of other systems: routing, SMS, ActiveCampaign itself."""
+    """Write that another system was synchronised: routing, SMS, ActiveCampaign."""
     system = s.draw.pick(("routing", "sms", "activecampaign"))
     return Text(f"integration.{system}", f"Integration {system}: sync finished", "{}")

@@ -1,4 +1,4 @@
-"""A generated history in a real PostgreSQL, against the shares of domain.md 6 and against its own truth."""
+"""A generated history in a real PostgreSQL: the shares of its mix, and agreement with its own truth."""
 
 from __future__ import annotations
 
