@@ -15,9 +15,9 @@ from kiva_stream.sandbox.generator.scene import Scene, Text
 Writer = Callable[[Scene], Text]
 
 FREQUENCIES = {1: "every week", 2: "every other week", 3: "every 3 weeks", 4: "every 4 weeks"}
-# A change takes another value, by these weights per mille. Weights equal to the shares of the values would wear
-# down the most frequent ones: weight x (1000 - weight) is in proportion to the share, so that as many customers
-# change to a value as from it.
+# A change takes another value, by these weights per mille. Weights equal to the shares of the values would
+# wear down the most frequent ones: weight x (1000 - weight) is in proportion to the share, so that as many
+# customers change to a value as from it.
 FREQUENCY_CHANGES = (569, 376, 16, 39)
 BOX_CHANGES = (290, 541, 125, 44)
 AUTO_CANCEL_SHARE = 0.25
