@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from kiva_stream.sandbox.activecampaign import Account, Fault, Running, Sandbox, SandboxAccount
 from kiva_stream.sandbox.activecampaign.contract import FORM_TYPE, JSON_TYPE, contract
 from kiva_stream.sandbox.activecampaign.faults import Faults
-from kiva_stream.sandbox.activecampaign.replies import Reply, Silence
+from kiva_stream.sandbox.activecampaign.responses import Response, Silence
 from kiva_stream.sandbox.activecampaign.service import API_PREFIX, EVENT_PATH, Request, Service
 
 SHOP = SandboxAccount(name="shop", api_token="shop-token", event_actid="25550001", event_key="shop-event-key")
@@ -58,7 +58,7 @@ class Caller:
     def shop(self) -> Account:
         return self.service.account("shop")
 
-    def send(self, request: Request) -> Reply | Silence:
+    def send(self, request: Request) -> Response | Silence:
         """Send any request."""
         return self.service.answer(request)
 
@@ -74,12 +74,12 @@ class Caller:
         content_type = "" if body is None else JSON_TYPE
         sent = b"" if body is None else msgspec.json.encode(body)
         reply = self.send(Request(method, API_PREFIX + path, query or {}, token, content_type, sent))
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, Response)
         answer = msgspec.json.decode(reply.body)
         _check_answer(method, path, reply.status, answer)
         return reply.status, answer
 
-    def post_event(self, email: str = "ann@example.org", **changes: str) -> Reply | Silence:
+    def post_event(self, email: str = "ann@example.org", **changes: str) -> Response | Silence:
         """Send an event, its form changed."""
         body = urlencode(event_form(email) | changes).encode()
         return self.send(Request("POST", EVENT_PATH, {}, None, FORM_TYPE, body))
@@ -87,7 +87,7 @@ class Caller:
     def event(self, email: str = "ann@example.org", **changes: str) -> tuple[int, Any]:
         """Send an event, its form changed; return the status and the decoded answer."""
         reply = self.post_event(email, **changes)
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, Response)
         return reply.status, msgspec.json.decode(reply.body)
 
     def contact(self, email: str = "ann@example.org") -> int:

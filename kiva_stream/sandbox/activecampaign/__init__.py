@@ -1,4 +1,7 @@
-"""A local ActiveCampaign with the real one's contract and limits: for demo, tests, benchmarks, dry runs."""
+"""A local ActiveCampaign with the real one's contract and limits, for demo, tests, benchmarks, dry runs.
+
+What the service does belongs here, as far as its documentation says. What kiva_stream expects of it does not.
+"""
 
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount
 from kiva_stream.sandbox.activecampaign.command import run

@@ -1,4 +1,4 @@
-"""One account: its settings, what it holds, and what it counted."""
+"""One account: its settings, its contents, and its counts."""
 
 from __future__ import annotations
 
@@ -13,44 +13,43 @@ import msgspec
 
 from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, AddressBook, Contact, Table
 from kiva_stream.sandbox.activecampaign.events import EventLog, ReceivedEvent, StrayEvent
-from kiva_stream.sandbox.activecampaign.limits import Peak, Window
 from kiva_stream.sandbox.activecampaign.orders import OrderBook
-from kiva_stream.sandbox.activecampaign.replies import iso_time, unprocessable
+from kiva_stream.sandbox.activecampaign.rate_limits import Peak, SlidingWindow
+from kiva_stream.sandbox.activecampaign.responses import iso_time, unprocessable
 from kiva_stream.sandbox.activecampaign.watch import WEEK_TAGS, Watch
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of an account. Limits of 0 are switched off; addresses are compared in lower case."""
+    """The settings of an account. A limit of 0 is switched off; addresses are compared in lower case."""
 
     name: str
     api_token: str
     event_actid: str
     event_key: str
-    tracking_enabled: bool = False  # as in a new account: it must be switched on
+    tracking_enabled: bool = False  # as in a new account
     event_names: tuple[str, ...] = ()  # registered from the start
     requests_per_second: int = 5  # REST and GraphQL together
-    retry_after_s: int = 1  # what a 429 asks for
+    retry_after_s: int = 1  # in the header of a 429
     bulk_imports_per_minute: int = 100
     single_imports_per_minute: int = 20  # of imports with one contact
     import_duration_s: float = 3.0  # from the POST to `completed`, `false` in the first second of it
     tracking_log_delay_s: float = 0.0  # until a contact's tracking log shows an event
     order_delay_s: float = 2.0  # until an order accepted asynchronously is written
     contact_limit: int = 0
-    max_orders_per_batch: int = 0  # more are refused like a document of too many tokens; 0: no bound
-    max_order_batch_bytes: int = 0  # the same for the variables' JSON
-    invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid, and named
+    max_orders_per_batch: int = 0  # a larger batch is refused like a document of too many tokens
+    max_order_batch_bytes: int = 0  # the same for the JSON of the variables
+    invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid and named
     unnamed_orders: frozenset[str] = frozenset()  # store ids whose batch is refused without a name
     invalid_emails: frozenset[str] = frozenset()  # 422 in contact/sync, a bad row in an import
     failing_emails: frozenset[str] = frozenset()  # 422 in contact/sync, `failure` in an import
-    excluded_emails: frozenset[str] = (
-        frozenset()
-    )  # `failure` in an import that subscribes them, else accepted
-    excluded_are_not_queued: bool = False  # an import leaves out excluded addresses, and does not say whom
+    # `failure` in an import that subscribes them, else accepted
+    excluded_emails: frozenset[str] = frozenset()
+    excluded_are_not_queued: bool = False  # an import leaves out excluded addresses without naming them
     plain_event_replies: bool = False  # /event answers 1 and 0 instead of JSON
 
 
 class Breach(StrEnum):
-    """What a client did that a real account would not let pass, or would silently ignore."""
+    """A client's request that a real account would refuse or silently ignore."""
 
     RATE_LIMIT = "rate_limit"
     IMPORT_LIMIT = "import_limit"
@@ -62,13 +61,13 @@ class Breach(StrEnum):
 
 
 class Tally:
-    """What was asked and answered."""
+    """Counts of requests, responses and breaches."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()  # by operation
-        self.replies: Counter[str] = Counter()  # by status, or the silence instead
+        self.responses: Counter[str] = Counter()  # by status, or by the kind of silence
         self.breaches: Counter[str] = Counter()
-        self.examples: deque[str] = deque(maxlen=20)  # the newest breaches, in words
+        self.examples: deque[str] = deque(maxlen=20)  # the newest breaches in words
         self.refused_events: Counter[str] = Counter()  # by message
 
     def breach(self, kind: Breach, example: str) -> None:
@@ -78,24 +77,24 @@ class Tally:
 
 
 class Agenda:
-    """What happens later: asynchronous writes, done when their time has come and someone looks."""
+    """Asynchronous writes that are due later. They are done at the first look at the account after that."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
     def add(self, at: float, action: Callable[[], None]) -> None:
-        """Have `action` done at that time."""
+        """Schedule `action`."""
         heapq.heappush(self._due, (at, next(self._order), action))
 
     def advance(self, now: float) -> None:
-        """Do what is due, in the order of its times."""
+        """Do what is due, in the order of the times."""
         while self._due and self._due[0][0] <= now:
             heapq.heappop(self._due)[2]()
 
 
 class Import(msgspec.Struct):
-    """An accepted bulk import, on its way or done."""
+    """An accepted bulk import, under way or completed."""
 
     id: str
     accepted_at: float
@@ -106,7 +105,7 @@ class Import(msgspec.Struct):
     interrupted: bool = False
 
     def status(self, now: float) -> str | bool:
-        """Return its status: `false` in the first second, then waiting, active, completed."""
+        """Return its status: `false` in the first second, then `waiting`, `active`, `completed`."""
         if self.interrupted:
             return "interrupted"
         elapsed_s = now - self.accepted_at
@@ -117,21 +116,21 @@ class Import(msgspec.Struct):
         return "waiting" if elapsed_s < (1.0 + self.duration_s) / 2 else "active"
 
     def is_under_way(self, now: float) -> bool:
-        """Tell whether it may still write contacts."""
+        """Return whether it may still write contacts."""
         return not self.interrupted and now < self.accepted_at + self.duration_s
 
 
 class Account:
-    """The state of one account. Nothing in it waits; times come from the caller."""
+    """The state of one account. Its methods never block; the caller gives the time."""
 
     def __init__(self, settings: SandboxAccount) -> None:
         self.settings = settings
         self.tally = Tally()
         self.watch = Watch()
         self.peak = Peak()
-        self.requests_window = Window(1.0)
-        self.bulk_imports_window = Window(60.0)
-        self.single_imports_window = Window(60.0)
+        self.requests_window = SlidingWindow(1.0)
+        self.bulk_imports_window = SlidingWindow(60.0)
+        self.single_imports_window = SlidingWindow(60.0)
         self.agenda = Agenda()
         self.contacts = AddressBook()
         self.events = EventLog()
@@ -147,22 +146,22 @@ class Account:
         self.orders = OrderBook()
 
     def change(self, **settings: object) -> None:
-        """Have other settings from now on. Raises TypeError for one there is not."""
+        """Change settings. Raises TypeError for an unknown one."""
         self.settings = msgspec.structs.replace(self.settings, **settings)
 
-    def take_request(self, now: float) -> bool:
-        """Count a REST or GraphQL request; return False when it is over the limit."""
+    def admit_request(self, now: float) -> bool:
+        """Count a REST or GraphQL request. Return False if it is over the limit."""
         self.peak.count(now)
-        return self.requests_window.take(now, self.settings.requests_per_second)
+        return self.requests_window.admit(now, self.settings.requests_per_second)
 
-    def take_import(self, now: float, contacts: int) -> bool:
-        """Count a bulk import; return False when it is over its limit."""
+    def admit_import(self, now: float, contacts: int) -> bool:
+        """Count a bulk import. Return False if it is over its limit."""
         if contacts == 1:
-            return self.single_imports_window.take(now, self.settings.single_imports_per_minute)
-        return self.bulk_imports_window.take(now, self.settings.bulk_imports_per_minute)
+            return self.single_imports_window.admit(now, self.settings.single_imports_per_minute)
+        return self.bulk_imports_window.admit(now, self.settings.bulk_imports_per_minute)
 
     def record_event(self, now: float, email: str, name: str, eventdata: str) -> None:
-        """Keep an event with its contact, or apart when no contact has that address."""
+        """Add an event to its contact's log, or to the strays when no contact has that address."""
         contact = self.contacts.find(email)
         if contact is None:
             self.events_without_contact.append(StrayEvent(now, email, name, eventdata))
@@ -170,7 +169,7 @@ class Account:
             contact.events.append(self.events.add(now, contact.id, name, eventdata))
 
     def lose(self, events: Collection[int], orders: Collection[str]) -> None:
-        """Have no log list these events any more, and drop orders, by the shop's ids of them."""
+        """Remove events from their contacts' logs, and orders by the shop's ids of them."""
         for contact in self.contacts:
             for seq in set(events) & set(contact.events):
                 contact.events.remove(seq)
@@ -182,7 +181,7 @@ class Account:
         return [self.events[seq] for seq in contact.events] if contact else []
 
     def upsert(self, email: str, now: float) -> tuple[Contact, bool]:
-        """Return the contact of an address, and whether it is new. Raises RefusedError when full."""
+        """Return the contact of an address, and whether it is new. Raises RefusedError at the limit."""
         contact = self.contacts.find(email)
         if contact:
             contact.updated_at = now
@@ -193,11 +192,11 @@ class Account:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether the contact limit is reached."""
+        """Whether the contact limit is reached."""
         return 0 < self.settings.contact_limit <= len(self.contacts)
 
     def set_fields(self, contact: Contact, values: dict[int, str]) -> None:
-        """Set custom fields; unknown ones are ignored, as ActiveCampaign does, and counted as a breach."""
+        """Set custom fields. As at ActiveCampaign, unknown ones are ignored; here they count as a breach."""
         for field_id, value in values.items():
             if field_id in self.fields:
                 contact.fields[field_id] = value
@@ -211,7 +210,7 @@ class Account:
         contact.lists[list_id] = status
 
     def tag_named(self, name: str, now: float) -> int:
-        """Return the id of a tag, which is created when there is none of that name."""
+        """Return the id of the tag of that name. Create it if there is none."""
         tag = self.tags.find(tag=name) or self.add_tag(name, "contact", "", now)
         return int(tag["id"])
 
@@ -221,13 +220,13 @@ class Account:
         return self.tags.add(row)
 
     def tag(self, contact: Contact, tag_id: int, now: float) -> bool:
-        """Link a tag with a contact; return whether the link is new."""
+        """Link a tag with a contact. Return whether the link is new."""
         if tag_id in contact.tags:
             return False
         link = self.contact_tags.add({"contact": str(contact.id), "tag": str(tag_id), "cdate": iso_time(now)})
         contact.tags[tag_id] = int(link["id"])
         if self.tags.rows[tag_id]["tag"] in WEEK_TAGS:
-            self.watch.tagged(self.tags_of(contact))
+            self.watch.check_week_tags(self.tags_of(contact))
         return True
 
     def tags_of(self, contact: Contact) -> list[str]:

@@ -1,4 +1,4 @@
-"""A REST call: what its handler gets, and how a listing is answered a page at a time."""
+"""A REST call as its handler gets it, and the response of a listing."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any, TypeVar
 import msgspec
 
 from kiva_stream.sandbox.activecampaign.account import Account
-from kiva_stream.sandbox.activecampaign.replies import Reply, json_reply
+from kiva_stream.sandbox.activecampaign.responses import Response, json_response
 
 _Row = TypeVar("_Row")
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request to contract: the id in its path (0: none), its query, its decoded body, when it came."""
+    """A request that keeps the contract: the id in its path (0: none), its query, its decoded body."""
 
     path_id: int
     query: Mapping[str, str]
     body: Mapping[str, Any]
-    now: float  # seconds since 1970
+    now: float  # when it arrived, in seconds since 1970
 
     def page(self, rows: Sequence[_Row]) -> Sequence[_Row]:
-        """Return the page asked for: 20 rows from the first when nothing is said."""
+        """Return the page that the query asks for; by default the first 20 rows."""
         offset = int(self.query.get("offset", "0"))
         return rows[offset : offset + int(self.query.get("limit", "20"))]
 
 
-Handlers = Mapping[str, Callable[[Account, Call], Reply]]  # by operation
+Handlers = Mapping[str, Callable[[Account, Call], Response]]  # by operation
 
 
-def listing(name: str, rows: Sequence[object], total: int, **beside: object) -> Reply:
-    """Return one page of a listing; the total of all pages is text, as ActiveCampaign sends it."""
-    return json_reply({name: rows, **beside, "meta": {"total": str(total)}})
+def listing(name: str, rows: Sequence[object], total: int, **beside: object) -> Response:
+    """Return one page of a listing. The total of all pages is a string, as ActiveCampaign sends it."""
+    return json_response({name: rows, **beside, "meta": {"total": str(total)}})

@@ -1,4 +1,4 @@
-"""The `sandbox` command: serves until it is cancelled, and says on stdout where and with which keys."""
+"""The `sandbox` command: prints its address and keys on stdout, and serves until it is cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kiva_stream.sandbox.activecampaign.server import Running, Sandbox
 
 
 def new_account(name: str = "sandbox") -> SandboxAccount:
-    """Return an account as new at ActiveCampaign, with keys of its own."""
+    """Return the settings of a new account with random keys."""
     return SandboxAccount(
         name=name,
         api_token=secrets.token_hex(32),
@@ -34,14 +34,14 @@ async def run(
     faults: Iterable[Fault] = (),
     accounts: Sequence[SandboxAccount] = (),
 ) -> None:
-    """Serve until cancelled; first print one line of JSON: `api_url`, `event_url`, the keys of `accounts`.
+    """Print one line of JSON (`api_url`, `event_url`, the keys of `accounts`), then serve until cancelled.
 
-    Without accounts there is one, as new. Raises SettingsError when the port is in use.
+    Without accounts, serve a new one. Raises SettingsError when the port is in use.
     """
     accounts = accounts or [new_account()]
     sandbox = Sandbox(accounts, latency_ms=latency_ms, jitter_ms=jitter_ms, faults=faults)
     async with _served(sandbox, port) as running:
-        sys.stdout.write(_introduction(running, accounts) + "\n")
+        sys.stdout.write(_address_and_keys(running, accounts) + "\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
@@ -57,7 +57,7 @@ async def _served(sandbox: Sandbox, port: int) -> AsyncIterator[Running]:
         raise SettingsError(f"port {port} is in use: choose another with --port") from error
 
 
-def _introduction(running: Running, accounts: Iterable[SandboxAccount]) -> str:
+def _address_and_keys(running: Running, accounts: Iterable[SandboxAccount]) -> str:
     keys = [
         {
             "name": account.name,

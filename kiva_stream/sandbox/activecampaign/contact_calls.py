@@ -1,4 +1,4 @@
-"""Calls about contacts: upserts, look-ups, lists and tags of one contact."""
+"""The calls about contacts: upserts, look-ups, and the lists and tags of one contact."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
 from kiva_stream.sandbox.activecampaign.contacts import Contact, normal_email
-from kiva_stream.sandbox.activecampaign.replies import (
+from kiva_stream.sandbox.activecampaign.responses import (
     RefusedError,
-    Reply,
+    Response,
     iso_time,
-    json_reply,
+    json_response,
     not_found,
     unprocessable,
 )
@@ -34,7 +34,7 @@ def _shown(contact: Contact) -> Row:
 
 
 def _field_values(contact: Contact, field_ids: Iterable[int]) -> list[Row]:
-    """Return values with ids made of contact and field: such a pair has one value only."""
+    """Return field values. Their ids are made of contact and field, since such a pair has one value only."""
     return [
         {
             "id": f"{contact.id}{field_id:05}",
@@ -60,16 +60,16 @@ def _contact_or_404(account: Account, contact_id: str | int) -> Contact:
     contact = account.contacts.get(int(contact_id))
     if contact is None:
         error = {"status": 404, "title": "Not Found", "detail": "Contact not found"}
-        raise RefusedError(json_reply({"errors": [error]}, 404))
+        raise RefusedError(json_response({"errors": [error]}, 404))
     return contact
 
 
-def sync(account: Account, call: Call) -> Reply:
-    """Create (201) or update (200) the contact of an address; what is not sent is kept."""
+def sync(account: Account, call: Call) -> Response:
+    """Create (201) or update (200) the contact of an address. Attributes that are not sent are kept."""
     sent = call.body["contact"]
     _check_address(account, sent["email"])
     contact, is_new = account.upsert(sent["email"], call.now)
-    return json_reply(_update(account, contact, sent), 201 if is_new else 200)
+    return json_response(_update(account, contact, sent), 201 if is_new else 200)
 
 
 def _check_address(account: Account, email: str) -> None:
@@ -90,7 +90,7 @@ def _update(account: Account, contact: Contact, sent: Mapping[str, Any]) -> Row:
     return {"contact": _shown(contact), "fieldValues": _field_values(contact, values)}
 
 
-def update(account: Account, call: Call) -> Reply:
+def update(account: Account, call: Call) -> Response:
     """Update a contact by its id. Its address may change to one that no other contact has."""
     contact = _existing(account, call.path_id)
     sent = call.body["contact"]
@@ -98,7 +98,7 @@ def update(account: Account, call: Call) -> Reply:
         _check_address(account, sent["email"])
         _move(account, contact, sent["email"])
     contact.updated_at = call.now
-    return json_reply(_update(account, contact, sent))
+    return json_response(_update(account, contact, sent))
 
 
 def _move(account: Account, contact: Contact, email: str) -> None:
@@ -109,7 +109,7 @@ def _move(account: Account, contact: Contact, email: str) -> None:
     account.contacts.move(contact, email)
 
 
-def find(account: Account, call: Call) -> Reply:
+def find(account: Account, call: Call) -> Response:
     """List contacts by id, or the one of `email`."""
     if "email" in call.query:
         found = account.contacts.find(call.query["email"])
@@ -122,30 +122,30 @@ def find(account: Account, call: Call) -> Reply:
     return listing("contacts", rows, len(ids))
 
 
-def get(account: Account, call: Call) -> Reply:
+def get(account: Account, call: Call) -> Response:
     """Show one contact."""
-    return json_reply({"contact": _shown(_existing(account, call.path_id))})
+    return json_response({"contact": _shown(_existing(account, call.path_id))})
 
 
-def delete(account: Account, call: Call) -> Reply:
-    """Delete one contact and its tag links; the events it got stay in the account's log."""
+def delete(account: Account, call: Call) -> Response:
+    """Delete one contact and its tag links. Its events stay in the account's log."""
     contact = _existing(account, call.path_id)
     account.contacts.delete(contact)
     for link_id in contact.tags.values():
         del account.contact_tags.rows[link_id]
-    return json_reply({})
+    return json_response({})
 
 
-def list_field_values(account: Account, call: Call) -> Reply:
+def list_field_values(account: Account, call: Call) -> Response:
     """List the custom field values of one contact."""
     contact = _existing(account, call.path_id)
-    return json_reply({"fieldValues": _field_values(contact, contact.fields)})
+    return json_response({"fieldValues": _field_values(contact, contact.fields)})
 
 
-def list_lists(account: Account, call: Call) -> Reply:
+def list_lists(account: Account, call: Call) -> Response:
     """List the lists of one contact, with its status on each."""
     contact = _existing(account, call.path_id)
-    return json_reply({"contactLists": [_shown_list(contact, list_id) for list_id in contact.lists]})
+    return json_response({"contactLists": [_shown_list(contact, list_id) for list_id in contact.lists]})
 
 
 def _shown_list(contact: Contact, list_id: int) -> Row:
@@ -157,25 +157,25 @@ def _shown_list(contact: Contact, list_id: int) -> Row:
     }
 
 
-def set_list_status(account: Account, call: Call) -> Reply:
-    """Subscribe or unsubscribe a contact; unlike an import this brings back who has unsubscribed."""
+def set_list_status(account: Account, call: Call) -> Response:
+    """Subscribe or unsubscribe a contact. Unlike an import, this resubscribes an unsubscribed contact."""
     sent = call.body["contactList"]
     contact = _contact_or_404(account, sent["contact"])
     list_id = int(sent["list"])
     if list_id not in account.lists:
         raise not_found("List", list_id)
     account.set_list(contact, list_id, int(sent["status"]))
-    return json_reply({"contacts": [_shown(contact)], "contactList": _shown_list(contact, list_id)})
+    return json_response({"contacts": [_shown(contact)], "contactList": _shown_list(contact, list_id)})
 
 
-def list_tags(account: Account, call: Call) -> Reply:
+def list_tags(account: Account, call: Call) -> Response:
     """List the tag links of one contact."""
     contact = _existing(account, call.path_id)
-    return json_reply({"contactTags": [account.contact_tags.rows[link] for link in contact.tags.values()]})
+    return json_response({"contactTags": [account.contact_tags.rows[link] for link in contact.tags.values()]})
 
 
-def add_tag(account: Account, call: Call) -> Reply:
-    """Tag a contact: 201 with a new link, 200 with the link there is."""
+def add_tag(account: Account, call: Call) -> Response:
+    """Tag a contact: 201 with a new link, 200 with an existing one."""
     sent = call.body["contactTag"]
     contact = _contact_or_404(account, sent["contact"])
     tag_id = int(sent["tag"])
@@ -183,16 +183,16 @@ def add_tag(account: Account, call: Call) -> Reply:
         raise unprocessable("No tag id provided", "missing", "/data/attributes/tag")
     is_new = account.tag(contact, tag_id, call.now)
     link = account.contact_tags.rows[contact.tags[tag_id]]
-    return json_reply({"contacts": [_shown(contact)], "contactTag": link}, 201 if is_new else 200)
+    return json_response({"contacts": [_shown(contact)], "contactTag": link}, 201 if is_new else 200)
 
 
-def remove_tag(account: Account, call: Call) -> Reply:
-    """Take a tag off by the id of its link."""
+def remove_tag(account: Account, call: Call) -> Response:
+    """Remove a tag from a contact by the id of their link."""
     link = account.contact_tags.rows.pop(call.path_id, None)
     if link is None:
         raise not_found("SubscriberTag", call.path_id)
     del _existing(account, int(link["contact"])).tags[int(link["tag"])]
-    return json_reply({})
+    return json_response({})
 
 
 HANDLERS: Handlers = {

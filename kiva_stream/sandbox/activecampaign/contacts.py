@@ -14,7 +14,7 @@ UNSUBSCRIBED = 2
 
 
 class Contact(msgspec.Struct):
-    """One contact. `lists` is status by list id, `fields` value by field id, `tags` link id by tag id."""
+    """One contact. `lists` has statuses by list id, `fields` values by field id, `tags` links by tag id."""
 
     id: int
     email: str
@@ -30,7 +30,7 @@ class Contact(msgspec.Struct):
 
 
 class AddressBook:
-    """All contacts by address and by id. An address is one whatever its capitals; ids only grow."""
+    """All contacts by address and by id. Addresses are compared without case; ids only grow."""
 
     def __init__(self) -> None:
         self._by_email: dict[str, Contact] = {}
@@ -68,7 +68,7 @@ class AddressBook:
         self._by_email[contact.email] = contact
 
     def delete(self, contact: Contact) -> None:
-        """Take a contact out; its id is never given again."""
+        """Delete a contact. Its id is never used again."""
         del self._by_email[contact.email], self._by_id[contact.id]
         del self._ids[bisect_left(self._ids, contact.id)]
 
@@ -83,7 +83,7 @@ def normal_email(email: str) -> str:
 
 
 class Table:
-    """Rows as the API shows them, under ids that the table gives: tags, fields, lists, connections."""
+    """Rows as the API shows them, by ids that the table assigns: tags, fields, lists, connections."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, Any]] = {}
@@ -96,7 +96,7 @@ class Table:
         return row_id in self.rows
 
     def add(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a row; return it with its `id`."""
+        """Add a row. Return it with its `id`."""
         self._last_id += 1
         kept = {"id": str(self._last_id), **row}
         self.rows[self._last_id] = kept

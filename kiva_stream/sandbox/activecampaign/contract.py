@@ -1,7 +1,7 @@
-"""The contract of the API: which operations there are, and what their requests must look like.
+"""The contract of the API: its operations, and the schemas of their requests.
 
-Read from `contract/openapi.json` beside this file, with all validators compiled once. What a request lacks
-is returned as `Problem`s; nothing here decides what is answered.
+It is read from `contract/openapi.json` beside this file, and all validators are compiled once. Problems of a
+request are returned; `responses` decides how they are answered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a request: where (`contacts`, 3, `email`), which schema rule, and in words."""
+    """One thing wrong with a request: its path (`contacts`, 3, `email`), the schema's rule, and a text."""
 
     where: tuple[str | int, ...]
     rule: str
@@ -35,7 +35,7 @@ class Parameter(NamedTuple):
     required: bool
 
     def problems(self, name: str, text: str) -> Iterator[Problem]:
-        """Yield what is wrong with this value of the parameter."""
+        """Yield the problems of a value of this parameter."""
         value = int(text) if self.is_integer and text.isdecimal() else text
         return _problems(self.validator, value, (name,))
 
@@ -51,7 +51,7 @@ class Operation(msgspec.Struct, frozen=True):
     max_body_bytes: int  # 0: no bound
 
     def query_problems(self, query: Mapping[str, str]) -> list[Problem]:
-        """Return what is wrong with a query string; a parameter that the contract lacks is wrong too."""
+        """Return the problems of a query string. A parameter that the contract lacks is one of them."""
         found = [
             Problem((name,), "required", f"{name!r} is a required parameter")
             for name, parameter in self.parameters.items()
@@ -66,7 +66,7 @@ class Operation(msgspec.Struct, frozen=True):
         return found
 
     def body_problems(self, body: object, size_bytes: int) -> list[Problem]:
-        """Return what is wrong with a decoded body that was `size_bytes` long."""
+        """Return the problems of a decoded body that was `size_bytes` long."""
         found = list(_problems(self.body, body, ()))
         if self.max_body_bytes and size_bytes > self.max_body_bytes:
             text = f"the body has {size_bytes} bytes, at most {self.max_body_bytes} are allowed"
@@ -80,7 +80,7 @@ def _problems(validator: Any, value: object, where: tuple[str, ...]) -> Iterator
 
 
 class Contract:
-    """All operations, found by method and path."""
+    """All operations, by method and path."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._fixed: dict[tuple[str, str], Operation] = {}
@@ -96,7 +96,7 @@ class Contract:
             self._fixed[method, path] = operation
 
     def find(self, method: str, path: str) -> tuple[Operation, int] | None:
-        """Return the operation and the id in the path (0: none), or None when there is no such operation."""
+        """Return the operation and the id in its path (0: none), or None when there is no such operation."""
         fixed = self._fixed.get((method, path))
         if fixed:
             return fixed, 0
@@ -109,13 +109,13 @@ class Contract:
 
 @cache
 def contract() -> Contract:
-    """Return the contract, read and compiled at the first call."""
+    """Return the contract. It is read and compiled at the first call."""
     text = files(__package__).joinpath("contract", "openapi.json").read_bytes()
     return Contract(msgspec.json.decode(text))
 
 
 def _inlined(node: Any, document: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return `node` with every reference replaced by what it names: following them costs most of the time."""
+    """Return `node` with every reference replaced by its target: validation follows none, and is faster."""
     if isinstance(node, list):
         return [_inlined(item, document) for item in node]
     if not isinstance(node, dict):
@@ -165,10 +165,10 @@ _NAME_CHARACTERS = 32
 
 
 def is_event_form(form: Mapping[str, str]) -> bool:
-    """Tell whether a form is a valid TrackEventForm.
+    """Return whether a form is a valid TrackEventForm.
 
-    By hand, because every event passes here and the compiled schema takes ten times as long; a test proves
-    that both agree.
+    Written by hand, because each event is checked here and the compiled schema takes ten times as long. A
+    test proves that both agree.
     """
     return (
         form.keys() >= _EVENT_FIELDS

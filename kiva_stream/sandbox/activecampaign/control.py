@@ -1,12 +1,15 @@
-"""What a parent process or a benchmark reads of the sandbox and changes in it, below `/_sandbox/`.
+"""The control paths below `/_sandbox/`, by which a test or a benchmark reads and changes the sandbox.
 
-Outside the limits and the contract. `?account=NAME` may be left out when there is one account only.
+They are outside the limits and the contract. `?account=NAME` may be left out when there is one account only.
 
-| GET `state` | a summary of every account, and the faults drawn |
-| GET `events`, `strays`, `contacts`, `orders` | all of an account's, as JSON lines |
-| POST `faults` | a list of `PATH:KIND:SHARE[:COUNT]` texts, or of `Fault`s as objects, in force from now on |
-| POST `settings` | an object of account settings to change |
-| POST `lose` | `{"events": [SEQ], "orders": ["ID"]}`: no log lists these events any more, these orders go |
+| request | does |
+|---|---|
+| GET `state` | show the figures of every account, and the faults drawn |
+| GET `events`, `strays`, `contacts`, `orders` | list all of an account as JSON lines |
+| GET `arrivals` | list when REST and GraphQL requests arrived, as JSON lines |
+| POST `faults` | replace the faults by a list of `PATH:KIND:SHARE[:COUNT]` texts or of `Fault`s as objects |
+| POST `settings` | change the account settings of an object |
+| POST `lose` | `{"events": [SEQ], "orders": ["ID"]}`: remove events from tracking logs, delete orders |
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from kiva_stream.sandbox.activecampaign.faults import Fault, parse_fault
 from kiva_stream.sandbox.activecampaign.service import Service
 
 PREFIX = "/_sandbox/"
-_LINES_A_WRITE = 1000
+_ROWS_A_WRITE = 1000
 
 
 class _Loss(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,7 +35,7 @@ class _Loss(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def answer(service: Service, request: web.BaseRequest, path: str, body: bytes) -> web.StreamResponse:
-    """Answer a control request: 400 with a sentence when it makes no sense, 404 when unknown."""
+    """Answer a control request: with 400 and a sentence when it is invalid, with 404 when it is unknown."""
     asked = f"{request.method} {path.removeprefix(PREFIX)}"
     try:
         if asked in STREAMS:
@@ -66,7 +69,7 @@ async def _stream(request: web.BaseRequest, rows: Iterator[object]) -> web.Strea
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     encode = msgspec.json.Encoder().encode_lines
-    while chunk := list(islice(rows, _LINES_A_WRITE)):
+    while chunk := list(islice(rows, _ROWS_A_WRITE)):
         await response.write(encode(chunk))
     await response.write_eof()
     return response
@@ -96,7 +99,7 @@ def _events(account: Account) -> Iterator[dict[str, object]]:
         contact = account.contacts.get(event.contact_id)
         yield {
             **event._asdict(),
-            "email": contact.email if contact else None,  # as it is now; null: deleted since
+            "email": contact.email if contact else None,  # the present one; null: the contact was deleted
             "eventdata_bytes": len(event.eventdata.encode()),
         }
 
@@ -106,7 +109,7 @@ def _strays(account: Account) -> Iterator[dict[str, object]]:
 
 
 def _contacts(account: Account) -> Iterator[dict[str, object]]:
-    """Show contacts with their fields, lists and tags by name; `order_customers` are the shop's ids."""
+    """Show contacts, with fields, lists and tags by name; `order_customers` are customer ids of the shop."""
     titles = {field_id: row["title"] for field_id, row in account.fields.rows.items()}
     lists = {list_id: row["name"] for list_id, row in account.lists.rows.items()}
     customers = account.orders.customers()
@@ -122,14 +125,14 @@ def _contacts(account: Account) -> Iterator[dict[str, object]]:
 
 
 def _orders(account: Account) -> Iterator[dict[str, Any]]:
-    """Show orders in full; `contact_email` is the address of their contact now, null when that is deleted."""
+    """Show whole orders; `contact_email` is the present address of their contact, null if it was deleted."""
     for owner, order in account.orders.owned():
         contact = account.contacts.get(owner.contact_id)
         yield {**order, "contact_email": contact.email if contact else None}
 
 
 def _arrivals(account: Account) -> Iterator[dict[str, float]]:
-    """Show when REST and GraphQL requests arrived, refused ones included."""
+    """Show when REST and GraphQL requests arrived, including refused ones."""
     return ({"at": at} for at in account.peak.arrivals[:])
 
 
@@ -143,10 +146,10 @@ STREAMS = {
 
 
 def summary(service: Service) -> dict[str, object]:
-    """Return the state of every account as figures, ready for JSON."""
+    """Return the figures of every account, ready for JSON."""
     return {
         "accounts": {name: _figures(service.account(name)) for name in service.accounts},
-        "no_account": _tallied(service.strays),
+        "no_account": _tallied(service.unattributed),
         "faults": dict(service.faults.drawn),
     }
 
@@ -175,7 +178,7 @@ def _figures(account: Account) -> dict[str, object]:
 def _tallied(tally: Tally) -> dict[str, object]:
     counts: Iterable[tuple[str, object]] = (
         ("requests", dict(tally.requests)),
-        ("replies", dict(tally.replies)),
+        ("replies", dict(tally.responses)),
         ("breaches", dict(tally.breaches)),
         ("breach_examples", list(tally.examples)),
         ("refused_events", dict(tally.refused_events)),

@@ -1,6 +1,6 @@
-"""The events an account has received, in arrival order, in columns: about 30 bytes an event beside its data.
+"""The events of an account in the order of their arrival, stored in columns.
 
-A million Python objects would take ten times as much.
+An event takes about 30 bytes beside its data; as a Python object it would take ten times as much.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 class ReceivedEvent(NamedTuple):
     """One event as it arrived."""
 
-    seq: int  # its place in the order of arrival, from 1
+    seq: int  # sequence number in the order of arrival, from 1
     received_at: float  # seconds since 1970
     contact_id: int
     name: str
@@ -22,7 +22,7 @@ class ReceivedEvent(NamedTuple):
 
 
 class StrayEvent(NamedTuple):
-    """An event of an address that no contact had: ActiveCampaign answers success and shows it nowhere."""
+    """An event of an address that no contact had. ActiveCampaign answers success and shows it nowhere."""
 
     received_at: float
     email: str
@@ -39,12 +39,12 @@ class EventLog:
         self._name = array("H")
         self._contact = array("I")
         self._received_at = array("d")
-        self._end = array("Q", [0])  # where each event's data ends; the first entry is where the first begins
+        self._end = array("Q", [0])  # where each event's data ends, after the 0 at which the first begins
         self._data = bytearray()
         self.longest_bytes = 0
 
     def add(self, received_at: float, contact_id: int, name: str, eventdata: str) -> int:
-        """Keep an event; return its sequence number."""
+        """Add an event. Return its sequence number."""
         data = eventdata.encode()
         self.longest_bytes = max(self.longest_bytes, len(data))
         self._name.append(self._name_id(name))
@@ -65,7 +65,7 @@ class EventLog:
         return len(self._name)
 
     def __getitem__(self, seq: int) -> ReceivedEvent:
-        """Return the event of that sequence number, from 1. Raises IndexError when there is none."""
+        """Return the event of a sequence number. Raises IndexError when there is none."""
         if not 0 < seq <= len(self):
             raise IndexError(seq)
         index = seq - 1
@@ -78,7 +78,7 @@ class EventLog:
         return (self[seq] for seq in range(1, len(self) + 1))
 
     def received_at(self, seq: int) -> float:
-        """Return when the event of that sequence number arrived, without reading the rest of it."""
+        """Return when the event of a sequence number arrived, without decoding its data."""
         return self._received_at[seq - 1]
 
     def count_by_name(self) -> dict[str, int]:
@@ -87,6 +87,6 @@ class EventLog:
 
     @property
     def size_bytes(self) -> int:
-        """What the events take in memory."""
+        """The memory that the events take."""
         columns = (self._name, self._contact, self._received_at, self._end)
         return sum(len(column) * column.itemsize for column in columns) + len(self._data)

@@ -1,4 +1,4 @@
-"""Faults on purpose: what goes wrong on a path, how often, and how many times."""
+"""Faults on purpose: what goes wrong on a path, for which share of the requests, and how many times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 
 class FaultKind(StrEnum):
-    """What the client sees. Only those named `-after` leave the request processed."""
+    """What the client sees. A request is processed only with the kinds that end in `-after`."""
 
     ERROR_BEFORE = "500-before"
     ERROR_AFTER = "500-after"
@@ -29,16 +29,16 @@ class FaultKind(StrEnum):
 
     @property
     def processed(self) -> bool:
-        """Tell whether the request is processed all the same."""
+        """Whether the request is processed nevertheless."""
         return self in {FaultKind.ERROR_AFTER, FaultKind.RESET_AFTER}
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that goes wrong.
 
-    `path` is `/event` or a path below `/api/3`, `*` in it standing for anything. `share` is the part of the
-    requests on that path that it hits (0 to 1), `count` how many it hits at most (0: no bound). With
-    `containing` it hits only requests whose decoded body holds that text, say `log=17`.
+    `path` is `/event` or a path below `/api/3`, in which `*` stands for anything. The fault strikes a `share`
+    (0 to 1) of the requests on that path, at most `count` of them (0: no bound). With `containing`, it
+    strikes only requests whose decoded body contains that text, say `log=17`.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_fault(text: str) -> Fault:
-    """Read `PATH:KIND:SHARE[:COUNT]`. Raises ValueError with a sentence that says what is wrong."""
+    """Parse `PATH:KIND:SHARE[:COUNT]`. Raises ValueError with a sentence that names the problem."""
     parts = text.split(":")
     if len(parts) not in {3, 4}:
         raise ValueError(f"fault {text!r} is not PATH:KIND:SHARE[:COUNT], as in /event:500-after:0.05:10")
@@ -82,13 +82,13 @@ def _count(text: str, count: str) -> int:
     return int(count)
 
 
-def _holds(body: bytes, text: str) -> bool:
+def _contains(body: bytes, text: str) -> bool:
     sent = body.decode(errors="replace")
     return not text or text in sent or text in unquote_plus(sent)
 
 
 class Faults:
-    """The faults in force, drawn in their order: the first that hits is the one. Repeatable for a seed."""
+    """The faults in force. A request gets the first of them that strikes; a seed makes that repeatable."""
 
     def __init__(self, faults: Iterable[Fault] = (), seed: int = 0) -> None:
         self.drawn: Counter[str] = Counter()
@@ -96,7 +96,7 @@ class Faults:
         self.set(faults)
 
     def set(self, faults: Iterable[Fault]) -> None:
-        """Have these from now on, and no others."""
+        """Replace the faults in force."""
         self._faults = list(faults)
         self._left = [fault.count for fault in self._faults]
 
@@ -104,18 +104,18 @@ class Faults:
         return bool(self._faults)
 
     def draw(self, path: str, body: bytes) -> FaultKind | None:
-        """Return what goes wrong with a request, None when nothing does."""
+        """Return what goes wrong with a request, or None if nothing does."""
         for index, fault in enumerate(self._faults):
-            if self._hits(fault, path, body):
+            if self._strikes(fault, path, body):
                 self._use_up(index)
                 self.drawn[fault.kind] += 1
                 return fault.kind
         return None
 
-    def _hits(self, fault: Fault, path: str, body: bytes) -> bool:
+    def _strikes(self, fault: Fault, path: str, body: bytes) -> bool:
         return (
             fnmatchcase(path, fault.path)
-            and _holds(body, fault.containing)
+            and _contains(body, fault.containing)
             and (fault.share == 1.0 or self._random.random() < fault.share)
         )
 

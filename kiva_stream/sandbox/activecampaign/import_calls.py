@@ -1,4 +1,4 @@
-"""Bulk imports: accepted at once, done later, one bad row refusing them all."""
+"""Bulk imports: accepted at once and done later. One bad row refuses the whole import."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from uuid import uuid4
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, Import
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
 from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, normal_email
-from kiva_stream.sandbox.activecampaign.replies import (
+from kiva_stream.sandbox.activecampaign.responses import (
     RefusedError,
-    Reply,
+    Response,
     import_refused,
     iso_time,
-    json_reply,
+    json_response,
     not_found,
 )
 
 Row = Mapping[str, Any]
 
 
-def bulk_import(account: Account, call: Call) -> Reply:
-    """Queue an import. Refused as a whole when over its limit, or for any address that is invalid."""
+def bulk_import(account: Account, call: Call) -> Response:
+    """Queue an import. It is refused as a whole over the limit, or for any invalid address."""
     rows = call.body["contacts"]
-    if not account.take_import(call.now, len(rows)):
+    if not account.admit_import(call.now, len(rows)):
         raise RefusedError(_over_limit(account, len(rows)))
     bad = _bad_rows(rows, account.settings.invalid_emails)
     if bad:
@@ -36,16 +36,16 @@ def bulk_import(account: Account, call: Call) -> Reply:
     account.imports[queued.id] = queued
     account.watch.accept_import((normal_email(row["email"]) for row in rows), queued)
     account.agenda.add(call.now + queued.duration_s, partial(_complete, account, queued, rows))
-    reply = {
+    response = {
         "success": 1,
         "queued_contacts": len(rows),
         "batchId": queued.id,
         "message": "Contact import queued",
     }
-    return json_reply(reply)
+    return json_response(response)
 
 
-def _over_limit(account: Account, contacts: int) -> Reply:
+def _over_limit(account: Account, contacts: int) -> Response:
     settings = account.settings
     limit = settings.single_imports_per_minute if contacts == 1 else settings.bulk_imports_per_minute
     account.tally.breach(Breach.IMPORT_LIMIT, f"more than {limit} imports a minute")
@@ -106,20 +106,20 @@ def _apply(account: Account, queued: Import, row: Row, now: float) -> None:
         account.tag(contact, account.tag_named(name, now), now)
 
 
-def import_info(account: Account, call: Call) -> Reply:
-    """Tell how far an import has come; of its contacts only the new ones are named, and those that failed."""
+def import_info(account: Account, call: Call) -> Response:
+    """Show the status of an import. Only its new and its failed contacts are named."""
     asked = account.imports.get(call.query["batchId"])
     if asked is None:
         raise not_found("ContactImport", call.query["batchId"])
     created = [str(contact_id) for contact_id in asked.created]
-    return json_reply({"status": asked.status(call.now), "success": created, "failure": asked.failures})
+    return json_response({"status": asked.status(call.now), "success": created, "failure": asked.failures})
 
 
-def overview(account: Account, call: Call) -> Reply:
-    """Count imports and their contacts by day, numbers as strings."""
+def overview(account: Account, call: Call) -> Response:
+    """Count imports and their contacts by day. Numbers are strings."""
     done = [item for item in account.imports.values() if item.status(call.now) == "completed"]
     waiting = [item for item in account.imports.values() if item not in done]
-    return json_reply({"outstanding": _by_day(waiting), "recentlyCompleted": _by_day(done)})
+    return json_response({"outstanding": _by_day(waiting), "recentlyCompleted": _by_day(done)})
 
 
 def _by_day(imports: Iterable[Import]) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
-"""Orders through GraphQL: the documents are checked against the project's copy of the schema.
+"""Orders through GraphQL. Documents are validated against the project's copy of the schema.
 
-Asynchronous upserts are accepted at once and written `order_delay_s` later. One invalid order refuses them
-all: `errors[0].message` is "Validation errors", and its `extensions` name the orders.
+Asynchronous upserts are accepted at once and written `order_delay_s` later. One invalid order refuses the
+whole batch: `errors[0].message` is "Validation errors", and its `extensions` name the invalid orders.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxA
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
 from kiva_stream.sandbox.activecampaign.contacts import Contact
 from kiva_stream.sandbox.activecampaign.orders import OrderKey
-from kiva_stream.sandbox.activecampaign.replies import Reply, json_reply
+from kiva_stream.sandbox.activecampaign.responses import Response, json_response
 
 MAX_TOKENS = 15_000
 _TOO_LARGE = f"More than {MAX_TOKENS} grammar tokens"
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _CURRENCY = re.compile("[A-Za-z]{3}")
-_INSISTED = ("email", "creationSource", "orderNumber", "currency")  # the vendor's own plugin does
+_REQUIRED = ("email", "creationSource", "orderNumber", "currency")  # the vendor's own plugin requires them
 
 Order = Mapping[str, Any]
 
 
 @cache
 def schema() -> GraphQLSchema:
-    """Return the schema, read and built at the first call."""
+    """Return the schema. It is read and built at the first call."""
     built = build_schema(files(__package__).joinpath("contract", "ecom.graphql").read_text("utf-8"))
-    # A schema read from text takes anything for a scalar; a new type of that name knows how to be strict.
+    # A scalar of a schema that is read from text accepts any value: replace it by a strict type of that name.
     strict = GraphQLScalarType("BigDecimal", parse_value=_amount)
     vars(built.type_map["BigDecimal"]).update(vars(strict))
     return built
@@ -60,8 +60,8 @@ def _amount(value: object) -> float:
         raise GraphQLError(f"BigDecimal cannot represent {value!r}") from None
 
 
-def graphql(account: Account, call: Call) -> Reply:
-    """Run a document. What is wrong with it is answered with HTTP 200 and `errors`."""
+def graphql(account: Account, call: Call) -> Response:
+    """Execute a document. An invalid one is answered with HTTP 200 and `errors`."""
     try:
         document = parse(call.body["query"], max_tokens=MAX_TOKENS)
     except GraphQLError as error:
@@ -70,7 +70,7 @@ def graphql(account: Account, call: Call) -> Reply:
     if problems:
         return _refused(account, problems)
     if _is_too_large(account.settings, call.body.get("variables") or {}):
-        return json_reply({"errors": [GraphQLError(_TOO_LARGE).formatted], "data": None})
+        return json_response({"errors": [GraphQLError(_TOO_LARGE).formatted], "data": None})
     result = execute_sync(
         schema(),
         document,
@@ -88,34 +88,34 @@ def _token_error(error: GraphQLError) -> GraphQLError:
 
 
 def _is_too_large(settings: SandboxAccount, variables: Mapping[str, Any]) -> bool:
-    """Tell whether a batch has more orders or bytes than the account was told to take; it is no breach."""
+    """Return whether a batch has more orders or bytes than the account's settings allow. It is no breach."""
     most, most_bytes = settings.max_orders_per_batch, settings.max_order_batch_bytes
     orders = variables.get("orders") or ()
     too_many = 0 < most < len(orders)
     return too_many or (bool(most_bytes) and len(msgspec.json.encode(variables)) > most_bytes)
 
 
-def _refused(account: Account, errors: Sequence[GraphQLError]) -> Reply:
+def _refused(account: Account, errors: Sequence[GraphQLError]) -> Response:
     account.tally.breach(Breach.GRAPHQL, errors[0].message)
-    return json_reply({"errors": [error.formatted for error in errors], "data": None})
+    return json_response({"errors": [error.formatted for error in errors], "data": None})
 
 
-def _executed(account: Account, result: ExecutionResult) -> Reply:
+def _executed(account: Account, result: ExecutionResult) -> Response:
     errors = result.errors or []
-    if any(error.path is None for error in errors):  # before any field was asked: the variables do not fit
+    if any(error.path is None for error in errors):  # no field was resolved: the variables are invalid
         return _refused(account, errors)
-    return json_reply(result.formatted)
+    return json_response(result.formatted)
 
 
 class _Resolvers:
-    """What the fields of Query and Mutation do, for one request."""
+    """The resolvers of the fields of Query and Mutation, for one request."""
 
     def __init__(self, account: Account, now: float) -> None:
         self._account = account
         self._now = now
 
     def by_field(self) -> dict[str, Callable[..., object]]:
-        """Return a resolver for every field; those the project does not use are a breach of the contract."""
+        """Return a resolver for every field. A field that is not offered counts as a breach."""
         offered: dict[str, Callable[..., object]] = {
             "upsertOrder": self.upsert,
             "bulkUpsertOrdersAsync": self.upsert_later,
@@ -131,18 +131,20 @@ class _Resolvers:
         raise GraphQLError(f"{name} is not offered")
 
     def upsert(self, _info: object, order: Order) -> dict[str, Any]:
-        """Write an order now."""
+        """Write an order at once."""
         (contact_id,) = self._accept([order])
-        return self._account.orders.write(_key(order), contact_id, _without_customer(order))
+        return self._account.orders.write(_key(order), contact_id, _without_customer_data(order))
 
     def upsert_later(self, _info: object, orders: Sequence[Order]) -> dict[str, str]:
-        """Accept orders now and write them later; their contacts are there at once."""
+        """Accept orders and write them later. Their contacts are written at once."""
         contact_ids = self._accept(orders)
         at = self._now + self._account.settings.order_delay_s
         for order, contact_id in zip(orders, contact_ids, strict=True):
             key = _key(order)
             self._account.orders.accept(key)
-            write = partial(self._account.orders.settle, key, contact_id, _without_customer(order))
+            write = partial(
+                self._account.orders.write_accepted, key, contact_id, _without_customer_data(order)
+            )
             self._account.agenda.add(at, write)
         return {"recordId": str(uuid4())}
 
@@ -157,11 +159,11 @@ class _Resolvers:
 
     def _contact(self, order: Order) -> Contact:
         contact, _ = self._account.upsert(order["email"], self._now)
-        _name(contact, order)
+        _set_name(contact, order)
         return contact
 
     def _why_invalid(self, order: Order) -> str:
-        missing = [name for name in _INSISTED if not order.get(name)]
+        missing = [name for name in _REQUIRED if not order.get(name)]
         if missing:
             return f"{missing[0]} is required"
         if order["storeOrderId"] in self._account.settings.invalid_orders:
@@ -172,24 +174,21 @@ class _Resolvers:
             return "finalAmount must not be negative"
         if not _CURRENCY.fullmatch(order["currency"]):
             return "currency must have 3 letters"
-        return (
-            ""
-            if _INSTANT.fullmatch(order["storeCreatedDate"])
-            else "storeCreatedDate must be ISO 8601 in UTC"
-        )
+        is_instant = _INSTANT.fullmatch(order["storeCreatedDate"])
+        return "" if is_instant else "storeCreatedDate must be ISO 8601 in UTC"
 
     def get(self, _info: object, **arguments: Any) -> dict[str, Any] | None:  # noqa: ANN401
-        """Return one order, null when there is none."""
+        """Return one order, or null if there is none."""
         return self._account.orders.get((arguments["legacyConnectionId"], arguments["storeOrderId"]))
 
     def search(self, _info: object, filter: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: A002
-        """Return a page of the orders that fit."""
+        """Return a page of the orders that match the filter."""
         asked = dict(filter or {})
         page = asked.pop("pagination", None) or {}
         offset, limit = page.get("offset", 0), page.get("limit", 20)
         if offset < 0 or not 0 < limit <= 100:  # noqa: PLR2004  as documented
             raise GraphQLError("pagination: offset must be at least 0, limit from 1 to 100")
-        found = [order for order in self._account.orders if _fits(order, asked)]
+        found = [order for order in self._account.orders if _matches(order, asked)]
         return found[offset : offset + limit]
 
 
@@ -201,12 +200,12 @@ def _error_key(order: Order) -> str:
     return f"order-storeOrderId-{order['storeOrderId']}"
 
 
-def _without_customer(order: Order) -> dict[str, Any]:
+def _without_customer_data(order: Order) -> dict[str, Any]:
     return {name: value for name, value in order.items() if name != "customerData"}
 
 
-def _name(contact: Contact, order: Order) -> None:
-    """Overwrite a contact's name and phone from its order, as documented."""
+def _set_name(contact: Contact, order: Order) -> None:
+    """Overwrite a contact's name and phone by those of its order, as documented."""
     for source in ("billingAddress", "shippingAddress", "customerData"):
         data = order.get(source) or {}
         contact.first_name = data.get("firstName") or contact.first_name
@@ -214,14 +213,14 @@ def _name(contact: Contact, order: Order) -> None:
         contact.phone = data.get("phone") or contact.phone
 
 
-def _fits(order: Order, asked: Mapping[str, Mapping[str, Any]]) -> bool:
+def _matches(order: Order, asked: Mapping[str, Mapping[str, Any]]) -> bool:
     return all(
-        _compares(order.get(name), condition.get("filterOperator", "EQ"), condition.get("value"))
+        _satisfies(order.get(name), condition.get("filterOperator", "EQ"), condition.get("value"))
         for name, condition in asked.items()
     )
 
 
-def _compares(value: Any, operator: str, wanted: Any) -> bool:  # noqa: ANN401
+def _satisfies(value: Any, operator: str, wanted: Any) -> bool:  # noqa: ANN401
     if operator == "CONTAINS":
         return str(wanted) in str(value)
     return bool(value == wanted)

@@ -1,4 +1,4 @@
-"""The orders of an account, kept as compressed JSON: a quarter of a kilobyte each instead of several."""
+"""The orders of an account, stored as compressed JSON: a quarter of a kilobyte each instead of several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 OrderKey = tuple[int, str]  # the connection and the shop's own id of the order
-# What most orders have in common: zlib finds it here instead of once an order.
+# A dictionary for zlib: what most orders have in common.
 _COMMON = (
     b'{"name":"","category":"menu","quantity":1,"priceAmount":0.0},{"storeLineItemId":"1000000","name":"'
     b'","category":"addon","quantity":1,"priceAmount":15.0,"productStorePrimaryId":"1101"},'
@@ -22,32 +22,32 @@ _COMMON = (
 
 
 class Owner(NamedTuple):
-    """Whose order it is: the contact's id, and the customer's id in the shop."""
+    """The owner of an order: the contact's id, and the customer's id in the shop."""
 
     contact_id: int
     customer_id: str
 
 
 class OrderBook:
-    """All orders written, by key; and which are accepted but not written yet."""
+    """The written orders by key, and how many versions of each are accepted but not written yet."""
 
     def __init__(self) -> None:
         self._orders: dict[OrderKey, tuple[Owner, bytes]] = {}
-        self._owners: dict[Owner, Owner] = {}  # one object for all orders of an owner
+        self._owners: dict[Owner, Owner] = {}  # so that all orders of an owner share one object
         self._pending: dict[OrderKey, int] = {}
-        self._last_id = 0  # of one that is deleted, the id is never given again
+        self._last_id = 0  # ids of deleted orders are never used again
         self.overtaken = 0  # orders accepted while an earlier version was still to be written
 
     def __len__(self) -> int:
         return len(self._orders)
 
     def accept(self, key: OrderKey) -> None:
-        """Note that a version of an order waits to be written."""
-        waiting = self._pending.get(key, 0)
-        self.overtaken += waiting > 0
-        self._pending[key] = waiting + 1
+        """Note that a version of an order is to be written."""
+        pending = self._pending.get(key, 0)
+        self.overtaken += pending > 0
+        self._pending[key] = pending + 1
 
-    def settle(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> None:
+    def write_accepted(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> None:
         """Write an accepted version of an order."""
         self._pending[key] -= 1
         if not self._pending[key]:
@@ -55,7 +55,7 @@ class OrderBook:
         self.write(key, contact_id, order)
 
     def write(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a contact's order over what there is of it; return all of it. What is not sent is kept."""
+        """Write a contact's order and return all of it. Attributes that are not sent are kept."""
         old = self.get(key) or {"id": str(self._next_id())}
         kept = {**old, **order}
         owner = Owner(contact_id, str(kept.get("storeCustomerId") or ""))
@@ -67,12 +67,12 @@ class OrderBook:
         return self._last_id
 
     def lose(self, order_ids: Collection[str]) -> None:
-        """Drop orders by the shop's ids of them."""
+        """Delete orders by the shop's ids of them."""
         for key in [key for key in self._orders if key[1] in order_ids]:
             del self._orders[key]
 
     def delete(self, key: OrderKey) -> None:
-        """Drop one order."""
+        """Delete one order."""
         del self._orders[key]
 
     def items(self) -> Iterator[tuple[OrderKey, Owner, dict[str, Any]]]:
@@ -80,12 +80,12 @@ class OrderBook:
         return ((key, owner, _unpacked(packed)) for key, (owner, packed) in list(self._orders.items()))
 
     def get(self, key: OrderKey) -> dict[str, Any] | None:
-        """Return an order as it is written."""
+        """Return a written order."""
         kept = self._orders.get(key)
         return None if kept is None else _unpacked(kept[1])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the orders in the order in which they were first written."""
+        """Yield the orders as they were first written, the oldest first."""
         return (order for _, order in self.owned())
 
     def owned(self) -> Iterator[tuple[Owner, dict[str, Any]]]:
@@ -93,7 +93,7 @@ class OrderBook:
         return ((owner, _unpacked(packed)) for owner, packed in list(self._orders.values()))
 
     def customers(self) -> dict[int, list[str]]:
-        """Return the shop's customer ids of the orders of each contact that has some, sorted."""
+        """Return the sorted customer ids in the shop of each contact that has orders."""
         found: dict[int, set[str]] = {}
         for owner, _ in self._orders.values():
             found.setdefault(owner.contact_id, set()).add(owner.customer_id)
@@ -101,7 +101,7 @@ class OrderBook:
 
     @property
     def size_bytes(self) -> int:
-        """What the orders take in memory, without the keys."""
+        """The memory that the orders take, without their keys."""
         return sum(len(packed) for _, packed in self._orders.values())
 
 

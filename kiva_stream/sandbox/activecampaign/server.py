@@ -1,6 +1,6 @@
 """The sandbox on the network: HTTP on a loopback port, with latency and jitter.
 
-Half of the latency, and all of the jitter, lies before a request is looked at, as on a real way there.
+A request waits for half of the latency and all of the jitter, its response for the other half.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from aiohttp import web
 from kiva_stream.sandbox.activecampaign import control
 from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount
 from kiva_stream.sandbox.activecampaign.faults import Fault, Faults
-from kiva_stream.sandbox.activecampaign.replies import Reply, Silence
+from kiva_stream.sandbox.activecampaign.responses import Response, Silence
 from kiva_stream.sandbox.activecampaign.service import EVENT_PATH, Request, Service, steady_time
 
-_MAX_BODY_BYTES = 32 * 2**20  # more than any limit that the sandbox enforces: it is the one to refuse
+_MAX_BODY_BYTES = 32 * 2**20  # above all limits of the contract, so that the sandbox refuses and not aiohttp
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Sandbox:
-    """A local ActiveCampaign. Its accounts outlive a `serve`, so that it can go away and come back.
+    """A local ActiveCampaign. Its accounts outlive a `serve`, so that it can be stopped and served again.
 
-    `accounts` differ in name, token and actid; `latency_ms` is the whole way there and back, `jitter_ms` the
-    most that is added to it. Raises ValueError for two accounts that cannot be told apart.
+    `accounts` must differ in name, token and actid. `latency_ms` is the round-trip time; up to `jitter_ms` is
+    added to it. Raises ValueError for two accounts with the same name, token or actid.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Sandbox:
             closing.set()
             await runner.cleanup()
 
-    def way_in_s(self) -> float:
-        """Return how long the next request is on its way to the sandbox."""
+    def request_delay_s(self) -> float:
+        """Return how long the next request waits before it is answered."""
         jitter_ms = self._random.uniform(0.0, self.jitter_ms) if self.jitter_ms else 0.0
         return (self.latency_ms / 2 + jitter_ms) / 1000
 
-    def way_out_s(self) -> float:
-        """Return how long its answer is on its way back."""
+    def response_delay_s(self) -> float:
+        """Return how long a response waits before it is sent."""
         return self.latency_ms / 2 / 1000
 
 
 class Running:
-    """A sandbox that listens: where, and what it holds."""
+    """A sandbox that listens: its addresses and its state."""
 
     def __init__(self, sandbox: Sandbox, url: str) -> None:
         self.sandbox = sandbox
@@ -88,11 +88,11 @@ class Running:
 
     @property
     def faults(self) -> Faults:
-        """The faults in force; `faults.set([...])` has others."""
+        """The faults in force; `faults.set([...])` replaces them."""
         return self.sandbox.service.faults
 
     def account(self, name: str) -> Account:
-        """Return an account as it is now. Raises KeyError."""
+        """Return an account by its name, with what is due by now done. Raises KeyError."""
         return self.sandbox.service.account(name)
 
 
@@ -103,7 +103,7 @@ def _check_distinct(accounts: Sequence[SandboxAccount]) -> None:
 
 
 class _Front:
-    """Reads requests, has them answered, and writes the answers or keeps silent."""
+    """Reads requests, and sends the service's responses or keeps silent."""
 
     def __init__(self, sandbox: Sandbox, closing: asyncio.Event) -> None:
         self._sandbox = sandbox
@@ -114,23 +114,23 @@ class _Front:
         path = request.raw_path.partition("?")[0]
         if path.startswith(control.PREFIX):
             return await control.answer(self._sandbox.service, request, path, body)
-        reply = await self._answer(_read(request, path, body))
-        if isinstance(reply, Silence):
-            await self._keep_silent(request, reply)
-            return web.Response()  # goes nowhere: the connection is closed
+        response = await self._answer(_read(request, path, body))
+        if isinstance(response, Silence):
+            await self._keep_silent(request, response)
+            return web.Response()  # is not sent: the connection is closed
         return web.Response(
-            body=reply.body,
-            status=reply.status,
-            headers={"Content-Type": reply.content_type, **reply.headers},
+            body=response.body,
+            status=response.status,
+            headers={"Content-Type": response.content_type, **response.headers},
         )
 
-    async def _answer(self, asked: Request) -> Reply | Silence:
+    async def _answer(self, request: Request) -> Response | Silence:
         service = self._sandbox.service
-        with service.under_way(asked):
-            await _travel(self._sandbox.way_in_s())
-            reply = service.answer(asked)
-            await _travel(self._sandbox.way_out_s())
-        return reply
+        with service.under_way(request):
+            await _wait(self._sandbox.request_delay_s())
+            response = service.answer(request)
+            await _wait(self._sandbox.response_delay_s())
+        return response
 
     async def _keep_silent(self, request: web.BaseRequest, silence: Silence) -> None:
         if silence is Silence.HANG:
@@ -142,7 +142,7 @@ class _Front:
             request.transport.abort()
 
 
-async def _travel(seconds: float) -> None:
+async def _wait(seconds: float) -> None:
     if seconds:
         await asyncio.sleep(seconds)
 

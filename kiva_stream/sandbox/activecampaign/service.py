@@ -1,7 +1,7 @@
-"""ActiveCampaign without the network: takes a request, returns what is to be answered. Nothing here waits.
+"""ActiveCampaign without the network: a request in, a response out. Nothing here blocks.
 
-Order of judgement, as at the real one's door: the key, the rate limit, the faults set on purpose, the
-contract, the account.
+A request is checked in this order, as at ActiveCampaign: the key, the rate limit, the faults set on purpose,
+the contract, the account.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kiva_stream.sandbox.activecampaign import (
     order_calls,
     setup_calls,
     tracking_calls,
-    writes,
+    written_contacts,
 )
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount, Tally
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
@@ -32,14 +32,14 @@ from kiva_stream.sandbox.activecampaign.contract import (
     is_event_form,
 )
 from kiva_stream.sandbox.activecampaign.faults import Faults
-from kiva_stream.sandbox.activecampaign.replies import (
-    FAULT_REPLIES,
+from kiva_stream.sandbox.activecampaign.responses import (
+    FAULT_RESPONSES,
     FORBIDDEN,
     RefusedError,
-    Reply,
+    Response,
     Silence,
-    breach_reply,
-    json_reply,
+    breach_response,
+    json_response,
     malformed,
     throttled,
 )
@@ -56,13 +56,13 @@ _HANDLERS: Handlers = {
     **order_calls.HANDLERS,
     **ecom_calls.HANDLERS,
 }
-_RECEIVED = json_reply({"success": 1, "message": "Event spawned"})
-_PLAIN_RECEIVED = Reply(b"1", content_type="text/plain")
-_PLAIN_REFUSED = Reply(b"0", content_type="text/plain")
+_RECEIVED = json_response({"success": 1, "message": "Event spawned"})
+_PLAIN_RECEIVED = Response(b"1", content_type="text/plain")
+_PLAIN_REFUSED = Response(b"0", content_type="text/plain")
 
 
 class Request(NamedTuple):
-    """A request as far as ActiveCampaign looks at it."""
+    """The parts of a request that ActiveCampaign reads."""
 
     method: str
     path: str
@@ -81,27 +81,27 @@ def steady_time() -> float:
 
 
 class Service:
-    """Several accounts side by side, told apart by Api-Token and, for events, by actid."""
+    """Several accounts. A request names its account by Api-Token, an event by actid."""
 
     def __init__(
         self, accounts: Iterable[SandboxAccount], faults: Faults, clock: Callable[[], float] = steady_time
     ) -> None:
         self.accounts = {settings.name: Account(settings) for settings in accounts}
         self.faults = faults
-        self.strays = Tally()  # of requests that belong to no account
+        self.unattributed = Tally()  # of requests that name no account
         self._clock = clock
         self._by_token = {account.settings.api_token: account for account in self.accounts.values()}
         self._by_actid = {account.settings.event_actid: account for account in self.accounts.values()}
 
     def account(self, name: str) -> Account:
-        """Return an account as it is now. Raises KeyError."""
+        """Return an account by its name, with what is due by now done. Raises KeyError."""
         account = self.accounts[name]
         account.agenda.advance(self._clock())
         return account
 
     @contextmanager
     def under_way(self, request: Request) -> Iterator[None]:
-        """Watch which contacts a REST request writes while the block lasts: while it is under way."""
+        """Note, while the block lasts, that a REST request which may write contacts is under way."""
         account = self._by_token.get(request.token or "") if request.method != "GET" else None
         found = contract().find(request.method, request.path.removeprefix(API_PREFIX)) if account else None
         if account is None or found is None:
@@ -110,57 +110,57 @@ class Service:
         operation, path_id = found
         now = self._clock()
         account.agenda.advance(now)
-        begun = account.watch.begin(writes.written(account, operation.id, path_id, request.body), now)
+        begun = account.watch.begin(written_contacts.find(account, operation.id, path_id, request.body), now)
         try:
             yield
         finally:
             account.watch.end(begun)
 
-    def answer(self, request: Request) -> Reply | Silence:
-        """Return what is to be answered."""
+    def answer(self, request: Request) -> Response | Silence:
+        """Return the response to a request."""
         if request.path == EVENT_PATH:
             return self._answer_event(request)
         account = self._by_token.get(request.token or "")
         if account is None:
-            return _counted(self.strays, FORBIDDEN)
+            return _counted(self.unattributed, FORBIDDEN)
         now = self._clock()
         account.agenda.advance(now)
         return _counted(account.tally, self._answer_call(account, request, now))
 
-    def _answer_call(self, account: Account, request: Request, now: float) -> Reply | Silence:
+    def _answer_call(self, account: Account, request: Request, now: float) -> Response | Silence:
         path = request.path.removeprefix(API_PREFIX)
         found = contract().find(request.method, path) if path != request.path else None
         operation, path_id = found or (None, 0)
         account.tally.requests[operation.id if operation else "unknown"] += 1
         account.watch.changing_requests += _may_change(request)
-        if not account.take_request(now):
+        if not account.admit_request(now):
             account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
             return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
         return self._with_faults(
             path, request.body, lambda: _process(account, operation, path_id, request, now)
         )
 
-    def _with_faults(self, path: str, body: bytes, process: Callable[[], Reply]) -> Reply | Silence:
+    def _with_faults(self, path: str, body: bytes, process: Callable[[], Response]) -> Response | Silence:
         fault = self.faults.draw(path, body) if self.faults else None
         if fault is None:
             return process()
         if fault.processed:
             process()
-        return FAULT_REPLIES[fault]
+        return FAULT_RESPONSES[fault]
 
-    def _answer_event(self, request: Request) -> Reply | Silence:
+    def _answer_event(self, request: Request) -> Response | Silence:
         form = tracking_calls.read_form(request.body)
         account = self._by_actid.get(form.get("actid", "")) if form else None
-        tally = account.tally if account else self.strays
+        tally = account.tally if account else self.unattributed
         tally.requests["trackEvent"] += 1
-        reply = self._with_faults(
-            EVENT_PATH, request.body, lambda: self._take_event(account, tally, form or {}, request)
+        response = self._with_faults(
+            EVENT_PATH, request.body, lambda: self._receive_event(account, tally, form or {}, request)
         )
-        return _counted(tally, reply)
+        return _counted(tally, response)
 
-    def _take_event(
+    def _receive_event(
         self, account: Account | None, tally: Tally, form: Mapping[str, str], request: Request
-    ) -> Reply:
+    ) -> Response:
         email = tracking_calls.visitor(form) if is_event_form(form) else None
         if email is None or request.content_type != FORM_TYPE or request.method != "POST":
             return _event_breach(tally, form, request)
@@ -172,36 +172,36 @@ class Service:
         if not why:
             return _PLAIN_RECEIVED if is_plain else _RECEIVED
         tally.refused_events[why] += 1
-        return _PLAIN_REFUSED if is_plain else json_reply({"success": 0, "message": why})
+        return _PLAIN_REFUSED if is_plain else json_response({"success": 0, "message": why})
 
 
 def _may_change(request: Request) -> bool:
-    """Tell whether a request could change something; a GraphQL document does when it is a mutation."""
+    """Return whether a request could change something. A GraphQL document does if it is a mutation."""
     is_query = request.path.endswith(_GRAPHQL_PATH) and b"mutation" not in request.body
     return request.method != "GET" and not is_query
 
 
-def _counted(tally: Tally, reply: Reply | Silence) -> Reply | Silence:
-    tally.replies[reply.value if isinstance(reply, Silence) else str(reply.status)] += 1
-    return reply
+def _counted(tally: Tally, response: Response | Silence) -> Response | Silence:
+    tally.responses[response.value if isinstance(response, Silence) else str(response.status)] += 1
+    return response
 
 
 def _process(
     account: Account, operation: Operation | None, path_id: int, request: Request, now: float
-) -> Reply:
+) -> Response:
     handler = _HANDLERS.get(operation.id) if operation else None
     if operation is None or handler is None:
         account.tally.breach(Breach.UNKNOWN_OPERATION, f"{request.method} {request.path}")
-        return json_reply({"message": "Not Found"}, 404)
+        return json_response({"message": "Not Found"}, 404)
     try:
         body = _checked_body(account.tally, operation, request)
         return handler(account, Call(path_id, request.query, body, now))
     except RefusedError as refused:
-        return refused.reply
+        return refused.response
 
 
 def _checked_body(tally: Tally, operation: Operation, request: Request) -> dict[str, Any]:
-    """Return the decoded body of a request to contract. Raises RefusedError, the breach counted."""
+    """Return the decoded body of a request. Raises RefusedError, and counts a breach, if it is invalid."""
     problems = operation.query_problems(request.query)
     body: dict[str, Any] = {}
     if operation.body:
@@ -212,7 +212,7 @@ def _checked_body(tally: Tally, operation: Operation, request: Request) -> dict[
         problems += operation.body_problems(body, len(request.body))
     if problems:
         tally.breach(Breach.SCHEMA, f"{operation.id}: {problems[0].text}")
-        raise RefusedError(breach_reply(operation, problems))
+        raise RefusedError(breach_response(operation, problems))
     return body
 
 
@@ -224,15 +224,15 @@ def _decoded(tally: Tally, operation: Operation, body: bytes) -> Any:  # noqa: A
         raise RefusedError(malformed(operation, "The body is not JSON.")) from None
 
 
-def _event_breach(tally: Tally, form: Mapping[str, str], request: Request) -> Reply:
+def _event_breach(tally: Tally, form: Mapping[str, str], request: Request) -> Response:
     found = contract().find(request.method, EVENT_PATH)
     if found is None:
         tally.breach(Breach.UNKNOWN_OPERATION, f"{request.method} {EVENT_PATH}")
-        return json_reply({"message": "Not Found"}, 404)
+        return json_response({"message": "Not Found"}, 404)
     operation, _ = found
     if request.content_type != FORM_TYPE:
         tally.breach(Breach.CONTENT_TYPE, f"{operation.id}: {request.content_type!r}")
         return malformed(operation, f"The content type must be {FORM_TYPE}.")
     problems = operation.body_problems(form, len(request.body))
     tally.breach(Breach.SCHEMA, f"{operation.id}: {problems[0].text if problems else 'visit is no visit'}")
-    return breach_reply(operation, problems)
+    return breach_response(operation, problems)

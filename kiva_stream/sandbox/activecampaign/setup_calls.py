@@ -1,4 +1,4 @@
-"""Calls that furnish an account: tags, custom fields and their relations, lists, connections."""
+"""The calls that set an account up: tags, custom fields and their relations, lists, connections."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from typing import Any
 
 from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
-from kiva_stream.sandbox.activecampaign.replies import Reply, json_reply, not_found, unprocessable
+from kiva_stream.sandbox.activecampaign.responses import Response, json_response, not_found, unprocessable
 
 
-def _page(name: str, rows: Sequence[Mapping[str, Any]], call: Call, **beside: object) -> Reply:
+def _page(name: str, rows: Sequence[Mapping[str, Any]], call: Call, **beside: object) -> Response:
     return listing(name, call.page(rows), len(rows), **beside)
 
 
-def list_tags(account: Account, call: Call) -> Reply:
-    """List tags: `search` is a part of the name, `filters[search][eq]` all of it."""
+def list_tags(account: Account, call: Call) -> Response:
+    """List tags. `search` is a part of the name, `filters[search][eq]` the whole name."""
     part = call.query.get("search", "").lower()
     whole = call.query.get("filters[search][eq]")
     rows = account.tags.where() if whole is None else account.tags.where(tag=whole)
     return _page("tags", [row for row in rows if part in row["tag"].lower()], call)
 
 
-def create_tag(account: Account, call: Call) -> Reply:
-    """Create a tag (201), or show the one of that name (200)."""
+def create_tag(account: Account, call: Call) -> Response:
+    """Create a tag (201), or show the existing one of that name (200)."""
     sent = call.body["tag"]
     existing = account.tags.find(tag=sent["tag"])
     if existing:
-        return json_reply({"tag": existing})
+        return json_response({"tag": existing})
     tag = account.add_tag(sent["tag"], sent["tagType"], sent.get("description", ""), call.now)
-    return json_reply({"tag": tag}, 201)
+    return json_response({"tag": tag}, 201)
 
 
-def list_fields(account: Account, call: Call) -> Reply:
-    """List custom fields, with their relations."""
+def list_fields(account: Account, call: Call) -> Response:
+    """List custom fields with their relations."""
     perstag = call.query.get("filters[perstag]")
     rows = account.fields.where() if perstag is None else account.fields.where(perstag=perstag)
     return _page("fields", rows, call, fieldOptions=[], fieldRels=account.field_relations.where())
 
 
-def create_field(account: Account, call: Call) -> Reply:
+def create_field(account: Account, call: Call) -> Response:
     """Create a custom field. Titles are unique; the personalisation tag is normalised as the service does."""
     sent = call.body["field"]
     if account.fields.find(title=sent["title"]):
         raise unprocessable("Field title is already in use.", "duplicate", "/data/attributes/title")
     perstag = re.sub("[^A-Z0-9]", "", sent.get("perstag", sent["title"]).upper())
     field = account.fields.add({**sent, "perstag": perstag, "options": [], "relations": []})
-    return json_reply({"field": field}, 201)
+    return json_response({"field": field}, 201)
 
 
-def relate_field(account: Account, call: Call) -> Reply:
+def relate_field(account: Account, call: Call) -> Response:
     """Show a field on a list, or on all of them (0)."""
     sent = call.body["fieldRel"]
     field_id, list_id = int(sent["field"]), int(sent["relid"])
@@ -63,36 +63,36 @@ def relate_field(account: Account, call: Call) -> Reply:
         raise unprocessable("The field is already related.", "duplicate", "/data/attributes/relid")
     relation = account.field_relations.add(row)
     account.fields.rows[field_id]["relations"].append(relation["id"])
-    return json_reply({"fieldRel": relation}, 201)
+    return json_response({"fieldRel": relation}, 201)
 
 
-def list_lists(account: Account, call: Call) -> Reply:
-    """List lists; the filter is a part of the name, so whoever looks for one has to compare."""
+def list_lists(account: Account, call: Call) -> Response:
+    """List lists. The filter is a part of the name, so a client must compare the whole name."""
     part = call.query.get("filters[name]", "").lower()
     return _page("lists", [row for row in account.lists.where() if part in row["name"].lower()], call)
 
 
-def create_list(account: Account, call: Call) -> Reply:
+def create_list(account: Account, call: Call) -> Response:
     """Create a list. String ids are unique."""
     sent = call.body["list"]
     if account.lists.find(stringid=sent["stringid"]):
         raise unprocessable("The string id is already in use.", "duplicate", "/data/attributes/stringid")
-    return json_reply({"list": account.lists.add(sent)}, 201)
+    return json_response({"list": account.lists.add(sent)}, 201)
 
 
-def list_connections(account: Account, call: Call) -> Reply:
+def list_connections(account: Account, call: Call) -> Response:
     """List connections by service and external id."""
     filters = {key: call.query.get(f"filters[{key}]") for key in ("service", "externalid")}
     rows = account.connections.where(**{key: value for key, value in filters.items() if value is not None})
     return _page("connections", rows, call)
 
 
-def create_connection(account: Account, call: Call) -> Reply:
-    """Create a connection, one for a service and external id."""
+def create_connection(account: Account, call: Call) -> Response:
+    """Create a connection. Service and external id are unique together."""
     sent = call.body["connection"]
     if account.connections.find(service=sent["service"], externalid=sent["externalid"]):
         raise unprocessable("The integration already exists.", "duplicate", "/data/attributes/externalid")
-    return json_reply(
+    return json_response(
         {"connection": account.connections.add({**sent, "status": "1", "syncStatus": "0"})}, 201
     )
 

@@ -1,4 +1,4 @@
-"""Event tracking: the switch, the names, the log of a contact, and the reception of an event."""
+"""Event tracking: the switch, the event names, a contact's tracking log, and the receipt of an event."""
 
 from __future__ import annotations
 
@@ -11,41 +11,47 @@ import msgspec
 from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
 from kiva_stream.sandbox.activecampaign.events import ReceivedEvent
-from kiva_stream.sandbox.activecampaign.replies import Reply, iso_time, json_reply, not_found, unprocessable
+from kiva_stream.sandbox.activecampaign.responses import (
+    Response,
+    iso_time,
+    json_response,
+    not_found,
+    unprocessable,
+)
 
 BAD_KEY = "Invalid event key."
 TRACKING_OFF = "Event tracking is not enabled."
 UNKNOWN_NAME = "Unknown event name."
 
 
-def get_tracking(account: Account, _call: Call) -> Reply:
-    """Tell whether tracking is on."""
-    return json_reply({"eventTracking": {"enabled": account.settings.tracking_enabled}})
+def get_tracking(account: Account, _call: Call) -> Response:
+    """Show whether tracking is on."""
+    return json_response({"eventTracking": {"enabled": account.settings.tracking_enabled}})
 
 
-def set_tracking(account: Account, call: Call) -> Reply:
+def set_tracking(account: Account, call: Call) -> Response:
     """Switch tracking on or off."""
     account.change(tracking_enabled=call.body["eventTracking"]["enabled"])
     return get_tracking(account, call)
 
 
-def list_names(account: Account, call: Call) -> Reply:
+def list_names(account: Account, call: Call) -> Response:
     """List the registered event names."""
     names = list(account.event_names)
     return listing("eventTrackingEvents", [{"name": name} for name in call.page(names)], len(names))
 
 
-def create_name(account: Account, call: Call) -> Reply:
-    """Register an event name. A repeat is refused: what the service does then is not documented."""
+def create_name(account: Account, call: Call) -> Response:
+    """Register an event name. A second registration is refused; the real response is not documented."""
     name = call.body["eventTrackingEvent"]["name"]
     if name in account.event_names:
         raise unprocessable("Event name already exists.", "duplicate", "/data/attributes/name")
     account.event_names[name] = None
-    return json_reply({"eventTrackingEvent": {"name": name}}, 201)
+    return json_response({"eventTrackingEvent": {"name": name}}, 201)
 
 
-def tracking_logs(account: Account, call: Call) -> Reply:
-    """List the events of a contact, oldest first, but those too young to be shown."""
+def tracking_logs(account: Account, call: Call) -> Response:
+    """List the events of a contact, oldest first, except those younger than the account's delay."""
     contact = account.contacts.get(call.path_id)
     if contact is None:
         raise not_found("Subscriber", call.path_id)
@@ -73,7 +79,7 @@ _read_visit = msgspec.json.Decoder(_Visit).decode
 
 
 def read_form(body: bytes) -> dict[str, str] | None:
-    """Return the fields of a form, None when it is no form or says a field twice."""
+    """Return the fields of a form, or None when it is no form or has a field twice."""
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
@@ -83,7 +89,7 @@ def read_form(body: bytes) -> dict[str, str] | None:
 
 
 def visitor(form: Mapping[str, str]) -> str | None:
-    """Return the address an event is for, None when its `visit` is not JSON with one."""
+    """Return the address of an event, or None when its `visit` is not JSON with one."""
     try:
         return _read_visit(form["visit"]).email
     except msgspec.DecodeError:
@@ -91,7 +97,7 @@ def visitor(form: Mapping[str, str]) -> str | None:
 
 
 def receive(account: Account | None, form: Mapping[str, str], email: str, now: float) -> str:
-    """Take an event whose form is to contract; return why it is refused, "" when it is not."""
+    """Record an event whose form keeps the contract. Return why it is refused, or "" if it is not."""
     if account is None or form["key"] != account.settings.event_key:
         return BAD_KEY
     if not account.settings.tracking_enabled:

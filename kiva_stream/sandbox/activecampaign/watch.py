@@ -1,4 +1,4 @@
-"""What a client must not do although ActiveCampaign lets it, counted where it arrives."""
+"""What a client must not do although ActiveCampaign accepts it, counted where it arrives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ WEEK_TAGS = frozenset({"open order", "closed order", "no order"})  # a contact h
 
 
 class Unfinished(Protocol):
-    """An import, as far as it matters here."""
+    """A bulk import that may still be under way."""
 
     def is_under_way(self, now: float) -> bool:
-        """Tell whether it may still write."""
+        """Return whether it may still write contacts."""
         ...
 
 
@@ -24,36 +24,36 @@ class Writes(NamedTuple):
 
 
 class Watch:
-    """The figures of one account. Times are the sandbox's clock, in seconds."""
+    """The counts of one account. Times are seconds on the sandbox's clock."""
 
     def __init__(self) -> None:
         self.tag_overlaps = 0  # times a contact came to have two of the three week tags
         self.resubscribed = 0  # times a contact went from unsubscribed to subscribed
         self.contacts_in_two_requests = 0
-        self.changing_requests = 0  # events and what only reads are none
+        self.changing_requests = 0  # requests that could change something, events excepted
         self._under_way: Counter[str] = Counter()  # REST writes, by address
-        self._imports: dict[str, Unfinished] = {}  # the last one of an address
+        self._imports: dict[str, Unfinished] = {}  # the newest one of an address
 
     def begin(self, emails: Iterable[str], now: float) -> Writes:
-        """Note that a REST write of these contacts is on its way; count those that are written already."""
+        """Note that a REST write begins. Count its contacts that another write is still changing."""
         writes = Writes(frozenset(emails))
         self.contacts_in_two_requests += sum(self._is_written(email, now) for email in writes.emails)
         self._under_way.update(writes.emails)
         return writes
 
     def end(self, writes: Writes) -> None:
-        """Note that a write's answer has left."""
+        """Note that a write has been answered."""
         for email in writes.emails:
             self._under_way[email] -= 1
             if not self._under_way[email]:
                 del self._under_way[email]
 
     def accept_import(self, emails: Iterable[str], accepted: Unfinished) -> None:
-        """Note that an import of these contacts is under way until it says otherwise."""
+        """Note that an import of these contacts is accepted."""
         self._imports.update(dict.fromkeys(emails, accepted))
 
-    def tagged(self, names: Iterable[str]) -> None:
-        """Look at the tags of a contact that has just got a week tag."""
+    def check_week_tags(self, names: Iterable[str]) -> None:
+        """Count an overlap if a contact that has just got a week tag has another one."""
         self.tag_overlaps += len(WEEK_TAGS.intersection(names)) > 1
 
     def _is_written(self, email: str, now: float) -> bool:

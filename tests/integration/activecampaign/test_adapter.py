@@ -898,7 +898,7 @@ async def test_five_requests_a_second_are_used_and_never_passed_behind_jitter() 
         account = running.account("shop")
 
         assert account.peak.highest <= 5
-        assert account.tally.replies["429"] == 0
+        assert account.tally.responses["429"] == 0
         assert 25 / (loop.time() - began + 1) >= 0.88 * 5
 
 
@@ -922,4 +922,4 @@ async def test_week_tags_wait_for_all_other_calls_but_are_put_on_with_them() -> 
         assert account.tally.requests["removeContactTag"] == 14
         assert isinstance(looked_up, ContactGone)
         assert account.peak.highest == 5
-        assert account.tally.replies["429"] == 0
+        assert account.tally.responses["429"] == 0

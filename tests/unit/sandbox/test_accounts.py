@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kiva_stream.sandbox.activecampaign import Sandbox
-from kiva_stream.sandbox.activecampaign.replies import Reply
+from kiva_stream.sandbox.activecampaign.responses import Response
 from kiva_stream.sandbox.activecampaign.service import Request
 from tests.sandboxes import SHOP, Caller
 
@@ -23,7 +23,7 @@ def test_a_bad_token_is_403_and_changes_nothing(token: str) -> None:
     assert caller.call("POST", "/tags", TAG, token=token) == (403, {"message": "Forbidden"})
     assert len(caller.shop.tags) == 0
     assert caller.shop.tally.requests == {}
-    assert caller.service.strays.replies == {"403": 1}
+    assert caller.service.unattributed.responses == {"403": 1}
 
 
 def test_accounts_share_nothing() -> None:
@@ -68,7 +68,7 @@ def test_a_429_says_when_to_come_again_and_what_the_limit_is() -> None:
 
     reply = caller.send(Request("GET", "/api/3/tags", {}, SHOP.api_token, "", b""))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.headers == {"Retry-After": "30", "RateLimit-Limit": "1", "RateLimit-Remaining": "0"}
 
 
@@ -107,4 +107,4 @@ def test_requests_and_answers_are_counted() -> None:
     caller.event()
 
     assert caller.shop.tally.requests == {"listTags": 1, "getContact": 1, "trackEvent": 1}
-    assert caller.shop.tally.replies == {"200": 2, "404": 1}
+    assert caller.shop.tally.responses == {"200": 2, "404": 1}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiva_stream.sandbox.activecampaign.contract import FORM_TYPE, contract, is_event_form
-from kiva_stream.sandbox.activecampaign.replies import Reply
+from kiva_stream.sandbox.activecampaign.responses import Response
 from kiva_stream.sandbox.activecampaign.service import Request
 from tests.sandboxes import SHOP, Caller, event_form
 
@@ -98,7 +98,7 @@ def test_a_path_outside_the_api_is_404_and_counted() -> None:
 
     reply = caller.send(Request("GET", "/contacts", {}, SHOP.api_token, "", b""))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.status == 404
     assert caller.shop.tally.breaches == {"unknown_operation": 1}
 
@@ -109,7 +109,7 @@ def test_a_body_of_the_wrong_content_type_is_refused_and_counted() -> None:
 
     reply = caller.send(Request("POST", "/api/3/contact/sync", {}, SHOP.api_token, "text/plain", body))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.status == 400
     assert caller.shop.tally.breaches == {"content_type": 1}
     assert len(caller.shop.contacts) == 0
@@ -120,7 +120,7 @@ def test_a_body_that_is_no_json_is_refused_and_counted() -> None:
 
     reply = caller.send(Request("POST", "/api/3/tags", {}, SHOP.api_token, "application/json", b"{"))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.status == 400
     assert caller.shop.tally.breaches == {"schema": 1}
 
@@ -151,7 +151,7 @@ def test_an_event_without_an_actid_is_told_so() -> None:
         Request("POST", "/event", {}, None, FORM_TYPE, b"key=k&event=e&visit=%7B%22email%22%7D")
     )
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.body == b'{"success":0,"message":"An account ID must be provided."}'
     assert breaches(caller) == {"schema": 1}
 
@@ -162,7 +162,7 @@ def test_an_event_that_is_no_form_is_refused_and_counted(body: bytes) -> None:
 
     reply = caller.send(Request("POST", "/event", {}, None, FORM_TYPE, body))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert breaches(caller) == {"schema": 1}
 
 
@@ -172,7 +172,7 @@ def test_an_event_of_the_wrong_content_type_is_refused_and_counted() -> None:
 
     reply = caller.send(Request("POST", "/event", {}, None, "text/plain", body))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.status == 400
     assert breaches(caller) == {"content_type": 1}
     assert caller.shop.events_without_contact == []
@@ -185,7 +185,7 @@ def test_an_event_that_says_a_field_twice_is_refused_and_counted() -> None:
 
     reply = caller.send(Request("POST", "/event", {}, None, FORM_TYPE, body))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert breaches(caller) == {"schema": 1}
     assert caller.shop.events_without_contact == []
 
@@ -195,7 +195,7 @@ def test_an_event_is_posted_and_nothing_else() -> None:
 
     reply = caller.send(Request("GET", "/event", {}, None, FORM_TYPE, b""))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert reply.status == 404
     assert breaches(caller) == {"unknown_operation": 1}
 
@@ -208,4 +208,4 @@ def test_the_breaches_are_readable_in_words() -> None:
 
 
 def breaches(caller: Caller) -> dict[str, Any]:
-    return dict(caller.shop.tally.breaches + caller.service.strays.breaches)
+    return dict(caller.shop.tally.breaches + caller.service.unattributed.breaches)

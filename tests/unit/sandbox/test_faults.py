@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kiva_stream.sandbox.activecampaign.faults import Fault, FaultKind, Faults, parse_fault
-from kiva_stream.sandbox.activecampaign.replies import Reply, Silence
+from kiva_stream.sandbox.activecampaign.responses import Response, Silence
 from tests.sandboxes import Caller
 
 NAMES = ("Customer cancelled",)
@@ -113,7 +113,7 @@ def test_only_the_kinds_after_leave_an_event_recorded(kind: FaultKind) -> None:
 def test_a_fault_answers_as_its_name_says(kind: FaultKind, status: int, content_type: str) -> None:
     reply = Caller(Fault(path="/event", kind=kind)).post_event()
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, Response)
     assert (reply.status, reply.content_type) == (status, content_type)
 
 

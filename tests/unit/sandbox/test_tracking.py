@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kiva_stream.sandbox.activecampaign.events import EventLog, StrayEvent
-from kiva_stream.sandbox.activecampaign.replies import Reply
+from kiva_stream.sandbox.activecampaign.responses import Response
 from tests.sandboxes import Caller
 
 NAME = "Customer cancelled"
@@ -117,8 +117,8 @@ def test_an_account_may_answer_plain_ones_and_zeros() -> None:
     caller = tracking(plain_event_replies=True)
     caller.contact()
 
-    assert caller.post_event() == Reply(b"1", content_type="text/plain")
-    assert caller.post_event(event="Another") == Reply(b"0", content_type="text/plain")
+    assert caller.post_event() == Response(b"1", content_type="text/plain")
+    assert caller.post_event(event="Another") == Response(b"0", content_type="text/plain")
 
 
 def test_the_tracking_log_shows_the_events_of_one_contact() -> None:

@@ -1,4 +1,4 @@
-"""What ActiveCampaign answers: bodies, statuses and error envelopes (sources: the API notes, `contract/`)."""
+"""ActiveCampaign's responses: bodies, statuses and error envelopes, as its documentation has them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HTML_TYPE = "text/html"
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-class Reply(NamedTuple):
-    """An answer, ready to be written."""
+class Response(NamedTuple):
+    """A response, ready to be sent."""
 
     body: bytes
     status: int = 200
@@ -26,18 +26,18 @@ class Reply(NamedTuple):
 
 
 class Silence(Enum):
-    """Instead of an answer."""
+    """What a client gets instead of a response."""
 
     HANG = "hang"
     RESET = "reset"
 
 
 class RefusedError(Exception):
-    """A well-formed request that ActiveCampaign refuses; `reply` says how."""
+    """A request that ActiveCampaign refuses with `response`."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.body.decode())
-        self.reply = reply
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.body.decode())
+        self.response = response
 
 
 def iso_time(at: float) -> str:
@@ -45,82 +45,82 @@ def iso_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
-def json_reply(body: object, status: int = 200) -> Reply:
-    """Return `body` as JSON."""
-    return Reply(msgspec.json.encode(body), status)
+def json_response(body: object, status: int = 200) -> Response:
+    """Return a response with `body` as JSON."""
+    return Response(msgspec.json.encode(body), status)
 
 
-FORBIDDEN = json_reply({"message": "Forbidden"}, 403)
-LAPSED = Reply(b"", 402)
-SERVER_ERROR = json_reply({"message": "Internal Server Error"}, 500)
+FORBIDDEN = json_response({"message": "Forbidden"}, 403)
+LAPSED = Response(b"", 402)
+SERVER_ERROR = json_response({"message": "Internal Server Error"}, 500)
 _HAVING_ISSUES = b"<div>We are currently having some issues. Please check back soon.</div>"
 _UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
 
 
-def throttled(limit: int, retry_after_s: int) -> Reply:
+def throttled(limit: int, retry_after_s: int) -> Response:
     """Return the 429 of an account with `limit` requests a second."""
     headers = {
         "Retry-After": str(retry_after_s),
         "RateLimit-Limit": str(limit),
         "RateLimit-Remaining": "0",
     }
-    return json_reply({"message": "Too Many Requests"}, 429)._replace(headers=headers)
+    return json_response({"message": "Too Many Requests"}, 429)._replace(headers=headers)
 
 
 def not_found(kind: str, number: int | str) -> RefusedError:
-    """Return the 404 for an object that is not there; `kind` is ActiveCampaign's own word for it."""
-    return RefusedError(json_reply({"message": f"No Result found for {kind} with id {number}"}, 404))
+    """Return the 404 for a missing object; `kind` is ActiveCampaign's own word for it."""
+    return RefusedError(json_response({"message": f"No Result found for {kind} with id {number}"}, 404))
 
 
 def unprocessable(title: str, code: str, pointer: str, **more: str) -> RefusedError:
     """Return the 422 for one attribute."""
     item = {"title": title, "detail": "", "code": code, **more, "source": {"pointer": pointer}}
-    return RefusedError(json_reply({"errors": [item]}, 422))
+    return RefusedError(json_response({"errors": [item]}, 422))
 
 
-def import_refused(message: str, reasons: Sequence[str] | Sequence[Mapping[str, object]]) -> Reply:
+def import_refused(message: str, reasons: Sequence[str] | Sequence[Mapping[str, object]]) -> Response:
     """Return the 400 that refuses a whole bulk import."""
-    return json_reply({"success": 0, "message": message, "failureReasons": reasons}, 400)
+    return json_response({"success": 0, "message": message, "failureReasons": reasons}, 400)
 
 
-FAULT_REPLIES: Mapping[FaultKind, Reply | Silence] = {
+FAULT_RESPONSES: Mapping[FaultKind, Response | Silence] = {
     FaultKind.ERROR_BEFORE: SERVER_ERROR,
     FaultKind.ERROR_AFTER: SERVER_ERROR,
-    FaultKind.HTML_503: Reply(_UNAVAILABLE, 503, HTML_TYPE),
-    FaultKind.HTML_200: Reply(_HAVING_ISSUES, 200, HTML_TYPE),
+    FaultKind.HTML_503: Response(_UNAVAILABLE, 503, HTML_TYPE),
+    FaultKind.HTML_200: Response(_HAVING_ISSUES, 200, HTML_TYPE),
     FaultKind.THROTTLED: throttled(5, 1),
     FaultKind.FORBIDDEN: FORBIDDEN,
     FaultKind.LAPSED: LAPSED,
-    FaultKind.REFUSED_EVENT: json_reply({"success": 0, "message": "Event could not be saved."}),
+    FaultKind.REFUSED_EVENT: json_response({"success": 0, "message": "Event could not be saved."}),
     FaultKind.HANG: Silence.HANG,
     FaultKind.RESET_BEFORE: Silence.RESET,
     FaultKind.RESET_AFTER: Silence.RESET,
 }
 
 
-def breach_reply(operation: Operation, problems: Sequence[Problem]) -> Reply:
-    """Return the answer to a request that is not to contract, in the envelope of its operation."""
+def breach_response(operation: Operation, problems: Sequence[Problem]) -> Response:
+    """Return the response to a request that breaks the contract, in the envelope of its operation."""
     if operation.id == "trackEvent":
         return _event_breach(problems)
     if operation.id == "bulkImport":
         return _import_breach(problems)
     if operation.id == "bulkImportInfo":
-        return json_reply({"success": 0, "message": "'batchId' is a required field."}, 400)
+        return json_response({"success": 0, "message": "'batchId' is a required field."}, 400)
     if (
         operation.id == "syncContact"
         and Problem(("contact",), "required", "'email' is a required property") in problems
     ):
         return _bad_request("Contact email must be provided for sync")
-    return json_reply({"errors": [_item(problem) for problem in problems[:10]]}, 422)
+    return json_response({"errors": [_item(problem) for problem in problems[:10]]}, 422)
 
 
-def malformed(operation: Operation, detail: str) -> Reply:
-    """Return the answer to a body that cannot be read at all."""
-    return Reply(b"{}", 400) if operation.id == "trackEvent" else _bad_request(detail)
+def malformed(operation: Operation, detail: str) -> Response:
+    """Return the response to a body that cannot be decoded."""
+    return Response(b"{}", 400) if operation.id == "trackEvent" else _bad_request(detail)
 
 
-def _bad_request(detail: str) -> Reply:
-    return json_reply({"errors": [{"status": 400, "title": "Bad Request", "detail": detail}]}, 400)
+def _bad_request(detail: str) -> Response:
+    return json_response({"errors": [{"status": 400, "title": "Bad Request", "detail": detail}]}, 400)
 
 
 def _item(problem: Problem) -> dict[str, object]:
@@ -138,13 +138,13 @@ def _pointer(where: Iterable[str | int]) -> str:
     return "/".join(("/data/attributes", *(str(step) for step in where)))
 
 
-def _event_breach(problems: Sequence[Problem]) -> Reply:
+def _event_breach(problems: Sequence[Problem]) -> Response:
     if any(problem.rule == "required" and "'actid'" in problem.text for problem in problems):
-        return json_reply({"success": 0, "message": "An account ID must be provided."})
-    return Reply(b"{}", 400)
+        return json_response({"success": 0, "message": "An account ID must be provided."})
+    return Response(b"{}", 400)
 
 
-def _import_breach(problems: Sequence[Problem]) -> Reply:
+def _import_breach(problems: Sequence[Problem]) -> Response:
     rows = [
         {"contact": where[1] + 1, "failureReason": text}
         for where, _, text in problems

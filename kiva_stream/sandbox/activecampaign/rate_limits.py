@@ -1,6 +1,6 @@
-"""Sliding windows: how ActiveCampaign limits an account, and how close a client came to it.
+"""Sliding windows: the limits of an account, and the peak that a client reached.
 
-All times are seconds on one steady clock; a window of 1 s ending now holds what came after `now - 1`.
+All times are seconds on one steady clock. A window of 1 s that ends now contains what came after `now - 1`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from array import array
 from collections import deque
 
 
-class Window:
-    """Lets through at most `limit` a period, whichever moment the period ends at."""
+class SlidingWindow:
+    """Admits at most `limit` a period, whatever moment the period ends at."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
         self._times: deque[float] = deque()
 
-    def take(self, now: float, limit: int) -> bool:
-        """Count one at `now` and return True, or return False when that would be over `limit`.
+    def admit(self, now: float, limit: int) -> bool:
+        """Count one at `now` and return True, or return False if that would be over `limit`.
 
-        What is refused is not counted. A limit of 0 is no limit.
+        A refused one is not counted. A limit of 0 is no limit.
         """
         if limit == 0:
             return True
@@ -31,7 +31,7 @@ class Window:
 
 
 class Peak:
-    """The greatest number of arrivals in any sliding second, refused ones included, and all their moments."""
+    """The greatest number of arrivals in any sliding second, and the times of all, including refused ones."""
 
     def __init__(self) -> None:
         self.highest = 0

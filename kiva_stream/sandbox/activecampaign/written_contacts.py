@@ -1,4 +1,4 @@
-"""Which contacts a request may write: looked up when it comes in, before it is judged."""
+"""The contacts that a request may write, found when it arrives and before it is checked."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.contacts import normal_email
 
 Body = Mapping[str, Any]
-_Find = Callable[[Account, int, Body], Iterable[str | None]]
+_Finder = Callable[[Account, int, Body], Iterable[str | None]]
 
 
-def written(account: Account, operation: str, path_id: int, body: bytes) -> set[str]:
-    """Return the addresses of the contacts that a REST request may write; a broken body writes none."""
-    find = _WRITES.get(operation)
-    if find is None:
+def find(account: Account, operation: str, path_id: int, body: bytes) -> set[str]:
+    """Return the addresses of the contacts that a REST request may write. A broken body writes none."""
+    finder = _WRITES.get(operation)
+    if finder is None:
         return set()
     try:
         decoded = msgspec.json.decode(body) if body else {}
-        return {normal_email(email) for email in find(account, path_id, decoded) if email}
+        return {normal_email(email) for email in finder(account, path_id, decoded) if email}
     except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError):
         return set()
 
@@ -56,7 +56,7 @@ def _untagged(account: Account, path_id: int, _body: Body) -> Iterable[str | Non
     return (_email(account, link["contact"]),) if link else ()
 
 
-_WRITES: Mapping[str, _Find] = {
+_WRITES: Mapping[str, _Finder] = {
     "syncContact": _synced,
     "updateContact": _by_id,
     "deleteContact": _by_id,
