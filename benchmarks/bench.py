@@ -27,7 +27,7 @@ from benchmarks.carried import Carried
 from benchmarks.command import Measured, measured
 from benchmarks.figures import Plot
 from kiva_stream.commands import setup
-from kiva_stream.sandbox.comparison import Comparison, arrived
+from kiva_stream.sandbox.comparison import Comparison, compare_arrived
 from kiva_stream.sandbox.generator import generate
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign, local_activecampaign
@@ -347,7 +347,7 @@ class Bench:
             await child.wait()
             await self._backfilled_when_free(environ)
             state = await activecampaign.state()
-            comparison = await arrived(history.truth, SITE_ID, activecampaign)
+            comparison = await compare_arrived(history.truth, SITE_ID, activecampaign)
             return Killed(events, comparison, sum(state["breaches"].values()))
 
     async def _backfilled_when_free(self, environ: dict[str, str]) -> None:
@@ -434,7 +434,7 @@ async def _arrived(
         entries=history.entries,
         measured=run,
         said_per_hour=float(said[1].replace(",", "")),
-        comparison=await arrived(history.truth, SITE_ID, activecampaign),
+        comparison=await compare_arrived(history.truth, SITE_ID, activecampaign),
         requests=Counter(state["requests"]) - Counter(before["requests"]),
         breaches=sum(state["breaches"].values()),
         most_events_in_a_second=most_in_a_second(event["received_at"] for event in events),

@@ -37,7 +37,7 @@ from anyio.abc import Process
 from benchmarks.bench import HOUR_S, SITE_ID, Bench, History
 from benchmarks.command import Measured, measured
 from benchmarks.figures import Figure, shown
-from kiva_stream.sandbox.comparison import Comparison, arrived
+from kiva_stream.sandbox.comparison import Comparison, compare_arrived
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
 ENTRIES = 30_000
@@ -170,7 +170,7 @@ async def _whole(bench: Bench, peer: Peer, history: History) -> Whole:
         run = await stage.run()
         state = await stage.activecampaign.state()
         requests = Counter(state["requests"]) - Counter(before["requests"])
-        comparison = await arrived(history.truth, SITE_ID, stage.activecampaign)
+        comparison = await compare_arrived(history.truth, SITE_ID, stage.activecampaign)
         return Whole(history.entries, run, await stage.idle(), requests, comparison)
 
 
@@ -185,7 +185,7 @@ async def _killed(bench: Bench, peer: Peer, history: History) -> Comparison:
         await child.wait()
         await anyio.sleep(peer.held_s)
         await stage.run()
-        return await arrived(history.truth, SITE_ID, stage.activecampaign)
+        return await compare_arrived(history.truth, SITE_ID, stage.activecampaign)
 
 
 def _events(history: History) -> int:

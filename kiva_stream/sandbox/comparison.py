@@ -1,4 +1,4 @@
-"""Compares what the sandbox has with the ground truth: what was lost, repeated, changed, out of order."""
+"""Compares the sandbox with the ground truth: what was lost, repeated, changed or out of order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kiva_stream.sandbox.process import LocalActiveCampaign
 
 REALTIME_MAX_AGE_S = 86_400  # an order paid longer ago than this, when first sent, is historical
 
-# The last `log=` of an event's eventdata names its entry.
+# Eventdata ends with this and the id of its entry.
 _LOG_MARK = "log="
 _LIST = "all customers"
 _LIST_STATUS = {1: "subscribe", 2: "unsubscribe"}  # by ActiveCampaign's number
@@ -42,8 +42,8 @@ CREATE TEMP TABLE sent_order (
   order_id TEXT, order_number TEXT, email TEXT, customer_id TEXT, normalized_status TEXT, source TEXT,
   currency TEXT, total_cents INTEGER, discounts_cents INTEGER, created_at TEXT
 );
-CREATE TEMP TABLE sent_line (
-  order_id TEXT, line_id TEXT, product_id TEXT, name TEXT, category TEXT,
+CREATE TEMP TABLE sent_item (
+  order_id TEXT, item_id TEXT, product_id TEXT, name TEXT, category TEXT,
   quantity INTEGER, price_cents INTEGER
 );
 """
@@ -69,13 +69,13 @@ SELECT CAST(order_id AS TEXT) AS order_id, CAST(order_id AS TEXT) AS order_numbe
 FROM customer_order WHERE site_id = :site
 """
 
-_LINES = """
+_ITEMS = """
 SELECT CAST(order_id AS TEXT) AS order_id, CAST(line_id AS TEXT), CAST(product_id AS TEXT), name, category,
        quantity, price_cents
 FROM order_line WHERE site_id = :site
 """
 
-_QUESTIONS = {
+_QUERIES = {
     "expected": f"SELECT count(*) FROM ({_EXPECTED})",
     "arrived": "SELECT count(*) FROM arrived",
     "lost": f"SELECT count(*) FROM ({_EXPECTED}) e WHERE e.log_id NOT IN (SELECT log_id FROM arrived)",
@@ -84,7 +84,7 @@ _QUESTIONS = {
     "changed": f"""
         SELECT count(*) FROM ({_EXPECTED}) e JOIN arrived a USING (log_id)
         WHERE (a.email, a.name, a.eventdata) IS NOT (e.email, e.ac_name, e.eventdata)""",
-    # A repeat is counted as such; what is out of order is judged by the first arrivals.
+    # Repeats are counted above; the order is that of the first arrivals.
     "out_of_order": f"""
         SELECT count(*) FROM (
           SELECT e.ord, max(e.ord) OVER (
@@ -103,7 +103,7 @@ _QUESTIONS = {
     "orders_arrived": "SELECT count(*) FROM sent_order",
     "orders_lost": f"""
         SELECT count(*) FROM ({_ORDERS}) WHERE order_id NOT IN (SELECT order_id FROM sent_order)""",
-    # An order that is there twice, on another connection, is one too many.
+    # An order that exists twice, on two connections, is one too many.
     "orders_unexpected": f"""
         SELECT count(*) FILTER (WHERE order_id NOT IN (SELECT order_id FROM ({_ORDERS})))
                + count(*) - count(DISTINCT order_id)
@@ -111,17 +111,17 @@ _QUESTIONS = {
     "orders_changed": f"""
         SELECT count(*) FROM (
           SELECT order_id FROM (SELECT * FROM ({_ORDERS}) EXCEPT SELECT * FROM sent_order)
-          UNION SELECT order_id FROM (SELECT * FROM ({_LINES}) EXCEPT SELECT * FROM sent_line)
-          UNION SELECT order_id FROM (SELECT * FROM sent_line EXCEPT SELECT * FROM ({_LINES}))
-          UNION SELECT order_id FROM sent_line GROUP BY order_id, line_id HAVING count(*) > 1)
+          UNION SELECT order_id FROM (SELECT * FROM ({_ITEMS}) EXCEPT SELECT * FROM sent_item)
+          UNION SELECT order_id FROM (SELECT * FROM sent_item EXCEPT SELECT * FROM ({_ITEMS}))
+          UNION SELECT order_id FROM sent_item GROUP BY order_id, item_id HAVING count(*) > 1)
         WHERE order_id IN (SELECT order_id FROM sent_order)
           AND order_id IN (SELECT order_id FROM ({_ORDERS}))""",
 }
-_NO_DIFFERENCE = {"expected", "arrived", "contacts", "orders_expected", "orders_arrived"}
+_NOT_DIFFERENCES = {"expected", "arrived", "contacts", "orders_expected", "orders_arrived"}
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """How what is there differs from the truth.
+    """The differences of an account from the truth.
 
     All figures but `expected`, `arrived`, `contacts`, `orders_expected` and `orders_arrived` should be 0.
     """
@@ -141,17 +141,17 @@ class Comparison(msgspec.Struct, frozen=True):
     orders_arrived: int
     orders_lost: int
     orders_unexpected: int
-    orders_changed: int  # of another contact, or with other content or lines
+    orders_changed: int  # of another contact, or with other content or items
 
     @property
     def differences(self) -> int:
         """Return the sum of all figures that should be 0."""
         figures: dict[str, int] = msgspec.structs.asdict(self)
-        return sum(figure for name, figure in figures.items() if name not in _NO_DIFFERENCE)
+        return sum(figure for name, figure in figures.items() if name not in _NOT_DIFFERENCES)
 
     @property
     def is_exact(self) -> bool:
-        """Whether the truth is there, each event once and in order, and nothing else."""
+        """Whether all that must arrive is there, each event once and in order, and nothing else."""
         same = self.expected == self.arrived and self.orders_expected == self.orders_arrived
         return same and not self.differences
 
@@ -165,27 +165,27 @@ def compare(
     *,
     sent_at: float | None = None,
 ) -> Comparison:
-    """Compare events in the order of arrival, contacts and orders, as the sandbox tells them, with a truth.
+    """Compare the events (in the order of arrival), contacts and orders of a sandbox with a truth.
 
-    `sent_at` is when the orders were first sent, in seconds since 1970, by default now: it decides which of
+    `sent_at` is when the orders were first sent, in seconds since 1970, by default now. It decides which of
     them are historical.
     """
     moment_s = time.time() if sent_at is None else sent_at
-    asked = {"site": site_id, "historical_until_ms": (moment_s - REALTIME_MAX_AGE_S) * 1000}
+    parameters = {"site": site_id, "historical_until_ms": (moment_s - REALTIME_MAX_AGE_S) * 1000}
     with closing(sqlite3.connect(truth)) as database:
         database.executescript(_ARRIVED)
         database.executemany("INSERT INTO arrived VALUES (?, ?, ?, ?, ?)", _arrivals(events))
         database.executemany(f"INSERT INTO shown VALUES ({_marks(12)})", map(_shown, contacts))
         for order in orders:
             database.execute(f"INSERT INTO sent_order VALUES ({_marks(10)})", _sent(order))
-            database.executemany(f"INSERT INTO sent_line VALUES ({_marks(7)})", _lines(order))
+            database.executemany(f"INSERT INTO sent_item VALUES ({_marks(7)})", _items(order))
         database.executescript(_INDEX)
-        figures = {name: database.execute(sql, asked).fetchone()[0] for name, sql in _QUESTIONS.items()}
+        figures = {name: database.execute(sql, parameters).fetchone()[0] for name, sql in _QUERIES.items()}
         return Comparison(**figures)
 
 
-async def arrived(truth: Path, site_id: int, activecampaign: LocalActiveCampaign) -> Comparison:
-    """Compare all that a local ActiveCampaign has by now with a truth."""
+async def compare_arrived(truth: Path, site_id: int, activecampaign: LocalActiveCampaign) -> Comparison:
+    """Compare all that a local ActiveCampaign has with a truth."""
     events = [event async for event in activecampaign.rows("events")]
     contacts = [contact async for contact in activecampaign.rows("contacts")]
     orders = [order async for order in activecampaign.rows("orders")]
@@ -193,7 +193,7 @@ async def arrived(truth: Path, site_id: int, activecampaign: LocalActiveCampaign
 
 
 def counts_of(equation: Mapping[str, Any]) -> Counter[str]:
-    """Return the outcomes of `status --json`'s equation as the generator counts them: `skipped noise`, ..."""
+    """Return the outcomes of `status --json` under the generator's names, for instance `skipped noise`."""
     counts = Counter({"delivered": equation["delivered"], "synced": equation["synced"]})
     for kind in ("skipped", "dead"):
         counts.update({f"{kind} {why}": count for why, count in equation[kind].items()})
@@ -211,7 +211,7 @@ def _arrivals(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[object, ...
 
 
 def _shown(contact: Mapping[str, Any]) -> tuple[object, ...]:
-    """Take what a contact shows. A field without a value is as one that is empty."""
+    """Return the row of a contact. A field without a value equals an empty one."""
     tags = ", ".join(sorted(_WEEK_TAGS.intersection(contact["tags"])))
     return (
         contact["email"],
@@ -239,19 +239,19 @@ def _sent(order: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _lines(order: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for line in order.get("lineItems") or ():
+def _items(order: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for item in order.get("lineItems") or ():
         yield (
             order["storeOrderId"],
-            line.get("storeLineItemId"),
-            line.get("productStorePrimaryId"),
-            line.get("name"),
-            line.get("category"),
-            line.get("quantity"),
-            _cents(line.get("priceAmount") or 0),
+            item.get("storeLineItemId"),
+            item.get("productStorePrimaryId"),
+            item.get("name"),
+            item.get("category"),
+            item.get("quantity"),
+            _cents(item.get("priceAmount") or 0),
         )
 
 
 def _cents(amount: float) -> float:
-    """Return an amount of whole units in cents, to which a part of a cent still belongs."""
+    """Return an amount of whole units in cents, including parts of a cent."""
     return round(amount * 100, 4)

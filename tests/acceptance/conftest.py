@@ -21,8 +21,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from kiva_stream.commands import setup, status
 from kiva_stream.sandbox.activecampaign import Sandbox
 from kiva_stream.sandbox.activecampaign.command import new_account
-from kiva_stream.sandbox.comparison import Comparison, arrived, counts_of
-from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.comparison import Comparison, compare_arrived, counts_of
+from kiva_stream.sandbox.drill import History
 from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
@@ -97,7 +97,7 @@ class Stage(Commands, kw_only=True):
 
     async def compare(self) -> Comparison:
         """Compare what arrived with the truth."""
-        return await arrived(self.truth, self.site_id, self.activecampaign)
+        return await compare_arrived(self.truth, self.site_id, self.activecampaign)
 
     def assert_equation(self) -> None:
         """Assert that every entry has its one outcome, and each outcome as often as the truth says."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
-from kiva_stream.sandbox.drill import History, Intensity, Play, Row, play, scenarios
+from kiva_stream.sandbox.drill import Assignment, History, Intensity, Row, run_assignments, scenarios
 from kiva_stream.sandbox.postgres import Server, own_postgres
 
 ENTRIES = 5_000
@@ -15,14 +15,16 @@ INTENSITY = Intensity(kills=3, outage_s=3)
 
 
 async def drilled(names: Collection[str], server: Server, folder: Path) -> dict[str, Row]:
-    """Play these scenarios side by side; return what became of each. Who stops a server has its own."""
+    """Run these scenarios at once; return the row of each. One that stops PostgreSQL has its own."""
     chosen = [scenario for scenario in scenarios(INTENSITY) if scenario.name in names]
     with ExitStack() as stack:
         shared = await History.write(server, folder, ENTRIES, SEED)
         own = shared
         if any(scenario.stops_postgres for scenario in chosen):
             own = await History.write(stack.enter_context(own_postgres()), folder, ENTRIES, SEED)
-        plays = [Play(scenario, own if scenario.stops_postgres else shared) for scenario in chosen]
-        rows = await play(plays, folder, INTENSITY, lambda _: None)
+        assignments = [
+            Assignment(scenario, own if scenario.stops_postgres else shared) for scenario in chosen
+        ]
+        rows = await run_assignments(assignments, folder, INTENSITY, lambda _: None)
     await server.drop_database(shared.database)
     return {row.fault: row for row in rows}

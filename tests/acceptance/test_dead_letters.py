@@ -19,7 +19,7 @@ from kiva_stream.model.bounds import parse_place
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
-from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
 from kiva_stream.settings.sections import Settings
 from tests.acceptance.conftest import PATIENCE_S, Stage, staged_for_many, until

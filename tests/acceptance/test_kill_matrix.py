@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from kiva_stream.sandbox.drill import Row
-from kiva_stream.sandbox.drill.stage import MAX_IN_FLIGHT
+from kiva_stream.sandbox.drill.site import MAX_IN_FLIGHT
 from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.drills import INTENSITY, drilled
 

@@ -13,7 +13,7 @@ from kiva_stream.commands import rewind as rewinds
 from kiva_stream.commands.rewind import RewindReport, RewindRequest
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.positions import DAY1, Position
-from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
 from tests.acceptance.conftest import Stage, staged_for_many
 from tests.dsn import connected

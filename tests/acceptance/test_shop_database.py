@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from kiva_stream.sandbox.drill.stage import History
+from kiva_stream.sandbox.drill import History
 from kiva_stream.sandbox.postgres import OwnServer, own_postgres
 from tests.acceptance.conftest import ENTRIES, SEED, Commands, Stage, staged, until
 from tests.acceptance.live_shop import LiveShop, live_shop

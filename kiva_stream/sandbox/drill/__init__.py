@@ -1,8 +1,22 @@
-"""The drill: a history carried by the real commands while plugs are pulled, and judged by its truth."""
+"""The drill: the real commands carry a history while faults strike, and the truth shows what is missing.
 
-from kiva_stream.sandbox.drill.drill import Play, drill, play
+Scenarios, and what runs and compares them, belong here. Faults of single requests belong to the local
+ActiveCampaign.
+"""
+
+from kiva_stream.sandbox.drill.drill import Assignment, drill, run_assignments
+from kiva_stream.sandbox.drill.history import History
 from kiva_stream.sandbox.drill.report import DrillReport, Row
 from kiva_stream.sandbox.drill.scenarios import Intensity, Scenario, scenarios
-from kiva_stream.sandbox.drill.stage import History
 
-__all__ = ["DrillReport", "History", "Intensity", "Play", "Row", "Scenario", "drill", "play", "scenarios"]
+__all__ = [
+    "Assignment",
+    "DrillReport",
+    "History",
+    "Intensity",
+    "Row",
+    "Scenario",
+    "drill",
+    "run_assignments",
+    "scenarios",
+]

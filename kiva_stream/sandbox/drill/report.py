@@ -1,4 +1,4 @@
-"""What a drill found: a row a scenario, and the table."""
+"""The report of a drill: a row a scenario, and its table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """How one history arrived, whatever was pulled meanwhile."""
+    """What arrived of a history while one fault struck."""
 
     fault: str
     seed: int
@@ -21,20 +21,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
     repeats_allowed: int
     out_of_order: int  # for their contact, by position
-    dead_letters: int  # beside those of rows that are bad in themselves
-    recovered_after_s: float | None  # from the fault's end to the next event, at worst; None: it had no end
+    dead_letters: int  # more than the truth expects
+    recovered_after_s: float | None  # the longest time from a fault's end to the next event; None: no end
     sent_again: int  # events of unknown outcome that went out again, as the state counted them
-    wrong: dict[str, int]  # what else differs from the truth
-    trouble: str = ""  # why it did not come to its end
+    wrong: dict[str, int]  # other differences from the truth
+    trouble: str = ""  # why the run did not complete
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is lost, repeated beyond what is allowed, out of order, dead or wrong."""
+        """Whether nothing is lost, repeated more than allowed, out of order, dead or wrong."""
         bad = self.lost + self.out_of_order + self.dead_letters + sum(self.wrong.values())
         return not bad and not self.trouble and self.repeated <= self.repeats_allowed and self.times > 0
 
     def complaint(self) -> str:
-        """Say what the table does not show; empty when that is nothing."""
+        """Return the problems that the table does not show, or an empty text."""
         parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in self.wrong.items()]
         if not self.times:
             parts.append("the fault never struck")
@@ -44,7 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrillReport(msgspec.Struct, frozen=True):
-    """The answer of `drill`."""
+    """The report of `drill`."""
 
     ok: bool
     rows: list[Row]
@@ -59,7 +59,7 @@ class DrillReport(msgspec.Struct, frozen=True):
             name = f"{row.fault} (seed {row.seed})" if several else row.fault
             table.add_row(name, *_cells(row), style="" if row.ok else "bold red")
         complaints = [
-            f"{row.fault}, seed {row.seed}: {said}" for row in self.rows if (said := row.complaint())
+            f"{row.fault}, seed {row.seed}: {text}" for row in self.rows if (text := row.complaint())
         ]
         verdict = "All is there, once and in order." if self.ok else "Not all is as it should be."
         return Group(

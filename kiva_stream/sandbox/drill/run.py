@@ -1,4 +1,4 @@
-"""A run: `backfill`, started again as often as it ends before its end, and what happened to it on the way."""
+"""A run of `backfill`, which is started again whenever it ends early, and the faults that struck it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import time
 import anyio
 import anyio.abc
 
-from kiva_stream.sandbox.drill.stage import DrillError, Stage
+from kiva_stream.sandbox.drill.site import DrillError, DrillSite
 
-# What an operator or systemd starts again: source or state out of reach, the site held, and kills.
-AGAIN = frozenset({3, 5, 6, -signal.SIGKILL})
-AGAIN_AFTER_S = 0.5
+# The exit codes after which systemd starts it again: source or state out of reach, the site held, a kill.
+RESTARTED_CODES = frozenset({3, 5, 6, -signal.SIGKILL})
+RESTART_AFTER_S = 0.5
 REFUSED, TERMINATED = 4, 143  # exit codes of a refused key, and of a drained SIGTERM
 
 
 class Run:
-    """Carries a stage's history. A fault notes here how often it struck and when it was over."""
+    """Runs the backfill of a site. Faults note here how often they struck and when they ended."""
 
-    def __init__(self, stage: Stage, again: frozenset[int] = AGAIN) -> None:
-        self.stage = stage
+    def __init__(self, site: DrillSite, restarted_codes: frozenset[int] = RESTARTED_CODES) -> None:
+        self.site = site
         self.starts = 0
         self.struck = 0
-        self.over_at: list[float] = []  # seconds since 1970
-        self._again = again
+        self.ended_at: list[float] = []  # seconds since 1970
+        self._restarted_codes = restarted_codes
         self._process: anyio.abc.Process | None = None
 
-    async def carry(self) -> None:
-        """Run the backfill until it is done. Raises DrillError when it ends as it never should."""
+    async def complete(self) -> None:
+        """Run the backfill until it is done. Raises DrillError for any other exit code."""
         while (code := await self._once()) != 0:
-            if code not in self._again:
-                raise DrillError(f"backfill ended with exit code {code}: {self.stage.last_words()}")
-            await anyio.sleep(AGAIN_AFTER_S)
+            if code not in self._restarted_codes:
+                raise DrillError(f"backfill ended with exit code {code}: {self.site.last_error_line()}")
+            await anyio.sleep(RESTART_AFTER_S)
 
     async def _once(self) -> int:
-        self._process = await self.stage.start("backfill", "--since", "day1", "--yes")
+        self._process = await self.site.start("backfill", "--since", "day1", "--yes")
         self.starts += 1
         try:
             return await self._process.wait()
@@ -46,25 +46,25 @@ class Run:
                     await self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> bool:
-        """Send the process of now a signal; return whether it got it: one that has just ended does not."""
-        is_there = self._process is not None and self._process.returncode is None
-        if self._process is not None and is_there:
+        """Send a signal to the process. Return False if it has just ended."""
+        is_running = self._process is not None and self._process.returncode is None
+        if self._process is not None and is_running:
             self._process.send_signal(number)
-        return is_there
+        return is_running
 
-    async def restarted(self, starts: int) -> None:
-        """Return when there were more starts than so many."""
-        while self.starts <= starts:  # noqa: ASYNC110  one of many who look
-            await anyio.sleep(AGAIN_AFTER_S / 10)
+    async def wait_for_start(self, starts: int) -> None:
+        """Wait until there were more starts than this number."""
+        while self.starts <= starts:  # noqa: ASYNC110  many tasks poll it
+            await anyio.sleep(RESTART_AFTER_S / 10)
 
-    async def reached(self, share: float) -> None:
-        """Return when so much of what must arrive is there."""
-        await self.stage.reached(int(share * self.stage.history.arrivals))
+    async def wait_for_share(self, share: float) -> None:
+        """Wait until this share of all that must arrive is there."""
+        await self.site.wait_for_arrivals(int(share * self.site.history.arrivals))
 
-    def strike(self) -> None:
+    def note_strike(self) -> None:
         """Note that a fault strikes."""
         self.struck += 1
 
-    def over(self) -> None:
-        """Note that a fault is over by now."""
-        self.over_at.append(time.time())
+    def note_end(self) -> None:
+        """Note that a fault has ended."""
+        self.ended_at.append(time.time())

@@ -1,4 +1,4 @@
-"""The plugs that are pulled: each scenario disturbs a run in its own way."""
+"""The scenarios: each disturbs a run in one way."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import anyio
 
 from kiva_stream.sandbox.activecampaign.faults import FaultKind
-from kiva_stream.sandbox.drill.run import AGAIN, REFUSED, TERMINATED, Run
-from kiva_stream.sandbox.drill.stage import LOOKUP_SETTLE_S, MAX_IN_FLIGHT
+from kiva_stream.sandbox.drill.run import REFUSED, RESTARTED_CODES, TERMINATED, Run
+from kiva_stream.sandbox.drill.site import LOOKUP_SETTLE_S, MAX_IN_FLIGHT
 from kiva_stream.sandbox.postgres import OwnServer
 
 SHARE = 0.01  # of the requests that go wrong
@@ -29,7 +29,7 @@ KINDS = (
 )
 FIRST, LAST = 0.02, 0.95  # kills fall between these shares of what must arrive
 AT = 1 / 3  # of what must arrive is there when an outage begins
-PATIENT_S = 6.0  # until an event is looked up whose log is late
+LATE_LOG_SETTLE_S = 6.0  # before an event is looked up, where tracking logs are late
 CUTS = (0.2, 0.4, 0.6, 0.8)
 
 _CUT = """
@@ -58,11 +58,11 @@ END $$;
 _FULL, _FREE = (f"UPDATE public.disk SET is_full = {is_full}" for is_full in ("true", "false"))
 
 Disturb = Callable[[Run], Coroutine[Any, Any, None]]
-NONE: Mapping[str, object] = {}
+NO_SETTINGS: Mapping[str, object] = {}
 
 
 class Intensity(NamedTuple):
-    """How hard it is pulled."""
+    """How often processes are killed, and how long outages last."""
 
     kills: int
     outage_s: float
@@ -73,125 +73,129 @@ class Scenario(NamedTuple):
 
     name: str
     disturb: Disturb
-    settings: Mapping[str, object] = NONE  # of kiva_stream
-    account: Mapping[str, object] = NONE  # of the sandbox
-    again: frozenset[int] = AGAIN  # exit codes after which the command is run again
+    settings: Mapping[str, object] = NO_SETTINGS  # of kiva_stream
+    account: Mapping[str, object] = NO_SETTINGS  # of the sandbox
+    restarted_codes: frozenset[int] = RESTARTED_CODES  # exit codes after which the command is run again
     repeats_allowed: int = 0
-    stops_postgres: bool = False  # so it has a server of its own
+    stops_postgres: bool = False  # needs a server of its own
 
 
 def scenarios(wanted: Intensity) -> list[Scenario]:
-    """Return all, in the order of the table."""
+    """Return all scenarios in the order of the table."""
     late = {"tracking_log_delay_s": 0.6 * LOOKUP_SETTLE_S}
-    very_late = {"tracking_log_delay_s": 0.8 * PATIENT_S}  # when a killed one's lease has ended, and later
+    very_late = {
+        "tracking_log_delay_s": 0.8 * LATE_LOG_SETTLE_S
+    }  # an event appears after the lease of a killed process has ended
     no_look_ups = {"ACTIVECAMPAIGN__LOOKUP": "false"}
     kill = partial(signal_at_random, signal.SIGKILL, wanted.kills)
     terminate = partial(signal_at_random, signal.SIGTERM, wanted.kills)
     outage_s = wanted.outage_s
     return [
         Scenario("kills", kill),
-        Scenario("kills-logs-late", kill, {"ACTIVECAMPAIGN__LOOKUP_SETTLE_S": PATIENT_S}, account=very_late),
+        Scenario(
+            "kills-logs-late", kill, {"ACTIVECAMPAIGN__LOOKUP_SETTLE_S": LATE_LOG_SETTLE_S}, account=very_late
+        ),
         Scenario(
             "kills-no-look-ups",
             kill,
             settings=no_look_ups,
             repeats_allowed=wanted.kills * MAX_IN_FLIGHT,
         ),
-        Scenario("stops", terminate, settings=no_look_ups, again=AGAIN | {TERMINATED}),
+        Scenario("stops", terminate, settings=no_look_ups, restarted_codes=RESTARTED_CODES | {TERMINATED}),
         Scenario("frozen", freeze, repeats_allowed=1),
-        *(Scenario(kind.value, partial(go_wrong, (kind,))) for kind in KINDS),
-        Scenario("all-faults", partial(go_wrong, KINDS), account=late),
+        *(Scenario(kind.value, partial(inject_faults, (kind,))) for kind in KINDS),
+        Scenario("all-faults", partial(inject_faults, KINDS), account=late),
         Scenario("postgres-stopped", partial(stop_postgres, outage_s), stops_postgres=True),
         Scenario("connections-cut", cut_connections),
         Scenario("disk-full", partial(fill_disk, outage_s)),
         Scenario("activecampaign-down", partial(take_down, outage_s)),
-        Scenario("key-refused", partial(refuse_key, outage_s), again=AGAIN | {REFUSED}),
+        Scenario("key-refused", partial(refuse_key, outage_s), restarted_codes=RESTARTED_CODES | {REFUSED}),
     ]
 
 
 async def signal_at_random(number: signal.Signals, times: int, run: Run) -> None:
-    """Send a signal that often, each when a random share has arrived and something since the last restart."""
-    chance, there = _chance(run), 0
+    """Send a signal that often, each at a random share of the arrivals and after some progress."""
+    chance, arrived = _chance(run), 0
     for share in sorted(chance.uniform(FIRST, LAST) for _ in range(times)):
-        await run.reached(share)
-        await run.stage.reached(there + 1)
+        await run.wait_for_share(share)
+        await run.site.wait_for_arrivals(arrived + 1)
         starts = run.starts
         if run.send_signal(number):
-            run.strike()
-        await run.restarted(starts)
-        run.over()
-        there = await run.stage.arrivals()
+            run.note_strike()
+        await run.wait_for_start(starts)
+        run.note_end()
+        arrived = await run.site.arrivals()
 
 
 async def freeze(run: Run) -> None:
-    """Stop the process for longer than its lease, let another one take over, and let the first go on."""
-    await run.reached(_chance(run).uniform(FIRST, LAST))
-    run.strike()
+    """Freeze the process for longer than its lease, start a second one, and let the first continue."""
+    await run.wait_for_share(_chance(run).uniform(FIRST, LAST))
+    run.note_strike()
     run.send_signal(signal.SIGSTOP)
-    there = await run.stage.arrivals()
-    second = Run(run.stage)
+    arrived = await run.site.arrivals()
+    second = Run(run.site)
     async with anyio.create_task_group() as group:
-        group.start_soon(second.carry)
-        await second.restarted(0)
-        run.over()
-        more = there + 2 * MAX_IN_FLIGHT  # than were in flight
-        await run.stage.reached(min(more, run.stage.history.arrivals))
+        group.start_soon(second.complete)
+        await second.wait_for_start(0)
+        run.note_end()
+        more = arrived + 2 * MAX_IN_FLIGHT  # more than were in flight
+        await run.site.wait_for_arrivals(min(more, run.site.history.arrivals))
         run.send_signal(signal.SIGCONT)
     run.starts += second.starts
 
 
 def _chance(run: Run) -> random.Random:
-    return random.Random(run.stage.history.seed)  # noqa: S311  chance, not secrets
+    return random.Random(run.site.history.seed)  # noqa: S311  chance, not secrets
 
 
-async def go_wrong(kinds: tuple[FaultKind, ...], run: Run) -> None:
-    """Have a share of all requests go wrong, of each kind, until the end."""
-    await run.stage.activecampaign.fail(*(f"*:{kind}:{SHARE}" for kind in kinds))
+async def inject_faults(kinds: tuple[FaultKind, ...], run: Run) -> None:
+    """Let a share of all requests fail in each of these ways until the end."""
+    await run.site.activecampaign.fail(*(f"*:{kind}:{SHARE}" for kind in kinds))
 
 
 async def stop_postgres(outage_s: float, run: Run) -> None:
     """Stop the server of source and state, and start it again."""
-    server = run.stage.history.server
+    server = run.site.history.server
     if not isinstance(server, OwnServer):
-        raise TypeError("this server is not ours to stop")
+        raise TypeError("the server was not started by this process")
     async with _outage(outage_s, run, partial(anyio.to_thread.run_sync, server.start)):
         await anyio.to_thread.run_sync(server.stop)
 
 
 async def cut_connections(run: Run) -> None:
-    """End all connections to source and state, several times."""
+    """Cut all connections to source and state, several times."""
     for share in CUTS:
-        await run.reached(share)
-        run.strike()
-        await run.stage.execute(_CUT)
-        run.over()
+        await run.wait_for_share(share)
+        run.note_strike()
+        await run.site.execute(_CUT)
+        run.note_end()
 
 
 async def fill_disk(outage_s: float, run: Run) -> None:
-    """Refuse every write to the state schema as on a full disk."""
-    await run.stage.execute(_DISK)
-    async with _outage(outage_s, run, partial(run.stage.execute, _FREE)):
-        await run.stage.execute(_FULL)
+    """Let every write to the state schema fail as on a full disk."""
+    await run.site.execute(_DISK)
+    async with _outage(outage_s, run, partial(run.site.execute, _FREE)):
+        await run.site.execute(_FULL)
 
 
 async def take_down(outage_s: float, run: Run) -> None:
-    """Have ActiveCampaign answer nothing but error pages and resets, or nothing at all."""
-    async with _outage(outage_s, run, run.stage.activecampaign.fail):
-        await run.stage.activecampaign.fail("*:hang:0.05", "*:html-503:0.5", "*:reset-before:1")
+    """Let ActiveCampaign answer with error pages and resets only, or not at all."""
+    async with _outage(outage_s, run, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail("*:hang:0.05", "*:html-503:0.5", "*:reset-before:1")
 
 
 async def refuse_key(outage_s: float, run: Run) -> None:
-    """Have ActiveCampaign refuse the key."""
-    async with _outage(outage_s, run, run.stage.activecampaign.fail):
-        await run.stage.activecampaign.fail("*:403:1")
+    """Let ActiveCampaign refuse the key."""
+    async with _outage(outage_s, run, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail("*:403:1")
 
 
 @asynccontextmanager
 async def _outage(outage_s: float, run: Run, end: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Do the block when a part has arrived, let it last, then end it."""
-    await run.reached(AT)
-    run.strike()
+    """Begin an outage by the block when a share has arrived, let it last, then end it."""
+    await run.wait_for_share(AT)
+    run.note_strike()
     yield
     await anyio.sleep(outage_s)
     await end()
-    run.over()
+    run.note_end()

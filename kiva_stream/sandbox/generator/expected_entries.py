@@ -85,7 +85,7 @@ class ExpectedOutcomes:
 
 
 def eventdata(row: Row, log_id: int) -> str:
-    """Return the whole eventdata that must arrive: the pairs, then by whom, when and of which entry."""
+    """Return the whole eventdata that must arrive: the pairs, the actor, the time, the entry."""
     at = instant(row.inserted_ms if is_wild(row) else row.occurred_ms)
     tail = f"{_by(row)}at={at}; log={log_id}"
     whole = row.pairs + tail

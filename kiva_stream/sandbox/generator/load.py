@@ -17,7 +17,7 @@ SCHEMA = "kiva"
 QUEUED_CHUNKS = 4  # between the writer of rows and the database
 _SEQUENCES = ("delivery_weeks", "recurring_products", "order_items", "system_log")
 
-# A real shop has rows that break these rules: an item of another category, a box type that is gone.
+# A real shop has rows that break these rules: an item of another category, a box type without a row.
 _LOOSEN = """
 ALTER TABLE order_items DROP CONSTRAINT order_items_category_check;
 ALTER TABLE customers DROP CONSTRAINT customers_box_type_id_fkey;

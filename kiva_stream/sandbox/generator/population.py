@@ -77,7 +77,7 @@ class CustomerAccount:
         return EXCLUSIONS.get(self.anomaly, "")
 
 
-ERASED = {"erased", "deleted"}  # the anomalies of customers whom the shop has forgotten
+ERASED = {"erased", "deleted"}  # the anomalies of customers without a contact or a live row
 EXCLUSIONS = {
     "erased": "erased",
     "deleted": "erased",

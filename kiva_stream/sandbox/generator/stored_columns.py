@@ -9,7 +9,7 @@ from kiva_stream.sandbox.generator.population import CustomerAccount, is_deliver
 from kiva_stream.sandbox.generator.shop import Shop
 
 STALE_EVERY = 100  # customers whose stored next delivery is in the past
-LEFT_OVER_EVERY = 10  # customers of those who cancelled: their next delivery stays stored
+LEFT_OVER_EVERY = 10  # cancelled customers whose next delivery stays stored
 BOX_GONE_EVERY, BOX_GONE_FIRST = 200, 11  # customers
 
 

@@ -1,4 +1,4 @@
-"""The sandbox over real HTTP: what only a network shows, and what a parent process reads of it."""
+"""The sandbox over real HTTP: what only a network shows, and the control paths."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ async def test_an_event_travels_as_a_form_and_is_kept_with_its_contact(
         ]
 
 
-async def test_a_body_of_two_megabytes_is_the_sandbox_s_to_refuse(session: aiohttp.ClientSession) -> None:
+async def test_a_body_of_two_megabytes_is_refused_by_the_sandbox_not_by_aiohttp(
+    session: aiohttp.ClientSession,
+) -> None:
     async with sandbox(TRACKING) as running:
         body = json.dumps({"contacts": [{"email": ANN, "first_name": "x" * 2**21}]}).encode()
         url = f"{running.api_url}/api/3/import/bulk_import"
@@ -104,7 +106,7 @@ async def test_events_sent_one_after_another_are_kept_in_that_order_beside_other
         assert [event.seq for event in shop.events] == list(range(1, 51))
 
 
-async def test_a_throttled_client_is_told_when_to_come_again(session: aiohttp.ClientSession) -> None:
+async def test_a_throttled_client_gets_a_retry_after(session: aiohttp.ClientSession) -> None:
     async with sandbox(shop(requests_per_second=1, retry_after_s=30)) as running:
         await sync(session, running)
         async with session.get(f"{running.api_url}/api/3/contacts") as response:
@@ -127,7 +129,7 @@ async def test_a_request_without_a_token_is_forbidden() -> None:
         assert await sync(nobody, running) == 403
 
 
-async def test_latency_is_the_whole_way_there_and_back(session: aiohttp.ClientSession) -> None:
+async def test_latency_is_the_round_trip_time(session: aiohttp.ClientSession) -> None:
     async with sandbox(TRACKING, latency_ms=60) as running:
         started = time.monotonic()
         await send(session, running)
@@ -149,7 +151,7 @@ async def test_jitter_delays_a_request_before_it_is_counted() -> None:
     ("kind", "recorded"),
     [(FaultKind.RESET_BEFORE, 0), (FaultKind.RESET_AFTER, 1), (FaultKind.ERROR_AFTER, 1)],
 )
-async def test_a_fault_hits_the_client_and_leaves_the_event_recorded_or_not(
+async def test_a_fault_strikes_the_client_and_leaves_the_event_recorded_or_not(
     session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, kind: FaultKind, recorded: int
 ) -> None:
     async with sandbox(TRACKING) as running:
@@ -168,7 +170,7 @@ async def test_a_fault_hits_the_client_and_leaves_the_event_recorded_or_not(
 
 
 @pytest.mark.parametrize(("kind", "status"), [(FaultKind.HTML_503, 503), (FaultKind.HTML_200, 200)])
-async def test_a_page_of_html_comes_as_html(
+async def test_a_page_of_html_has_that_content_type(
     session: aiohttp.ClientSession, kind: FaultKind, status: int
 ) -> None:
     async with (
@@ -199,7 +201,7 @@ async def test_the_sandbox_listens_on_loopback_only(host: str) -> None:
             pass
 
 
-async def test_a_sandbox_that_comes_back_on_its_port_still_has_its_state(
+async def test_a_sandbox_served_again_on_its_port_still_has_its_state(
     session: aiohttp.ClientSession,
 ) -> None:
     server = Sandbox([SHOP])
@@ -297,7 +299,7 @@ async def test_contacts_show_their_fields_lists_and_tags_by_name_and_orders_thei
     assert order == {"id": "1", "storeOrderId": "7", "storeCustomerId": "17", "contact_email": ANN}
 
 
-async def test_two_writes_of_a_contact_that_meet_on_the_way_are_counted(
+async def test_two_overlapping_writes_of_a_contact_are_counted(
     session: aiohttp.ClientSession,
 ) -> None:
     async with sandbox(latency_ms=100) as running:
@@ -308,7 +310,7 @@ async def test_two_writes_of_a_contact_that_meet_on_the_way_are_counted(
         assert running.account("shop").watch.contacts_in_two_requests == 1
 
 
-async def test_faults_are_set_while_it_runs(session: aiohttp.ClientSession) -> None:
+async def test_faults_are_set_while_the_sandbox_runs(session: aiohttp.ClientSession) -> None:
     async with sandbox(TRACKING) as running:
         assert (await control(session, running, "faults", ["/event:500-before:1:1"]))[0] == 200
         assert [(await send(session, running))[0] for _ in range(2)] == [500, 200]
@@ -318,7 +320,7 @@ async def test_faults_are_set_while_it_runs(session: aiohttp.ClientSession) -> N
         assert "'418' is none of" in answer["message"]
 
 
-async def test_settings_are_changed_while_it_runs(session: aiohttp.ClientSession) -> None:
+async def test_settings_are_changed_while_the_sandbox_runs(session: aiohttp.ClientSession) -> None:
     async with sandbox(TRACKING, OTHER) as running:
         body = {"tracking_enabled": False, "failing_emails": [ANN]}
         assert (await control(session, running, "settings?account=shop", body))[0] == 200
@@ -337,7 +339,7 @@ async def test_settings_are_changed_while_it_runs(session: aiohttp.ClientSession
         ("settings", {}, "account '' is none of shop, other"),
     ],
 )
-async def test_a_setting_that_makes_no_sense_is_refused_with_a_sentence(
+async def test_an_invalid_setting_is_refused_with_a_sentence(
     session: aiohttp.ClientSession, path: str, body: dict[str, object], sentence: str
 ) -> None:
     async with sandbox(SHOP, OTHER) as running:
@@ -358,7 +360,7 @@ async def test_control_is_outside_the_limits_and_the_contract(session: aiohttp.C
         assert running.account("shop").tally.breaches == {}
 
 
-async def test_the_command_says_where_it_listens_and_with_which_keys(
+async def test_the_command_prints_its_addresses_and_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdout", written := io.StringIO())
@@ -382,7 +384,9 @@ async def test_the_command_says_where_it_listens_and_with_which_keys(
         await task
 
 
-async def test_a_parent_process_can_start_one_and_read_it(session: aiohttp.ClientSession) -> None:
+async def test_a_parent_process_can_start_a_sandbox_and_read_its_address(
+    session: aiohttp.ClientSession,
+) -> None:
     program = "import asyncio; from kiva_stream.sandbox.activecampaign import run; asyncio.run(run())"
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE

@@ -22,7 +22,7 @@ ENTRIES = 30_000
 
 
 class Filled:
-    """A filled database, its truth, and what the generator said of them."""
+    """A filled database, its truth file, and the generator's report."""
 
     def __init__(self, dsn: str, truth: Path, generated: Generated) -> None:
         self.dsn = dsn
@@ -39,7 +39,7 @@ class Filled:
     async def value(self, query: str) -> int:
         return int((await self.ask(query))[0][0])
 
-    def told(self, query: str) -> list[Any]:
+    def truth_rows(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self.truth)) as db:
             return db.execute(query).fetchall()
 
@@ -61,7 +61,7 @@ async def test_the_log_has_the_entries_asked_for_and_those_of_another_site(fille
 
 async def test_the_truth_has_a_row_for_every_entry_in_log_order(filled: Filled) -> None:
     log = await filled.ask("SELECT id FROM kiva.system_log WHERE site_id = 1 ORDER BY txid, id")
-    told = filled.told("SELECT log_id FROM entry ORDER BY ord")
+    told = filled.truth_rows("SELECT log_id FROM entry ORDER BY ord")
     assert [row[0] for row in log] == [row[0] for row in told]
 
 
@@ -81,18 +81,18 @@ async def test_late_rows_make_the_order_of_ids_differ_from_log_order(filled: Fil
     assert gaps / ENTRIES == pytest.approx(0.003, abs=0.001)
 
 
-async def test_classes_and_events_have_the_shares_of_the_domain(filled: Filled) -> None:
+async def test_classes_and_events_have_their_shares(filled: Filled) -> None:
     classes = {kind: count / ENTRIES for kind, count in filled.generated.classes.items()}
-    structured = 0.611  # what is no event, and written as text, is noise
+    structured = 0.611  # the share after the legacy texts, whose sync-only entries are noise
     assert classes["event"] == pytest.approx(0.502, abs=0.002)
     assert classes["sync_only"] == pytest.approx(0.198 * structured, abs=0.005)
     assert len(filled.generated.events) == 41
     assert filled.generated.events["Order Completed"] / ENTRIES == pytest.approx(0.072, abs=0.001)
-    assert filled.generated.classes == dict(filled.told("SELECT kind, count(*) FROM entry GROUP BY 1"))
+    assert filled.generated.classes == dict(filled.truth_rows("SELECT kind, count(*) FROM entry GROUP BY 1"))
 
 
-async def test_outcomes_are_all_of_the_closed_lists_and_each_is_there(filled: Filled) -> None:
-    found = {(outcome, why) for outcome, why in filled.told("SELECT DISTINCT outcome, why FROM entry")}
+async def test_outcomes_are_all_of_the_closed_lists_and_each_occurs(filled: Filled) -> None:
+    found = {(outcome, why) for outcome, why in filled.truth_rows("SELECT DISTINCT outcome, why FROM entry")}
     skipped = ("noise", "duplicate", "test", "erased", "no_account", "staff_login")
     dead = ("no_email", "no_customer", "wrong_site")
     assert found == {
@@ -103,19 +103,21 @@ async def test_outcomes_are_all_of_the_closed_lists_and_each_is_there(filled: Fi
     }
 
 
-async def test_what_must_arrive_is_complete_and_ends_with_the_entrys_id(filled: Filled) -> None:
-    delivered = filled.told("SELECT log_id, ac_name, eventdata, email FROM entry WHERE outcome = 'delivered'")
+async def test_expected_eventdata_is_complete_and_ends_with_the_entrys_id(filled: Filled) -> None:
+    delivered = filled.truth_rows(
+        "SELECT log_id, ac_name, eventdata, email FROM entry WHERE outcome = 'delivered'"
+    )
     assert all(name and email and data.endswith(f"log={log_id}") for log_id, name, data, email in delivered)
     assert all(len(data.encode()) <= 255 for _, _, data, _ in delivered)
 
 
 async def test_the_contact_of_a_delivered_entry_is_among_the_expected_ones(filled: Filled) -> None:
-    strangers = filled.told(
+    strangers = filled.truth_rows(
         "SELECT email FROM entry WHERE outcome IN ('delivered', 'synced')"
         " AND email NOT IN (SELECT email FROM contact WHERE site_id = 1)"
     )
     assert strangers == []
-    assert filled.told("SELECT count(*) FROM contact") == [(filled.generated.contacts,)]
+    assert filled.truth_rows("SELECT count(*) FROM contact") == [(filled.generated.contacts,)]
 
 
 async def test_the_entries_of_a_customer_whose_row_is_gone_are_skipped(filled: Filled) -> None:
@@ -125,23 +127,23 @@ async def test_the_entries_of_a_customer_whose_row_is_gone_are_skipped(filled: F
     )
     ids = ",".join(str(row[0]) for row in gone)
     assert gone
-    outcomes = filled.told(f"SELECT DISTINCT outcome, why FROM entry WHERE log_id IN ({ids})")
+    outcomes = filled.truth_rows(f"SELECT DISTINCT outcome, why FROM entry WHERE log_id IN ({ids})")
     assert outcomes == [("skipped", "erased")]
 
 
-async def test_list_statuses_agree_with_what_customers_said(filled: Filled) -> None:
+async def test_list_statuses_agree_with_the_customers_rows(filled: Filled) -> None:
     customers = await filled.ask(
         "SELECT id, email_opt_in AND NOT email_blacklisted FROM kiva.customers WHERE site_id = 1"
     )
     willing = {str(row[0]): row[1] for row in customers}
-    contacts = filled.told("SELECT customer_ids, list_status FROM contact")
+    contacts = filled.truth_rows("SELECT customer_ids, list_status FROM contact")
     for ids, status in contacts:
         subscribes = all(willing[customer_id] for customer_id in ids.split(","))
         assert status == ("subscribe" if subscribes else "unsubscribe")
     assert {status for _, status in contacts} == {"subscribe", "unsubscribe"}
 
 
-async def test_orders_and_items_are_in_the_proportions_of_the_domain(filled: Filled) -> None:
+async def test_orders_and_items_have_their_proportions(filled: Filled) -> None:
     completed = await filled.value(
         "SELECT count(*) FROM kiva.orders WHERE site_id = 1 AND payment_status IN ('completed', 'refunded')"
     )
@@ -180,9 +182,9 @@ async def test_the_tag_of_a_contact_is_that_of_the_week_opened_last(filled: Fill
         " AND o.week_start = (SELECT max(week_start) FROM kiva.delivery_weeks WHERE site_id = 1)"
     )
     ids = {row[0] for row in open_now}
-    for tag, customer_ids in filled.told("SELECT tag, customer_ids FROM contact"):
+    for tag, customer_ids in filled.truth_rows("SELECT tag, customer_ids FROM contact"):
         assert (tag == "open order") == bool(ids & set(customer_ids.split(",")))
-    assert {tag for (tag,) in filled.told("SELECT DISTINCT tag FROM contact")} == {
+    assert {tag for (tag,) in filled.truth_rows("SELECT DISTINCT tag FROM contact")} == {
         *("open order", "closed order", "no order")
     }
 

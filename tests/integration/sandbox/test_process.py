@@ -1,4 +1,4 @@
-"""The local ActiveCampaign in a process of its own: it ends with whom it serves, or says that it failed."""
+"""The local ActiveCampaign in a process of its own: it ends with its client, or raises when it fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def is_listening(api_url: str) -> bool:
         return False
 
 
-async def test_it_ends_with_its_block() -> None:
+async def test_a_sandbox_ends_with_its_block() -> None:
     async with local_activecampaign() as activecampaign:
         assert await is_listening(activecampaign.api_url)
     with anyio.fail_after(10):
@@ -41,7 +41,7 @@ async def test_it_ends_with_its_block() -> None:
             await anyio.lowlevel.checkpoint()
 
 
-async def test_it_ends_with_a_parent_that_is_killed() -> None:
+async def test_a_sandbox_ends_with_a_parent_that_is_killed() -> None:
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: ASYNC220  it is killed
         assert parent.stdout is not None
@@ -53,7 +53,7 @@ async def test_it_ends_with_a_parent_that_is_killed() -> None:
             await anyio.lowlevel.checkpoint()
 
 
-async def test_its_state_counts_breaches_that_belong_to_no_account() -> None:
+async def test_the_state_counts_breaches_of_requests_that_name_no_account() -> None:
     async with local_activecampaign() as activecampaign, aiohttp.ClientSession() as session:
         actid = activecampaign.accounts[0].event_actid
         for form in ({"actid": actid}, {"actid": "0"}, {"no": "actid"}):
@@ -74,7 +74,7 @@ def test_a_port_in_use_is_wrong_usage_that_names_the_option() -> None:
     assert said.stdout == ""
 
 
-async def test_one_that_cannot_start_is_an_error_and_no_wait_for_ever() -> None:
+async def test_a_sandbox_that_cannot_start_raises_instead_of_waiting() -> None:
     with anyio.fail_after(20), pytest.raises(SettingsError, match="did not start"):
         async with local_activecampaign("--no-such-option"):
             pass

@@ -1,4 +1,4 @@
-"""The sandbox's door: keys, accounts side by side, the limit of requests."""
+"""Keys, separate accounts, and the limit of requests in the sandbox."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_accounts_have_a_limit_each() -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "api_token", "event_actid"])
-def test_accounts_that_cannot_be_told_apart_are_refused(field: str) -> None:
+def test_two_accounts_with_the_same_name_or_key_are_refused(field: str) -> None:
     twin = msgspec.structs.replace(OTHER, **{field: getattr(SHOP, field)})
 
     with pytest.raises(ValueError, match=f"two accounts have the same {field}"):
@@ -62,7 +62,7 @@ def test_the_sixth_request_of_a_second_is_429_and_counted_as_a_breach() -> None:
     assert caller.shop.peak.highest == 6
 
 
-def test_a_429_says_when_to_come_again_and_what_the_limit_is() -> None:
+def test_a_429_has_a_retry_after_and_the_limit() -> None:
     caller = Caller(requests_per_second=1, retry_after_s=30)
     caller.call("GET", "/tags")
 
@@ -81,7 +81,7 @@ def test_graphql_and_imports_count_in_the_same_limit_and_events_do_not() -> None
     assert caller.call("GET", "/tags")[0] == 429
 
 
-def test_a_second_later_there_is_room_again() -> None:
+def test_a_request_is_admitted_again_a_second_later() -> None:
     caller = Caller(requests_per_second=1)
     caller.call("GET", "/tags")
 

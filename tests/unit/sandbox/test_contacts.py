@@ -32,7 +32,7 @@ def test_a_contact_is_created_with_201_and_updated_with_200() -> None:
     assert (contact["firstName"], contact["lastName"], contact["phone"]) == ("Anna", "Lee", "1")
 
 
-def test_an_address_is_one_contact_whatever_its_capitals() -> None:
+def test_an_address_is_one_contact_whatever_its_case() -> None:
     caller = Caller()
     sync(caller, "Ann@Example.org")
 
@@ -74,11 +74,11 @@ def test_a_refused_address_is_422(setting: str) -> None:
     assert caller.shop.tally.breaches == {}
 
 
-def test_an_excluded_address_passes_alone() -> None:
+def test_a_sync_accepts_an_excluded_address() -> None:
     assert sync(Caller(excluded_emails=frozenset({ANN})))[0] == 201
 
 
-def test_a_full_account_takes_no_new_contact_but_updates_the_old() -> None:
+def test_a_full_account_refuses_a_new_contact_and_updates_an_existing_one() -> None:
     caller = Caller(contact_limit=1)
     sync(caller)
 
@@ -138,7 +138,7 @@ def test_a_contact_cannot_move_to_the_address_of_another() -> None:
     assert caller.call("PUT", f"/contacts/{bob}", {"contact": {"email": "bob@example.org"}})[0] == 200
 
 
-def test_a_deleted_contact_is_gone_with_its_tags_and_its_id_is_not_given_again() -> None:
+def test_a_deleted_contact_has_no_tags_and_its_id_is_not_used_again() -> None:
     caller = Caller(tracking_enabled=True, event_names=("Customer cancelled",))
     ann = caller.contact(ANN)
     tag(caller, ann)
@@ -153,13 +153,13 @@ def test_a_deleted_contact_is_gone_with_its_tags_and_its_id_is_not_given_again()
 
 
 @pytest.mark.parametrize("part", ["", "/contactTags", "/contactLists", "/fieldValues"])
-def test_whatever_is_asked_of_nobody_is_404(part: str) -> None:
+def test_every_call_about_an_unknown_contact_is_404(part: str) -> None:
     status, answer = Caller().call("GET", f"/contacts/7{part}")
 
     assert (status, answer) == (404, {"message": "No Result found for Subscriber with id 7"})
 
 
-def test_a_list_status_is_set_and_may_bring_back_who_unsubscribed() -> None:
+def test_a_list_status_is_set_and_may_resubscribe_a_contact() -> None:
     caller = Caller()
     ann = caller.contact(ANN)
     caller.call("POST", "/lists", {"list": LIST})
@@ -193,7 +193,7 @@ def test_tagging_twice_gives_the_same_link() -> None:
     assert first[1] == second[1]
 
 
-def test_a_tag_is_taken_off_by_its_link_once() -> None:
+def test_a_tag_is_removed_by_its_link_once() -> None:
     caller = Caller()
     ann = caller.contact(ANN)
     caller.call("POST", "/tags", {"tag": {"tag": "no order", "tagType": "contact"}})

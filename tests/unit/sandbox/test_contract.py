@@ -1,4 +1,4 @@
-"""What the sandbox takes for a request to contract, and what it counts as a breach."""
+"""Which requests the sandbox accepts, and what it counts as a breach."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_query_that_fails_its_schema_is_refused_and_counted(query: dict[str, s
         ("POST", "/ecomOrders"),  # in the contract, but nothing the project uses
     ],
 )
-def test_an_operation_nobody_offers_is_404_and_counted(method: str, path: str) -> None:
+def test_an_unknown_operation_is_404_and_counted(method: str, path: str) -> None:
     caller = Caller()
 
     assert caller.call(method, path) == (404, {"message": "Not Found"})
@@ -144,7 +144,7 @@ def test_an_event_whose_visit_is_no_json_with_an_address_is_refused_and_counted(
     assert caller.shop.tally.breaches == {"schema": 2}
 
 
-def test_an_event_without_an_actid_is_told_so() -> None:
+def test_an_event_without_an_actid_is_answered_with_that_message() -> None:
     caller = Caller()
 
     reply = caller.send(
@@ -178,7 +178,7 @@ def test_an_event_of_the_wrong_content_type_is_refused_and_counted() -> None:
     assert caller.shop.events_without_contact == []
 
 
-def test_an_event_that_says_a_field_twice_is_refused_and_counted() -> None:
+def test_an_event_with_a_field_twice_is_refused_and_counted() -> None:
     caller = Caller(tracking_enabled=True, event_names=("Customer cancelled",))
     form = event_form("ann@example.org")
     body = urlencode([*form.items(), ("key", form["key"])]).encode()
@@ -190,7 +190,7 @@ def test_an_event_that_says_a_field_twice_is_refused_and_counted() -> None:
     assert caller.shop.events_without_contact == []
 
 
-def test_an_event_is_posted_and_nothing_else() -> None:
+def test_an_event_with_another_method_than_post_is_refused() -> None:
     caller = Caller()
 
     reply = caller.send(Request("GET", "/event", {}, None, FORM_TYPE, b""))
@@ -200,7 +200,7 @@ def test_an_event_is_posted_and_nothing_else() -> None:
     assert breaches(caller) == {"unknown_operation": 1}
 
 
-def test_the_breaches_are_readable_in_words() -> None:
+def test_a_breach_keeps_an_example_in_words() -> None:
     caller = Caller()
     caller.call("POST", "/tags", {"tag": {"tag": "open order"}})
 

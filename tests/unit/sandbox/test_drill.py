@@ -1,4 +1,4 @@
-"""What a drill counts as found, how its table reads, and the command's exit code."""
+"""When a drill's row is ok, how its table reads, and the command's exit code."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def but(**changes: object) -> Row:
         {"times": 0},
     ],
 )
-def test_a_row_is_well_only_when_nothing_is_lost_repeated_dead_or_wrong_and_the_fault_struck(
+def test_a_row_is_ok_only_when_nothing_is_lost_repeated_dead_or_wrong_and_the_fault_struck(
     changes: dict[str, Any],
 ) -> None:
     assert WHOLE.ok
     assert not but(**changes).ok
 
 
-def test_repeats_are_well_up_to_what_is_allowed() -> None:
+def test_repeats_are_ok_up_to_the_allowed_number() -> None:
     assert but(repeated=20, repeats_allowed=20).ok
 
 
-def test_the_table_is_markdown_and_says_below_it_what_it_does_not_show() -> None:
+def test_the_table_is_markdown_and_other_problems_stand_below_it() -> None:
     rows = [WHOLE, but(fault="frozen", wrong={"contacts_wrong": 2}, repeats_allowed=1)]
     console = Console(width=200)
     with console.capture() as said:
@@ -73,7 +73,7 @@ def test_the_table_is_markdown_and_says_below_it_what_it_does_not_show() -> None
     ]
 
 
-def test_rows_of_several_seeds_are_told_apart() -> None:
+def test_rows_of_several_seeds_name_their_seed() -> None:
     console = Console(width=200)
     with console.capture() as said:
         console.print(DrillReport(True, [WHOLE, but(seed=2)]))
@@ -81,7 +81,7 @@ def test_rows_of_several_seeds_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 7)])
-def test_the_command_exits_7_when_it_found_something(
+def test_the_drill_exits_7_when_a_row_is_not_ok(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ok: bool, code: int
 ) -> None:
     asked: list[object] = []
@@ -99,7 +99,7 @@ def test_the_command_exits_7_when_it_found_something(
     assert asked == [5_000, Intensity(kills=3, outage_s=5), [3], ["kills"]]
 
 
-def test_a_scenario_that_does_not_exist_is_exit_2_and_told_which_there_are(
+def test_an_unknown_scenario_is_exit_2_and_the_scenarios_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kiva-stream", "drill", "--only", "floods"])

@@ -1,4 +1,4 @@
-"""The sandbox's faults: what they hit, how often, and their text."""
+"""The sandbox's faults: which requests they strike, how often, and their texts."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_every_kind_has_a_text(kind: FaultKind) -> None:
         ("/event:429:1:few", "the count 'few' must be a whole number"),
     ],
 )
-def test_a_wrong_text_is_refused_with_a_sentence_that_says_why(text: str, sentence: str) -> None:
+def test_a_wrong_text_is_refused_with_a_sentence_that_names_the_problem(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match="fault") as caught:
         parse_fault(text)
 
     assert sentence in str(caught.value)
 
 
-def test_a_counted_fault_hits_that_often_and_no_more() -> None:
+def test_a_counted_fault_strikes_exactly_that_often() -> None:
     faults = Faults([Fault(path="/event", kind=FaultKind.THROTTLED, count=2)])
 
     drawn = [faults.draw("/event", b"") for _ in range(4)]
@@ -56,14 +56,14 @@ def test_a_counted_fault_hits_that_often_and_no_more() -> None:
     assert faults.drawn == {"429": 2}
 
 
-def test_counted_faults_in_a_row_are_a_script() -> None:
+def test_counted_faults_strike_one_after_another() -> None:
     script = [FaultKind.ERROR_BEFORE, FaultKind.THROTTLED, FaultKind.HTML_200]
     faults = Faults([Fault(path="/event", kind=kind, count=1) for kind in script])
 
     assert [faults.draw("/event", b"") for _ in range(4)] == [*script, None]
 
 
-def test_a_fault_hits_its_share_of_the_requests_the_same_ones_every_time() -> None:
+def test_a_fault_strikes_its_share_of_the_requests_the_same_ones_every_time() -> None:
     def hits() -> list[bool]:
         faults = Faults([Fault(path="*", kind=FaultKind.THROTTLED, share=0.25)], seed=7)
         return [faults.draw("/event", b"") is not None for _ in range(1000)]
@@ -72,14 +72,14 @@ def test_a_fault_hits_its_share_of_the_requests_the_same_ones_every_time() -> No
     assert 200 < sum(hits()) < 300
 
 
-def test_a_fault_hits_its_path_only() -> None:
+def test_a_fault_strikes_its_path_only() -> None:
     faults = Faults([Fault(path="/contacts/*/trackingLogs", kind=FaultKind.HANG)])
 
     assert faults.draw("/contacts/17/trackingLogs", b"") is FaultKind.HANG
     assert faults.draw("/contacts/17", b"") is None
 
 
-def test_a_fault_may_hit_only_the_requests_that_contain_a_text_encoded_or_not() -> None:
+def test_a_fault_may_strike_only_requests_that_contain_a_text_encoded_or_not() -> None:
     faults = Faults([Fault(path="*", kind=FaultKind.HANG, containing="at=1; log=17")])
 
     assert faults.draw("/event", b"eventdata=at%3D1%3B+log%3D17") is FaultKind.HANG
@@ -88,7 +88,7 @@ def test_a_fault_may_hit_only_the_requests_that_contain_a_text_encoded_or_not() 
 
 
 @pytest.mark.parametrize("kind", list(FaultKind))
-def test_only_the_kinds_after_leave_an_event_recorded(kind: FaultKind) -> None:
+def test_only_kinds_that_end_in_after_leave_an_event_recorded(kind: FaultKind) -> None:
     caller = Caller(Fault(path="/event", kind=kind), tracking_enabled=True, event_names=NAMES)
     caller.contact()
 
@@ -110,14 +110,14 @@ def test_only_the_kinds_after_leave_an_event_recorded(kind: FaultKind) -> None:
         (FaultKind.REFUSED_EVENT, 200, "application/json"),
     ],
 )
-def test_a_fault_answers_as_its_name_says(kind: FaultKind, status: int, content_type: str) -> None:
+def test_a_fault_has_the_response_of_its_name(kind: FaultKind, status: int, content_type: str) -> None:
     reply = Caller(Fault(path="/event", kind=kind)).post_event()
 
     assert isinstance(reply, Response)
     assert (reply.status, reply.content_type) == (status, content_type)
 
 
-def test_a_fault_of_silence_gives_no_answer() -> None:
+def test_a_fault_of_silence_gives_no_response() -> None:
     assert Caller(Fault(path="/event", kind=FaultKind.HANG)).post_event() is Silence.HANG
     assert Caller(Fault(path="/event", kind=FaultKind.RESET_BEFORE)).post_event() is Silence.RESET
     assert Caller(Fault(path="/event", kind=FaultKind.RESET_AFTER)).post_event() is Silence.RESET

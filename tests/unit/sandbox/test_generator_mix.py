@@ -13,7 +13,7 @@ def share_of(sort: str) -> float:
 
 
 @pytest.mark.parametrize(("sort", "percent"), [("event", 50.2), ("sync_only", 19.8), ("noise", 30.0)])
-def test_the_three_classes_have_the_shares_of_the_domain(sort: str, percent: float) -> None:
+def test_the_three_classes_have_their_shares(sort: str, percent: float) -> None:
     assert share_of(sort) == pytest.approx(percent)
 
 

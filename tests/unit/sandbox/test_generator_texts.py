@@ -1,4 +1,4 @@
-"""The generator's texts against the catalog's patterns and pairs, read without the project's classifier."""
+"""The generator's texts match the event catalog's patterns and pairs, without the project's classifier."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def completed(caller: Caller, *rows: dict[str, object]) -> dict[str, Any]:
     return info(caller, queued)
 
 
-def test_an_import_is_queued_and_says_so() -> None:
+def test_an_import_is_answered_as_queued() -> None:
     status, answer = import_rows(Caller(), {"email": ANN}, {"email": BOB})
 
     assert status == 200
@@ -54,7 +54,7 @@ def test_an_import_is_false_for_a_second_then_waiting_active_and_completed() -> 
     assert statuses == [False, False, "waiting", "waiting", "active", "active", "completed", "completed"]
 
 
-def test_the_contacts_of_an_import_are_there_when_it_is_completed_and_not_before() -> None:
+def test_the_contacts_of_an_import_exist_when_it_is_completed_and_not_before() -> None:
     caller = Caller(import_duration_s=3.0, tracking_enabled=True, event_names=("Customer cancelled",))
     import_rows(caller, {"email": ANN})
 
@@ -102,7 +102,7 @@ def test_a_row_writes_names_fields_lists_and_tags() -> None:
     assert [row["tag"] for row in caller.shop.tags.where()] == ["open order"]
 
 
-def test_an_import_keeps_what_it_does_not_say() -> None:
+def test_an_import_keeps_attributes_that_it_does_not_have() -> None:
     caller = Caller()
     completed(caller, {"email": ANN, "first_name": "Ann", "phone": "1"})
 
@@ -202,7 +202,7 @@ def test_import_limits_can_be_switched_off() -> None:
     assert all(import_rows(caller, {"email": ANN}, {"email": BOB})[0] == 200 for _ in range(150))
 
 
-def test_subscribing_does_not_bring_back_who_unsubscribed() -> None:
+def test_an_import_does_not_resubscribe_an_unsubscribed_contact() -> None:
     caller = Caller()
     caller.call("POST", "/lists", {"list": LIST})
     completed(caller, {"email": ANN, "unsubscribe": [{"listid": 1}]})
@@ -226,7 +226,7 @@ def test_an_excluded_address_fails_only_when_it_is_subscribed() -> None:
     assert completed(caller, {"email": ANN, "unsubscribe": [{"listid": 1}]})["failure"] == []
 
 
-def test_an_excluded_address_may_be_left_out_without_a_word() -> None:
+def test_an_excluded_address_may_be_left_out_without_being_named() -> None:
     caller = Caller(excluded_emails=frozenset({ANN}), excluded_are_not_queued=True)
 
     status, queued = import_rows(caller, {"email": ANN.upper()}, {"email": BOB})
@@ -264,7 +264,7 @@ def test_a_value_for_an_unknown_field_is_ignored_and_counted() -> None:
     assert caller.shop.tally.breaches == {"unknown_field": 1}
 
 
-def test_an_interrupted_import_says_so_and_imports_nothing() -> None:
+def test_an_interrupted_import_has_that_status_and_imports_nothing() -> None:
     caller = Caller()
     _, queued = import_rows(caller, {"email": ANN})
     caller.shop.imports[queued["batchId"]].interrupted = True

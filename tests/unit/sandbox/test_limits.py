@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from kiva_stream.sandbox.activecampaign.rate_limits import Peak, SlidingWindow
 
 
-def test_a_window_lets_no_more_through_than_its_limit() -> None:
+def test_a_window_admits_no_more_than_its_limit() -> None:
     window = SlidingWindow(1.0)
 
     assert [window.admit(0.1 * step, 5) for step in range(7)] == [True] * 5 + [False] * 2
 
 
-def test_a_window_slides_so_that_each_place_is_free_one_period_later() -> None:
+def test_a_window_slides_so_that_each_slot_is_free_one_period_later() -> None:
     window = SlidingWindow(1.0)
     for at in (0.0, 0.5):
         window.admit(at, 2)
@@ -32,7 +32,7 @@ def test_a_limit_of_zero_is_no_limit() -> None:
 
 
 @given(st.lists(st.floats(0, 10), max_size=60))
-def test_whatever_arrives_no_sliding_second_holds_more_than_the_limit(times: list[float]) -> None:
+def test_no_sliding_second_admits_more_than_the_limit_whatever_arrives(times: list[float]) -> None:
     window = SlidingWindow(1.0)
 
     taken = [at for at in sorted(times) if window.admit(at, 5)]

@@ -1,4 +1,4 @@
-"""Orders in the sandbox: GraphQL documents, asynchronous writes, what refuses them."""
+"""Orders in the sandbox: GraphQL documents, asynchronous writes, refusals."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_orders_are_accepted_now_and_written_later() -> None:
     assert len(caller.shop.orders) == 2
 
 
-def test_the_contact_of_an_order_is_there_at_once_with_the_name_the_order_says() -> None:
+def test_the_contact_of_an_order_exists_at_once_with_the_name_in_the_order() -> None:
     caller = shop()
 
     run(caller, LATER, orders=[order(customerData={"firstName": "Ann"}, shippingAddress={"lastName": "Lee"})])
@@ -87,7 +87,7 @@ def test_an_order_is_updated_by_its_key_and_keeps_what_is_not_sent() -> None:
     assert (stored["finalAmount"], stored["storeStatus"]) == (40.0, "open")
 
 
-def test_one_invalid_order_refuses_them_all_and_is_named() -> None:
+def test_one_invalid_order_refuses_the_whole_batch_and_is_named() -> None:
     caller = shop(invalid_orders=frozenset({"8"}))
 
     answer = run(caller, LATER, orders=[order("7"), order("8")])
@@ -145,7 +145,7 @@ def test_a_document_that_does_not_fit_the_schema_is_a_breach(query: str) -> None
     assert caller.shop.tally.breaches == {"graphql": 1}
 
 
-def test_a_mutation_nobody_offers_is_an_error_and_a_breach() -> None:
+def test_an_unknown_mutation_is_an_error_and_a_breach() -> None:
     caller = shop()
 
     answer = run(caller, 'mutation { deleteProduct(id: "1") { id } }')
@@ -176,7 +176,7 @@ def test_an_order_that_overtakes_its_earlier_version_is_counted() -> None:
     assert caller.shop.orders.overtaken == 1
 
 
-def test_orders_are_searched_by_what_the_filter_says_and_paged_inside_it() -> None:
+def test_orders_are_searched_and_paged_by_the_filter() -> None:
     caller = shop(order_delay_s=0.0)
     run(caller, LATER, orders=[order(str(n), email=f"c{n % 2}@example.org") for n in range(6)])
     query = "query Find($filter: OrderFilter) { searchOrder(filter: $filter) { storeOrderId } }"
@@ -225,7 +225,7 @@ def test_a_batch_may_be_refused_without_naming_the_order_at_fault() -> None:
     assert len(caller.shop.orders) == 0
 
 
-def test_an_order_belongs_to_the_contact_of_its_address_also_when_that_moves() -> None:
+def test_an_order_belongs_to_the_contact_of_its_address_also_after_a_move() -> None:
     caller = shop(order_delay_s=0.0)
     run(caller, LATER, orders=[order("7"), order("8", storeCustomerId="18"), order("9")])
     caller.now += 1.0
@@ -239,7 +239,7 @@ def test_an_order_belongs_to_the_contact_of_its_address_also_when_that_moves() -
     assert caller.shop.orders.customers() == {1: ["17", "18"]}
 
 
-def test_an_order_of_nine_lines_takes_less_than_half_a_kilobyte() -> None:
+def test_an_order_of_nine_items_takes_less_than_half_a_kilobyte() -> None:
     caller = shop(order_delay_s=0.0)
     names = ("Kale", "Apples", "Bok Choy", "Sweet Potatoes", "Leeks", "Corn", "Dill", "Mint", "Oat Milk")
     lines = [

@@ -1,4 +1,4 @@
-"""What furnishes an account in the sandbox: tags, fields, lists, connections."""
+"""The calls that set an account up in the sandbox: tags, fields, lists, connections."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_connection_is_one_for_a_service_and_external_id() -> None:
 
 
 @pytest.mark.parametrize("path", ["/tags", "/fields", "/lists", "/connections"])
-def test_every_listing_is_paged_and_tells_its_total_as_text(path: str) -> None:
+def test_every_listing_is_paged_and_has_its_total_as_text(path: str) -> None:
     caller = Caller()
     name = path[1:]
     for number in range(23):

@@ -1,4 +1,4 @@
-"""Event tracking in the sandbox: the switch, the names, the events, the log of a contact."""
+"""Event tracking in the sandbox: the switch, the names, the events, a contact's tracking log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def tracking(**settings: object) -> Caller:
     return caller
 
 
-def test_a_new_account_tracks_nothing_until_it_is_switched_on() -> None:
+def test_a_new_account_refuses_events_until_tracking_is_switched_on() -> None:
     caller = Caller(event_names=(NAME,))
     caller.contact()
 
@@ -104,7 +104,7 @@ def test_an_event_needs_no_eventdata() -> None:
     assert caller.shop.events[1].eventdata == ""
 
 
-def test_an_event_of_an_unknown_address_is_answered_as_done_and_kept_apart() -> None:
+def test_an_event_of_an_unknown_address_is_answered_with_success_and_is_a_stray() -> None:
     caller = tracking()
 
     assert caller.event("eve@example.org", eventdata="log=1") == SPAWNED
@@ -167,13 +167,13 @@ def test_the_tracking_log_shows_an_event_only_after_its_delay() -> None:
     assert caller.call("GET", f"/contacts/{ann}/trackingLogs")[1]["meta"]["total"] == "1"
 
 
-def test_the_tracking_log_of_nobody_is_404() -> None:
+def test_the_tracking_log_of_an_unknown_contact_is_404() -> None:
     status, answer = Caller().call("GET", "/contacts/7/trackingLogs")
 
     assert (status, answer) == (404, {"message": "No Result found for Subscriber with id 7"})
 
 
-def test_a_log_of_events_takes_the_room_of_its_columns_and_no_more() -> None:
+def test_an_event_log_takes_the_memory_of_its_columns_and_no_more() -> None:
     log = EventLog()
     for number in range(1000):
         log.add(float(number), number, NAME, "x" * 50)
@@ -183,7 +183,7 @@ def test_a_log_of_events_takes_the_room_of_its_columns_and_no_more() -> None:
     assert log.count_by_name() == {NAME: 1000}
 
 
-def test_a_log_of_events_gives_back_what_it_got_whatever_the_script() -> None:
+def test_an_event_log_returns_events_unchanged_whatever_the_script() -> None:
     log = EventLog()
     texts = ["", "grün; 30 °C", "💐", "plain"]
     for text in texts:
@@ -194,7 +194,7 @@ def test_a_log_of_events_gives_back_what_it_got_whatever_the_script() -> None:
 
 
 @pytest.mark.parametrize("seq", [0, 2, -1])
-def test_a_log_of_events_has_no_other_sequence_numbers(seq: int) -> None:
+def test_an_event_log_has_no_other_sequence_numbers(seq: int) -> None:
     log = EventLog()
     log.add(1.0, 1, NAME, "")
 

@@ -1,4 +1,4 @@
-"""What the sandbox sees a client do wrong although ActiveCampaign would let it."""
+"""What the sandbox counts of a client's mistakes that ActiveCampaign would accept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_import_that_adds_a_second_week_tag_makes_an_overlap(caller: Caller) 
     assert caller.shop.watch.tag_overlaps == 1
 
 
-def test_who_is_subscribed_after_having_unsubscribed_is_counted(caller: Caller) -> None:
+def test_a_subscription_after_an_unsubscription_is_counted(caller: Caller) -> None:
     subscribe(caller, 1)
     subscribe(caller, 2)
     subscribe(caller, 2)
@@ -76,7 +76,7 @@ def test_who_is_subscribed_after_having_unsubscribed_is_counted(caller: Caller) 
     assert caller.shop.watch.resubscribed == 1
 
 
-def test_an_import_and_a_sync_bring_nobody_back(caller: Caller) -> None:
+def test_an_import_and_a_sync_resubscribe_no_contact(caller: Caller) -> None:
     subscribe(caller, 2)
     caller.call("POST", "/import/bulk_import", {"contacts": [{"email": ANN, "subscribe": [{"listid": 1}]}]})
     caller.now += 10
@@ -114,7 +114,7 @@ def test_writes_one_after_the_other_or_of_two_contacts_are_not_counted(caller: C
     assert caller.shop.watch.contacts_in_two_requests == 0
 
 
-def test_a_look_at_a_contact_is_no_write(caller: Caller) -> None:
+def test_a_read_of_a_contact_is_no_write(caller: Caller) -> None:
     with caller.service.under_way(request(*SYNC)):
         for path in ("/contacts/1", "/contacts/1/contactTags"):
             with caller.service.under_way(request("GET", path)):
@@ -153,7 +153,7 @@ def test_a_refused_import_and_an_interrupted_one_are_not_under_way(caller: Calle
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"contact":7}', b'{"contacts":[{}]}', b'{"contact":{}}'])
-def test_a_broken_body_writes_nobody(caller: Caller, body: bytes) -> None:
+def test_a_broken_body_writes_no_contact(caller: Caller, body: bytes) -> None:
     for path in ("/contact/sync", "/import/bulk_import", "/contactTags"):
         with caller.service.under_way(request("POST", path)._replace(body=body)):
             pass

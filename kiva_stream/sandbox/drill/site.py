@@ -1,4 +1,4 @@
-"""What a scenario plays on: a copy of a history, an account of its own, and the commands of a user."""
+"""The site of a scenario: a copy of a history, an account of its own, and the commands of a user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -16,17 +16,16 @@ import anyio.abc
 import asyncpg
 import msgspec
 
-from kiva_stream.sandbox.generator import Generated, generate
-from kiva_stream.sandbox.postgres import Server
+from kiva_stream.sandbox.drill.history import History
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
 
 SITE_ID = 1
-LATENCY_MS = 5  # so that events are in flight whenever a plug is pulled
+LATENCY_MS = 5  # so that events are in flight whenever a fault strikes
 MAX_IN_FLIGHT = 20
 LOOKUP_SETTLE_S = 0.5
-LOOK_EVERY_S = 0.02
+POLL_EVERY_S = 0.02
 
-# Everything that a shop waits for is short, so that a drill is: limits, leases, time-outs, back-off.
+# Limits, leases, time-outs and back-off are short, so that a drill is short.
 SETTINGS: Mapping[str, object] = {
     "SOURCE__SITE_ID": SITE_ID,
     "STATE__LEASE_S": 2,
@@ -43,35 +42,11 @@ SETTINGS: Mapping[str, object] = {
 
 
 class DrillError(Exception):
-    """A scenario did not come to its end; the text says why."""
+    """A scenario did not complete; the text says why."""
 
 
-class History(NamedTuple):
-    """A generated shop, to be copied: its database, and what must become of its log."""
-
-    server: Server
-    database: str
-    truth: Path
-    generated: Generated
-    seed: int
-
-    @classmethod
-    async def write(cls, server: Server, folder: Path, entries: int, seed: int) -> History:
-        """Generate one; its truth goes into the folder. Raises SourceError."""
-        name = f"drill_{uuid4().hex}"
-        dsn = await server.create_database(name)
-        truth = folder / f"{name}.truth"
-        return cls(server, name, truth, await generate(dsn, entries, seed, truth=truth), seed)
-
-    @property
-    def arrivals(self) -> int:
-        """How many contacts, orders and events must arrive."""
-        made = self.generated
-        return made.contacts + made.orders_expected + made.outcomes.get("delivered", 0)
-
-
-class Stage(msgspec.Struct):
-    """A shop, an account that is set up, and the command line with the settings that name both."""
+class DrillSite(msgspec.Struct):
+    """A shop, an account that is set up, and the command line with the settings for both."""
 
     history: History
     dsn: str
@@ -80,29 +55,29 @@ class Stage(msgspec.Struct):
     environ: Mapping[str, str]
 
     async def start(self, *arguments: str) -> anyio.abc.Process:
-        """Start a command; what it says on stderr is added to the file `said`."""
-        with (self.folder / "said").open("ab") as said:
+        """Start a command. Its stderr is appended to the file `stderr`."""
+        with (self.folder / "stderr").open("ab") as stderr:
             return await anyio.open_process(
                 self._command(arguments), env=self.environ, cwd=self.folder,
-                stdin=DEVNULL, stdout=DEVNULL, stderr=said,
+                stdin=DEVNULL, stdout=DEVNULL, stderr=stderr,
             )  # fmt: skip
 
-    async def ask(self, *arguments: str) -> bytes:
-        """Run a command to its end; return what it printed. Raises DrillError when it fails."""
+    async def command_output(self, *arguments: str) -> bytes:
+        """Run a command and return its stdout. Raises DrillError when it fails."""
         done = await anyio.run_process(
             self._command(arguments), env=self.environ, cwd=self.folder, check=False
         )
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise DrillError(f"`{arguments[0]}` ended with exit code {done.returncode}: {said}")
+            stderr = done.stderr.decode(errors="replace").strip()
+            raise DrillError(f"`{arguments[0]}` ended with exit code {done.returncode}: {stderr}")
         return done.stdout
 
     async def status(self) -> dict[str, Any]:
-        """Return what `status --json` says."""
-        return msgspec.json.decode(await self.ask("status", "--json"))  # type: ignore[no-any-return]
+        """Return the report of `status --json`."""
+        return msgspec.json.decode(await self.command_output("status", "--json"))  # type: ignore[no-any-return]
 
     async def execute(self, statements: str) -> None:
-        """Have the shop's database do something."""
+        """Execute SQL statements in the shop's database."""
         connection = await asyncpg.connect(self.dsn)
         try:
             await connection.execute(statements)
@@ -110,18 +85,18 @@ class Stage(msgspec.Struct):
             await connection.close()
 
     async def arrivals(self) -> int:
-        """Return how many contacts, orders and events the account has by now."""
+        """Return how many contacts, orders and events the account has."""
         state = await self.activecampaign.state()
         return int(state["contacts"] + state["orders"] + state["events"])
 
-    async def reached(self, arrivals: int) -> None:
-        """Return when the account has so many."""
+    async def wait_for_arrivals(self, arrivals: int) -> None:
+        """Wait until the account has this many contacts, orders and events."""
         while await self.arrivals() < arrivals:  # noqa: ASYNC110  it happens in another process
-            await anyio.sleep(LOOK_EVERY_S)
+            await anyio.sleep(POLL_EVERY_S)
 
-    def last_words(self) -> str:
-        """Return the last line that a command said on stderr."""
-        lines = (self.folder / "said").read_text(errors="replace").strip().splitlines()
+    def last_error_line(self) -> str:
+        """Return the last line that a command wrote to stderr."""
+        lines = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
@@ -130,12 +105,12 @@ class Stage(msgspec.Struct):
 
 
 @asynccontextmanager
-async def staged(
+async def open_site(
     history: History, folder: Path, settings: Mapping[str, object], account: Mapping[str, object]
-) -> AsyncIterator[Stage]:
-    """Give a copy of a history, and an account that is set up, with these settings beside those of all.
+) -> AsyncIterator[DrillSite]:
+    """Yield a site with a copy of a history, and an account that is set up and has no limits.
 
-    The account's limits are out of the way. Raises DrillError when the set-up fails.
+    `settings` and the settings of the `account` replace the drill's. Raises DrillError when the set-up fails.
     """
     name = f"{history.database}_{uuid4().hex[:8]}"
     dsn = await history.server.create_database(name, template=history.database)
@@ -145,14 +120,14 @@ async def staged(
         await activecampaign.change(
             **{"requests_per_second": 0, "import_duration_s": 0, "order_delay_s": 0, **account}
         )
-        stage = Stage(history, dsn, activecampaign, folder / name, _environ(dsn, activecampaign, settings))
-        await stage.ask("setup")
-        yield stage
+        site = DrillSite(history, dsn, activecampaign, folder / name, _environ(dsn, activecampaign, settings))
+        await site.command_output("setup")
+        yield site
     await history.server.drop_database(name)
 
 
 def _environ(dsn: str, activecampaign: LocalActiveCampaign, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the environment of a command: nothing of the settings of whoever drills is in it."""
+    """Return the environment of a command, without any settings of the user's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KIVA_STREAM")}
     chosen = {**SETTINGS, **settings, "SOURCE__DSN": dsn, "STATE__DSN": dsn}
     return {
