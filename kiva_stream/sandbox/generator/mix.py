@@ -30,14 +30,16 @@ class Kind(NamedTuple):
 
 
 def _events() -> Iterable[Kind]:
-    for line, writer in zip(CATALOG.events, WRITERS, strict=True):
-        category = _CATEGORIES.get(line.actions[0].split(".")[0], "customer")
-        yield Kind(line.line, "event", line.pct, writer, _actors(line), category, line)
+    for event_line, writer in zip(CATALOG.events, WRITERS, strict=True):
+        category = _CATEGORIES.get(event_line.actions[0].split(".")[0], "customer")
+        yield Kind(
+            event_line.line, "event", event_line.pct, writer, _actors(event_line), category, event_line
+        )
 
 
-def _actors(line: EventLine) -> tuple[str, ...]:
+def _actors(event_line: EventLine) -> tuple[str, ...]:
     """Return the actors of an event line but visitors, which are decided when an entry is planned."""
-    return tuple(actor for actor in line.actor if actor != "visitor")
+    return tuple(actor for actor in event_line.actor if actor != "visitor")
 
 
 _CATEGORIES = {code: code for code in ("email", "order", "schedule", "payment", "admin")}
