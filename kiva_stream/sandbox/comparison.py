@@ -189,7 +189,7 @@ async def compare_arrived(truth: Path, site_id: int, activecampaign: LocalActive
     events = [event async for event in activecampaign.rows("events")]
     contacts = [contact async for contact in activecampaign.rows("contacts")]
     orders = [order async for order in activecampaign.rows("orders")]
-    return compare(truth, site_id, events, contacts, orders)
+    return compare(truth, site_id, events=events, contacts=contacts, orders=orders)
 
 
 def counts_of(equation: Mapping[str, Any]) -> Counter[str]:

@@ -164,9 +164,9 @@ class Account:
         """Add an event to its contact's log, or to the strays when no contact has that address."""
         contact = self.contacts.find(email)
         if contact is None:
-            self.events_without_contact.append(StrayEvent(now, email, name, eventdata))
+            self.events_without_contact.append(StrayEvent(now, email, name=name, eventdata=eventdata))
         else:
-            contact.events.append(self.events.add(now, contact.id, name, eventdata))
+            contact.events.append(self.events.add(now, contact.id, name=name, eventdata=eventdata))
 
     def lose(self, events: Collection[int], orders: Collection[str]) -> None:
         """Remove events from their contacts' logs, and orders by the shop's ids of them."""
@@ -205,13 +205,13 @@ class Account:
 
     def set_list(self, contact: Contact, list_id: int, status: int) -> None:
         """Set a contact's status on a list."""
-        before = contact.lists.get(list_id)
-        self.watch.resubscribed += before == UNSUBSCRIBED and status == SUBSCRIBED
+        if status == SUBSCRIBED:
+            self.watch.count_subscription(was_unsubscribed=contact.lists.get(list_id) == UNSUBSCRIBED)
         contact.lists[list_id] = status
 
     def tag_named(self, name: str, now: float) -> int:
         """Return the id of the tag of that name. Create it if there is none."""
-        tag = self.tags.find(tag=name) or self.add_tag(name, "contact", "", now)
+        tag = self.tags.find(tag=name) or self.add_tag(name, kind="contact", description="", now=now)
         return int(tag["id"])
 
     def add_tag(self, name: str, kind: str, description: str, now: float) -> dict[str, Any]:

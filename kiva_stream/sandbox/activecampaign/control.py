@@ -81,8 +81,9 @@ def _change(account: Account, body: bytes) -> dict[str, Any]:
     unknown = changes.keys() - set(SandboxAccount.__struct_fields__)
     if unknown:
         raise ValueError(f"{', '.join(sorted(unknown))}: no such setting")
-    account.settings = changed
-    return {name: getattr(changed, name) for name in changes}
+    accepted = {name: getattr(changed, name) for name in changes}
+    account.change(**accepted)
+    return accepted
 
 
 def _lose(account: Account, body: bytes) -> dict[str, Any]:

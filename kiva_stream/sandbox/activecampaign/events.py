@@ -71,7 +71,11 @@ class EventLog:
         index = seq - 1
         data = self._data[self._end[index] : self._end[seq]].decode()
         return ReceivedEvent(
-            seq, self._received_at[index], self._contact[index], self._names[self._name[index]], data
+            seq=seq,
+            received_at=self._received_at[index],
+            contact_id=self._contact[index],
+            name=self._names[self._name[index]],
+            eventdata=data,
         )
 
     def __iter__(self) -> Iterator[ReceivedEvent]:

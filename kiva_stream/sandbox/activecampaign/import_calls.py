@@ -32,7 +32,12 @@ def bulk_import(account: Account, call: Call) -> Response:
     if bad:
         raise RefusedError(import_refused("Some contacts are invalid.", bad))
     rows = [row for row in rows if not _is_left_out(account, row)]
-    queued = Import(str(uuid4()), call.now, account.settings.import_duration_s, len(rows))
+    queued = Import(
+        id=str(uuid4()),
+        accepted_at=call.now,
+        duration_s=account.settings.import_duration_s,
+        contacts=len(rows),
+    )
     account.imports[queued.id] = queued
     account.watch.accept_import((normal_email(row["email"]) for row in rows), queued)
     account.agenda.add(call.now + queued.duration_s, partial(_complete, account, queued, rows))

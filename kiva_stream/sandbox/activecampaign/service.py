@@ -132,7 +132,7 @@ class Service:
         found = contract().find(request.method, path) if path != request.path else None
         operation, path_id = found or (None, 0)
         account.tally.requests[operation.id if operation else "unknown"] += 1
-        account.watch.changing_requests += _may_change(request)
+        account.watch.count_request(may_change=_may_change(request))
         if not account.admit_request(now):
             account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
             return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
@@ -195,7 +195,7 @@ def _process(
         return json_response({"message": "Not Found"}, 404)
     try:
         body = _checked_body(account.tally, operation, request)
-        return handler(account, Call(path_id, request.query, body, now))
+        return handler(account, Call(path_id, request.query, body=body, now=now))
     except RefusedError as refused:
         return refused.response
 

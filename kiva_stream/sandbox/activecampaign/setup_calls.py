@@ -29,7 +29,9 @@ def create_tag(account: Account, call: Call) -> Response:
     existing = account.tags.find(tag=sent["tag"])
     if existing:
         return json_response({"tag": existing})
-    tag = account.add_tag(sent["tag"], sent["tagType"], sent.get("description", ""), call.now)
+    tag = account.add_tag(
+        sent["tag"], kind=sent["tagType"], description=sent.get("description", ""), now=call.now
+    )
     return json_response({"tag": tag}, 201)
 
 

@@ -52,6 +52,14 @@ class Watch:
         """Note that an import of these contacts is accepted."""
         self._imports.update(dict.fromkeys(emails, accepted))
 
+    def count_request(self, *, may_change: bool) -> None:
+        """Count a request if it could change something."""
+        self.changing_requests += may_change
+
+    def count_subscription(self, *, was_unsubscribed: bool) -> None:
+        """Count a subscription if the contact had unsubscribed before."""
+        self.resubscribed += was_unsubscribed
+
     def check_week_tags(self, names: Iterable[str]) -> None:
         """Count an overlap if a contact that has just got a week tag has another one."""
         self.tag_overlaps += len(WEEK_TAGS.intersection(names)) > 1

@@ -25,7 +25,8 @@ class History(NamedTuple):
         name = f"drill_{uuid4().hex}"
         dsn = await server.create_database(name)
         truth = folder / f"{name}.truth"
-        return cls(server, name, truth, await generate(dsn, entries, seed, truth=truth), seed)
+        generated = await generate(dsn, entries, seed, truth=truth)
+        return cls(server=server, database=name, truth=truth, generated=generated, seed=seed)
 
     @property
     def arrivals(self) -> int:

@@ -61,6 +61,10 @@ class Run:
         """Wait until this share of all that must arrive is there."""
         await self.site.wait_for_arrivals(int(share * self.site.history.arrivals))
 
+    def add_starts(self, starts: int) -> None:
+        """Add the starts of a run that took this one's place for a while."""
+        self.starts += starts
+
     def note_strike(self) -> None:
         """Note that a fault strikes."""
         self.struck += 1

@@ -141,7 +141,7 @@ async def freeze(run: Run) -> None:
         more = arrived + 2 * MAX_IN_FLIGHT  # more than were in flight
         await run.site.wait_for_arrivals(min(more, run.site.history.arrivals))
         run.send_signal(signal.SIGCONT)
-    run.starts += second.starts
+    run.add_starts(second.starts)
 
 
 def _chance(run: Run) -> random.Random:

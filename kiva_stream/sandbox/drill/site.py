@@ -120,7 +120,13 @@ async def open_site(
         await activecampaign.change(
             **{"requests_per_second": 0, "import_duration_s": 0, "order_delay_s": 0, **account}
         )
-        site = DrillSite(history, dsn, activecampaign, folder / name, _environ(dsn, activecampaign, settings))
+        site = DrillSite(
+            history=history,
+            dsn=dsn,
+            activecampaign=activecampaign,
+            folder=folder / name,
+            environ=_environ(dsn, activecampaign, settings),
+        )
         await site.command_output("setup")
         yield site
     await history.server.drop_database(name)

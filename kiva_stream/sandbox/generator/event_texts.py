@@ -30,6 +30,10 @@ def money(cents: int) -> str:
     return f"{cents / 100:.2f}"
 
 
+def _visitor_or_usual(s: Scene) -> str:
+    return "visitor" if s.customer is NO_CUSTOMER else ""
+
+
 def delivery_reminder_sent(s: Scene) -> Text:
     """Event line 1: Delivery Today Reminder Sent."""
     o = s.order
@@ -62,13 +66,12 @@ def magic_link_expired(s: Scene) -> Text:
     """
     minutes = 61 + s.draw.below(600)
     sent = instant(s.now_ms - minutes * MINUTE - 30 * SECOND)
-    if s.customer is NO_CUSTOMER:
-        s.actor = "visitor"
     return Text(
         "login.magic_link.expired",
         "Login via expired magic link failed",
         f'{{"email":{s.mail},"sent_at":"{sent}","ttl_min":60,"ip":"{s.ip}"}}',
         f"age_min={minutes}; ",
+        actor=_visitor_or_usual(s),
     )
 
 
@@ -240,13 +243,12 @@ def discount_code_used(s: Scene) -> Text:
 def contact_form(s: Scene) -> Text:
     """Event line 20: Submitted Contact Form."""
     topic = s.draw.pick(words.TOPICS)
-    if s.customer is NO_CUSTOMER:
-        s.actor = "visitor"
     return Text(
         "contact.form",
         f"Submitted Contact Form: {topic} question",
         f'{{"email":{s.mail},"topic":"{topic}","message":"Hello, customer cancelled? Please call me."}}',
         f"topic={topic}; ",
+        actor=_visitor_or_usual(s),
     )
 
 
@@ -389,15 +391,14 @@ def customer_cancelled_for_them(s: Scene) -> Text:
     """Event line 35: Customer cancelled, by staff or automatically."""
     stop = s.calendar.date(0, 5)
     if s.draw.chance(AUTO_CANCEL_SHARE):
-        s.actor = "system"
         data = f'{{"reason":"card expired","by":"auto","stop_date":"{stop}"}}'
         message = "Customer cancelled automatically: card expired"
-        return Text("customer.cancel.auto", message, data, f"reason=card expired; stop={stop}; ")
-    s.actor = "admin"
+        pairs = f"reason=card expired; stop={stop}; "
+        return Text("customer.cancel.auto", message, data, pairs, actor="system")
     reason = s.customer.cancel_reason or words.CANCEL_REASONS[0]
     data = f'{{"reason":"{reason}","by":"admin","stop_date":"{stop}"}}'
     message = f"Customer cancelled by {s.draw.pick(words.STAFF)}: {reason}"
-    return Text("admin.customer.cancel", message, data, f"reason={reason}; stop={stop}; ")
+    return Text("admin.customer.cancel", message, data, f"reason={reason}; stop={stop}; ", actor="admin")
 
 
 def recurring_removed(s: Scene) -> Text:
@@ -449,14 +450,13 @@ def box_subscription_changed(s: Scene) -> Text:
 def gift_box_purchased(s: Scene) -> Text:
     """Event line 40: Gift Box Purchase."""
     boxes = 1 + s.draw.below(3)
-    if s.customer is NO_CUSTOMER:
-        s.actor = "visitor"
     return Text(
         "giftbox.purchase",
         f"Gift Box Purchase: {boxes} boxes, ${money(boxes * 3500)}",
         f'{{"gift_order_id":{900 + s.draw.below(9000)},"boxes":{boxes},"total_cents":{boxes * 3500},'
         f'"recipients":[{{"name":"Pat","email":"pat@friends.example"}}]}}',
         f"boxes={boxes}; total={money(boxes * 3500)}; ",
+        actor=_visitor_or_usual(s),
     )
 
 

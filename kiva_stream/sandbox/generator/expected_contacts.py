@@ -55,20 +55,20 @@ def _contact(shop: Shop, email: str, customers: list[CustomerAccount], tag: str)
     best = min(customers, key=lambda a: (STATUSES.index(a.status), -a.newest_order_ms, a.id))
     subscribed = all(customer.opt_in and not customer.blacklisted for customer in customers)
     return ExpectedContact(
-        shop.site.id,
-        email,
-        _printable(best.first_name),
-        _printable(best.last_name),
-        best.phone or "",
-        str(best.id),
-        "subscribe" if subscribed else "unsubscribe",
-        ",".join(str(customer.id) for customer in customers),
-        best.status,
-        best.box.name if best.box and not box_is_gone(best) else None,
-        None if best.status == "cancelled" else next_delivery(shop, best),
-        _cancel_date(shop, best),
-        None if best.birthday and best.birthday > today(shop).isoformat() else best.birthday,
-        tag,
+        site_id=shop.site.id,
+        email=email,
+        first_name=_printable(best.first_name),
+        last_name=_printable(best.last_name),
+        phone=best.phone or "",
+        kiva_customer_id=str(best.id),
+        list_status="subscribe" if subscribed else "unsubscribe",
+        customer_ids=",".join(str(customer.id) for customer in customers),
+        status=best.status,
+        box_type=best.box.name if best.box and not box_is_gone(best) else None,
+        next_delivery=None if best.status == "cancelled" else next_delivery(shop, best),
+        cancel_date=_cancel_date(shop, best),
+        birthday=None if best.birthday and best.birthday > today(shop).isoformat() else best.birthday,
+        tag=tag,
     )
 
 

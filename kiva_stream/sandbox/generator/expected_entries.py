@@ -56,7 +56,7 @@ class ExpectedOutcomes:
         if row.sort == "event" and event_line:
             ac_name, data = event_line.ac_name, eventdata(row, log_id)
         outcome, why = self._outcome(row)
-        return ExpectedEntry(row.sort, outcome, why, ac_name, data)
+        return ExpectedEntry(row.sort, outcome, why, ac_name=ac_name, eventdata=data)
 
     def _outcome(self, row: Row) -> tuple[str, str | None]:
         if row.reason:

@@ -47,15 +47,15 @@ def expected_order(site_id: int, currency: str, stored: StoredOrder) -> Expected
         return None
     refunded = order.payment_status == "refunded"
     return ExpectedOrder(
-        site_id,
-        order.id,
-        order.customer_id,
-        "REFUNDED" if refunded else _PAID_STATUS.get(order.status, "COMPLETED"),
-        currency.strip().upper(),
-        order.total_cents,
-        stored.discount_cents + stored.credit_cents,
-        instant(order.created_ms),
-        order.paid_ms,
+        site_id=site_id,
+        order_id=order.id,
+        customer_id=order.customer_id,
+        normalized_status="REFUNDED" if refunded else _PAID_STATUS.get(order.status, "COMPLETED"),
+        currency=currency.strip().upper(),
+        total_cents=order.total_cents,
+        discounts_cents=stored.discount_cents + stored.credit_cents,
+        created_at=instant(order.created_ms),
+        paid_ms=order.paid_ms,
     )
 
 
@@ -72,5 +72,12 @@ def _item(site_id: int, order_id: int, item: Item) -> ExpectedItem:
         name, quantity, price_cents = f"{name} (1.5)", "1", (item.price_cents * 3 + 1) // 2
     category = item.category if item.category in _CATEGORIES else "other"
     return ExpectedItem(
-        site_id, order_id, item.id, item.product_id, name, category, int(quantity), price_cents
+        site_id=site_id,
+        order_id=order_id,
+        item_id=item.id,
+        product_id=item.product_id,
+        name=name,
+        category=category,
+        quantity=int(quantity),
+        price_cents=price_cents,
     )

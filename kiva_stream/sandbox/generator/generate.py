@@ -60,7 +60,12 @@ class _Generation:
         self._outcomes = ExpectedOutcomes()
         self._counted_sites = {member.shop.site.id for member in history.members if member.counts}
         self._completers = {
-            shop.site.id: OrderCompleter(shop.site.id, shop.draw, shop.manual_edits, n * ITEM_IDS_A_SITE + 1)
+            shop.site.id: OrderCompleter(
+                shop.site.id,
+                draw=shop.draw,
+                manual_edits=shop.manual_edits,
+                first_item_id=n * ITEM_IDS_A_SITE + 1,
+            )
             for n, shop in enumerate(member.shop for member in history.members)
         }
 
@@ -81,9 +86,8 @@ class _Generation:
         customers = [customer for shop in shops for customer in shop.population.customers]
         contacts = [contact for shop in shops for contact in expected_contacts(shop)]
         if self._truth:
-            self._truth.finish(
-                ((a.id, a.address.key) for a in customers if a.anomaly not in ERASED), contacts
-            )
+            addresses = ((each.id, each.address.key) for each in customers if each.anomaly not in ERASED)
+            self._truth.finish(addresses, contacts)
         completers = [self._completers[shop.site.id] for shop in shops]
         return Generated(
             entries=self._entries,
@@ -166,13 +170,13 @@ async def generate(
     the first delivery week. Raises SettingsError when the schema exists or `truth` cannot be written,
     SourceError when the database is out of reach.
     """
-    history = History(entries, seed, sites, start)
+    history = History(entries, seed, sites=sites, start=start)
     async with _connection(dsn) as connection:
         await require_empty(connection)
         with ExitStack() as files:
             truth_file = files.enter_context(closing(TruthFile(truth))) if truth else None
             async with loading(connection) as loader:
-                run = _Generation(history, seed, loader, truth_file)
+                run = _Generation(history, seed, loader=loader, truth=truth_file)
                 await run.run(progress or (lambda _: None))
             return run.finish()
 

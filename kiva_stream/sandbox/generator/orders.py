@@ -48,7 +48,17 @@ class Order:
         return self.menu_items + len(self.addons)
 
 
-NO_ORDER = Order(0, 0, "", "", words.BOXES[0], 6, 0, 0, 0)
+NO_ORDER = Order(
+    id=0,
+    customer_id=0,
+    week="",
+    delivery="",
+    box=words.BOXES[0],
+    menu_items=6,
+    total_cents=0,
+    created_ms=0,
+    updated_ms=0,
+)
 
 
 def draw_total_cents(draw: Draw) -> int:

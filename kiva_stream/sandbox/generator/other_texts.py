@@ -167,8 +167,7 @@ def error(s: Scene) -> Text:
     message = f"Uncaught exception in order.php\nLogged in user: {s.draw.below(9999)}"
     if s.draw.chance(LONG_STACK_SHARE):
         return Text(action, f"{message}\n{_STACK}", "{}")
-    s.stack = _STACK[:400]
-    return Text(action, message, "{}")
+    return Text(action, message, "{}", stack=_STACK[:400])
 
 
 def login_failed(s: Scene) -> Text:

@@ -255,4 +255,12 @@ def is_delivery_week(customer: CustomerAccount, monday: date) -> bool:
 
 
 # Of entries by visitors and robots.
-NO_CUSTOMER = CustomerAccount(0, "", "", Address(None, None), "individual", 0, 0)
+NO_CUSTOMER = CustomerAccount(
+    id=0,
+    first_name="",
+    last_name="",
+    address=Address(None, None),
+    account_type="individual",
+    created_ms=0,
+    updated_ms=0,
+)

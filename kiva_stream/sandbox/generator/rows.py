@@ -109,29 +109,28 @@ class RowWriter:
     def write(self, planned: PlannedEntry) -> Row:
         """Return the row of a planned entry, and change its customer and order as its text says."""
         scene, kind = self._scene, planned.kind
-        scene.customer, scene.order, scene.now_ms = planned.customer, planned.order, planned.at_ms
-        scene.actor, scene.stack = "", None
+        scene.begin(planned.customer, planned.order, planned.at_ms)
         text = kind.writer(scene)
-        actor, staff = self._actor(kind)
+        actor, staff = self._actor(kind, text)
         row = Row(
-            self._shop.site.id,
-            planned.at_ms - self._draw.below(40) + self._skew(kind, actor),
-            planned.at_ms,
-            kind.severity,
-            kind.category,
-            text.action,
-            planned.customer.id or None,
-            actor,
-            staff,
-            text.message,
-            text.data,
-            scene.stack,
-            planned.order.id,
-            self._shop,
-            kind,
-            kind.sort,
-            planned.customer,
-            text.pairs,
+            site_id=self._shop.site.id,
+            occurred_ms=planned.at_ms - self._draw.below(40) + self._skew(kind, actor),
+            inserted_ms=planned.at_ms,
+            severity=kind.severity,
+            category=kind.category,
+            action=text.action,
+            customer_id=planned.customer.id or None,
+            actor=actor,
+            staff=staff,
+            message=text.message,
+            data=text.data,
+            stack=text.stack,
+            order_id=planned.order.id,
+            shop=self._shop,
+            kind=kind,
+            sort=kind.sort,
+            customer=planned.customer,
+            pairs=text.pairs,
         )
         if kind.sort == "event" and planned.customer is NO_CUSTOMER:
             row.reason = "no_account"
@@ -140,10 +139,10 @@ class RowWriter:
             self._legacy(row, text)
         return row
 
-    def _actor(self, kind: Kind) -> tuple[str, str | None]:
+    def _actor(self, kind: Kind, text: Text) -> tuple[str, str | None]:
         draw, actors = self._draw, kind.actors
-        actor = self._scene.actor or actors[0]
-        if len(actors) > 1 and not self._scene.actor and draw.random() < UNUSUAL_ACTOR_SHARE:
+        actor = text.actor or actors[0]
+        if len(actors) > 1 and not text.actor and draw.random() < UNUSUAL_ACTOR_SHARE:
             actor = draw.pick(actors[1:])
         if actor == "customer" and draw.random() < AS_CUSTOMER_SHARE:
             actor = "admin"

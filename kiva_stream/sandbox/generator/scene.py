@@ -17,12 +17,14 @@ class Text(NamedTuple):
     message: str
     data: str = "{}"  # JSON
     pairs: str = ""  # `key=value; ` each, in the order of the event catalog; values need no cleaning
+    actor: str = ""  # when it is not the usual one of the kind
+    stack: str | None = None  # a stack trace
 
 
 class Scene:
     """The customer, the order and the moment of an entry. One scene is reused for all entries of a week."""
 
-    __slots__ = ("actor", "calendar", "currency", "customer", "draw", "now_ms", "order", "stack")
+    __slots__ = ("calendar", "currency", "customer", "draw", "now_ms", "order")
 
     def __init__(self, draw: Draw, currency: str, calendar: Calendar) -> None:
         self.draw = draw
@@ -31,8 +33,10 @@ class Scene:
         self.customer: CustomerAccount = NO_CUSTOMER
         self.order: Order = NO_ORDER
         self.now_ms = 0
-        self.actor = ""  # set by a text whose actor is not the usual one of its kind
-        self.stack: str | None = None
+
+    def begin(self, customer: CustomerAccount, order: Order, now_ms: int) -> None:
+        """Change to the scene of another entry."""
+        self.customer, self.order, self.now_ms = customer, order, now_ms
 
     @property
     def mail(self) -> str:

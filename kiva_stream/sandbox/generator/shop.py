@@ -51,7 +51,7 @@ SITES = (
 class Shop:
     """The customers and orders of a site, as they are after the weeks planned so far."""
 
-    def __init__(self, site: Site, entries: int, seed: int, start: date) -> None:
+    def __init__(self, site: Site, *, entries: int, seed: int, start: date, other: Site) -> None:
         self.site = site
         self.entries = entries
         self.start = start
@@ -76,7 +76,8 @@ class Shop:
         self.current_orders: list[Order] = []  # of the week that is being planned or written
         self._earlier_orders: list[Order] = []  # not finished when their week ended
         self._last_week: list[Order] = []
-        self.foreign_ids: list[int] = []  # customers of another site
+        # Customers of the site `other`, whom some entries name by mistake.
+        self.foreign_ids = range(other.first_customer_id, other.first_customer_id + HOT_CUSTOMERS)
         self._orders = 0
         for _ in range(max(HOT_CUSTOMERS, round(entries * IMPORTED_SHARE))):
             self._import()
@@ -120,7 +121,8 @@ class Shop:
 
         When only hot ones are found, return an active customer unchanged.
         """
-        customer = next((a for a in (self.activity.draw_evenly() for _ in range(TRIES)) if not a.hot), None)
+        drawn = (self.activity.draw_evenly() for _ in range(TRIES))
+        customer = next((each for each in drawn if not each.hot), None)
         if customer is None:
             return self.activity.draw_evenly()
         self.activity.remove(customer)
@@ -185,9 +187,8 @@ class Shop:
         Called once a week, after its entries were written. An order stays until it is paid or ended.
         """
         finished = [order for order in self._earlier_orders if order.payment_status != "pending"]
-        self._earlier_orders = [
-            order for order in self._earlier_orders if order.payment_status == "pending"
-        ] + self.current_orders
+        pending = [order for order in self._earlier_orders if order.payment_status == "pending"]
+        self._earlier_orders = pending + self.current_orders
         self._last_week, self.current_orders = self.current_orders or self._last_week, []
         return finished
 
@@ -227,18 +228,15 @@ def open_shops(entries: int, seed: int, sites: int, start: date) -> list[tuple[S
     parts = _SPLITS[sites]
     counts = [int(entries * part) for part in parts]
     counts[0] += entries - sum(counts)
-    opened = [(Shop(site, count, seed, start), True) for site, count in zip(SITES, counts, strict=False)]
     if sites == 1:
-        opened.append((Shop(SITES[1], max(20, int(entries * SECOND_SITE_SHARE)), seed, start), False))
-    _exchange_ids([shop for shop, _ in opened])
-    return opened
+        counts.append(max(20, int(entries * SECOND_SITE_SHARE)))
+    found = SITES[: len(counts)]
+    others = (*found[1:], found[0])
+    return [
+        (Shop(site, entries=count, seed=seed, start=start, other=other), n < sites)
+        for n, (site, other, count) in enumerate(zip(found, others, counts, strict=True))
+    ]
 
 
 SECOND_SITE_SHARE = 0.03
 _SPLITS = {1: (1.0,), 2: (0.7, 0.3), 3: (0.6, 0.25, 0.15)}
-
-
-def _exchange_ids(shops: list[Shop]) -> None:
-    """Give each shop some customer ids of the next one, for entries that name another site's customer."""
-    for shop, other in zip(shops, [*shops[1:], shops[0]], strict=True):
-        shop.foreign_ids = [customer.id for customer in other.population.customers[:HOT_CUSTOMERS]]

@@ -44,7 +44,7 @@ class StoredOrder(NamedTuple):
 class OrderCompleter:
     """Completes the finished orders of one site."""
 
-    def __init__(self, site_id: int, draw: Draw, manual_edits: Draw, first_item_id: int) -> None:
+    def __init__(self, site_id: int, *, draw: Draw, manual_edits: Draw, first_item_id: int) -> None:
         """`draw` is the shop's source of randomness, `manual_edits` that of what staff changed by hand."""
         self.orders = 0
         self.items = 0
@@ -70,7 +70,13 @@ class OrderCompleter:
             _edit_by_hand(order, self._manual_edits)
         self.orders += 1
         self.items += len(items)
-        return StoredOrder(order, subtotal_cents, discount, max(over - discount, 0), items)
+        return StoredOrder(
+            order=order,
+            subtotal_cents=subtotal_cents,
+            discount_cents=discount,
+            credit_cents=max(over - discount, 0),
+            items=items,
+        )
 
     def _items(self, order: Order, addons: list[tuple[Product, int]]) -> Iterator[Item]:
         draw = self._draw
@@ -80,34 +86,42 @@ class OrderCompleter:
         produce, count = words.PRODUCE, len(words.PRODUCE)
         begin = draw.below(count)
         for n in range(order.menu_items):
-            yield self._item(produce[(begin + n * 7) % count], "menu", "1", 0)
+            yield self._item(produce[(begin + n * 7) % count], "menu", "1")
         if draw.chance(AUTO_SUB_SHARE):
             order.subs.append((produce[begin], produce[begin - 1], 1))
         for out, new, qty in order.subs:
-            yield self._item(out, "menu", "1", 0, removed=True)
-            yield self._item(new, "sub", str(qty), 0, replaces=self._next_item_id - 1)
+            yield self._item(out, "menu", "1", removed=True)
+            yield self._item(new, "sub", str(qty), replaces=self._next_item_id - 1)
         for product, qty in addons:
-            yield self._item(product, "addon", str(qty), product.price_cents)
+            yield self._item(product, "addon", str(qty), price_cents=product.price_cents)
         if dirt:
             product = _DIRTY_ITEM._replace(name="") if dirt == "name" else _DIRTY_ITEM
-            yield self._item(product, "addon", _DIRTY_QTY[dirt], product.price_cents)
+            yield self._item(product, "addon", _DIRTY_QTY[dirt], price_cents=product.price_cents)
         if self._manual_edits.chance(CATEGORY_SHARE):
-            yield self._item(_DIRTY_ITEM, "gift", "1", 0)
+            yield self._item(_DIRTY_ITEM, "gift", "1")
 
     def _item(
         self,
         product: Product,
         category: str,
         qty: str,
-        price_cents: int,
         *,
+        price_cents: int = 0,
         replaces: int | None = None,
         removed: bool = False,
     ) -> Item:
         item_id = self._next_item_id
         self._next_item_id += 1
-        product_id = self._site_id * 1000 + product.id
-        return Item(item_id, product_id, product.name, category, qty, price_cents, replaces, removed)
+        return Item(
+            id=item_id,
+            product_id=self._site_id * 1000 + product.id,
+            name=product.name,
+            category=category,
+            qty=qty,
+            price_cents=price_cents,
+            replaces=replaces,
+            removed=removed,
+        )
 
 
 def _edit_by_hand(order: Order, draw: Draw) -> None:

@@ -98,7 +98,7 @@ def test_only_customers_with_a_usable_address_that_are_neither_test_nor_erased_h
 
 
 def two_customers(**changes: object) -> tuple[Shop, CustomerAccount, CustomerAccount]:
-    small = Shop(SITES[0], 0, 1, START)
+    small = Shop(SITES[0], entries=0, seed=1, start=START, other=SITES[1])
     first, second = small.population.customers[:2]
     del small.population.customers[2:]
     first.address = second.address = Address("ann@example.com", "ann@example.com")

@@ -26,10 +26,10 @@ class OrderCycle:
         plan = self._plan
         for customer in self._recipients(len(plan.quota("order.generated"))):
             at_ms = plan.times.within(FRIDAY, OPENED, 300)
-            plan.add(at_ms, "order.generated", customer, self._create(customer, at_ms))
+            plan.add(at_ms, "order.generated", customer, order=self._create(customer, at_ms))
         for at_ms in plan.spread(13, SHOPPING):
             customer = plan.activity.draw_evenly()
-            plan.add(at_ms, 13, customer, self._create(customer, at_ms))
+            plan.add(at_ms, 13, customer, order=self._create(customer, at_ms))
         for n in plan.quota("menu"):
             ranked = plan.activity.ranked
             plan.add(plan.times.within(FRIDAY, MAILED, 1200), "menu", ranked[n % len(ranked)])
@@ -38,13 +38,13 @@ class OrderCycle:
         """Let customers skip open orders, and cancel open ones or, on Monday, closed ones."""
         plan = self._plan
         for at_ms in plan.spread(15, SHOPPING):
-            self._end(at_ms, 15, plan.take_order(self.open_orders), "skipped")
+            self._end(at_ms, 15, plan.take_order(self.open_orders), status="skipped")
         for at_ms in plan.spread(32, SHOPPING):
             if plan.draw.chance(AFTER_CUT_OFF) and self._shop.unpaid:
                 monday_ms = plan.times.within(MONDAY, 8 * 3600, 12 * 3600)
-                self._end(monday_ms, 32, plan.take_order(self._shop.unpaid), "cancelled")
+                self._end(monday_ms, 32, plan.take_order(self._shop.unpaid), status="cancelled")
             else:
-                self._end(at_ms, 32, plan.take_order(self.open_orders), "cancelled")
+                self._end(at_ms, 32, plan.take_order(self.open_orders), status="cancelled")
 
     def close(self) -> None:
         """Close orders at the cut-off, the longest open first."""
@@ -54,14 +54,14 @@ class OrderCycle:
             at_ms = plan.times.within(SUNDAY, CUT_OFF, 60)
             order.status, order.closed_ms, order.updated_ms = "closed", at_ms, at_ms
             plan.add_for_order(at_ms, "order.closed", order)
-        self._shop.unclosed = pool[count:]
+        self._shop.unclosed[:] = pool[count:]
         self._shop.unpaid.extend(pool[:count])
 
     def pay(self) -> None:
         """Take payment for closed orders, remind of their delivery, and refund some."""
         plan, pool, count = self._plan, self._shop.unpaid, len(self._plan.quota(41))
         paid = self._first(pool, count)
-        self._shop.unpaid = pool[count:]
+        del pool[:count]
         for order in paid:
             self._complete(order)
         for n in plan.quota(1):
@@ -103,7 +103,7 @@ class OrderCycle:
         order.status, order.payment_status, order.updated_ms = status, "none", at_ms
         customer = self._shop.customer(order.customer_id)
         customer.order = NO_ORDER
-        self._plan.add(at_ms, key, customer, order)
+        self._plan.add(at_ms, key, customer, order=order)
 
     def _first(self, pool: list[Order], count: int) -> list[Order]:
         """Return the first `count` orders of a pool, missing ones where it has too few."""

@@ -41,11 +41,15 @@ class WeekPlan:
         self, at_ms: int, key: Key, customer: CustomerAccount = NO_CUSTOMER, order: Order = NO_ORDER
     ) -> None:
         """Plan an entry."""
-        self.entries.append(PlannedEntry(at_ms, len(self.entries), KINDS[key], customer, order))
+        self.entries.append(
+            PlannedEntry(
+                at_ms=at_ms, number=len(self.entries), kind=KINDS[key], customer=customer, order=order
+            )
+        )
 
     def add_for_order(self, at_ms: int, key: Key, order: Order) -> None:
         """Plan an entry about an order and its customer."""
-        self.add(at_ms, key, self.shop.customer(order.customer_id), order)
+        self.add(at_ms, key, self.shop.customer(order.customer_id), order=order)
 
     def quota(self, key: Key) -> range:
         """Return a range as long as the number of entries of a kind that this week has to have."""

@@ -74,5 +74,5 @@ class Shopping:
         pauses_ms = [draw_pause_ms(self._plan.draw) for _ in burst]
         at_ms = min(at_ms, self._plan.calendar.at(SUNDAY, CUT_OFF) - sum(pauses_ms))
         for key, pause_ms in zip(burst, pauses_ms, strict=True):
-            self._plan.add(at_ms, key, customer, order)
+            self._plan.add(at_ms, key, customer, order=order)
             at_ms += pause_ms
