@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kiva_stream.settings.sections import KEYS, Key, Settings, _hints
+from kiva_stream.settings.keys import KEYS, Key
+from kiva_stream.settings.sections import Settings
+from kiva_stream.settings.value_types import hints
 
 
 def example() -> str:
@@ -16,7 +18,7 @@ def example() -> str:
         "# Numbers stand without quotes.",
         f"# Any key can also come from the environment: {KEYS[0].variable} and so on.",
     ]
-    for section, struct in _hints(Settings):
+    for section, struct in hints(Settings):
         lines += ["", f"# {struct.__doc__}", f"[{section}]"]
         lines += [line for key in KEYS if key.section == section for line in _example_lines(key)]
     return "\n".join(lines) + "\n"
@@ -38,7 +40,7 @@ def help_lines() -> list[str]:
 
 
 def markdown() -> str:
-    """Return the table of the README."""
+    """Return the table of docs/settings.md."""
     rows = (
         f"| `{key}` | {_default_words(key, '`{}`')} | {key.expected} | {key.meaning.replace('<', '&lt;')} |"
         for key in KEYS

@@ -1,62 +1,40 @@
-"""Settings: six sections as frozen Structs, read once and passed by hand.
+"""The settings: six sections as frozen Structs, read once and passed by hand.
 
 The Structs are the one table of all keys: a field's annotation holds its type, range and meaning, its name
 ends in its unit (`_s` seconds, `_ms` milliseconds, `_bytes` bytes, `_days` days; the rest are counts or
-text). `KEYS` is that table as rows; the example file, `--help` and the README's table are made from it.
+text). `keys.py` makes rows of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from kiva_stream.errors import KivaStreamError
-
-PREFIX = "KIVA_STREAM__"
-UNITS = {
-    "s": "s",
-    "ms": "ms",
-    "days": "days",
-    "bytes": "bytes",
-    "rows": "rows",
-    "second": "per second",
-    "minute": "per minute",
-}  # by the end of a key's name
-
-Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-Timeout = Annotated[float, Meta(gt=0)]
-# A title says what is expected where type and range alone do not.
-Text = Annotated[str, Meta(min_length=1, title="a text that is not empty")]
-Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+\S*\Z", title="a URL that starts with https://")]
-Dsn = Annotated[
-    str,
-    Meta(pattern=r"^postgres(ql)?://\S+\Z", title="postgresql://role@host/database", extra={"secret": True}),
-]
-Identifier = Annotated[
-    str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}\Z", title="a plain identifier (a-z, 0-9 and _, at most 63)")
-]
-SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
-
-
-def says(meaning: str) -> Meta:
-    """Give a key its meaning, as the tables show it."""
-    return Meta(description=meaning)
+from kiva_stream.settings.dsn import passwords
+from kiva_stream.settings.value_types import (
+    Count,
+    Dsn,
+    Identifier,
+    Seconds,
+    SecretText,
+    Text,
+    Timeout,
+    Url,
+    hints,
+    is_secret,
+    says,
+)
 
 
 class Section(msgspec.Struct, frozen=True):
     """A section of the settings; its repr hides the secrets."""
 
     def __repr__(self) -> str:
-        secrets = {name for name, hint in _hints(type(self)) if _is_secret(hint)}
         shown = (
-            f"{name}={'***' if name in secrets else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
+            f"{name}={'***' if is_secret(hint) else repr(getattr(self, name))}"
+            for name, hint in hints(type(self))
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -247,119 +225,10 @@ class Settings(Section, frozen=True, kw_only=True):
 
     def secrets(self) -> list[str]:
         """Return the values that must never show; of a DSN that is its password."""
-        values = [getattr(getattr(self, key.section), key.name) for key in KEYS if key.secret]
-        return [part for value in values for part in ([value] if "://" not in value else _passwords(value))]
-
-
-def _passwords(dsn: str) -> list[str]:
-    """Return the passwords of a DSN, as written and as meant; all of it when they cannot be told apart."""
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
-        return [dsn]
-    written = [parts.password] if parts.password else []
-    return [*written, *map(unquote, written), *parse_qs(parts.query).get("password", [])]
-
-
-@contextmanager
-def reading_dsn(key: str, kind: type[KivaStreamError]) -> Iterator[None]:
-    """Raise an error of this kind where asyncpg cannot read a DSN; its own text quotes parts of passwords."""
-    try:
-        yield
-    except OSError:  # a certificate that is refused is a ValueError too
-        raise
-    except (ValueError, OverflowError):
-        raise kind(
-            f"{key} cannot be read as a PostgreSQL address, postgresql://role:password@host:port/database: "
-            "write / ? # [ ] @ : and % in the password as %2F %3F %23 %5B %5D %40 %3A and %25."
-        ) from None
-
-
-class Key(msgspec.Struct, frozen=True):
-    """A row of the table of settings."""
-
-    section: str
-    name: str
-    hint: Any  # the annotation: what msgspec checks a value against
-    default: Any  # msgspec.NODEFAULT when the key is required
-
-    def __str__(self) -> str:
-        return f"{self.section}.{self.name}"
-
-    @property
-    def required(self) -> bool:
-        """Say whether there is no default."""
-        return self.default is msgspec.NODEFAULT
-
-    @property
-    def secret(self) -> bool:
-        """Say whether the value must never show; a secret can also come from a file, `<name>_file`."""
-        return _is_secret(self.hint)
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets the key."""
-        return f"{PREFIX}{self.section}__{self.name}".upper()
-
-    @property
-    def meaning(self) -> str:
-        """What the key is for."""
-        return str(next(meta.description for meta in _metas(self.hint) if meta.description))
-
-    @property
-    def unit(self) -> str:
-        """The unit, by the end of the name; empty for texts and plain counts."""
-        last = self.name.rpartition("_")[2]
-        return UNITS.get(last, "")
-
-    @property
-    def expected(self) -> str:
-        """Type and range, in words."""
-        titles = [meta.title for meta in _metas(self.hint) if meta.title]
-        return titles[0] if titles else _type_words(get_args(self.hint)[0]) + _range_words(_metas(self.hint))
-
-
-def _hints(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
-    yield from get_type_hints(struct, include_extras=True).items()
-
-
-def _metas(hint: object) -> list[Meta]:
-    return [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
-
-
-def _is_secret(hint: object) -> bool:
-    return any((meta.extra or {}).get("secret") for meta in _metas(hint))
-
-
-def _type_words(kind: object) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    names: dict[object, str] = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-    }
-    return names.get(kind, "a list of texts")
-
-
-def _range_words(metas: list[Meta]) -> str:
-    bounds = [
-        f"{words} {value:g}"
-        for meta in metas
-        for words, value in (("at least", meta.ge), ("above", meta.gt), ("at most", meta.le))
-        if value is not None
-    ]
-    return f", {' and '.join(bounds)}" if bounds else ""
-
-
-def _rows() -> Iterator[Key]:
-    for section, struct in _hints(Settings):
-        hints = dict(_hints(struct))
-        for field in msgspec.structs.fields(struct):
-            yield Key(section, field.name, hints[field.name], field.default)
-
-
-KEYS: tuple[Key, ...] = tuple(_rows())
-_BY_NAME = {str(key): key for key in KEYS}
-_FILE_KEYS = {f"{key}_file": key for key in KEYS if key.secret}
+        values = [
+            getattr(getattr(self, section), name)
+            for section, struct in hints(Settings)
+            for name, hint in hints(struct)
+            if is_secret(hint)
+        ]
+        return [part for value in values for part in (passwords(value) if "://" in value else [value])]

@@ -14,7 +14,8 @@ from kiva_stream.errors import SourceError
 from kiva_stream.ports.stages import Incidents
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.clock import Sleep
-from kiva_stream.settings.sections import SourceSettings, reading_dsn
+from kiva_stream.settings.dsn import reading_dsn
+from kiva_stream.settings.sections import SourceSettings
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ import asyncpg
 
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
 from kiva_stream.primitives import sql_blocks
-from kiva_stream.settings.sections import StateSettings, reading_dsn
+from kiva_stream.settings.dsn import reading_dsn
+from kiva_stream.settings.sections import StateSettings
 
 Connection: TypeAlias = asyncpg.Connection
 VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …

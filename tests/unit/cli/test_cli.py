@@ -45,7 +45,8 @@ from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.observability.progress import OnProgress, Progress
 from kiva_stream.runtime.shutdown import GracefulShutdown
 from kiva_stream.settings import documentation, loading
-from kiva_stream.settings.sections import KEYS, Settings
+from kiva_stream.settings.keys import KEYS
+from kiva_stream.settings.sections import Settings
 
 TOKEN = "tok-4711-planted"
 ENVIRON = {
@@ -151,7 +152,7 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run a command line as the process would, in an empty folder, with the settings in the environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "CONFIG_PLACES", (Path("kiva_stream.toml"),))
+    monkeypatch.setattr(loading, "CONFIG_FILES", (Path("kiva_stream.toml"),))
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     handlers, level = logging.root.handlers[:], logging.root.level

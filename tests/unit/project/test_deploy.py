@@ -14,7 +14,8 @@ from kiva_stream.cli.app import app
 from kiva_stream.cli.exit_codes import BY_SIGNAL, EXIT_CODES
 from kiva_stream.errors import AccountRefused, HeldError, SettingsError
 from kiva_stream.settings import documentation, loading
-from kiva_stream.settings.sections import KEYS, PipelineSettings
+from kiva_stream.settings.keys import KEYS
+from kiva_stream.settings.sections import PipelineSettings
 
 CHECKOUT = Path(__file__).parents[3]
 DEPLOY = CHECKOUT / "deploy"

@@ -17,7 +17,7 @@ from kiva_stream.source.contract import CONTRACT
 CHECKOUT = Path(__file__).parents[3]
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("architecture", "glossary", "guarantees", "operations")),
+    *(f"docs/{name}.md" for name in ("architecture", "glossary", "guarantees", "operations", "settings")),
 )
 
 

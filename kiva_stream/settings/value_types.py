@@ -1,0 +1,44 @@
+"""Types of the settings' values: range, what is expected in words, secrecy; and how they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Timeout = Annotated[float, Meta(gt=0)]
+# A title says what is expected where type and range alone do not.
+Text = Annotated[str, Meta(min_length=1, title="a text that is not empty")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+\S*\Z", title="a URL that starts with https://")]
+Dsn = Annotated[
+    str,
+    Meta(pattern=r"^postgres(ql)?://\S+\Z", title="postgresql://role@host/database", extra={"secret": True}),
+]
+Identifier = Annotated[
+    str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}\Z", title="a plain identifier (a-z, 0-9 and _, at most 63)")
+]
+SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
+
+
+def says(meaning: str) -> Meta:
+    """Return the meaning of a key, as the tables of the settings show it."""
+    return Meta(description=meaning)
+
+
+def hints(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
+    """Return the fields of a Struct with their annotations, in order."""
+    yield from get_type_hints(struct, include_extras=True).items()
+
+
+def metas(hint: object) -> list[Meta]:
+    """Return what an annotation says beside its type."""
+    return [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+
+
+def is_secret(hint: object) -> bool:
+    """Return whether a value of this annotation must never show."""
+    return any((meta.extra or {}).get("secret") for meta in metas(hint))
