@@ -29,7 +29,7 @@ from benchmarks.carriage import Spent, Stopwatch, carry, over_http
 from benchmarks.figures import NOISE, Figure, by_arm, committed
 from benchmarks.raw_client import post_all
 from benchmarks.receiver import KEYS, receiver
-from kiva_stream.activecampaign.client import AUTO_HEADERS, Client
+from kiva_stream.activecampaign.client import AUTO_HEADERS
 from kiva_stream.activecampaign.events import HEADERS
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.settings.sections import Settings
@@ -108,5 +108,4 @@ async def _bare(url: str, bodies: list[bytes], in_flight: int) -> Spent:
 
 
 async def _piped(settings: Settings) -> Spent:
-    async with Client(settings.activecampaign) as client:
-        return await carry(settings, over_http(settings, client))
+    return await carry(settings, over_http(settings))

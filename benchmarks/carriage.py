@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 
 CONTACTS_PER_IMPORT = 250
+EventsOf = Callable[[Checkpoint], Events]  # what sends the events of a run
+Sink = Callable[[Lease], AbstractAsyncContextManager[EventsOf]]
 NOBODY: Any = None  # whom nothing is asked of: no address changes, and after a snapshot every order is there
 
 
@@ -109,32 +112,37 @@ async def read_and_drop(settings: Settings) -> Spent:
         return watch.spent(sum(entries))
 
 
-def instantly(_lease: Lease, _checkpoint: Checkpoint) -> Events:
-    """Return what takes every event at once."""
-    return InstantEvents()
+@asynccontextmanager
+async def instantly(_lease: Lease) -> AsyncIterator[EventsOf]:
+    """Give what takes every event at once."""
+    yield lambda _checkpoint: InstantEvents()
 
 
-def over_http(settings: Settings, client: Client) -> Callable[[Lease, Checkpoint], HttpEvents]:
-    """Return a way to send events as `backfill` sends them: guarded by its lease, ended by a drain."""
+def over_http(settings: Settings) -> Sink:
+    """Return a way to send events as `backfill` sends them: fenced by its lease, ended by a drain."""
 
-    def connected(lease: Lease, checkpoint: Checkpoint) -> HttpEvents:
-        client.guard = lease.require
+    @asynccontextmanager
+    async def connected(lease: Lease) -> AsyncIterator[EventsOf]:
         limits = settings.activecampaign
-        return HttpEvents(limits, client, sleep=checkpoint.sleep, unless_drained=checkpoint.unless_drained)
+        async with Client(limits, fencing=lease) as client:
+            yield lambda checkpoint: HttpEvents(
+                limits, client, sleep=checkpoint.sleep, unless_drained=checkpoint.unless_drained
+            )
 
     return connected
 
 
-async def carry(settings: Settings, sink: Callable[[Lease, Checkpoint], Events]) -> Spent:
+async def carry(settings: Settings, sink: Sink) -> Spent:
     """Carry a whole log, into a new state; what comes before the first event is not timed."""
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
-        async with hold(store, shop.site.id, "bench", settings.state.lease_s) as lease:
+        held = hold(store, shop.site.id, "bench", settings.state.lease_s)
+        async with held as lease, sink(lease) as events_of:
             ledger = SiteLedger(store, lease, shop.site.id)
             await ledger.bind("bench", "https://nowhere.example/")
             await ledger.begin("day1", None, DAY1)
             mark = await shop.log.mark()
-            pipeline, checkpoint = await _pipeline(settings, shop, store, lease, ledger, sink, mark)
+            pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
             watch = Stopwatch()
             with garbage_collected_rarely():
                 await pipeline.run(mark)
@@ -145,9 +153,8 @@ async def _pipeline(
     settings: Settings,
     shop: Shop,
     store: Store,
-    lease: Lease,
     ledger: SiteLedger,
-    sink: Callable[[Lease, Checkpoint], Events],
+    events_of: EventsOf,
     mark: HighWaterMark,
 ) -> tuple[Pipeline, Checkpoint]:
     """Return what `backfill` builds, with every contact linked and every order there."""
@@ -161,7 +168,7 @@ async def _pipeline(
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
-    classify, events = classifier_of(shop.site), sink(lease, checkpoint)
+    classify, events = classifier_of(shop.site), events_of(checkpoint)
     stages = settings, shop.log, shop.log, classify, links, ledger, contacts, events, None, checkpoint
     return Pipeline(*stages), checkpoint
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
 import msgspec
 
-from benchmarks.carriage import Spent, carry, instantly, over_http
+from benchmarks.carriage import EventsOf, Sink, Spent, carry, instantly, over_http
 from benchmarks.command import peak_bytes_of
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.model.ids import Email
-from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.ports.destination import Events
 from kiva_stream.settings import loading
 from kiva_stream.state.leases import Lease
@@ -41,32 +40,49 @@ async def carried(config: Path, sink: str) -> Carried:
     loaded = loading.load(config, os.environ)
     if sink == "instant":
         return Carried(await carry(loaded, instantly), peak_bytes_of("self"))
-    async with Client(loaded.activecampaign) as client:
-        counted = Counted(over_http(loaded, client))
-        spent = await carry(loaded, counted.connected)
-    return Carried(spent, peak_bytes_of("self"), counted.most)
+    in_flight = InFlight()
+    spent = await carry(loaded, counted(over_http(loaded), in_flight))
+    return Carried(spent, peak_bytes_of("self"), in_flight.most)
+
+
+class InFlight:
+    """How many events are under way, and how many were at most."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._now = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one more while the block lasts."""
+        self._now += 1
+        self.most = max(self.most, self._now)
+        yield
+        self._now -= 1
 
 
 class Counted:
     """Implements `ports.Events`: counts how many are under way at once."""
 
-    def __init__(self, connect: Callable[[Lease, Checkpoint], Events]) -> None:
-        self.most = 0
-        self._now = 0
-        self._connect = connect
-        self._events: Events
-
-    def connected(self, lease: Lease, checkpoint: Checkpoint) -> Events:
-        """Return this, sending on."""
-        self._events = self._connect(lease, checkpoint)
-        return self
+    def __init__(self, events: Events, in_flight: InFlight) -> None:
+        self._events = events
+        self._in_flight = in_flight
 
     async def send(self, email: Email, name: str, eventdata: str) -> None:
         """Send one on."""
-        self._now += 1
-        self.most = max(self.most, self._now)
-        await self._events.send(email, name, eventdata)
-        self._now -= 1
+        with self._in_flight.one():
+            await self._events.send(email, name, eventdata)
+
+
+def counted(sink: Sink, in_flight: InFlight) -> Sink:
+    """Return the same way to send events, where those in flight are counted."""
+
+    @asynccontextmanager
+    async def connected(lease: Lease) -> AsyncIterator[EventsOf]:
+        async with sink(lease) as events_of:
+            yield lambda checkpoint: Counted(events_of(checkpoint), in_flight)
+
+    return connected
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.ports.state import IdGaps
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.customers import ShopCustomers
@@ -103,12 +104,13 @@ def source_settings(dsn: str, **settings: Any) -> SourceSettings:  # noqa: ANN40
 async def opened_log(
     dsn: str,
     sleep: Sleep | None = None,
+    id_gaps: IdGaps | None = None,
     **settings: Any,  # noqa: ANN401  settings are of any type
 ) -> AsyncIterator[SystemLog]:
     """Open the log of site 1."""
     chosen, sleep = source_settings(dsn, **settings), sleep or Sleeps()
     async with Source.open(chosen, sleep) as source:
-        yield SystemLog(source, chosen, ShopCustomers(source, 1, chosen.skip_domains), sleep)
+        yield SystemLog(source, chosen, ShopCustomers(source, 1, chosen.skip_domains), sleep, id_gaps)
 
 
 async def read(log: SystemLog, after: Position = DAY1, mark: HighWaterMark | None = None) -> list[Entry]:

@@ -31,6 +31,7 @@ from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLate
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.ports import stages
+from kiva_stream.ports.state import FencingCheck
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
@@ -49,6 +50,7 @@ class Client:
     `patience_s` bounds the waits of a call between its attempts: for ever where work waits for
     ActiveCampaign to come back, some seconds where a person waits for an answer. With `retry_refused_s` a
     call outlasts a refusal of the account too, by trying again that often. `troubles` hears of both.
+    `fencing` is checked in the step in which a request is written.
     """
 
     def __init__(
@@ -58,14 +60,14 @@ class Client:
         patience_s: float = math.inf,
         retry_refused_s: float | None = None,
         troubles: stages.Incidents | None = None,
+        fencing: FencingCheck | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
         self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
         self.troubles = troubles or Incidents()
-        self.guard: Callable[[], None] = _nothing  # raises HeldError to keep a request from being written
-        self.regained: Callable[[], Awaitable[None]] | None = None  # returns when the guard may let it pass
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
+        self._fencing = fencing
         self._timeout_s = settings.request_timeout_s
         self._backoff_max_s = settings.backoff_max_s
         self._breaker_failures = settings.breaker_failures
@@ -85,7 +87,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            request_class=_guarded(self),
+            request_class=ClientRequest if self._fencing is None else _fenced(self._fencing),
             connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=AUTO_HEADERS,
@@ -145,10 +147,10 @@ class Client:
                 return await attempt()
             except DeliveryError as error:
                 await self._wait_after(error, backoff, breaker)
-            except HeldError:  # it was kept back: nothing was written
-                if self.regained is None:
+            except HeldError:  # the fencing check failed: nothing was written
+                if self._fencing is None:
                     raise
-                await self.regained()
+                await self._fencing.regained()
 
     async def _wait_after(self, error: DeliveryError, backoff: RetryPolicy, breaker: CircuitBreaker) -> None:
         """Wait before another attempt; what all calls to the host wait for is left to the pause."""
@@ -217,33 +219,29 @@ class Client:
         return Response(response.status, body, response.headers.get("Retry-After"), self._secrets)
 
 
-def _nothing() -> None:
-    """Keep nothing from being written."""
+def _fenced(fencing: FencingCheck) -> type[ClientRequest]:
+    """Return requests that check the lease in the step in which they are written.
 
-
-def _guarded(client: Client) -> type[ClientRequest]:
-    """Return requests that ask the guard in the step in which they are written.
-
-    What the guard raises is raised by `ClientSession.request`, and nothing was written.
+    `ClientSession.request` raises what the check raises, and nothing was written.
     """
 
-    class GuardedRequest(ClientRequest):
+    class FencedRequest(ClientRequest):
         async def send(self, conn: Connection) -> ClientResponse:
-            client.guard()  # without a body it is written here, else by a task of its own, in a later step
+            fencing.require()  # without a body it is written here, else by a task of its own, in a later step
             return await super().send(conn)
 
         async def write_bytes(
             self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
         ) -> None:
             try:
-                client.guard()
+                fencing.require()
             except HeldError as error:
                 if conn.protocol is not None:
                     conn.protocol.set_exception(error)  # for who waits for the answer, and closes then
             else:
                 await super().write_bytes(writer, conn, content_length)
 
-    return GuardedRequest
+    return FencedRequest
 
 
 class ConnectionLostError(aiohttp.ClientError):

@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.outcome_equation import Equation, equation_of
-from kiva_stream.model.positions import DAY1, HighWaterMark
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.progress import OnProgress, Progress
-from kiva_stream.pipeline.checkpoint import Checkpoint
+from kiva_stream.pipeline.checkpoint import CheckpointStatistics
 from kiva_stream.pipeline.pipeline import Pipeline
-from kiva_stream.runtime.assembly import Assembly, held
 from kiva_stream.runtime.garbage import garbage_collected_rarely
+from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.shop import open_shop
-from kiva_stream.runtime.shutdown import GracefulShutdown
+from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
 from kiva_stream.runtime.start_position import Start, mark_of, start_of
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.incidents import SiteIncidents
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
 
@@ -31,120 +31,72 @@ RATE_OVER_S = 10  # the rate shown is that of the last seconds
 
 
 async def backfill(settings: Settings, request: BackfillRequest, on_progress: OnProgress) -> Summary:
-    """Carry the history, and return what was done. A signal drains it; the summary says so.
+    """Deliver the history, and return what was done. A signal drains it; the summary says so.
 
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
     ExceptionGroups of them.
     """
-    troubles = Incidents()
-    async with (
-        open_shop(settings, troubles=troubles) as shop,
-        Store.open(settings.state) as store,
-        Client(settings.activecampaign, troubles=troubles) as client,
-    ):
+    incidents = Incidents()
+    async with open_shop(settings, troubles=incidents) as shop, Store.open(settings.state) as store:
         await store.require_version()
-        kept = troubles.kept_in(SiteIncidents(store, shop.site.id))
-        async with held(settings, shop, store, client) as assembly, kept:
-            run = BackfillRun(settings, assembly)
-            stopping = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
+        async with hold_site(settings, shop, store, incidents=incidents) as site:
+            drain, meter = Drain(), BackfillMeter()
+            run = BackfillRun(site, drain, meter)
+            shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
             async with anyio.create_task_group() as group:
-                group.start_soon(run.report, on_progress)
-                await stopping.run(lambda: run.go(request))
+                group.start_soon(meter.report, on_progress)
+                await shutdown.run(partial(run.go, request))
                 group.cancel_scope.cancel()
-            on_progress(run.progress(run.per_second()))
-            return await run.summary(stopping.signal)
+            on_progress(meter.progress(meter.outcomes_per_s()))
+            return await run.summary(shutdown.signal)
 
 
-class BackfillRun:
-    """One run of a backfill."""
+class BackfillMeter:
+    """How far a backfill has come: its phase, what was counted in each, and what there is to do."""
 
-    def __init__(self, settings: Settings, assembly: Assembly) -> None:
-        self._settings = settings
-        self._assembly = assembly
-        self._before_events = anyio.CancelScope()
-        self._after_events = anyio.CancelScope()
-        self._pipeline: Pipeline | None = None
-        self._checkpoint: Checkpoint | None = None
+    def __init__(self) -> None:
+        self.phase = "contacts"
         self._began_at = time.monotonic()
+        self._done = {"contacts": 0, "orders": 0}
         self._totals: dict[str, int] = {}
-        self._done = {"contacts": 0, "orders": 0, "tags": 0}
-        self._after = DAY1
-        self._phase = "contacts"
+        self._statistics: Callable[[], CheckpointStatistics] = partial(_nothing_read, DAY1)
 
-    async def go(self, request: BackfillRequest) -> None:
-        """Do it; return early after a drain."""
-        mark = None
-        with self._before_events:
-            start, mark = await self._begin(request)
-            await self._snapshot(mark)
-            self._pipeline, self._checkpoint = await self._assembly.pipeline(start, self._assembly.once())
-        if mark is None or self._pipeline is None:
-            return
-        await self._events(self._pipeline, mark)
-        if self._after_events.cancel_called:
-            return
-        with self._after_events:
-            await self._tags()
-            await self._enter("done")
+    def start(self, after: Position) -> None:
+        """Note where the log is read from."""
+        self._statistics = partial(_nothing_read, after)
 
-    async def _begin(self, request: BackfillRequest) -> tuple[Start, HighWaterMark]:
-        """Find out where to begin and where to end, and note it."""
-        assembly, shop = self._assembly, self._assembly.shop
-        saved = await assembly.saved()
-        start = await start_of(shop, saved, request.since, request.events_since)
-        self._after = start.after
-        mark = await mark_of(shop, start, request.until)
-        await assembly.open()
-        if saved is None:
-            horizon = shop.log.horizon
-            await assembly.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
-        self._totals["contacts"] = await shop.customers.count_reachable()
-        self._totals["orders"] = await shop.orders.count_paid() or 0
-        self._totals["entries"] = await shop.log.count(start.after, mark.position)
-        await assembly.ledger.begin_backfill(mark, self._totals["entries"])
-        await assembly.ledger.forget_old_deliveries(self._settings.state.ledger_keep_days, start.after)
-        return start, mark
+    def expect(self, what: str, total: int) -> None:
+        """Note how many contacts, orders or entries there are."""
+        self._totals[what] = total
 
-    async def _snapshot(self, mark: HighWaterMark) -> None:
-        """Bring all contacts, then all orders."""
-        assembly = self._assembly
-        await assembly.contacts.snapshot(mark.position, self._counting("contacts"))
-        await assembly.ledger.count_contacts()
-        await self._enter("orders")
-        await assembly.orders.snapshot(self._counting("orders"))
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        self.phase = phase
 
-    async def _events(self, pipeline: Pipeline, mark: HighWaterMark) -> None:
-        """Run the pipeline, which a drain lets finish what is in flight."""
-        await self._enter("events")
-        with garbage_collected_rarely():
-            async with self._assembly.contacts.working():
-                await pipeline.run(mark)
-        await self._assembly.ledger.count_contacts()
+    def count(self, phase: str, done: int) -> None:
+        """Add what was done in a phase."""
+        self._done[phase] += done
 
-    async def _tags(self) -> None:
-        await self._enter("tags")
-        await self._assembly.tags.look_at_week()
-        await self._assembly.tags.sync_due()
+    def read_from(self, statistics: Callable[[], CheckpointStatistics]) -> None:
+        """Take the figures of the log from a checkpoint from now on."""
+        self._statistics = statistics
 
-    async def _enter(self, phase: str) -> None:
-        self._phase = phase
-        await self._assembly.ledger.set_phase(phase)
+    @property
+    def outcomes(self) -> int:
+        """The entries that got their outcome in this run."""
+        return self._statistics().outcomes
 
-    def _counting(self, phase: str) -> Callable[[int], None]:
-        def count(done: int) -> None:
-            self._done[phase] += done
+    @property
+    def seconds(self) -> float:
+        """The time since the backfill began."""
+        return time.monotonic() - self._began_at
 
-        return count
-
-    def drain(self) -> None:
-        """Let what is in flight finish, and `go` return."""
-        self._before_events.cancel()
-        self._after_events.cancel()
-        if self._pipeline is not None:
-            self._pipeline.drain()
+    def outcomes_per_s(self) -> float:
+        """Return the entries a second that got their outcome, over the whole run."""
+        return self.outcomes / self.seconds
 
     async def report(self, on_progress: OnProgress) -> None:
-        """Tell how far it has come, once a second, until cancelled."""
+        """Report the progress once a second, until cancelled."""
         seen: deque[tuple[float, int]] = deque(maxlen=RATE_OVER_S)
         while True:
             now = self.progress(0.0)
@@ -155,44 +107,112 @@ class BackfillRun:
             on_progress(self.progress((last - first) / (last_at - first_at) if last_at > first_at else 0.0))
             await anyio.sleep(PROGRESS_EVERY_S)
 
-    def per_second(self) -> float:
-        """Return the entries a second that got their outcome, over the whole run."""
-        outcomes = self._checkpoint.statistics().outcomes if self._checkpoint else 0
-        return outcomes / (time.monotonic() - self._began_at)
-
     def progress(self, per_second: float) -> Progress:
-        """Return how far it has come."""
-        statistics = self._checkpoint.statistics() if self._checkpoint else None
+        """Return how far the backfill has come."""
+        watermark, read, outcomes, events = self._statistics()
         return Progress(
-            phase=self._phase,
-            entries_read=statistics.read if statistics else 0,
-            outcomes=statistics.outcomes if statistics else 0,
-            events_sent=statistics.events if statistics else 0,
+            phase=self.phase,
+            entries_read=read,
+            outcomes=outcomes,
+            events_sent=events,
             contacts_done=self._done["contacts"],
             orders_done=self._done["orders"],
-            watermark=statistics.watermark if statistics else self._after,
+            watermark=watermark,
             per_second=per_second,
             entries_total=self._totals.get("entries"),
             contacts_total=self._totals.get("contacts"),
             orders_total=self._totals.get("orders"),
         )
 
+
+def _nothing_read(after: Position) -> CheckpointStatistics:
+    return CheckpointStatistics(after, read=0, outcomes=0, events=0)
+
+
+class BackfillRun:
+    """One run of a backfill, which a drain ends early."""
+
+    def __init__(self, site: HeldSite, drain: Drain, meter: BackfillMeter) -> None:
+        self._site = site
+        self._drain = drain
+        self._meter = meter
+
+    async def go(self, request: BackfillRequest) -> None:
+        """Do it; return early after a drain."""
+        prepared = await self._drain.interrupt(partial(self._prepare, request))
+        if prepared is not None:
+            working, pipeline, mark = prepared
+            await self._deliver(working, pipeline, mark)
+            await self._drain.interrupt(partial(self._swap_tags, working))
+
+    async def _prepare(self, request: BackfillRequest) -> tuple[WorkingSite, Pipeline, HighWaterMark]:
+        """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
+        site, saved = self._site, await self._site.saved()
+        start = await start_of(site.shop, saved, request.since, request.events_since)
+        self._meter.start(start.after)
+        mark = await mark_of(site.shop, start, request.until)
+        working = await WorkingSite.open(site)
+        if saved is None:
+            horizon = site.shop.log.horizon
+            await site.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
+        await self._count(start, mark)
+        await self._snapshot(working, mark)
+        run = await working.resume(start)
+        pipeline = await run.pipeline(working.whole_log())
+        self._meter.read_from(run.checkpoint.statistics)
+        return working, pipeline, mark
+
+    async def _count(self, start: Start, mark: HighWaterMark) -> None:
+        """Note what there is to do, and forget deliveries that are too old to be asked for."""
+        site, keep_days = self._site, self._site.settings.state.ledger_keep_days
+        self._meter.expect("contacts", await site.shop.customers.count_reachable())
+        self._meter.expect("orders", await site.shop.orders.count_paid() or 0)
+        entries = await site.shop.log.count(start.after, mark.position)
+        self._meter.expect("entries", entries)
+        await site.ledger.begin_backfill(mark, entries)
+        await site.ledger.forget_old_deliveries(keep_days, start.after)
+
+    async def _snapshot(self, working: WorkingSite, mark: HighWaterMark) -> None:
+        """Sync all contacts, then all orders."""
+        await working.contacts.snapshot(mark.position, partial(self._meter.count, "contacts"))
+        await self._site.ledger.count_contacts()
+        await self._enter("orders")
+        await working.orders.snapshot(partial(self._meter.count, "orders"))
+
+    async def _deliver(self, working: WorkingSite, pipeline: Pipeline, mark: HighWaterMark) -> None:
+        """Run the pipeline. A drain lets it finish what is in flight."""
+        with self._drain.stops_by(pipeline.drain), garbage_collected_rarely():
+            await self._enter("events")
+            async with working.contacts.working():
+                await pipeline.run(mark)
+        await self._site.ledger.count_contacts()
+
+    async def _swap_tags(self, working: WorkingSite) -> None:
+        await self._enter("tags")
+        await working.tags.look_at_week()
+        await working.tags.sync_due()
+        await self._enter("done")
+
+    async def _enter(self, phase: str) -> None:
+        self._meter.enter(phase)
+        await self._site.ledger.set_phase(phase)
+
     async def summary(self, signal: int | None) -> Summary:
         """Return what was done."""
-        assembly, requests = self._assembly, dict(self._assembly.client.requests)
-        status = await read_status(assembly.store, assembly.shop.site.id)
+        site, requests = self._site, dict(self._site.client.requests)
+        status = await read_status(site.store, site.shop.site.id)
         if status is None:  # stopped before there was a checkpoint
             return Summary(Equation.of({}, 0), 0, 0.0, {}, {}, requests, stopped_by=signal)
-        is_done = self._phase == "done"
+        is_done = self._meter.phase == "done"
         return Summary(
             equation=equation_of(status),
-            entries=self._checkpoint.statistics().outcomes if self._checkpoint else 0,
-            seconds=time.monotonic() - self._began_at,
+            entries=self._meter.outcomes,
+            seconds=self._meter.seconds,
             events=status.events,
             contacts=status.contacts,
             orders=status.orders,
             requests=requests,
             notes=status.notes,
             stopped_by=None if is_done else signal,
-            obstacle=await assembly.shop.log.obstacle(status.watermark) if is_done else None,
+            obstacle=await site.shop.log.obstacle(status.watermark) if is_done else None,
         )

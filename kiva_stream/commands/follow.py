@@ -1,262 +1,279 @@
-"""Following: what is left of the log, then what comes, for ever. What systemd runs.
+"""`follow`: deliver what is left of the log, then new entries as they appear, for ever. systemd runs this.
 
-It begins with a snapshot of all contacts and orders and repeats it every `full_sweep_s`; in between it looks
-every `poll_interval_s` at what the shop changed, then at the entries that have become old enough. Week tags
-are worked behind the entries all the time.
+A round begins with a snapshot of all contacts and orders, and follows the log for `full_sweep_s`. Every
+`poll_interval_s` it reads what the shop changed, then the entries that have become old enough. Week tags are
+swapped in the background all the time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 import anyio
 
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import AccountRefused, HeldError
 from kiva_stream.model.bounds import Bound
-from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.model.positions import Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import log
 from kiva_stream.observability.systemd import SystemdNotifier
 from kiva_stream.pipeline.checkpoint import Checkpoint
-from kiva_stream.pipeline.pipeline import Pipeline
-from kiva_stream.runtime.assembly import FAR, Assembly, held
 from kiva_stream.runtime.garbage import garbage_collected_rarely
-from kiva_stream.runtime.log_tail import LogTail
+from kiva_stream.runtime.held_site import HeldSite, hold_site
+from kiva_stream.runtime.log_tail import ChangeTail, LogTail
 from kiva_stream.runtime.shop import Shop, open_shop
-from kiva_stream.runtime.shutdown import GracefulShutdown
-from kiva_stream.runtime.start_position import Start, start_of
-from kiva_stream.settings.sections import Settings
+from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
+from kiva_stream.runtime.start_position import Start, all_up_to, start_of
+from kiva_stream.runtime.working_site import WorkingSite
+from kiva_stream.settings.sections import Settings, SourceSettings
 from kiva_stream.source.source import FOLLOWING_WAITS_S
-from kiva_stream.state.incidents import SiteIncidents
-from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
 
 T = TypeVar("T")
 
-WAIT_S = 5.0  # between two tries to hold a site that another process holds
-SLACK_S = 30.0  # beyond two polls, before systemd is left to believe that this process hangs
-FOR_EVER = HighWaterMark(Position(2**63 - 1, 2**63 - 1), FAR)
+WAIT_S = 5.0  # between two attempts to acquire a lease that another process holds
+SLACK_S = 30.0  # without a poll, beyond two polls, before the watchdog is no longer notified
+FOR_EVER = all_up_to(Position(2**63 - 1, 2**63 - 1))
 
 
 async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> GracefulShutdown:
-    """Follow the log until a signal; return how it stopped. With `wait`, wait for who holds the site.
+    """Follow the log until a signal; return how it was shut down.
 
-    Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
-    ExceptionGroups of them.
+    Raises SettingsError, SourceError, AccountRefused, CheckpointError, DrainTimeoutError, HeldError unless
+    `wait`, or ExceptionGroups of them.
     """
-    troubles, retry_refused_s = Incidents(), settings.activecampaign.retry_refused_s
+    incidents = Incidents()
     async with (
-        open_shop(settings, waits_s=FOLLOWING_WAITS_S, troubles=troubles) as shop,
+        open_shop(settings, waits_s=FOLLOWING_WAITS_S, troubles=incidents) as shop,
         Store.open(settings.state) as store,
-        Client(settings.activecampaign, retry_refused_s=retry_refused_s, troubles=troubles) as client,
     ):
         await store.require_version()
-        run = FollowRun(settings, shop, store, client, troubles)
-        stopping = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
-        await stopping.run(lambda: run.go(since, wait=wait))
-        return stopping
+        run = ServiceRun(settings, shop, store, incidents)
+        shutdown = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
+        await shutdown.run(lambda: run.go(since, wait=wait))
+        return shutdown
 
 
-class FollowRun:
-    """One run of the service."""
+class ServiceRun:
+    """One run of the service, which a drain ends."""
 
-    def __init__(
-        self, settings: Settings, shop: Shop, store: Store, client: Client, troubles: Incidents
-    ) -> None:
+    def __init__(self, settings: Settings, shop: Shop, store: Store, incidents: Incidents) -> None:
         self._settings = settings
         self._shop = shop
         self._store = store
-        self._client = client
-        self._troubles = troubles
+        self._incidents = incidents
         self._notifier = SystemdNotifier()
-        self._interruptible = anyio.CancelScope()
+        self._drain = Drain()
+        self._liveness = Liveness(settings.source, incidents)
         self._is_ready = anyio.Event()
-        self._source: LogTail | None = None
-        self._pipeline: Pipeline | None = None
-        self._checkpoint: Checkpoint | None = None
-        self._is_draining = False
-        self._polled_at = time.monotonic()
-        self._error: Exception | None = None
+        self._errors: list[Exception] = []
 
     async def go(self, since: Bound | None, *, wait: bool) -> None:
         """Follow until drained."""
         async with anyio.create_task_group() as watching:
             watching.start_soon(self._watch)
-            with self._interruptible:
-                await self._hold(since, wait=wait)
+            await self._drain.interrupt(partial(self._hold, since, wait=wait))
             watching.cancel_scope.cancel()
-        if self._error is not None:
-            raise self._error
+        if self._errors:
+            raise self._errors[0]
 
     def drain(self) -> None:
         """Let what is in flight finish, and `go` return."""
-        self._is_draining = True
         self._notifier.stopping()
-        if self._pipeline is None:
-            self._interruptible.cancel()
-        else:
-            self._pipeline.drain()
+        self._drain.begin()
 
     async def _hold(self, since: Bound | None, *, wait: bool) -> None:
-        holding = partial(held, self._settings, self._shop, self._store, self._client)
-        async with _held(holding, self._waits if wait else None) as assembly:
-            self._tell_ready()
-            kept = self._troubles.kept_in(SiteIncidents(self._store, self._shop.site.id))
-            async with kept, anyio.create_task_group() as background:
-                await self._begin(assembly, since)
-                background.start_soon(self._work_tags, assembly)
-                while not self._is_draining:
-                    await self._unless_refused("entries", partial(self._round, assembly))
+        holding = partial(
+            hold_site,
+            self._settings,
+            self._shop,
+            self._store,
+            incidents=self._incidents,
+            retry_refused_s=self._settings.activecampaign.retry_refused_s,
+        )
+        async with _held(holding, self._report_wait, wait=wait) as held:
+            self._report_ready()
+            async with anyio.create_task_group() as background:
+                site = await self._begin(held, since)
+                background.start_soon(self._swap_tags, site)
+                while not self._drain.has_begun:
+                    await self._unless_refused("entries", partial(self._round, site))
                 background.cancel_scope.cancel()
 
-    def _tell_ready(self) -> None:
+    def _report_ready(self) -> None:
         self._notifier.ready()
         self._is_ready.set()
 
     async def _watch(self) -> None:
-        """Tell systemd that this process is alive, as soon as its start is done."""
+        """Notify systemd's watchdog from the end of the start on."""
         await self._is_ready.wait()
-        await self._notifier.watchdog(self._is_alive)
+        await self._notifier.watchdog(self._liveness.is_alive)
 
-    def _waits(self, error: HeldError) -> None:
-        """Tell that another process holds the site; to systemd the start is done, however long that lasts."""
+    def _report_wait(self, error: HeldError) -> None:
+        """Report that another process holds the site. For systemd, the start is done by then."""
         log.info("waiting for the process that holds the site", why=str(error))
-        self._tell_ready()
+        self._report_ready()
         self._notifier.status(f"waiting: {error}")
 
-    async def _begin(self, assembly: Assembly, since: Bound | None) -> None:
-        """Find the checkpoint, or begin one."""
-        saved = await assembly.saved()
-        start = await start_of(self._shop, saved, since, None)
+    async def _begin(self, held: HeldSite, since: Bound | None) -> WorkingSite:
+        """Load the checkpoint, or create one."""
+        saved = await held.saved()
+        start = await start_of(held.shop, saved, since, None)
         log.info("following", after=str(start.after), since=start.since)
-        await assembly.open(is_live=True)
+        site = await WorkingSite.open(held, is_live=True)
         if saved is None:
-            horizon = self._shop.log.horizon
-            await assembly.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
+            horizon = held.shop.log.horizon
+            await held.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
+        return site
 
-    async def _round(self, assembly: Assembly) -> None:
-        """Bring all contacts and orders, then follow the log until it is time to do so again."""
+    async def _round(self, site: WorkingSite) -> None:
+        """Sync all contacts and orders, then follow the log until it is time to do so again."""
         self._notifier.status("comparing all contacts and orders")
-        shop, saved = self._shop, await assembly.saved()
-        assert saved is not None  # noqa: S101  it has begun
-        start = Start(saved.watermark, saved.since, saved.events_since)
+        shop, ledger, saved = site.shop, site.held.ledger, await site.held.saved()
+        assert saved is not None  # noqa: S101  `_begin` created it
         changed_at, mark = await shop.changes.now(), await shop.log.mark()
-        await assembly.ledger.begin_sweep()
-        await assembly.contacts.snapshot(mark.position, _unheard)
-        await assembly.ledger.count_contacts()
-        await assembly.orders.snapshot(_unheard)
-        self._polled_at = time.monotonic()
-        for_s = self._settings.source.full_sweep_s
-        polled = partial(self._polled, assembly.ledger)
-        self._source = source = LogTail(
-            shop.log,
-            shop.changes,
-            self._settings.source,
-            changed_at,
-            for_s,
-            polled,
-            assembly.asides,
-            self._troubles,
-        )
-        self._pipeline, self._checkpoint = await assembly.pipeline(start, source)
-        await assembly.ledger.set_phase("follow")
-        try:
-            with garbage_collected_rarely():
-                async with assembly.contacts.working():
-                    await self._pipeline.run(FOR_EVER)
-        finally:
-            self._pipeline = self._checkpoint = None
+        await ledger.begin_sweep()
+        await site.contacts.snapshot(mark.position, _ignore)
+        await ledger.count_contacts()
+        await site.orders.snapshot(_ignore)
+        await self._follow(site, Start(saved.watermark, saved.since, saved.events_since), changed_at)
 
-    async def _work_tags(self, assembly: Assembly) -> None:
-        """Work the week tags behind the entries; what goes wrong there ends all, by a drain."""
+    async def _follow(self, site: WorkingSite, start: Start, changed_at: datetime) -> None:
+        """Follow the log for one round."""
+        run = await site.resume(start)
+        settings = self._settings.source
+        tail = LogTail(
+            site.shop.log,
+            ChangeTail(site.shop.changes, changed_at, settings.updated_overlap_s),
+            settings,
+            for_s=settings.full_sweep_s,
+            on_poll=partial(self._polled, site, run.checkpoint),
+            reopened=site.reopened(),
+            incidents=self._incidents,
+        )
+        pipeline = await run.pipeline(tail)
+        await site.held.ledger.set_phase("follow")
+        with (
+            self._drain.stops_by(pipeline.drain),
+            self._liveness.polling(lambda: run.checkpoint.is_pending or tail.is_giving),
+            garbage_collected_rarely(),
+        ):
+            async with site.contacts.working():
+                await pipeline.run(FOR_EVER)
+
+    async def _polled(self, site: WorkingSite, checkpoint: Checkpoint, read_at: datetime | None) -> None:
+        """Note that the log is polled. What could be read at `read_at` has been yielded."""
+        self._liveness.polled()
+        if read_at is not None and not checkpoint.is_pending:
+            await site.held.ledger.set_caught_up(read_at)
+        now = checkpoint.statistics()
+        self._notifier.status(f"at {now.watermark}; {now.outcomes:,} entries since the start of this round")
+
+    async def _swap_tags(self, site: WorkingSite) -> None:
+        """Swap week tags in the background. An error begins a drain, and is raised when that has ended."""
         try:
             while True:
                 every_s = self._settings.source.poll_interval_s
-                await self._unless_refused("week tags", partial(assembly.tags.run, every_s))
-        except Exception as error:  # noqa: BLE001  it is raised when the drain has ended
-            self._error = error
+                await self._unless_refused("week tags", partial(site.tags.run, every_s))
+        except Exception as error:  # noqa: BLE001  `go` raises it
+            self._errors.append(error)
             self.drain()
 
-    async def _unless_refused(self, place: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work; when ActiveCampaign refuses the account for it, wait, so that it can be done again.
+    async def _unless_refused(self, reporter: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work. If ActiveCampaign refuses the account meanwhile, wait, so that it can be done again.
 
-        What a single call is refused is outlasted by the call; here comes what only many answers show.
+        A refused call is repeated by the client. What is raised here is a refusal that many answers show.
         """
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._well_after_a_while, place)
+                group.start_soon(self._resolve_later, reporter)
                 await work()
-                self._troubles.end("key", place)
+                self._incidents.end("key", reporter)
                 group.cancel_scope.cancel()
         except ExceptionGroup as errors:
             if errors.split(AccountRefused)[1] is not None:
                 raise
-            if not self._is_draining:
-                self._troubles.begin("key", str(_first(errors)), place)
+            if not self._drain.has_begun:
+                self._incidents.begin("key", str(_first(errors)), reporter)
                 await anyio.sleep(self._settings.activecampaign.retry_refused_s)
 
-    async def _well_after_a_while(self, place: str) -> None:
+    async def _resolve_later(self, reporter: str) -> None:
+        """Resolve the incident of an earlier refusal once the work has lasted for as long as a wait."""
         await anyio.sleep(self._settings.activecampaign.retry_refused_s)
-        self._troubles.end("key", place)
+        self._incidents.end("key", reporter)
 
-    async def _polled(self, ledger: SiteLedger, read_at: datetime | None) -> None:
-        """Take in that the log is looked at again; what could be read the last time is out."""
+
+class Liveness:
+    """Whether the service makes progress: it has to poll the log, unless it waits for something else."""
+
+    def __init__(self, settings: SourceSettings, incidents: Incidents) -> None:
+        page_s = settings.page_rows / settings.max_rows_per_s if settings.max_rows_per_s else 0.0
+        self._patience_s = SLACK_S + 2 * (settings.poll_interval_s + page_s) + settings.customer_settle_s
+        self._incidents = incidents
+        self._is_waiting: Callable[[], bool] = _always
         self._polled_at = time.monotonic()
-        if self._checkpoint is None:
-            return
-        if read_at is not None and not self._checkpoint.is_pending:
-            await ledger.set_caught_up(read_at)
-        now = self._checkpoint.statistics()
-        self._notifier.status(f"at {now.watermark}; {now.outcomes:,} entries since the start of this round")
 
-    def _is_alive(self) -> bool:
-        """Tell whether work goes on: the log is looked at, or something is waited for."""
-        source = self._settings.source
-        page_s = source.page_rows / source.max_rows_per_s if source.max_rows_per_s else 0.0
-        patience_s = SLACK_S + 2 * (source.poll_interval_s + page_s) + source.customer_settle_s
-        is_waiting = (
-            self._checkpoint is None
-            or self._source is None
-            or self._checkpoint.is_pending
-            or self._source.is_giving
-            or any(trouble.kind == "source" for trouble in self._troubles.all())
-        )
-        return is_waiting or time.monotonic() - self._polled_at < patience_s
+    def polled(self) -> None:
+        """Note that the log is polled."""
+        self._polled_at = time.monotonic()
+
+    @contextmanager
+    def polling(self, is_waiting: Callable[[], bool]) -> Iterator[None]:
+        """Expect polls while the block lasts, unless `is_waiting`."""
+        self.polled()
+        self._is_waiting = is_waiting
+        try:
+            yield
+        finally:
+            self._is_waiting = _always
+
+    def is_alive(self) -> bool:
+        """Return whether the log was polled lately, or something else is waited for."""
+        is_source_away = any(incident.kind == "source" for incident in self._incidents.all())
+        is_late = time.monotonic() - self._polled_at >= self._patience_s
+        return self._is_waiting() or is_source_away or not is_late
+
+
+def _always() -> bool:
+    """Wait for something other than polls: a snapshot, or the lease."""
+    return True
 
 
 def _first(error: Exception) -> Exception:
-    """Return the first of what a group holds."""
+    """Return the first error of a group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _unheard(_count: int) -> None:
-    """Take in how many came; nobody watches."""
+def _ignore(_count: int) -> None:
+    """No-op progress callback."""
 
 
 @asynccontextmanager
 async def _held(
-    holding: Callable[[], AbstractAsyncContextManager[T]], waits: Callable[[HeldError], None] | None
+    holding: Callable[[], AbstractAsyncContextManager[T]], report: Callable[[HeldError], None], *, wait: bool
 ) -> AsyncIterator[T]:
-    """Hold the site; who waits for another process hears once of that one, who does not, raises HeldError."""
-    is_waiting = False
+    """Acquire the site lease.
+
+    If another process holds it: with `wait`, report that once and retry; otherwise raise HeldError.
+    """
+    has_reported = False
     while True:
         async with AsyncExitStack() as stack:
             try:
                 given = await stack.enter_async_context(holding())
             except HeldError as error:
-                if waits is None:
+                if not wait:
                     raise
-                if not is_waiting:
-                    waits(error)
-                    is_waiting = True
+                if not has_reported:
+                    report(error)
+                    has_reported = True
             else:
                 yield given
                 return

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.erasure import Erasure
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact
@@ -16,8 +15,9 @@ from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import DAY1
 from kiva_stream.runtime.account import PATIENCE_S
-from kiva_stream.runtime.assembly import Assembly, held
+from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import open_shop
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.dead_letters import Choice
 from kiva_stream.state.store import Store
@@ -42,37 +42,32 @@ async def forget(settings: Settings, customer: CustomerId) -> Receipt:
     Raises SettingsError when nobody knows this customer, SourceError, AccountRefused, CheckpointError,
     HeldError, and TryLater when ActiveCampaign stays out of reach.
     """
-    async with (
-        open_shop(settings) as shop,
-        Store.open(settings.state) as store,
-        Client(settings.activecampaign, patience_s=PATIENCE_S) as client,
-    ):
+    async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
-        async with held(settings, shop, store, client) as assembly:
-            await assembly.open()
+        async with hold_site(settings, shop, store, patience_s=PATIENCE_S) as held:
+            site = await WorkingSite.open(held)
             settle_s = settings.activecampaign.order_settle_s
-            return await Forgetting(assembly, Tombstones(store, shop.site.id), settle_s).go(customer)
+            return await Forgetting(site, Tombstones(store, shop.site.id), settle_s).go(customer)
 
 
 class Forgetting:
     """One run of it. The tombstone comes first: whatever is pulled, nobody brings the person back."""
 
-    def __init__(self, assembly: Assembly, tombstones: Tombstones, settle_s: float) -> None:
-        self._assembly = assembly
+    def __init__(self, site: WorkingSite, tombstones: Tombstones, settle_s: float) -> None:
+        self._site = site
         self._tombstones = tombstones
         self._settle_s = settle_s  # how long ActiveCampaign takes to write orders that it accepted
-        self._erasure = Erasure(assembly.client, assembly.ids)
+        self._erasure = Erasure(site.held.client, site.ids)
         self._deleted: Counter[str] = Counter()
 
     async def go(self, customer: CustomerId) -> Receipt:
         """Do it."""
-        assembly = self._assembly
-        await assembly.contacts.finish_imports()  # one that is under way would bring the contact back
-        contact = (await assembly.links.of([customer])).get(customer)
+        site = self._site
+        await site.contacts.finish_imports()  # one that is under way would bring the contact back
+        contact = (await site.links.of([customer])).get(customer)
         email = await self._address(customer, contact)
         is_shared = email is not None and await self._is_shared(customer, contact, email)
         await self._tombstones.put(customer, None if is_shared else email)
-        assembly.shop.customers.bar(await self._tombstones.barred())
         await self._forget_orders(customer)
         if contact is None:
             self._count(await self._tombstones.forget_customer(customer))
@@ -80,7 +75,7 @@ class Forgetting:
             await self._leave(customer, contact)
         else:
             await self._delete(contact)
-        await assembly.ledger.count_contacts()
+        await site.held.ledger.count_contacts()
         stays, is_gone = "shared: it stays, for the others", "deleted" if contact else "there was none"
         return Receipt(
             customer=str(customer),
@@ -94,22 +89,22 @@ class Forgetting:
         """Return the address of a customer. Raises SettingsError when nobody knows them."""
         if contact is not None:
             return contact.email
-        for found in await self._assembly.shop.customers.by_id([customer]):
+        for found in await self._site.shop.customers.by_id([customer]):
             return found.email
         choice = Choice(customers=[customer])
         is_known = customer in (await self._tombstones.barred()).customers
-        if not is_known and not await self._assembly.letters.counts(choice):
+        if not is_known and not await self._site.held.dead_letters.counts(choice):
             raise SettingsError(f"There is no customer {customer}, at the shop or in the state.")
         return None
 
     async def _is_shared(self, customer: CustomerId, contact: Contact | None, email: Email) -> bool:
         """Return whether somebody else has this contact, or will have it by the address."""
-        customers = self._assembly.shop.customers
+        customers = self._site.shop.customers
         others = (await customers.by_email([email])).get(email, [])
         if contact is not None:
-            (linked,) = await self._assembly.links.contacts([contact.id])
+            (linked,) = await self._site.links.contacts([contact.id])
             others = others + await customers.by_id(linked.customers)
-        site_id = self._assembly.shop.site.id
+        site_id = self._site.shop.site.id
         return any(
             other.id != customer and other.site_id == site_id and not (other.erased or other.is_test)
             for other in others
@@ -120,7 +115,7 @@ class Forgetting:
 
         Nobody names those: the shop may have deleted them, and ActiveCampaign does not list them yet.
         """
-        known = [order.id for order in await self._assembly.shop.orders.of([customer])]
+        known = [order.id for order in await self._site.shop.orders.of([customer])]
         await anyio.sleep(self._settle_s)
         there = await self._erasure.delete_orders(customer)
         self._deleted["orders at ActiveCampaign"] += len(there)
@@ -128,14 +123,15 @@ class Forgetting:
 
     async def _leave(self, customer: CustomerId, contact: Contact) -> None:
         """Bring a contact that stays as the others have it, then take the customer off it."""
-        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
+        site = self._site.without(await self._tombstones.barred())
+        await site.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
         self._count(await self._tombstones.forget_customer(customer))
-        await self._assembly.tags.sync_one(contact.id)
+        await site.tags.sync_one(contact.id)
 
     async def _delete(self, contact: Contact) -> None:
         """Delete a contact there, then here."""
-        (linked,) = await self._assembly.links.contacts([contact.id])
-        ac_id = linked.ac_id or await self._assembly.account.find(contact.email)
+        (linked,) = await self._site.links.contacts([contact.id])
+        ac_id = linked.ac_id or await self._site.account.find(contact.email)
         if ac_id is not None:
             self._deleted["contacts at ActiveCampaign"] += await self._erasure.delete_contact(ac_id)
         self._count(await self._tombstones.forget_contact(contact.id))

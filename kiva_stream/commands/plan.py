@@ -14,6 +14,7 @@ from kiva_stream.commands.estimates import HOUR_S, Work, reading_s, requests, se
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.classifications import Classification, Event, Noise, Reject, SyncOnly
 from kiva_stream.model.positions import HighWaterMark
+from kiva_stream.model.tombstones import NOBODY, Forgotten
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.runtime.account import account_name
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -53,6 +54,7 @@ class _State(NamedTuple):
 
     saved: SavedCheckpoint | None = None
     status: SiteStatus | None = None
+    forgotten: Forgotten = NOBODY
 
 
 async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
@@ -60,10 +62,9 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
 
     Raises SettingsError, SourceError, CheckpointError, HeldError.
     """
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        saved, status = await _state(settings, store)
-        if saved is not None:
-            shop.customers.bar(await Tombstones(store, shop.site.id).barred())
+    async with open_shop(settings) as opened, Store.open(settings.state) as store:
+        saved, status, forgotten = await _state(settings, store)
+        shop = opened.without(forgotten)
         start = await start_of(shop, saved, request.since, request.events_since)
         mark = await mark_of(shop, start, request.until)
         entries = await shop.log.count(start.after, mark.position)
@@ -125,7 +126,7 @@ async def _state(settings: Settings, store: Store) -> _State:
     async with store.transaction() as connection:
         ledger = SiteLedger(store, connection, site_id)
         saved = await ledger.saved(account_name(settings.activecampaign))
-    return _State(saved, await read_status(store, site_id))
+    return _State(saved, await read_status(store, site_id), await Tombstones(store, site_id).barred())
 
 
 async def _sample(shop: Shop, start: Start, mark: HighWaterMark) -> list[Classification]:

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from kiva_stream.activecampaign.account import field_titles
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.deliveries import Need
@@ -18,8 +17,9 @@ from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.positions import DAY1
 from kiva_stream.runtime.account import PATIENCE_S, contact_url
-from kiva_stream.runtime.assembly import Assembly, held
+from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
@@ -57,26 +57,22 @@ async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyn
     SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out of
     reach.
     """
-    async with (
-        open_shop(settings) as shop,
-        Store.open(settings.state) as store,
-        Client(settings.activecampaign, patience_s=PATIENCE_S) as client,
-    ):
+    async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
-        async with held(settings, shop, store, client) as assembly:
-            email = await _address(shop, customer)
-            await assembly.open()
-            run = CustomerSync(settings.activecampaign, assembly, OrderStates(store, shop.site.id))
+        async with hold_site(settings, shop, store, patience_s=PATIENCE_S) as held:
+            email = await _address(held.shop, customer)
+            site = await WorkingSite.open(held)
+            run = CustomerSync(settings.activecampaign, site, OrderStates(store, shop.site.id))
             return await run.go(customer, email)
 
 
 class CustomerSync:
     """One run of a trial."""
 
-    def __init__(self, settings: ActiveCampaignSettings, assembly: Assembly, sent: OrderStates) -> None:
+    def __init__(self, settings: ActiveCampaignSettings, site: WorkingSite, sent: OrderStates) -> None:
         self._settings = settings
-        self._assembly = assembly
-        self._shop = assembly.shop
+        self._site = site
+        self._shop = site.shop
         self._sent = sent
 
     async def go(self, customer: CustomerId, email: Email) -> CustomerSyncReport:
@@ -85,10 +81,10 @@ class CustomerSync:
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._linked(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
-        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
         await self._learn_id(contact)
         if contact.status is ContactStatus.LINKED:
-            await self._assembly.tags.sync_one(contact.id)
+            await self._site.tags.sync_one(contact.id)
         after, sent_after = await self._linked(contact), await self._sent.sent(orders)
         return CustomerSyncReport(
             customer=str(customer),
@@ -102,7 +98,7 @@ class CustomerSync:
             tag=after.tag,
             orders=order_counts(orders, sent_before, sent_after),
             refusals={str(each.id): each.refused for each in sent_after.values() if each.refused},
-            requests=dict(self._assembly.client.requests),
+            requests=dict(self._site.held.client.requests),
         )
 
     async def _contact(self, customer: CustomerId, email: Email) -> Contact:
@@ -110,25 +106,25 @@ class CustomerSync:
 
         Others of that address share it: one of them may have opted out.
         """
-        links = self._assembly.links
+        links = self._site.links
         others = (await self._shop.customers.by_email([email])).get(email, [])
         emails = {each.id: email for each in others if not each.erased and not each.is_test}
         emails[customer] = email
-        await self._assembly.contacts.move(customers_to_move(await links.link(emails), emails))
+        await self._site.contacts.move(customers_to_move(await links.link(emails), emails))
         contact = (await links.link(emails))[customer]
         await self._learn_id(contact)
         return contact
 
     async def _learn_id(self, contact: Contact) -> None:
         """Learn ActiveCampaign's id of a contact, that it has perhaps: one that it has gets no second tag."""
-        links = self._assembly.links
+        links = self._site.links
         if (await self._linked(contact)).ac_id is None:
-            ac_id = await self._assembly.account.find(contact.email)
+            ac_id = await self._site.account.find(contact.email)
             if ac_id is not None:
                 await links.learn({contact.email: ac_id}, await links.known_to())
 
     async def _linked(self, contact: Contact) -> ContactRecord:
-        (linked,) = await self._assembly.links.contacts([contact.id])
+        (linked,) = await self._site.links.contacts([contact.id])
         return linked
 
     async def _desired(self, linked: ContactRecord) -> DesiredContact | None:

@@ -18,6 +18,18 @@ from kiva_stream.model.positions import IdGap, Position
 from kiva_stream.model.week_tags import WeekTag
 
 
+class FencingCheck(Protocol):
+    """Tells whether this process may still write to ActiveCampaign: its lease of the site has not expired."""
+
+    def require(self) -> None:
+        """Raise HeldError when another process may have taken the site by now: then nothing may be sent."""
+        ...
+
+    async def regained(self) -> None:
+        """Return when the lease is renewed, so that `require` passes again."""
+        ...
+
+
 class IdGaps(Protocol):
     """The gaps of ids that the log was read past without a horizon. Every call raises CheckpointError."""
 

@@ -1,10 +1,10 @@
-"""The log tail: entries as they become readable, and changes without one."""
+"""The log tail: entries as they become readable, and changes without an entry."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import anyio
@@ -13,6 +13,8 @@ from kiva_stream.model.entries import Change, Changes, Entry, ReopenedEntries
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
+from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
+from kiva_stream.pipeline.late_arrivals import LateArrivals
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.changes import ChangeLog
 from kiva_stream.source.log import SystemLog
@@ -22,110 +24,133 @@ HIDES_FOR_S = 120.0  # after its second, a change may still turn out to be two
 WARN_EVERY_S = 60.0
 
 
-class LogTail:
-    """Implements the port Log: entries as they become readable, and changes without one, for `for_s` seconds.
+class ChangeTail:
+    """What the shop changed since the last look, each change once.
 
-    A change is given once: rows are looked at again for a while, since they appear after their `updated_at`.
-    `on_poll` hears at every look at the log when the last one was, whose entries are all out by then;
-    `asides` gives what comes outside the log's order by now, below a position.
+    A row becomes visible some time after its `updated_at`. So each look goes back beyond the last one, and
+    the changes of the overlap that were yielded are remembered.
+    """
+
+    def __init__(self, changes: ChangeLog, since: datetime, overlap_s: float) -> None:
+        self.looked_at = since  # by the shop's clock
+        self._changes = changes
+        self._overlap_s = overlap_s
+        self._looked_back_at = -math.inf  # by the monotonic clock
+        self._seen: dict[Change, datetime] = {}
+
+    @property
+    def remembered(self) -> int:
+        """The number of changes that are known to have been yielded."""
+        return len(self._seen)
+
+    async def look(self) -> AsyncIterator[Changes]:
+        """Yield what was changed since the last look. Raises SourceError."""
+        now = await self._changes.now()
+        look_back, is_full = self._look_back()
+        async for changes in self._changes.since(self.looked_at - look_back):
+            if new := [change for change in changes if self._is_new(change, is_full=is_full)]:
+                yield Changes(new)
+                self._seen.update((change, change.changed_at) for change in new)
+        self.looked_at = now
+        forgotten = now - timedelta(seconds=self._overlap_s)
+        self._seen = {change: at for change, at in self._seen.items() if at >= forgotten}
+
+    def _is_new(self, change: Change, *, is_full: bool) -> bool:
+        """Return whether a change was not yielded yet, or may hide another one.
+
+        Some shops write `updated_at` in whole seconds: two changes of one second look the same.
+        """
+        is_young = self.looked_at - change.changed_at < timedelta(seconds=HIDES_FOR_S)
+        may_hide = is_full and is_young and not change.changed_at.microsecond
+        return may_hide or change not in self._seen
+
+    def _look_back(self) -> tuple[timedelta, bool]:
+        """Return how far before the last look to look, and whether that is the full overlap.
+
+        The full overlap is read every LOOK_BACK_EVERY_S at most; between, as far back as that interval.
+        """
+        every_s = min(LOOK_BACK_EVERY_S, self._overlap_s)
+        if time.monotonic() - self._looked_back_at < every_s:
+            return timedelta(seconds=every_s), False
+        self._looked_back_at = time.monotonic()
+        return timedelta(seconds=self._overlap_s), True
+
+
+class LogTail:
+    """Implements the port Log for `for_s` seconds: at every poll changes, reopened entries, then new entries.
+
+    `on_poll` is called at the beginning of every poll with the moment up to which everything that the shop
+    had then was yielded. `reopened` yields what lies outside the log's order below a position.
     """
 
     def __init__(
         self,
         system_log: SystemLog,
-        changes: ChangeLog,
+        changes: ChangeTail,
         settings: SourceSettings,
-        since: datetime,
+        *,
         for_s: float,
         on_poll: Callable[[datetime | None], Awaitable[None]],
-        asides: Callable[[Position], AsyncIterator[ReopenedEntries | Changes]],
-        troubles: Incidents,
+        reopened: Sequence[DeadLetterReplay | LateArrivals],
+        incidents: Incidents,
     ) -> None:
+        self.is_giving = False  # whether a page of changes waits to be taken
         self._log = system_log
         self._changes = changes
         self._settings = settings
-        self._looked_at = since  # at what the shop changed
-        self._read_at: datetime | None = None  # all that could be read then was
-        self._looked_back_at = -math.inf  # by the monotonic clock
-        self._seen: dict[Change, datetime] = {}
         self._for_s = for_s
         self._on_poll = on_poll
-        self._asides = asides
-        self._troubles = troubles
-        self.is_giving = False  # changes that nobody has taken yet
-        self._held_up: tuple[Position, float] | None = None  # where, and since when
-        self._warn = ThrottledWarning(WARN_EVERY_S)
+        self._reopened = reopened
+        self._standstill = Standstill(settings.horizon_alarm_s, incidents)
 
     async def pages(
         self, after: Position, _mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
-        """Yield what the shop changed, asides, then the entries above `after`, at every poll.
+        """Yield pages until the time is over; the mark is not used.
 
         Raises SourceError, CheckpointError.
         """
         ends_at = time.monotonic() + self._for_s
+        read_at: datetime | None = None
         while time.monotonic() < ends_at:
             next_at = time.monotonic() + self._settings.poll_interval_s
-            await self._on_poll(self._read_at)
-            async for changes in self._changed():
+            await self._on_poll(read_at)
+            async for changes in self._changes.look():
                 self.is_giving = True
                 yield changes
                 self.is_giving = False
-            async for asides in self._asides(after):
-                yield asides
+            for source in self._reopened:
+                async for reopened in source.pages(after):
+                    yield reopened
             self._log.forget_customers()
             mark = await self._log.mark()
             async for entries in self._log.pages(after, mark):
                 after = entries[-1].position
                 yield entries
-            self._read_at = self._looked_at
-            await self._warn_when_held_up(after)
+            read_at = self._changes.looked_at
+            self._standstill.check(after, await self._log.obstacle(after))
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
 
-    async def _changed(self) -> AsyncIterator[Changes]:
-        """Yield what was changed since the last look, and a while before: rows appear after their moment."""
-        now = await self._changes.now()
-        look_back, looks_again = self._look_back()
-        async for changes in self._changes.since(self._looked_at - look_back):
-            if new := [change for change in changes if self._is_new(change, looks_again=looks_again)]:
-                yield Changes(new)
-                self._seen.update((change, change.changed_at) for change in new)
-        self._looked_at = now
-        forgotten = now - timedelta(seconds=self._settings.updated_overlap_s)
-        self._seen = {change: at for change, at in self._seen.items() if at >= forgotten}
 
-    def _is_new(self, change: Change, *, looks_again: bool) -> bool:
-        """Return whether a change was not given yet, or may hide another one.
+class Standstill:
+    """Opens the incident `horizon` when reading stands still at one position for `alarm_s` seconds."""
 
-        Some shops write `updated_at` in whole seconds: two changes of one second look the same.
-        """
-        is_young = self._looked_at - change.changed_at < timedelta(seconds=HIDES_FOR_S)
-        may_hide = looks_again and is_young and not change.changed_at.microsecond
-        return may_hide or change not in self._seen
+    def __init__(self, alarm_s: float, incidents: Incidents) -> None:
+        self._alarm_s = alarm_s
+        self._incidents = incidents
+        self._warn = ThrottledWarning(WARN_EVERY_S)
+        self._since: tuple[Position, float] | None = None  # where, and since when by the monotonic clock
 
-    def _look_back(self) -> tuple[timedelta, bool]:
-        """Return how far before the last look to look, and whether that is the whole overlap.
-
-        It is not at every quick poll.
-        """
-        overlap_s = self._settings.updated_overlap_s
-        every_s = min(LOOK_BACK_EVERY_S, overlap_s)
-        if time.monotonic() - self._looked_back_at < every_s:
-            return timedelta(seconds=every_s), False
-        self._looked_back_at = time.monotonic()
-        return timedelta(seconds=overlap_s), True
-
-    async def _warn_when_held_up(self, after: Position) -> None:
-        """Warn when something keeps the log from being read on, and go on doing so while it does."""
-        obstacle = await self._log.obstacle(after)
+    def check(self, after: Position, obstacle: str | None) -> None:
+        """Note how far the log was read, and what keeps it from being read on, if anything does."""
         if obstacle is None:
-            self._held_up = None
-            self._troubles.end("horizon")
+            self._since = None
+            self._incidents.end("horizon")
             return
-        if self._held_up is None or self._held_up[0] != after:
-            self._held_up = after, time.monotonic()
-            self._troubles.end("horizon")
-        held_up_s = time.monotonic() - self._held_up[1]
-        if held_up_s >= self._settings.horizon_alarm_s:
+        if self._since is None or self._since[0] != after:
+            self._since = after, time.monotonic()
+            self._incidents.end("horizon")
+        held_up_s = time.monotonic() - self._since[1]
+        if held_up_s >= self._alarm_s:
             self._warn("the log is held up", for_s=round(held_up_s), why=obstacle)
-            self._troubles.begin("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")
+            self._incidents.begin("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")

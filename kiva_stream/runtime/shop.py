@@ -1,4 +1,4 @@
-"""The composition root: opens pools and sessions, builds the adapters, turns SIGTERM into a drain."""
+"""The shop of one site: its database opened, checked, and read by kind of row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from kiva_stream.model.site import Site
+from kiva_stream.model.tombstones import Forgotten
 from kiva_stream.ports.stages import Incidents
+from kiva_stream.ports.state import IdGaps
 from kiva_stream.settings.sections import Settings
 from kiva_stream.source.changes import ChangeLog
 from kiva_stream.source.contract import require_contract
@@ -19,7 +21,7 @@ from kiva_stream.source.weeks import DeliveryWeeks
 
 
 class Shop(NamedTuple):
-    """The source of one site, known to be to contract."""
+    """The source of one site, which satisfies the contract."""
 
     site: Site
     customers: ShopCustomers
@@ -28,6 +30,14 @@ class Shop(NamedTuple):
     changes: ChangeLog
     log: SystemLog
 
+    def without(self, forgotten: Forgotten, id_gaps: IdGaps | None = None) -> Shop:
+        """Return the same shop; forgotten customers read as erased, and the log keeps its id gaps."""
+        customers = self.customers.without(forgotten)
+        changes = self.changes.with_customers(customers)
+        return self._replace(
+            customers=customers, changes=changes, log=self.log.with_customers(customers, id_gaps)
+        )
+
 
 @asynccontextmanager
 async def open_shop(
@@ -35,7 +45,7 @@ async def open_shop(
 ) -> AsyncIterator[Shop]:
     """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract.
 
-    What may pass is tried again `waits_s` apart, and `troubles` hears of it.
+    A failure that may pass is retried `waits_s` apart, and is an incident of `troubles` meanwhile.
     """
     async with Source.open(settings.source, waits_s=waits_s, troubles=troubles) as source:
         schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon

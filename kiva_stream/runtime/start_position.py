@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from kiva_stream.errors import SettingsError
@@ -11,6 +11,8 @@ from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.runtime.shop import Shop
 
+FAR = datetime.max.replace(tzinfo=UTC)
+
 
 class Start(NamedTuple):
     """Where a run begins to read, and what is kept with its checkpoint."""
@@ -18,6 +20,11 @@ class Start(NamedTuple):
     after: Position
     since: str
     events_since: datetime | None
+
+
+def all_up_to(position: Position) -> HighWaterMark:
+    """Return the mark at a position that the log was read to before: no entry below it is too young."""
+    return HighWaterMark(position, FAR)
 
 
 async def start_of(

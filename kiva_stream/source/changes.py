@@ -27,6 +27,10 @@ class ChangeLog:
         self._site_id = site_id
         self._customers = customers
 
+    def with_customers(self, customers: ShopCustomers) -> ChangeLog:
+        """Return the same changes, by customers that are read otherwise."""
+        return ChangeLog(self._source, self._site_id, customers)
+
     async def now(self) -> datetime:
         """Return what the database's clock shows."""
         rows = await self._source.fetch("clock")

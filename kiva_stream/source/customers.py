@@ -43,15 +43,17 @@ class CustomerCache:
 class ShopCustomers:
     """The customers of one site. Every call raises SourceError when the source cannot be read."""
 
-    def __init__(self, source: Source, site_id: int, skip_domains: Collection[str]) -> None:
+    def __init__(
+        self, source: Source, site_id: int, skip_domains: Collection[str], forgotten: Forgotten = NOBODY
+    ) -> None:
         self._source = source
         self._site_id = site_id
         self._skip_domains = frozenset(domain.lower() for domain in skip_domains)
-        self._barred = NOBODY
+        self._forgotten = forgotten
 
-    def bar(self, barred: Forgotten) -> None:
-        """Have these customers, and whoever has their addresses, be erased, whatever the shop says."""
-        self._barred = barred
+    def without(self, forgotten: Forgotten) -> ShopCustomers:
+        """Return the same customers; forgotten ones, by id or by address, read as erased."""
+        return ShopCustomers(self._source, self._site_id, self._skip_domains, forgotten)
 
     async def by_id(self, ids: Collection[CustomerId]) -> list[Customer]:
         """Return the customers of these ids that exist, of whatever site."""
@@ -96,7 +98,7 @@ class ShopCustomers:
             email=address.email,
             name=" ".join(f"{row['first_name'] or ''} {row['last_name'] or ''}".split()),
             is_test=row["is_test"] or self._is_skipped(address.email),
-            erased=row["erased"] or self._barred.bars(customer_id, address.email),
+            erased=row["erased"] or self._forgotten.bars(customer_id, address.email),
             several_addresses=address.several,
         )
 

@@ -46,6 +46,7 @@ class SystemLog:
         settings: SourceSettings,
         customers: ShopCustomers,
         sleep: Sleep = anyio.sleep,
+        id_gaps: IdGaps | None = None,
     ) -> None:
         self._source = source
         self._settings = settings
@@ -53,7 +54,11 @@ class SystemLog:
         self._entry_customers = EntryCustomers(customers, settings.customer_cache_rows)
         self._sleep = sleep
         self._paced_to = -math.inf  # until when what was read lasts at max_rows_per_s
-        self.gaps: IdGaps | None = None  # who keeps those that are read past; without a horizon only
+        self._id_gaps = id_gaps  # where the ids that were read past are kept; without a horizon only
+
+    def with_customers(self, customers: ShopCustomers, id_gaps: IdGaps | None) -> SystemLog:
+        """Return the same log, of other customers, which keeps its id gaps."""
+        return SystemLog(self._source, self._settings, customers, self._sleep, id_gaps)
 
     @property
     def horizon(self) -> bool:
@@ -201,7 +206,7 @@ class SystemLog:
         not there yet is waited for, and gaps are kept before what lies behind them is given.
         Raises SourceError, CheckpointError.
         """
-        keeper = self.gaps if settle else None
+        keeper = self._id_gaps if settle else None
         entries = self._settled_entries if settle else self._entries
         at_end = after >= mark.position
         while not at_end:

@@ -48,7 +48,7 @@ class SiteIdGaps:
         await self._store.fetch("forget_gaps", self._site_id, keep_s)
 
     async def _require(self, connection: Connection) -> None:
-        await self._fetch(connection, "renew", self._lease.epoch, self._lease.lease_s)
+        await self._fetch(connection, "renew", self._lease.token, self._lease.lease_s)
 
     async def _fetch(self, connection: Connection, block: str, *args: object) -> list[asyncpg.Record]:
         return await connection.fetch(self._store.sql[block], self._site_id, *args)  # type: ignore[no-any-return]

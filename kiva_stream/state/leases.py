@@ -1,9 +1,10 @@
 """Leases: a site, and its account, belong to one process at a time, for as long as it renews them.
 
-A lease is a row with an epoch, one more for each process that takes it, and the moment it expires by the
-database's clock. Who lost it (frozen for longer than it lasts, say) is stopped twice: a commit renews it in
-the same statement, and fails when the epoch is another's; and nothing is written to ActiveCampaign behind a
-deadline on the own clock, which began before the renewal was asked for.
+A lease is a row with a fencing token (the column `epoch`), which grows by one with each process that takes
+the lease, and the moment at which it expires by the database's clock. A process that lost its lease, for
+example since it was frozen for longer than the lease lasts, is stopped twice. A commit renews the lease in
+the same statement, and fails when the token is another process's. And nothing is written to ActiveCampaign
+after a deadline on the process's own clock, which counts from before the renewal was sent.
 """
 
 from __future__ import annotations
@@ -28,26 +29,29 @@ RELEASE_S = 2.0  # how long the end waits for a state database that is away
 
 
 class Lease:
-    """The right to work a site, and its account, until a deadline on this process's clock."""
+    """The right to work a site, and its account, until a deadline on this process's clock.
 
-    def __init__(self, site_id: int, epoch: int, lease_s: float, asked_at: float) -> None:
+    Implements the port FencingCheck.
+    """
+
+    def __init__(self, *, site_id: int, token: int, lease_s: float, asked_at: float) -> None:
         self.site_id = site_id
-        self.epoch = epoch
+        self.token = token
         self.lease_s = lease_s
         self._deadline = asked_at + lease_s
         self._renewal = Signal()
 
     def renewed(self, asked_at: float) -> None:
-        """Take in that it was renewed by a statement that was sent at a moment of the monotonic clock."""
+        """Extend the deadline after a renewal that was sent at this moment of the monotonic clock."""
         self._deadline = max(self._deadline, asked_at + self.lease_s)
         self._renewal.notify()
 
     async def regained(self) -> None:
-        """Return when it is renewed: it was late, and nobody took the site (else `renew` ends all)."""
+        """Return when the lease is renewed. If another process took the site, `renew` raises instead."""
         await self._renewal.wait_until(lambda: time.monotonic() < self._deadline)
 
     def require(self) -> None:
-        """Raise HeldError when another process may have taken the site by now: then nothing may be sent."""
+        """Raise HeldError when the deadline has passed."""
         if time.monotonic() >= self._deadline:
             raise HeldError(
                 f"The lease of site {self.site_id} could not be renewed for {self.lease_s:g} s, and another "
@@ -57,7 +61,7 @@ class Lease:
 
 @asynccontextmanager
 async def hold(store: Store, site_id: int, account: str, lease_s: float) -> AsyncIterator[Lease]:
-    """Hold a site and its account for this process, as long as it renews that; let go of them at the end.
+    """Hold a site and its account for this process, which has to `renew` the lease; release them at the end.
 
     Raises HeldError when another process holds one of them, CheckpointError.
     """
@@ -66,7 +70,7 @@ async def hold(store: Store, site_id: int, account: str, lease_s: float) -> Asyn
         yield lease
     finally:
         with anyio.move_on_after(RELEASE_S, shield=True), suppress(CheckpointError):
-            await store.fetch("release_leases", site_id, lease.epoch)
+            await store.fetch("release_leases", site_id, lease.token)
 
 
 async def _taken(store: Store, site_id: int, account: str, lease_s: float) -> Lease:
@@ -79,17 +83,17 @@ async def _taken(store: Store, site_id: int, account: str, lease_s: float) -> Le
             _require_both(rows)
     except HeldError:
         raise HeldError(await _who_holds(store, site_id, names)) from None
-    return Lease(site_id, rows[0]["epoch"], lease_s, asked_at)
+    return Lease(site_id=site_id, token=rows[0]["epoch"], lease_s=lease_s, asked_at=asked_at)
 
 
 def _require_both(taken: Sequence[asyncpg.Record]) -> None:
-    """Raise HeldError, which takes back the one that was free, when the other was not."""
+    """Raise HeldError unless both were free; the transaction then gives back the one that was."""
     if len(taken) < BOTH:
         raise HeldError
 
 
 async def _who_holds(store: Store, site_id: int, names: list[str]) -> str:
-    """Return a sentence about who holds one of these."""
+    """Return a sentence about the process that holds one of these."""
     advice = "stop that process first, or let `follow --wait` wait for it."
     for row in await store.fetch("who_holds", names):
         held = f"Site {row['site_id']} is held by {row['holder']}"
@@ -98,7 +102,7 @@ async def _who_holds(store: Store, site_id: int, names: list[str]) -> str:
 
 
 async def renew(store: Store, lease: Lease) -> None:
-    """Renew a lease for ever; a state database that is away is waited for.
+    """Renew a lease for ever. While the state database is away, try again.
 
     Raises HeldError when another process has taken the site.
     """
@@ -107,7 +111,7 @@ async def renew(store: Store, lease: Lease) -> None:
         asked_at = time.monotonic()
         try:
             await store.fetch(
-                "renew", lease.site_id, lease.epoch, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
+                "renew", lease.site_id, lease.token, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
             )
         except StateBusyError as error:
             log.warning("the lease cannot be renewed now", site=lease.site_id, why=str(error))

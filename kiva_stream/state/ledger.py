@@ -127,7 +127,7 @@ class SiteLedger:
             *columns([(*position, contact) for position, contact in commit.parked], 3),
             *columns(commit.unparked, 2),
             number,
-            self._lease.epoch,
+            self._lease.token,
             self._lease.lease_s,
             timeout_s=self._lease.lease_s,
         )

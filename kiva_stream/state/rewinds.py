@@ -92,7 +92,7 @@ class SiteRewinds:
                 start.since,
                 start.events_since,
                 start.horizon,
-                lease.epoch,
+                lease.token,
                 lease.lease_s,
             )
             return Above(**row)

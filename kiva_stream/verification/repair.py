@@ -17,7 +17,7 @@ from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Events
-from kiva_stream.runtime.assembly import Assembly
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.evidence import Evidence, Stand
 from kiva_stream.sync.desired_contact import customers_to_move
 from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, Expected
@@ -38,16 +38,16 @@ OF_CONTACT = frozenset(
 
 
 class Repair:
-    """Closes gaps of one site, which `assembly` works.
+    """Closes gaps of one site, of which `site` has the stages.
 
     Every call raises SourceError, CheckpointError, AccountRefused, TryLater.
     """
 
     def __init__(
-        self, assembly: Assembly, evidence: Evidence, expectations: ExpectedState, events: Events
+        self, site: WorkingSite, evidence: Evidence, expectations: ExpectedState, events: Events
     ) -> None:
-        self._assembly = assembly
-        self._links = assembly.links
+        self._site = site
+        self._links = site.links
         self._evidence = evidence
         self._expectations = expectations
         self._events = events
@@ -63,7 +63,7 @@ class Repair:
             kinds = {gap.kind for gap in mine}
             (linked,) = await self._links.contacts([contact])
             if DiscrepancyKind.NO_CUSTOMER in kinds:
-                await self._assembly.contacts.dissolve([linked])
+                await self._site.contacts.dissolve([linked])
             else:
                 await self._mend(linked, kinds, {gap.order for gap in mine if gap.order})
 
@@ -83,7 +83,7 @@ class Repair:
             await self._place(linked, kinds)
             await self._evidence.unconfirm_contact(contact.id)
         if DiscrepancyKind.NO_CONTACT in kinds:  # its orders went with it
-            orders = orders | {order.id for order in await self._assembly.shop.orders.of(linked.customers)}
+            orders = orders | {order.id for order in await self._site.shop.orders.of(linked.customers)}
         await self._evidence.unconfirm_orders(orders)
         await self._upsert(contact, orders)
 
@@ -95,34 +95,34 @@ class Repair:
             await self._rename(linked)
         if DiscrepancyKind.MOVED in kinds:
             emails = await self._emails(linked.customers)
-            await self._assembly.contacts.move(customers_to_move(await self._links.link(emails), emails))
+            await self._site.contacts.move(customers_to_move(await self._links.link(emails), emails))
 
     async def _rename(self, linked: ContactRecord) -> None:
         """Give a contact its address back; where another has it by now, that one is adopted."""
         contact = linked.contact
         try:
             if linked.ac_id is not None:
-                await self._assembly.account.rename(linked.ac_id, contact.email)
+                await self._site.account.rename(linked.ac_id, contact.email)
         except AddressTaken:
             await self._learn_id(contact)
         except Rejected as error:
             log.warning("a contact's address is refused", contact=contact.id, said=error.reply)
 
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        await self._assembly.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
         if contact.status is ContactStatus.LINKED:
             (linked,) = await self._links.contacts([contact.id])
             if linked.ac_id is None:
                 await self._learn_id(contact)
-            await self._assembly.tags.sync_one(contact.id)
+            await self._site.tags.sync_one(contact.id)
 
     async def _learn_id(self, contact: Contact) -> None:
-        ac_id = await self._assembly.account.find(contact.email)
+        ac_id = await self._site.account.find(contact.email)
         if ac_id is not None:
             await self._links.learn({contact.email: ac_id}, await self._links.known_to())
 
     async def _emails(self, customers: Collection[CustomerId]) -> dict[CustomerId, Email]:
-        found = await self._assembly.shop.customers.by_id(customers)
+        found = await self._site.shop.customers.by_id(customers)
         return {each.id: each.email for each in found if each.email and not each.erased and not each.is_test}
 
     # --- events ---

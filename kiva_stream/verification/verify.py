@@ -23,8 +23,9 @@ from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup
-from kiva_stream.runtime.assembly import Assembly, held
+from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.state.evidence import Evidence
 from kiva_stream.state.orders import OrderStates
@@ -94,19 +95,19 @@ async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
     belong at ActiveCampaign; SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when
     ActiveCampaign stays out of reach.
     """
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
+    async with open_shop(settings) as opened, Store.open(settings.state) as store:
         await store.require_version()
-        account = settings.activecampaign
-        stand = await Evidence(store, shop.site.id).stand(account_name(account))
-        shop.customers.bar(await Tombstones(store, shop.site.id).barred())
-        if stand.is_held and not request.repair:
+        account, site_id = settings.activecampaign, opened.site.id
+        stand = await Evidence(store, site_id).stand(account_name(account))
+        if request.repair:
+            async with hold_site(settings, opened, store, patience_s=PATIENCE_S) as held:
+                site = await WorkingSite.open(held)
+                return await Verification(settings, held.shop, store, held.client).run(request, site)
+        if stand.is_held:
             account = beside_another(account)
+        shop = opened.without(await Tombstones(store, site_id).barred())
         async with Client(account, patience_s=PATIENCE_S) as client:
-            if not request.repair:
-                return await Verification(settings, shop, store, client).run(request)
-            async with held(settings, shop, store, client) as assembly:
-                await assembly.open()
-                return await Verification(settings, shop, store, client).run(request, assembly)
+            return await Verification(settings, shop, store, client).run(request)
 
 
 def beside_another(account: ActiveCampaignSettings) -> ActiveCampaignSettings:
@@ -127,15 +128,15 @@ class Verification:
         )
         self._verifier: ContactComparison
 
-    async def run(self, request: VerifyRequest, assembly: Assembly | None = None) -> VerifyReport:
-        """Do it; close gaps where there is an assembly to do so with."""
-        self._verifier = await self._verifier_of_account(is_owner=assembly is not None)
+    async def run(self, request: VerifyRequest, site: WorkingSite | None = None) -> VerifyReport:
+        """Do it; close gaps where there is a working site to do so with."""
+        self._verifier = await self._verifier_of_account(is_owner=site is not None)
         customer = await self._customer(request.customer)
         contacts, total = await self._contacts(request, customer)
-        gaps = await self._gaps(customer, contacts, is_alone=assembly is not None)
+        gaps = await self._gaps(customer, contacts, is_alone=site is not None)
         left = gaps
-        if assembly and gaps:
-            await self._repair(assembly, gaps, with_events=request.events)
+        if site and gaps:
+            await self._repair(site, gaps, with_events=request.events)
             left = await self._look_again(customer, gaps)
         left_keys = {gap.key for gap in left}
         return VerifyReport(
@@ -222,10 +223,10 @@ class Verification:
 
     # --- repairing ---
 
-    async def _repair(self, assembly: Assembly, gaps: Collection[Discrepancy], *, with_events: bool) -> None:
+    async def _repair(self, site: WorkingSite, gaps: Collection[Discrepancy], *, with_events: bool) -> None:
         """Close gaps, and wait until ActiveCampaign shows it."""
         events = Events(self._settings.activecampaign, self._client)
-        repair = Repair(assembly, self._evidence, self._expectations, events)
+        repair = Repair(site, self._evidence, self._expectations, events)
         await repair.close(gaps)
         settle_s = self._settings.activecampaign.order_settle_s
         if with_events and any(gap.kind is DiscrepancyKind.NO_EVENT for gap in gaps):

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
-import anyio
 import msgspec
 
-from kiva_stream.activecampaign.client import Client
 from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select, site_dead_letters
 from kiva_stream.errors import HeldError
+from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.outcomes import Reason
-from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.pipeline import Pipeline
-from kiva_stream.runtime.assembly import FAR, Assembly, held
+from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.shop import open_shop
-from kiva_stream.runtime.shutdown import GracefulShutdown
-from kiva_stream.runtime.start_position import Start
+from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
+from kiva_stream.runtime.start_position import Start, all_up_to
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import Choice, Letter, SiteDeadLetters
+from kiva_stream.state.dead_letters import Choice, Letter
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
 
@@ -43,7 +45,6 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
     async with (
         Store.open(settings.state) as store,
         open_shop(settings) as shop,
-        Client(settings.activecampaign) as client,
         AsyncExitStack() as stack,
     ):
         found = await site_dead_letters(settings, store)
@@ -51,63 +52,59 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
         asked = await found.ask(selection.of_entries)
         asked += await found.ask_orders(selection.of_orders, with_discarded=bool(request.places))
         try:
-            assembly = await stack.enter_async_context(held(settings, shop, store, client))
+            site = await stack.enter_async_context(hold_site(settings, shop, store))
         except HeldError:
             return ReplayReport(asked, None)
-        run = ReplayRun(assembly, found)
-        stopping = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
-        await stopping.run(run.go)
-        return ReplayReport(asked, await run.outcomes(), stopping.signal)
+        drain = Drain()
+        run = ReplayRun(site, drain)
+        shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
+        await shutdown.run(run.go)
+        return ReplayReport(asked, await run.outcomes(), shutdown.signal)
 
 
 class ReplayRun:
     """Delivers all dead letters whose replay is asked for, entries in log order, then orders."""
 
-    def __init__(self, assembly: Assembly, dead_letters: SiteDeadLetters) -> None:
-        self._assembly = assembly
-        self._dead_letters = dead_letters
-        self._before_entries = anyio.CancelScope()
-        self._after_entries = anyio.CancelScope()
-        self._pipeline: Pipeline | None = None
-        self._replays: dict[Position, Reason] = {}
+    def __init__(self, site: HeldSite, drain: Drain) -> None:
+        self._site = site
+        self._drain = drain
+        self._replays: Mapping[Position, Reason] = {}
         self._orders: list[OrderId] = []
 
     async def go(self) -> None:
         """Deliver them; return early after a drain."""
-        assembly, saved = self._assembly, await self._assembly.saved()
-        with self._before_entries:
-            self._orders = await self._dead_letters.asked_orders()
-            await assembly.open()
+        saved = await self._site.saved()
+        working = await self._drain.interrupt(self._open)
+        if working is not None:
             if saved is not None:
-                await self._open(Start(saved.watermark, saved.since, saved.events_since))
-        if self._pipeline is not None and saved is not None:
-            async with assembly.contacts.working():
-                await self._pipeline.run(HighWaterMark(saved.watermark, FAR))
-        with self._after_entries:
-            await assembly.orders.upsert(self._orders)
+                await self._deliver_entries(working, saved)
+            await self._drain.interrupt(partial(working.orders.upsert, self._orders))
 
-    async def _open(self, start: Start) -> None:
+    async def _open(self) -> WorkingSite:
+        self._orders = await self._site.dead_letters.asked_orders()
+        return await WorkingSite.open(self._site)
+
+    async def _deliver_entries(self, working: WorkingSite, saved: SavedCheckpoint) -> None:
+        start = Start(saved.watermark, saved.since, saved.events_since)
+        pipeline = await self._drain.interrupt(partial(self._pipeline, working, start))
+        if pipeline is not None:
+            with self._drain.stops_by(pipeline.drain):
+                async with working.contacts.working():
+                    await pipeline.run(all_up_to(start.after))
+
+    async def _pipeline(self, working: WorkingSite, start: Start) -> Pipeline | None:
         """Build the pipeline. Entries above the watermark are left out: they are read again with the log."""
-        asked = await self._dead_letters.asked()
-        self._replays = {at: request.why for at, request in asked.items() if at <= start.after}
-        if self._replays:
-            log = self._assembly.shop.log
-            self._pipeline, _ = await self._assembly.pipeline(start, log)
-
-    def drain(self) -> None:
-        """Let what is in flight finish, and `go` return."""
-        self._before_entries.cancel()
-        self._after_entries.cancel()
-        if self._pipeline is not None:
-            self._pipeline.drain()
+        run = await working.resume(start)
+        self._replays = run.replays
+        return await run.pipeline(working.shop.log) if self._replays else None
 
     async def outcomes(self) -> dict[str, int]:
         """Return the number of dead letters by what became of them."""
-        ledger, states = self._assembly.ledger, OrderStates(self._assembly.store, self._assembly.shop.site.id)
-        undelivered = await ledger.unresolved(self._replays, ())
-        left = await self._dead_letters.page(Choice(positions=self._replays), None)
+        site = self._site
+        undelivered = await site.ledger.unresolved(self._replays, ())
+        left = await site.dead_letters.page(Choice(positions=self._replays), None)
         still_dead = {each.position: each for each in left}
-        orders = await states.sent(self._orders)
+        orders = await OrderStates(site.store, site.shop.site.id).sent(self._orders)
         became = Counter(
             _became(still_dead.get(at), is_delivered=at not in undelivered) for at in self._replays
         )

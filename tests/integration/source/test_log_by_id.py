@@ -63,12 +63,11 @@ class Reading(NamedTuple):
 @asynccontextmanager
 async def open_reading(shop: ShopRows, dsn: str) -> AsyncIterator[Reading]:
     async with (
-        opened_log(dsn, horizon=False) as log,
         migrated_store(dsn) as store,
         hold(store, 1, "an account", 30) as lease,
+        opened_log(dsn, id_gaps=SiteIdGaps(store, lease, 1), horizon=False) as log,
     ):
-        log.gaps = gaps = SiteIdGaps(store, lease, 1)
-        yield Reading(shop, log, gaps, store)
+        yield Reading(shop, log, SiteIdGaps(store, lease, 1), store)
 
 
 @pytest.fixture

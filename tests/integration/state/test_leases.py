@@ -50,12 +50,12 @@ async def test_who_is_refused_one_of_both_holds_neither(store: Store) -> None:
         pass
 
 
-async def test_a_site_is_free_when_it_is_let_go_and_its_next_epoch_is_another(store: Store) -> None:
-    epochs = []
+async def test_a_released_site_is_free_and_its_next_lease_has_another_fencing_token(store: Store) -> None:
+    tokens = []
     for _ in range(3):
         async with hold(store, 1, "green", 30) as lease:
-            epochs.append(lease.epoch)
-    assert epochs == [1, 2, 3]
+            tokens.append(lease.token)
+    assert tokens == [1, 2, 3]
 
 
 async def test_a_site_is_free_when_its_lease_is_over_and_who_had_it_can_neither_renew_nor_commit(
@@ -69,7 +69,7 @@ async def test_a_site_is_free_when_its_lease_is_over_and_who_had_it_can_neither_
             with pytest.raises(HeldError, match=lost):
                 await late.commit(commit_of(START, synced=1))
             with pytest.raises(HeldError, match=lost):
-                await renew(store, Lease(1, 1, 0.01, 0.0))
+                await renew(store, Lease(site_id=1, token=1, lease_s=0.01, asked_at=0.0))
             await ledger.commit(commit_of(START, synced=1))
 
 
@@ -84,7 +84,7 @@ async def test_who_lost_the_account_alone_to_another_site_can_neither_renew_nor_
             with pytest.raises(HeldError, match=lost):
                 await late.commit(commit_of(START, synced=1))
             with pytest.raises(HeldError, match=lost):
-                await renew(store, Lease(1, 1, 0.01, 0.0))
+                await renew(store, Lease(site_id=1, token=1, lease_s=0.01, asked_at=0.0))
 
 
 async def test_who_is_late_but_was_not_followed_goes_on(store: Store, look: asyncpg.Connection) -> None:
@@ -133,13 +133,13 @@ async def test_a_lease_is_renewed_by_itself_and_by_every_commit(
 
 
 def test_a_lease_that_was_not_renewed_lets_nothing_be_sent() -> None:
-    lease = Lease(1, 1, lease_s=5, asked_at=-1e9)
+    lease = Lease(site_id=1, token=1, lease_s=5, asked_at=-1e9)
     with pytest.raises(HeldError, match="nothing more is sent"):
         lease.require()
 
 
 async def test_who_waits_for_a_late_lease_goes_on_when_it_is_renewed() -> None:
-    lease = Lease(1, 1, lease_s=60, asked_at=time.monotonic() - 100)
+    lease = Lease(site_id=1, token=1, lease_s=60, asked_at=time.monotonic() - 100)
     waiting = asyncio.create_task(lease.regained())
     await asyncio.sleep(0)
     lease.renewed(time.monotonic() - 90)  # that one is over already

@@ -1,4 +1,4 @@
-"""The guard of a client: what it keeps from being written reaches nobody. Over real connections."""
+"""The fencing check of a client: no byte of a request that it stops is received. Over real connections."""
 
 from __future__ import annotations
 
@@ -72,21 +72,30 @@ def settings(receiver: Receiver) -> ActiveCampaignSettings:
     )
 
 
-def scripted(verdicts: Iterable[HeldError | None]) -> Callable[[], None]:
-    """Return a guard that lets pass what None stands for, then raises for ever."""
-    left = iter(verdicts)
+class ScriptedFencing:
+    """Implements the port FencingCheck: passes for each None, then raises for ever.
 
-    def guard() -> None:
-        if (error := next(left, LOST)) is not None:
+    `regained` counts, and raises unless the lease can be regained.
+    """
+
+    def __init__(self, verdicts: Iterable[HeldError | None], *, can_regain: bool = False) -> None:
+        self.regained_times = 0
+        self._left = iter(verdicts)
+        self._can_regain = can_regain
+
+    def require(self) -> None:
+        if (error := next(self._left, LOST)) is not None:
             raise error
 
-    return guard
+    async def regained(self) -> None:
+        if not self._can_regain:
+            raise LOST
+        self.regained_times += 1
 
 
 async def held_back(receiver: Receiver, ask: Ask, verdicts: Iterable[HeldError | None]) -> bytes:
-    """Ask something of a client whose guard gives these verdicts; return what was heard."""
-    async with Client(settings(receiver)) as client:
-        client.guard = scripted(verdicts)
+    """Ask something of a client whose fencing check gives these verdicts; return what was received."""
+    async with Client(settings(receiver), fencing=ScriptedFencing(verdicts)) as client:
         with anyio.fail_after(10), pytest.raises(HeldError, match=r"^lost$"):
             await ask(client)
     return await receiver.ended()
@@ -98,18 +107,18 @@ def exchange(receiver: Receiver, method: str, body: bytes | None) -> Ask:
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("DELETE", None), ("POST", b"{}")])
-async def test_what_the_guard_keeps_back_reaches_nobody(
+async def test_a_request_that_the_fencing_check_stops_is_not_written(
     receiver: Receiver, method: str, body: bytes | None
 ) -> None:
     assert await held_back(receiver, exchange(receiver, method, body), []) == b""
 
 
 @pytest.mark.parametrize("body", [b"{}", b"x" * 500_000])
-async def test_a_body_is_guarded_in_the_step_in_which_it_is_written(receiver: Receiver, body: bytes) -> None:
+async def test_a_body_is_checked_in_the_step_in_which_it_is_written(receiver: Receiver, body: bytes) -> None:
     assert await held_back(receiver, exchange(receiver, "POST", body), [None]) == b""
 
 
-async def test_it_guards_a_connection_that_is_open_already(receiver: Receiver) -> None:
+async def test_a_request_on_an_open_connection_is_checked_too(receiver: Receiver) -> None:
     ask = exchange(receiver, "POST", b"{}")
 
     async def twice(client: Client) -> None:
@@ -132,14 +141,10 @@ async def test_an_event_is_not_tried_again_when_the_lease_is_lost(receiver: Rece
 
 
 @pytest.mark.parametrize("verdicts", [[LOST], [None, LOST]])
-async def test_what_was_kept_back_goes_out_once_when_the_lease_is_regained(
+async def test_a_stopped_request_is_sent_once_when_the_lease_is_regained(
     receiver: Receiver, verdicts: list[HeldError | None]
 ) -> None:
-    async def regained() -> None:
-        times.append(1)
-
-    times: list[int] = []
-    async with Client(settings(receiver)) as client:
-        client.guard, client.regained = scripted([*verdicts, None, None]), regained
+    fencing = ScriptedFencing([*verdicts, None, None], can_regain=True)
+    async with Client(settings(receiver), fencing=fencing) as client:
         await client.call("POST", "/tags", {}, partial(parse_rest, shape=dict[str, Any]))
-    assert ((await receiver.ended()).count(b"POST "), len(times)) == (1, 1)
+    assert ((await receiver.ended()).count(b"POST "), fencing.regained_times) == (1, 1)

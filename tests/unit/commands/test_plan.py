@@ -17,6 +17,7 @@ from kiva_stream.commands.plan import BackfillPlan, estimated, work_left
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.model.tombstones import Forgotten
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings, Settings
 from kiva_stream.state.status import SiteStatus
@@ -59,6 +60,12 @@ class SmallShop:
         self._sample = sample
         self._customers = customers
         self._orders = orders
+
+    def without(self, _forgotten: Forgotten) -> SmallShop:
+        return self
+
+    def with_customers(self, *_: object) -> SmallShop:
+        return self
 
     async def count_reachable(self) -> int:
         return self._customers

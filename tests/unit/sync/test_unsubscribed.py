@@ -27,7 +27,7 @@ from kiva_stream.model.ids import AcId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.runtime.assembly import Assembly
+from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
@@ -491,7 +491,7 @@ class Life(World):
         await self.tags.sync_due()
 
     async def _follow(self, mark: int) -> None:
-        """Do what `FollowRun` does in a round."""
+        """Do what `ServiceRun` does in a round."""
         async with anyio.create_task_group() as background:
             background.start_soon(self.tags.run, TAGS_EVERY_S)
             await self.sync.snapshot(position(mark), lambda _count: None)
@@ -504,16 +504,16 @@ class Life(World):
         email = self.shop.rows[who].customer.email
         assert email is not None
         shop = SimpleNamespace(site=SITE, customers=SearchedShop(self.shop), orders=self.orders)
-        assembly = SimpleNamespace(
+        site = SimpleNamespace(
             shop=shop,
             links=self.links,
             contacts=self.sync,
             tags=self.tags,
             account=self.account,
-            client=SimpleNamespace(requests={}),
+            held=SimpleNamespace(client=SimpleNamespace(requests={})),
         )
         sent = cast("OrderStates", NothingSent())
-        await CustomerSync(self.settings.activecampaign, cast("Assembly", assembly), sent).go(who, email)
+        await CustomerSync(self.settings.activecampaign, cast("WorkingSite", site), sent).go(who, email)
 
 
 async def _strike(turns: int, strike: Callable[[], None]) -> None:

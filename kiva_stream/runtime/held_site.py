@@ -1,0 +1,110 @@
+"""The held site: its lease, its account's client, its shop without forgotten people, its stored state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from kiva_stream.activecampaign.client import Client
+from kiva_stream.model.checkpoint import SavedCheckpoint
+from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.observability.incidents import Incidents
+from kiva_stream.pipeline.late_arrivals import LateArrivals
+from kiva_stream.runtime.account import account_name
+from kiva_stream.runtime.shop import Shop
+from kiva_stream.settings.sections import Settings
+from kiva_stream.state.dead_letters import SiteDeadLetters
+from kiva_stream.state.id_gaps import SiteIdGaps
+from kiva_stream.state.incidents import SiteIncidents
+from kiva_stream.state.leases import Lease, hold, renew
+from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.links import ContactLinks
+from kiva_stream.state.store import Store
+from kiva_stream.state.tombstones import Tombstones
+
+
+@asynccontextmanager
+async def hold_site(
+    settings: Settings,
+    shop: Shop,
+    store: Store,
+    *,
+    incidents: Incidents | None = None,
+    patience_s: float = math.inf,
+    retry_refused_s: float | None = None,
+) -> AsyncIterator[HeldSite]:
+    """Hold the site for this process while the block lasts; its client sends nothing once the lease is lost.
+
+    The state stores the incidents meanwhile. `patience_s` and `retry_refused_s` are the client's.
+    Raises HeldError when another process holds the site or its account, CheckpointError.
+    """
+    account, site_id = settings.activecampaign, shop.site.id
+    incidents = incidents or Incidents()
+    async with (
+        hold(store, site_id, account_name(account), settings.state.lease_s) as lease,
+        Client(
+            account,
+            patience_s=patience_s,
+            retry_refused_s=retry_refused_s,
+            troubles=incidents,
+            fencing=lease,
+        ) as client,
+    ):
+        forgotten = await Tombstones(store, site_id).barred()
+        async with anyio.create_task_group() as group, incidents.kept_in(SiteIncidents(store, site_id)):
+            group.start_soon(renew, store, lease)
+            yield HeldSite(
+                settings=settings, shop=shop, store=store, lease=lease, client=client, forgotten=forgotten
+            )
+            group.cancel_scope.cancel()
+
+
+class HeldSite:
+    """A site that `lease` holds. `WorkingSite` works off its log."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        shop: Shop,
+        store: Store,
+        lease: Lease,
+        client: Client,
+        forgotten: Forgotten,
+    ) -> None:
+        site_id = shop.site.id
+        id_gaps = None if shop.log.horizon else SiteIdGaps(store, lease, site_id)
+        self.settings = settings
+        self.shop = shop.without(forgotten, id_gaps)
+        self.store = store
+        self.client = client
+        self.ledger = SiteLedger(store, lease, site_id)
+        self.links = ContactLinks(store, site_id, settings.source.customer_cache_rows)
+        self.dead_letters = SiteDeadLetters(store, site_id)
+        self.late_arrivals = (
+            [LateArrivals(self.shop.log, id_gaps, settings.source.gap_reread_s)] if id_gaps else []
+        )
+        self._lease = lease
+        self._account = account_name(settings.activecampaign)
+
+    def without(self, forgotten: Forgotten) -> HeldSite:
+        """Return the same site, whose forgotten people are these."""
+        return HeldSite(
+            settings=self.settings,
+            shop=self.shop,
+            store=self.store,
+            lease=self._lease,
+            client=self.client,
+            forgotten=forgotten,
+        )
+
+    async def saved(self) -> SavedCheckpoint | None:
+        """Return the site's checkpoint. Raises SettingsError, HeldError: the state is another account's."""
+        return await self.ledger.saved(self._account)
+
+    def is_account_down(self) -> bool:
+        """Return whether all calls to the account have to wait just now."""
+        return any(each.kind in {"activecampaign", "key"} for each in self.client.troubles.all())

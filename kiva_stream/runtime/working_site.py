@@ -1,0 +1,170 @@
+"""The working site: a held site whose account is set up, with the stages that work for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.contacts import Contacts
+from kiva_stream.activecampaign.events import Events
+from kiva_stream.activecampaign.orders import OrderBatches
+from kiva_stream.activecampaign.tags import TagLinks
+from kiva_stream.activecampaign.tracking_log import TrackingLogs
+from kiva_stream.model.checkpoint import Leftovers
+from kiva_stream.model.entries import Change
+from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.pipeline.checkpoint import Checkpoint
+from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
+from kiva_stream.pipeline.delivery_lookup import TrackingLogLookup
+from kiva_stream.pipeline.late_arrivals import LateArrivals, LogWithLateArrivals
+from kiva_stream.pipeline.leftovers import LeftoversFirst
+from kiva_stream.pipeline.pipeline import Pipeline
+from kiva_stream.ports.source import Log
+from kiva_stream.runtime.account import account_name, account_setup, contact_url
+from kiva_stream.runtime.held_site import HeldSite
+from kiva_stream.runtime.start_position import Start, all_up_to
+from kiva_stream.state.orders import OrderStates
+from kiva_stream.state.tags import DueTags
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.order_sync import OrderSync
+from kiva_stream.sync.week_tags import WeekTagSync
+
+
+class WorkingSite:
+    """The stages of a held site: contacts, orders and week tags; and the pipeline, made for one run."""
+
+    def __init__(self, held: HeldSite, ids: AccountIds, *, is_live: bool = False) -> None:
+        settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
+        due, locks, tags = DueTags(held.store, shop.site.id), ContactLocks(), TagLinks(client, ids)
+        sent, uploads = OrderStates(held.store, shop.site.id), OrderBatches(client, ids)
+        self.held = held
+        self.ids = ids
+        self.shop = shop
+        self.links = links
+        self.account = account = Contacts(settings, client, ids)
+        self.orders = OrderSync(shop.site.currency, shop.orders, sent, links, uploads, settings)
+        self.contacts = ContactSync(
+            shop.site,
+            ContactPorts(shop.customers, links, account, shop.orders, self.orders, shop.weeks, due),
+            ContactWrites(links, due, account, locks, settings),
+            ContactMoves(shop.site.id, shop.customers, links, account, tags, locks),
+            settings,
+            is_live=is_live,
+        )
+        self.tags = WeekTagSync(shop.site.id, due, shop.weeks, shop.customers, tags, account, locks)
+
+    @classmethod
+    async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:
+        """Look up what contacts refer to by number, and bind the site to its account.
+
+        Raises SettingsError before `setup`, HeldError, AccountRefused, CheckpointError.
+        """
+        account = held.settings.activecampaign
+        ids = await account_setup(held.settings, held.client, held.shop.site).ids()
+        await held.ledger.bind(account_name(account), contact_url(account.api_url))
+        return cls(held, ids, is_live=is_live)
+
+    def without(self, forgotten: Forgotten) -> WorkingSite:
+        """Return the same site, whose forgotten people are these; no work of this one may be under way."""
+        return WorkingSite(self.held.without(forgotten), self.ids)
+
+    def whole_log(self) -> Log:
+        """Return the log as a backfill reads it: with late arrivals, if it is read without a horizon."""
+        log: Log = self.shop.log
+        for late in self.held.late_arrivals:
+            log = LogWithLateArrivals(log, late)
+        return log
+
+    def reopened(self) -> list[DeadLetterReplay | LateArrivals]:
+        """Return what yields entries outside the log's order while it is followed, for one run."""
+        shop = self.shop
+        replay = DeadLetterReplay(self.held.dead_letters, shop.log, shop.customers, shop.orders)
+        return [replay, *self.held.late_arrivals]
+
+    async def resume(self, start: Start) -> PipelineRun:
+        """Read what earlier runs left, and return the run that continues at the start.
+
+        Raises CheckpointError.
+        """
+        left, asked = await self.held.ledger.left(), await self.held.dead_letters.asked()
+        replays = {position: letter.why for position, letter in asked.items() if position <= start.after}
+        return PipelineRun(self, start, left, replays)
+
+
+class PipelineRun:
+    """One run of the pipeline: its checkpoint, and what earlier runs left.
+
+    The dead letters among `replays` are delivered with what was left. Those above the start come again in
+    their place in the log.
+    """
+
+    def __init__(
+        self, site: WorkingSite, start: Start, left: Leftovers, replays: Mapping[Position, Reason]
+    ) -> None:
+        settings = site.held.settings
+        self.checkpoint = Checkpoint(
+            site.held.ledger,
+            start.after,
+            left,
+            window=settings.pipeline.window,
+            max_in_flight=settings.activecampaign.max_in_flight,
+            commit_interval_s=settings.state.commit_interval_ms / 1000,
+            parked_max=settings.state.parked_max_entries,
+        )
+        self.replays = replays
+        self._site = site
+        self._start = start
+        self._left = left
+
+    async def pipeline(self, log: Log) -> Pipeline:
+        """Build the pipeline that reads this log, behind what was left. Raises SourceError."""
+        site, settings, shop = self._site, self._site.held.settings, self._site.shop
+        changes = await self._now_with_address(self._left.dead_letter_customers)
+        pipeline = Pipeline(
+            settings,
+            LeftoversFirst(log, shop.log, self._left.parked, self.replays, changes),
+            shop.log,
+            classifier_of(shop.site, self._start.events_since),
+            site.links,
+            site.held.ledger,
+            site.contacts,
+            self._events(),
+            self._lookup() if settings.activecampaign.lookup else None,
+            self.checkpoint,
+            site.held.is_account_down,
+        )
+        await self._remember(pipeline)
+        return pipeline
+
+    def _events(self) -> Events:
+        held, checkpoint = self._site.held, self.checkpoint
+        return Events(
+            held.settings.activecampaign,
+            held.client,
+            sleep=checkpoint.sleep,
+            unless_drained=checkpoint.unless_drained,
+        )
+
+    def _lookup(self) -> TrackingLogLookup:
+        return TrackingLogLookup(self._site.links, self._site.account, TrackingLogs(self._site.held.client))
+
+    async def _now_with_address(self, customers: Collection[CustomerId]) -> list[Change]:
+        """Return those of these customers who have an address by now, as changes."""
+        now = datetime.now(UTC)
+        found = await self._site.shop.customers.by_id(customers) if customers else []
+        return [Change(customer, now) for customer in found if customer.email]
+
+    async def _remember(self, pipeline: Pipeline) -> None:
+        """Show the pipeline the entries before the start, as far back as duplicates are recognized."""
+        log, start = self._site.shop.log, self._start.after
+        first = await log.before(start, self._site.held.settings.pipeline.window)
+        async for entries in log.pages(first, all_up_to(start), settle=False):
+            pipeline.remember(entries)
