@@ -82,7 +82,7 @@ async def _share(client: Client) -> float:
 
     async def ask_each() -> None:
         for _ in asked:
-            await client.call("GET", "/lists?limit=1", None, partial(parse_rest, shape=dict[str, Any]))
+            await client.call("GET", "/lists?limit=1", parse=partial(parse_rest, shape=dict[str, Any]))
             answered_at.append(time.monotonic())
 
     async with anyio.create_task_group() as group:

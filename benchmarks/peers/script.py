@@ -95,7 +95,7 @@ class Script:
 
     async def _bring(self, due: DueEvent) -> None:
         body = {"contact": {"email": due.email, "firstName": due.customer}}
-        await self._client.call("POST", "/contact/sync", body, parse_upserted_contact)
+        await self._client.call("POST", "/contact/sync", body, parse=parse_upserted_contact)
 
 
 def saved() -> Position:

@@ -1,10 +1,21 @@
-"""A breaker: while a host of the account does not answer, or refuses the account, only probes go there.
+"""The circuit breaker of a host: while the host is down or refuses the account, only probes are sent there.
 
-It is closed as long as requests are answered, whatever the answer says of the object asked for. It opens
-after `failures` in a row that say that ActiveCampaign is down (no answer, a 5xx, HTML, a reset, a time-out),
-or after three refusals of the account in a row. While it is open all that goes to this host waits; after a
-back-off with full jitter, or after `retry_refused_s`, one request is let through. That one closes it, or
-opens it again, for longer. Throttling opens nothing: ActiveCampaign answers, and says how long to wait.
+| state     | a request ends with                                    | next state       |
+|-----------|--------------------------------------------------------|------------------|
+| closed    | an answer, also one that rejects the object asked for  | closed           |
+| closed    | throttling, which says how long to wait                | closed, incident |
+| closed    | no answer, a 5xx or HTML, not yet `failures` in a row  | closed           |
+| closed    | the same, `failures` in a row                          | open, incident   |
+| closed    | a refusal of the account, the first or second in a row | closed           |
+| closed    | the third, with `retry_refused_s`                      | open, incident   |
+| closed    | the third, without it: the caller ends                 | closed, incident |
+| open      | (the wait is over: the next request is the probe)      | half-open        |
+| half-open | the probe fails, or is refused as those before it      | open again       |
+| half-open | the probe is answered in any other way                 | closed           |
+| half-open | the probe is cancelled: the next request is one        | open             |
+
+While it is open or half-open, all requests but the probe wait: after failures for a back-off with full jitter
+that grows from one opening to the next, after refusals for `retry_refused_s`.
 """
 
 from __future__ import annotations
@@ -14,7 +25,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from kiva_stream.activecampaign.rate_limits import Pause
+from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.retry_policy import REFUSALS
 from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, UnknownOutcome
 from kiva_stream.model.incidents import IncidentKind
@@ -23,17 +34,18 @@ from kiva_stream.primitives.backoff import backoff_s
 
 
 class CircuitBreaker:
-    """The breaker of one host; `name` says which.
+    """The circuit breaker of one host, acting through the `pause` that all its requests keep.
 
-    `failures` in a row open it for at most `max_s` seconds at a time, refusals for `retry_refused_s` seconds;
-    None: a refusal is left to who asked.
+    `name` tells its incidents from those of other hosts. `failures` in a row open it for at most `max_s`
+    seconds at a time. Refusals open it for `retry_refused_s` seconds; None leaves a refusal to the caller.
+    `chance` returns a number from 0 to 1.
     """
 
     def __init__(
         self,
         name: str,
         pause: Pause,
-        troubles: Incidents,
+        incidents: Incidents,
         *,
         failures: int,
         max_s: float,
@@ -43,94 +55,96 @@ class CircuitBreaker:
         self.pause = pause
         self.retry_refused_s = retry_refused_s
         self._name = name
-        self._troubles = troubles
-        self._most = failures
+        self._incidents = incidents
+        self._max_failures = failures
         self._max_s = max_s
         self._chance = chance
         self._failures = self._refusals = 0  # in a row
         self._openings = 0  # in a row
-        self._is_probed = False
-        self._trouble: IncidentKind | None = None
-        self._forget_the_one_before()
+        self._has_probe = False  # a probe is out: half-open
+        self._incident: IncidentKind | None = None
+        for kind in (
+            "activecampaign",
+            "key",
+        ):  # an earlier breaker of this host can no longer end its incidents
+            incidents.end(kind, name)
 
     @property
     def is_open(self) -> bool:
-        """Whether everything waits but a probe."""
+        """Whether all requests but a probe wait."""
         return self._openings > 0
 
-    def attempt(self) -> Attempt:
-        """Return the block in which one request is sent and its answer read, once the pause is over.
+    def request(self) -> BreakerRequest:
+        """Return the block in which one request is sent and its answer parsed.
 
-        What it raises says whether the host answered. Nothing may be awaited between the pause and the block.
+        The exception that leaves the block says whether the host answered. The caller waits for the pause
+        before it and awaits nothing in between, or two requests could be probes.
         """
-        is_probe = self.is_open and not self._is_probed
+        is_probe = self.is_open and not self._has_probe
         if is_probe:
-            self._is_probed = True
-            self.pause.shut()
-        return Attempt(self, is_probe=is_probe)
+            self._has_probe = True
+            self.pause.block()
+        return BreakerRequest(self, is_probe=is_probe)
 
-    def refuse(self, error: AccountRefused) -> None:
-        """Have everything wait, since one call was refused again and again though others may not be."""
+    def trip(self, error: AccountRefused) -> None:
+        """Open for a call that was refused several times in a row, though other calls may be answered."""
         if not self.is_open:
             self._open("key", str(error))
 
-    def ended(self, error: BaseException | None, *, is_probe: bool) -> None:
-        """Take in how a request ended."""
-        is_answer = error is None or isinstance(error, DeliveryError)  # else it was given up
-        if is_answer and (is_probe or not self.is_open):  # what was sent before it opened says nothing new
-            self._judge(error, is_probe=is_probe)
+    def record(self, error: BaseException | None, *, is_probe: bool) -> None:
+        """Record how a request ended; None: with an answer."""
+        was_given_up = error is not None and not isinstance(error, DeliveryError)
+        was_sent_before_opening = self.is_open and not is_probe
+        if not (was_given_up or was_sent_before_opening):
+            self._update(error, is_probe=is_probe)
         if is_probe:
-            self._is_probed = False
-            self.pause.open()
+            self._has_probe = False
+            self.pause.unblock()
 
-    def _judge(self, error: BaseException | None, *, is_probe: bool) -> None:
-        self._failures = self._failures + 1 if _says_down(error) else 0
+    def _update(self, error: BaseException | None, *, is_probe: bool) -> None:
+        """Change the state by the table above."""
+        self._failures = self._failures + 1 if _is_failure(error) else 0
         self._refusals = self._refusals + 1 if isinstance(error, AccountRefused) else 0
         if self._failures:
-            if is_probe or self._failures >= self._most:
+            if is_probe or self._failures >= self._max_failures:
                 self._open("activecampaign", str(error))
-        elif self._is_refused_for_good():
+        elif self._stays_refused():
             self._open("key", str(error))
-        elif _says_throttled(error):
+        elif _is_throttling(error):
             self._openings = 0
-            self._tell("activecampaign", str(error))
-        elif self._refusals >= REFUSALS:  # whoever asked ends with it
+            self._begin_incident("activecampaign", str(error))
+        elif self._refusals >= REFUSALS:  # without `retry_refused_s`
             self._openings = 0
-            self._tell("key", str(error))
+            self._begin_incident("key", str(error))
         else:
             self._close()
 
-    def _is_refused_for_good(self) -> bool:
-        """Return whether the account is refused, which is told from a blip by its being refused again."""
-        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and self._trouble == "key")
+    def _stays_refused(self) -> bool:
+        """Return whether to open for refusals: one alone may be a blip, unless the last probe was refused."""
+        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and self._incident == "key")
         return is_again and self.retry_refused_s is not None
 
     def _open(self, kind: IncidentKind, why: str) -> None:
         self._openings += 1
         wait_s = self.retry_refused_s if kind == "key" else None
-        self.pause.ask(backoff_s(self._openings, self._max_s, self._chance) if wait_s is None else wait_s)
-        self._tell(kind, why)
+        self.pause.extend(backoff_s(self._openings, self._max_s, self._chance) if wait_s is None else wait_s)
+        self._begin_incident(kind, why)
 
     def _close(self) -> None:
         self._openings = 0
-        if self._trouble is not None:
-            self._troubles.end(self._trouble, self._name)
-            self._trouble = None
+        if self._incident is not None:
+            self._incidents.end(self._incident, self._name)
+            self._incident = None
 
-    def _forget_the_one_before(self) -> None:
-        """Take back what an earlier breaker of this host told: it judges no more."""
-        for kind in ("activecampaign", "key"):
-            self._troubles.end(kind, self._name)
-
-    def _tell(self, kind: IncidentKind, why: str) -> None:
-        if self._trouble not in (None, kind):
-            self._troubles.end(self._trouble, self._name)
-        self._troubles.begin(kind, why, self._name)
-        self._trouble = kind
+    def _begin_incident(self, kind: IncidentKind, why: str) -> None:
+        if self._incident not in (None, kind):
+            self._incidents.end(self._incident, self._name)
+        self._incidents.begin(kind, why, self._name)
+        self._incident = kind
 
 
-class Attempt:
-    """The block in which one request is sent and its answer read."""
+class BreakerRequest:
+    """The block in which one request is sent and its answer parsed."""
 
     __slots__ = ("_breaker", "_is_probe")
 
@@ -144,14 +158,14 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._breaker.ended(error, is_probe=self._is_probe)
+        self._breaker.record(error, is_probe=self._is_probe)
 
 
-def _says_down(error: BaseException | None) -> bool:
-    """Return whether an error means that the host is down, not that it throttles or refuses something."""
+def _is_failure(error: BaseException | None) -> bool:
+    """Return whether the error means that the host is down, rather than that it throttles or refuses."""
     is_unanswered = isinstance(error, TryLater) and error.after_s is None
     return is_unanswered or isinstance(error, UnknownOutcome)
 
 
-def _says_throttled(error: BaseException | None) -> bool:
+def _is_throttling(error: BaseException | None) -> bool:
     return isinstance(error, TryLater) and error.after_s is not None

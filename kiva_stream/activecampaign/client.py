@@ -1,8 +1,8 @@
-"""The HTTP client of one ActiveCampaign account: one lean session, one budget, one way of trying again.
+"""The HTTP client of one ActiveCampaign account: one session, one request budget, one retry loop.
 
-`exchange` is the border: below it are aiohttp's exceptions, above it the two meanings they can have. What
-was surely not sent is a TryLater, what may have been is an UnknownOutcome. `call` is for REST and GraphQL,
-whose calls are upserts and reads: it tries again either way.
+`exchange` translates aiohttp's exceptions into two meanings: a request that was surely not sent is a
+TryLater, one that may have been sent is an UnknownOutcome. `call` is for REST and GraphQL. Their calls are
+upserts and reads, so that it repeats them in either case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
-from kiva_stream.activecampaign.rate_limits import Budget, Clock, Pause, request_budget
+from kiva_stream.activecampaign.pause import Clock, Pause
+from kiva_stream.activecampaign.rate_limits import Budget, request_budget
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
@@ -38,19 +39,19 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 T = TypeVar("T")
 
 API_PATH = "/api/3"
-USER_AGENT = "kiva_stream"  # Cloudflare, before ActiveCampaign, turns away requests that name none
+USER_AGENT = "kiva_stream"  # Cloudflare, in front of ActiveCampaign, refuses requests without one
 AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
-_json = msgspec.json.Encoder(decimal_format="number")  # money is a number there, and as exact as it was
+_json = msgspec.json.Encoder(decimal_format="number")  # money stays exact
 
 
 class Client:
-    """Talks to one account; `async with` it.
+    """The client of one account; `async with` opens and closes its session.
 
-    `patience_s` bounds the waits of a call between its attempts: for ever where work waits for
-    ActiveCampaign to come back, some seconds where a person waits for an answer. With `retry_refused_s` a
-    call outlasts a refusal of the account too, by trying again that often. `troubles` hears of both.
-    `fencing` is checked in the step in which a request is written.
+    `patience_s` bounds the waits of a call between its attempts: infinite for a pipeline that outlasts an
+    outage, some seconds for a command at which a person waits. With `retry_refused_s` a call outlasts a
+    refusal of the account too, by a probe every so many seconds. Outages and refusals are reported to
+    `incidents`. `fencing` is checked in the step in which a request is written.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Client:
         *,
         patience_s: float = math.inf,
         retry_refused_s: float | None = None,
-        troubles: stages.Incidents | None = None,
+        incidents: stages.Incidents | None = None,
         fencing: FencingCheck | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
         self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
-        self.troubles = troubles or Incidents()
+        self.incidents = incidents or Incidents()
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
         self._fencing = fencing
         self._timeout_s = settings.request_timeout_s
@@ -73,7 +74,7 @@ class Client:
         self._breaker_failures = settings.breaker_failures
         self._retry_refused_s = retry_refused_s
         self._patience_s = patience_s
-        self._breaker = self.breaker("REST", self.pause)
+        self._breaker = self.new_breaker("REST", self.pause)
         self._warn = ThrottledWarning(clock=clock)
         self._secrets = (settings.api_token, settings.event_key)
         self._budget = request_budget(settings.requests_per_second, self.pause, clock)
@@ -91,8 +92,9 @@ class Client:
             connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=AUTO_HEADERS,
-            # Connecting has a time-out of its own, since what it ends was surely not sent; sock_read ends
-            # silence. A total costs 10 to 20 µs a request, which `call` can afford and an event cannot.
+            # Connecting has its own time-out, since a request that it ends was surely not sent; sock_read
+            # ends a silent connection. A total time-out costs 10 to 20 µs a request (measured): `call` sets
+            # one, an event goes without.
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
         )
         return self
@@ -102,12 +104,12 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    def breaker(self, name: str, pause: Pause) -> CircuitBreaker:
-        """Return a breaker for a host of the account, whose requests keep this pause."""
+    def new_breaker(self, name: str, pause: Pause) -> CircuitBreaker:
+        """Return a circuit breaker for a host of the account, whose requests keep this pause."""
         return CircuitBreaker(
             name,
             pause,
-            self.troubles,
+            self.incidents,
             failures=self._breaker_failures,
             max_s=self._backoff_max_s,
             retry_refused_s=self._retry_refused_s,
@@ -117,79 +119,81 @@ class Client:
         self,
         method: str,
         path: str,
-        body: object,
-        read: Callable[[Response], T],
-        budgets: tuple[Budget, ...] = (),
+        body: object = None,
         *,
-        yields: bool = False,
+        parse: Callable[[Response], T],
+        budgets: tuple[Budget, ...] = (),
+        low_priority: bool = False,
     ) -> T:
-        """Ask until there is an answer; return what `read` makes of it.
+        """Send a request until it is answered; return what `parse` makes of the answer.
 
-        `path` follows /api/3 and has its query; `body` becomes JSON, None is none, a Decimal is a number;
-        `budgets` are kept besides that of all requests, behind all other calls when it `yields`. Raises what
-        `read` raises, but TryLater only when patience is over, and AccountRefused when it came three times in
-        a row, unless refusals are outlasted.
+        `path` follows /api/3 and includes the query. `body` becomes JSON, a Decimal a number; None is no
+        body. The call takes a slot of each of `budgets` and of the request budget; with `low_priority` only
+        slots that no other call waits for. Raises what `parse` raises, but TryLater only when the patience is
+        over, and AccountRefused only when it was the third in a row and refusals are not outlasted. Raises
+        HeldError if the lease is lost.
         """
         url = URL(self._url + path, encoded=True)
         data = None if body is None else _json.encode(body)
-        kept = (*budgets, self._budget)
 
         async def attempt() -> T:
-            return await self._ask(method, url, data, read, kept, yields=yields)
+            async with AsyncExitStack() as slots:
+                for budget in (*budgets, self._budget):
+                    await slots.enter_async_context(budget.low_priority() if low_priority else budget)
+                with self._breaker.request():
+                    return parse(await self._exchange_repeatable(method, url, data))
 
-        return await self.persist(attempt, self._breaker)
+        return await self.retry(attempt, self._breaker)
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker) -> T:
-        """Repeat an attempt as `Backoff` decides, and as the breaker of its host lets it."""
-        backoff = RetryPolicy(self._backoff_max_s, self._patience_s)
+    async def retry(self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker) -> T:
+        """Repeat an attempt as the retry policy and the breaker of its host allow; return its result.
+
+        Raises what the policy does not repeat, and HeldError if the lease is lost and not acquired again.
+        """
+        policy = RetryPolicy(self._backoff_max_s, self._patience_s)
         while True:
             try:
                 return await attempt()
             except DeliveryError as error:
-                await self._wait_after(error, backoff, breaker)
+                await self._wait_after(error, policy, breaker)
             except HeldError:  # the fencing check failed: nothing was written
                 if self._fencing is None:
                     raise
                 await self._fencing.regained()
 
-    async def _wait_after(self, error: DeliveryError, backoff: RetryPolicy, breaker: CircuitBreaker) -> None:
-        """Wait before another attempt; what all calls to the host wait for is left to the pause."""
+    async def _wait_after(self, error: DeliveryError, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
+        """Wait before the next attempt. Waits that hold all requests to the host are left to its pause.
+
+        | error                                    | wait                                                |
+        |------------------------------------------|-----------------------------------------------------|
+        | one that the policy does not repeat      | none: it is raised                                  |
+        | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
+        | any, while the breaker is open           | the same                                            |
+        | throttling                               | the policy's, for all requests to the host          |
+        | any other                                | the policy's, for this call alone                   |
+        """
         try:
-            wait_s = backoff.wait_s(error)
+            wait_s = policy.wait_s(error)
         except AccountRefused as refusal:
             if self._retry_refused_s is None:
                 raise
-            breaker.refuse(refusal)
+            breaker.trip(refusal)
             return
         if breaker.is_open:
             return
         self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
         if isinstance(error, TryLater) and error.after_s is not None:
-            breaker.pause.ask(wait_s)
+            breaker.pause.extend(wait_s)
         else:
-            await breaker.pause.back_off(wait_s)
+            await breaker.pause.sleep(wait_s)
 
-    async def _ask(
-        self,
-        method: str,
-        url: URL,
-        data: bytes | None,
-        read: Callable[[Response], T],
-        budgets: tuple[Budget, ...],
-        *,
-        yields: bool,
-    ) -> T:
-        async with AsyncExitStack() as slots:
-            for budget in budgets:
-                await slots.enter_async_context(budget.behind() if yields else budget)
-            with self._breaker.attempt():
-                return read(await self._answer(method, url, data))
-
-    async def _answer(self, method: str, url: URL, data: bytes | None) -> Response:
-        """Send a request that may be repeated, and return its answer. Raises TryLater when there is none."""
+    async def _exchange_repeatable(self, method: str, url: URL, data: bytes | None) -> Response:
+        """Send a request that may be repeated, and return its answer. Raises TryLater if there is none."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self.exchange(method, url, data, self._headers, (_once,))
+                return await self.exchange(
+                    method, url, data, headers=self._headers, middlewares=(_without_aiohttp_retry,)
+                )
         except (UnknownOutcome, TimeoutError) as error:
             raise TryLater(str(error) or f"no whole answer within {self._timeout_s:g} s") from error
 
@@ -198,12 +202,14 @@ class Client:
         method: str,
         url: URL,
         data: bytes | None,
+        *,
         headers: Mapping[str, str],
         middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None,
     ) -> Response:
         """Send one request, once, and return its answer.
 
-        Raises TryLater when it was surely not sent, UnknownOutcome when it may have been.
+        Raises TryLater if it was surely not sent, UnknownOutcome if it may have been sent, and HeldError if
+        the fencing check stopped it.
         """
         self.requests[f"{method} {url.path.removeprefix(API_PATH)}"] += 1
         try:
@@ -248,8 +254,8 @@ class ConnectionLostError(aiohttp.ClientError):
     """The connection ended before the answer."""
 
 
-async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep aiohttp from sending a GET or PUT a second time by itself, which no budget would see."""
+async def _without_aiohttp_retry(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from repeating a GET or PUT by itself, without a slot of the budget."""
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):

@@ -1,4 +1,4 @@
-"""Contacts: bulk imports, how they went, and one contact alone."""
+"""Contacts: bulk imports and their reports, look-ups, and one contact alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.rate_limits import Clock, import_budget
+from kiva_stream.activecampaign.listings import PAGE_ROWS
+from kiva_stream.activecampaign.pause import Clock
+from kiva_stream.activecampaign.rate_limits import import_budget
 from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
 from kiva_stream.activecampaign.responses.contacts import (
     parse_contact_lookup,
@@ -26,15 +28,15 @@ from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
-SINGLE_IMPORTS_PER_MINUTE = 20  # ActiveCampaign's limit for imports of one contact
+# Source of these: "Bulk import contacts" and "Update list status" in ActiveCampaign's API reference.
+SINGLE_IMPORTS_PER_MINUTE = 20  # the limit of imports of one contact
 IMPORT_BYTES = 399_999  # the longest body of an import
-PAGE_ROWS = 100  # the most ActiveCampaign lists at a time
 SUBSCRIBED, UNSUBSCRIBED = 1, 2
-BACK_ON_THE_LIST = {"sourceid": 4}  # as documented of one who is subscribed again
+RESUBSCRIBED = {"sourceid": 4}  # needed to subscribe a contact that unsubscribed
 
 
 class Contacts:
-    """Implements `ports.Contacts` for one account, whose list and fields are `ids`."""
+    """Implements `ports.destination.Contacts` for one account, whose list and fields are in `ids`."""
 
     def __init__(
         self,
@@ -54,62 +56,60 @@ class Contacts:
     async def start_import(
         self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
     ) -> AcceptedImport:
-        """Have contacts imported: see `ports.Contacts`. An import whose answer was lost is sent again."""
+        """Start a bulk import; one whose answer was lost is started again."""
         rows = [import_row(contact, self._ids) for contact in contacts]
         body = import_body(rows, exclude_automations=exclude_automations)
         budgets = (self._imports,) if len(contacts) > 1 else (self._singles, self._imports)
-        read = partial(parse_accepted_import, count=len(contacts))
-        return await self._client.call("POST", "/import/bulk_import", body, read, budgets)
+        parse = partial(parse_accepted_import, count=len(contacts))
+        return await self._client.call("POST", "/import/bulk_import", body, parse=parse, budgets=budgets)
 
     async def import_report(self, import_id: str) -> ImportReport:
-        """Return how far an import has come: see `ports.Contacts`."""
+        """Return how far an import has come."""
         path = f"/import/info?batchId={quote(import_id, safe='')}"
-        return await self._client.call("GET", path, None, parse_import_report)
+        return await self._client.call("GET", path, parse=parse_import_report)
 
     def fitting(self, contacts: Sequence[DesiredContact]) -> int:
-        """Return how many of these fit into one import: see `ports.Contacts`."""
+        """Count by the setting and by the bytes of the body."""
         left_bytes = IMPORT_BYTES - len(msgspec.json.encode(import_body([], exclude_automations=False)))
         for count, contact in enumerate(contacts[: self._per_import]):
-            left_bytes -= len(msgspec.json.encode(import_row(contact, self._ids))) + 1  # and a comma
-            if left_bytes < -1:  # the last has none
+            left_bytes -= len(msgspec.json.encode(import_row(contact, self._ids))) + 1  # 1: the comma
+            if left_bytes < -1:  # -1: no comma after the last row
                 return max(count, 1)
         return min(len(contacts), self._per_import)
 
     async def find(self, email: Email) -> AcId | None:
-        """Return the id of the contact of this address: see `ports.Contacts`."""
+        """Look a contact up by its whole address."""
         path = f"/contacts?{urlencode({'email': email})}"
-        return await self._client.call("GET", path, None, partial(parse_contact_lookup, email=email))
+        return await self._client.call("GET", path, parse=partial(parse_contact_lookup, email=email))
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
-        """Return the contacts with the next ids: see `ports.Contacts`."""
+        """Page by the id instead of an offset, which alone stays cheap in a large account ("Pagination")."""
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
-        return await self._client.call("GET", f"/contacts?{query}", None, parse_contact_page)
+        return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
 
     async def sync(self, contact: DesiredContact) -> AcId:
-        """Create or update one contact: see `ports.Contacts`."""
+        """Upsert one contact by its address."""
         body = {"contact": sync_body(contact, self._ids)}
-        return await self._client.call("POST", "/contact/sync", body, parse_upserted_contact)
+        return await self._client.call("POST", "/contact/sync", body, parse=parse_upserted_contact)
 
     async def rename(self, contact: AcId, email: Email) -> None:
-        """Give a contact another address: see `ports.Contacts`."""
-        await self._client.call(
-            "PUT", f"/contacts/{contact}", {"contact": {"email": email}}, parse_renamed_contact
-        )
+        """Change the address by the id: an upsert by the new address would create a second contact."""
+        body = {"contact": {"email": email}}
+        await self._client.call("PUT", f"/contacts/{contact}", body, parse=parse_renamed_contact)
 
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
-        """Subscribe a contact to the list, or unsubscribe it: see `ports.Contacts`."""
-        status = {"status": SUBSCRIBED, **BACK_ON_THE_LIST} if subscribed else {"status": UNSUBSCRIBED}
+        """Set the status of a contact on the list."""
+        status = {"status": SUBSCRIBED, **RESUBSCRIBED} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
-        await self._client.call(
-            "POST", "/contactLists", body, partial(parse_by_contact_id, shape=dict[str, Any])
-        )
+        parse = partial(parse_by_contact_id, shape=dict[str, Any])
+        await self._client.call("POST", "/contactLists", body, parse=parse)
 
     async def disown(self, contact: AcId) -> None:
-        """Clear the customer id of a contact: see `ports.Contacts`."""
+        """Clear the field with the customer id of a contact."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
         body = {"contact": {"fieldValues": [cleared]}}
-        read = partial(parse_by_contact_id, shape=dict[str, Any])
-        await self._client.call("PUT", f"/contacts/{contact}", body, read)
+        parse = partial(parse_by_contact_id, shape=dict[str, Any])
+        await self._client.call("PUT", f"/contacts/{contact}", body, parse=parse)
 
 
 def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) ->
 
 
 def import_row(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
-    """Return a contact as bulk import takes it: snake_case, fields and list by number, the tag by name."""
+    """Return a contact as bulk import takes it: snake_case, fields and list by id, the tag by name."""
     row = {
         "email": contact.email,
         **_filled(first_name=contact.first_name, last_name=contact.last_name, phone=contact.phone),
@@ -132,7 +132,7 @@ def import_row(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
 
 
 def sync_body(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
-    """Return a contact as contact/sync takes it: camelCase, fields by number, neither list nor tag."""
+    """Return a contact as contact/sync takes it: camelCase, fields by id, neither list nor tag."""
     return {
         "email": contact.email,
         **_filled(firstName=contact.first_name, lastName=contact.last_name, phone=contact.phone),
@@ -141,7 +141,7 @@ def sync_body(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
 
 
 def _fields(contact: DesiredContact, ids: AccountIds) -> Iterator[tuple[int, str]]:
-    """Yield the number and the value of each field that is sent; "" clears one."""
+    """Yield id and value of each field to be set; "" clears a field, None leaves it as it is."""
     for name, number in ids.fields.items():
         value: str | None = getattr(contact, name)
         if value is not None:
@@ -149,5 +149,5 @@ def _fields(contact: DesiredContact, ids: AccountIds) -> Iterator[tuple[int, str
 
 
 def _filled(**texts: str) -> dict[str, str]:
-    """Leave empty names and phones out: ActiveCampaign was seen to refuse a contact because of them."""
+    """Leave empty texts out: public clients report that ActiveCampaign refuses contacts for empty names."""
     return {key: text for key, text in texts.items() if text}

@@ -1,4 +1,8 @@
-"""Orders: batches of them through GraphQL, which is the copy that ActiveCampaign keeps orders by."""
+"""Orders, in batches through GraphQL.
+
+ActiveCampaign advises against writing orders through REST, since they are not copied to the objects that its
+automations read ("Orders" in its API reference).
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,36 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.model.orders import DesiredOrder, LineItem
 
-# With variables the document is as short as this, however many orders there are: ActiveCampaign counts its
-# tokens. The variable's type is to be the argument's, nullable as it is.
+# With variables the document stays this short, however many orders there are. ActiveCampaign refuses
+# documents of more than 15,000 tokens (its WooCommerce plugin counts them). The variable has the type that
+# the documentation shows for the argument, and is nullable like it.
 QUERY = "mutation UpsertOrders($orders: [OrderInput]) { bulkUpsertOrdersAsync(orders: $orders) { recordId } }"
 
 
 class OrderBatches:
-    """Implements `ports.OrderUploads` for one account, whose connection with the shop is in `ids`."""
+    """Implements `ports.destination.OrderUploads` for one account; `ids` has its connection to the shop."""
 
     def __init__(self, client: Client, ids: AccountIds) -> None:
         self._client = client
         self._connection_id = ids.connection_id
 
     async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
-        """Have orders written: see `ports.OrderUploads`. A batch whose answer was lost is sent again."""
+        """Upsert orders; a batch whose answer was lost is sent again."""
         inputs = [order_input(order, self._connection_id) for order in orders]
         body = {"query": QUERY, "variables": {"orders": inputs}}
-        read = partial(parse_upserted_orders, ids={order.id for order in orders})
-        await self._client.call("POST", "/ecom/graphql", body, read)
+        parse = partial(parse_upserted_orders, ids={order.id for order in orders})
+        await self._client.call("POST", "/ecom/graphql", body, parse=parse)
 
 
 def order_input(order: DesiredOrder, connection_id: int) -> dict[str, Any]:
-    """Return an order as an `OrderInput` of ecom.graphql.
+    """Return an order as an `OrderInput` of ActiveCampaign's GraphQL schema.
 
-    It names nobody: ActiveCampaign would write an order's names over those of its contact.
+    It contains no names: ActiveCampaign documents that it would overwrite the contact's names with them.
     """
     return {
         "legacyConnectionId": connection_id,
@@ -67,11 +72,11 @@ def _line_item(line: LineItem) -> dict[str, Any]:
 
 
 def _amount(cents: int) -> Decimal:
-    """Return cents as ActiveCampaign's decimals of the currency; the quotient is exact."""
+    """Return cents as an exact decimal of the currency, the unit of ActiveCampaign's GraphQL."""
     return Decimal(cents) / 100
 
 
 def _moment(at: datetime) -> str:
-    """Write a moment in UTC, whole seconds. asyncpg reads infinity as a datetime without a zone."""
+    """Return a moment as text, in UTC, whole seconds. asyncpg reads infinity as a datetime without zone."""
     in_utc = at.astimezone(UTC) if at.tzinfo else at
     return f"{in_utc.replace(tzinfo=None).isoformat(timespec='seconds')}Z"

@@ -1,4 +1,4 @@
-"""What ActiveCampaign shows of contacts and orders, to be compared with what it should; only ever read."""
+"""Contacts and orders as ActiveCampaign shows them; read only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import SUBSCRIBED
 from kiva_stream.activecampaign.responses.orders import parse_query
@@ -21,7 +21,7 @@ from kiva_stream.model.orders import ShownOrder
 
 T = TypeVar("T")
 
-ORDERS_AT_ONCE = 50  # of one document: some 20 of its at most 15,000 tokens each
+ORDERS_AT_ONCE = 50  # in one document, at some 20 of its at most 15,000 tokens each
 _SHOWN = (
     "fragment Shown on Order { storeCustomerId storeCreatedDate normalizedStatus storeStatus currency "
     "finalAmount discountsAmount creationSource "
@@ -30,7 +30,7 @@ _SHOWN = (
 
 
 class _Contact(msgspec.Struct, rename="camel"):
-    """Who a contact is; one that was made of a telephone number has no address."""
+    """A contact; one that was created from a telephone number has no address."""
 
     email: str | None = None
     first_name: str | None = None
@@ -51,15 +51,15 @@ class _FieldValues(msgspec.Struct):
     values: list[_FieldValue] = msgspec.field(name="fieldValues")
 
 
-class _Place(msgspec.Struct):
-    """A contact's place on a list."""
+class _ListStatus(msgspec.Struct):
+    """The status of a contact on a list."""
 
     list: int
     status: int
 
 
-class _Places(msgspec.Struct):
-    places: list[_Place] = msgspec.field(name="contactLists")
+class _ListStatuses(msgspec.Struct):
+    statuses: list[_ListStatus] = msgspec.field(name="contactLists")
 
 
 class _LineItem(msgspec.Struct, rename="camel"):
@@ -71,7 +71,7 @@ class _LineItem(msgspec.Struct, rename="camel"):
     price_amount: Decimal | None = None
 
     def shown(self) -> tuple[str, str, str, str, int, Decimal]:
-        """Return it as an OrderLine has it."""
+        """Return the item as `ShownOrder.lines` has it, prices in cents."""
         return (
             self.store_line_item_id or "",
             self.product_store_primary_id or "",
@@ -94,7 +94,7 @@ class _Order(msgspec.Struct, rename="camel"):
     line_items: list[_LineItem] | None = None
 
     def shown(self) -> ShownOrder:
-        """Return it as it is to be compared."""
+        """Return the order in the form in which it is compared, amounts in cents."""
         return ShownOrder(
             customer_id=self.store_customer_id or "",
             created_at=self.store_created_date or "",
@@ -109,7 +109,7 @@ class _Order(msgspec.Struct, rename="camel"):
 
 
 class ReadBacks:
-    """Implements `ports.ReadBacks` for one account, whose list, fields and connection are `ids`."""
+    """Implements `ports.destination.ReadBacks` for one account; list, fields and connection are in `ids`."""
 
     def __init__(self, client: Client, ids: AccountIds) -> None:
         self._client = client
@@ -118,23 +118,23 @@ class ReadBacks:
         self._fields = {number: name for name, number in ids.fields.items()}
 
     async def contact(self, contact: AcId) -> ShownContact:
-        """Return a contact: see `ports.ReadBacks`. Fields and lists of others are passed over."""
-        who = (await self._of(contact, "", _OneContact)).contact
+        """Return a contact, by three requests; fields and lists that are not in `ids` are left out."""
+        person = (await self._of(contact, "", _OneContact)).contact
         values = (await self._of(contact, "/fieldValues", _FieldValues)).values
-        places = (await self._of(contact, "/contactLists", _Places)).places
+        statuses = (await self._of(contact, "/contactLists", _ListStatuses)).statuses
         return ShownContact(
-            email=Email((who.email or "").strip().lower()),
-            first_name=who.first_name or "",
-            last_name=who.last_name or "",
-            phone=who.phone or "",
+            email=Email((person.email or "").strip().lower()),
+            first_name=person.first_name or "",
+            last_name=person.last_name or "",
+            phone=person.phone or "",
             fields={
                 self._fields[each.field]: each.value or "" for each in values if each.field in self._fields
             },
-            is_subscribed=any(each.list == self._list_id and each.status == SUBSCRIBED for each in places),
+            is_subscribed=_ListStatus(self._list_id, SUBSCRIBED) in statuses,
         )
 
     async def orders(self, ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
-        """Return those of these orders that are there: see `ports.ReadBacks`."""
+        """Read orders, up to ORDERS_AT_ONCE by one request."""
         found: dict[OrderId, ShownOrder] = {}
         left = iter(ids)
         while part := list(islice(left, ORDERS_AT_ONCE)):
@@ -142,21 +142,21 @@ class ReadBacks:
         return found
 
     async def _of(self, contact: AcId, part: str, shape: type[T]) -> T:
-        read = partial(parse_by_contact_id, shape=shape)
-        return await self._client.call("GET", f"/contacts/{contact}{part}", None, read, yields=True)
+        parse = partial(parse_by_contact_id, shape=shape)
+        return await self._client.call("GET", f"/contacts/{contact}{part}", parse=parse, low_priority=True)
 
     async def _orders(self, ids: Sequence[OrderId]) -> dict[OrderId, ShownOrder]:
-        variables: dict[str, object] = {f"o{place}": str(order) for place, order in enumerate(ids)}
+        variables: dict[str, object] = {f"o{index}": str(order) for index, order in enumerate(ids)}
         body = {"query": query(len(ids)), "variables": {"connection": self._connection_id, **variables}}
-        read = partial(parse_query, shape=_Order)
-        rows = await self._client.call("POST", "/ecom/graphql", body, read, yields=True)
-        there = ((order, rows.get(f"o{place}")) for place, order in enumerate(ids))
-        return {order: row.shown() for order, row in there if row is not None}
+        parse = partial(parse_query, shape=_Order)
+        rows = await self._client.call("POST", "/ecom/graphql", body, parse=parse, low_priority=True)
+        found = ((order, rows.get(f"o{index}")) for index, order in enumerate(ids))
+        return {order: row.shown() for order, row in found if row is not None}
 
 
 def query(count: int) -> str:
-    """Return a document that asks for so many orders by the shop's ids of them, the variables $o0, $o1, …."""
-    names = [f"o{place}" for place in range(count)]
+    """Return a GraphQL document for so many orders; the variables $o0, $o1, … are the shop's ids of them."""
+    names = [f"o{index}" for index in range(count)]
     declared = " ".join(f"${name}: String" for name in names)
     asked = " ".join(
         f"{name}: getOrder(legacyConnectionId: $connection, storeOrderId: ${name}) {{ ...Shown }}"

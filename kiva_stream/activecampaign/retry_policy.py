@@ -1,4 +1,4 @@
-"""When to try a call again: decided here without a clock, waited for by who asks."""
+"""Whether and when a call is repeated: a decision without a clock. `Client.retry` waits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from kiva_stream.errors import AccountRefused, DeliveryError, TryLater
 from kiva_stream.primitives.backoff import backoff_s
 
-REFUSALS = 3  # a valid key is refused now and then; this many times in a row is meant
+REFUSALS = 3  # public clients report that a valid key is refused now and then; so many in a row are no blip
 
 
 class RetryPolicy:
     """The waits of one call between its attempts.
 
-    `max_s` bounds a single wait, `patience_s` their sum; `chance` gives a number from 0 to 1.
+    `max_s` bounds a single wait, `patience_s` their sum; `chance` returns a number from 0 to 1.
     """
 
     def __init__(
@@ -25,18 +25,18 @@ class RetryPolicy:
         self._patience_s = patience_s
         self._chance = chance
         self._attempts = 0
-        self._refusals = 0
+        self._refusals = 0  # in a row
 
     def wait_s(self, error: DeliveryError) -> float:
-        """Return how long to wait after this error; raise it when the call is not to be tried again.
+        """Return the seconds to wait before the next attempt after this error.
 
-        A TryLater is tried again as long as there is patience, and no sooner than ActiveCampaign asked for;
-        an AccountRefused until it came three times in a row; nothing else is.
+        Raises the error itself if the call must not be repeated: a TryLater if its wait exceeds the patience
+        left, an AccountRefused if it is the third in a row, and any other error.
         """
-        refused = isinstance(error, AccountRefused)
+        is_refused = isinstance(error, AccountRefused)
         self._attempts += 1
-        self._refusals = self._refusals + 1 if refused else 0
-        if not isinstance(error, TryLater) and not (refused and self._refusals < REFUSALS):
+        self._refusals = self._refusals + 1 if is_refused else 0
+        if not isinstance(error, TryLater) and not (is_refused and self._refusals < REFUSALS):
             raise error
         wait_s = backoff_s(self._attempts, self._max_s, self._chance)
         wait_s = max(wait_s, (error.after_s or 0.0) if isinstance(error, TryLater) else 0.0)

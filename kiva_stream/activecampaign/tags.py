@@ -1,11 +1,11 @@
-"""Week tags: put on a contact and taken off again, one link at a time, behind all other calls.
+"""Week tags of a contact, read, added and removed one at a time, at low priority.
 
-But a tag is put on with the others: who has lost the old one is not to wait for it behind them.
+Adding alone has normal priority: a contact whose old tag was removed should not stay without one.
 """
 
 from __future__ import annotations
 
-from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.tags import parse_added_tag, parse_removed_tag, parse_tag_links
 from kiva_stream.model.ids import AcId
@@ -13,7 +13,7 @@ from kiva_stream.model.week_tags import WeekTag
 
 
 class TagLinks:
-    """Implements `ports.WeekTags` for one account, whose tags are `ids`."""
+    """Implements `ports.destination.WeekTags` for one account, whose tags are in `ids`."""
 
     def __init__(self, client: Client, ids: AccountIds) -> None:
         self._client = client
@@ -21,16 +21,17 @@ class TagLinks:
         self._tags = {number: tag for tag, number in ids.tags.items()}
 
     async def on(self, contact: AcId) -> dict[WeekTag, int]:
-        """Return the week tags on a contact: see `ports.WeekTags`. Tags of others are passed over."""
+        """Return the week tags on a contact; other tags are left out."""
         path = f"/contacts/{contact}/contactTags"
-        found = await self._client.call("GET", path, None, parse_tag_links, yields=True)
-        return {self._tags[link.tag]: link.id for link in found if link.tag in self._tags}
+        links = await self._client.call("GET", path, parse=parse_tag_links, low_priority=True)
+        return {self._tags[link.tag]: link.id for link in links if link.tag in self._tags}
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:
-        """Put a tag on a contact: see `ports.WeekTags`. One that it has keeps its link."""
+        """Add a tag to a contact; if it is there, ActiveCampaign returns the link that it has."""
         body = {"contactTag": {"contact": contact, "tag": self._ids[tag]}}
-        return await self._client.call("POST", "/contactTags", body, parse_added_tag)
+        return await self._client.call("POST", "/contactTags", body, parse=parse_added_tag)
 
     async def remove(self, link: int) -> None:
-        """Take a tag off a contact: see `ports.WeekTags`."""
-        await self._client.call("DELETE", f"/contactTags/{link}", None, parse_removed_tag, yields=True)
+        """Delete the link of a tag to a contact."""
+        path = f"/contactTags/{link}"
+        await self._client.call("DELETE", path, parse=parse_removed_tag, low_priority=True)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from kiva_stream.activecampaign.account import field_titles
+from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.deliveries import Need

@@ -103,11 +103,11 @@ class WeekTags(Protocol):
 class TrackingLogs(Protocol):
     """What ActiveCampaign has of a contact's events. Waits out throttling and outages."""
 
-    async def of(self, contact: AcId, *, yields: bool = False) -> list[LoggedEvent]:
+    async def of(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
         """Return all events that a contact's log lists, in the order in which they arrived.
 
-        `yields`: behind all other calls. Raises ContactGone when there is no such contact, AccountRefused,
-        and Rejected when it is refused.
+        With `low_priority` the call is made behind all others. Raises ContactGone if there is no such
+        contact, AccountRefused, and Rejected if the request is refused.
         """
         ...
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from kiva_stream.activecampaign.account import AccountSetup, Wanted, field_titles
+from kiva_stream.activecampaign.account_ids import field_titles
+from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.model.site import Site
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
@@ -24,7 +25,7 @@ def account_setup(settings: Settings, client: Client, site: Site | None) -> Acco
     name = site.name if site else "us"
     return AccountSetup(
         client,
-        Wanted(
+        AccountRequirements(
             site_id=settings.source.site_id,
             site_name=name,
             titles=field_titles(account),

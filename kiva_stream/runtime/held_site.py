@@ -49,7 +49,7 @@ async def hold_site(
             account,
             patience_s=patience_s,
             retry_refused_s=retry_refused_s,
-            troubles=incidents,
+            incidents=incidents,
             fencing=lease,
         ) as client,
     ):
@@ -107,4 +107,4 @@ class HeldSite:
 
     def is_account_down(self) -> bool:
         """Return whether all calls to the account have to wait just now."""
-        return any(each.kind in {"activecampaign", "key"} for each in self.client.troubles.all())
+        return any(each.kind in {"activecampaign", "key"} for each in self.client.incidents.all())

@@ -195,7 +195,7 @@ class ContactComparison:
         ]
 
     async def _event_gaps(self, should: ExpectedContact, stand: Stand, ac_id: AcId) -> list[Discrepancy]:
-        found = findings(should.events, await self._account.logs.of(ac_id, yields=True), EVENT_NAMES)
+        found = findings(should.events, await self._account.logs.of(ac_id, low_priority=True), EVENT_NAMES)
         gaps = [*self._gaps_of(found, should.linked, ac_id)]
         if found.others:
             gaps += await self._unexpected(found, should.linked, stand, ac_id)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from kiva_stream.activecampaign.account import AccountIds, AccountSetup, Wanted, field_titles
+from kiva_stream.activecampaign.account_ids import AccountIds, field_titles
+from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
@@ -69,9 +70,9 @@ def settings_for(running: Running, changes: dict[str, Any]) -> ActiveCampaignSet
     return msgspec.structs.replace(settings, **changes)
 
 
-def wanted(settings: ActiveCampaignSettings) -> Wanted:
+def wanted(settings: ActiveCampaignSettings) -> AccountRequirements:
     """Return what site 7 wants of its account."""
-    return Wanted(
+    return AccountRequirements(
         site_id=7,
         site_name="Green Box",
         titles=field_titles(settings),

@@ -1,4 +1,4 @@
-"""The breaker: in an outage few requests are sent, and by one of them all goes on. In virtual time."""
+"""The circuit breaker: in an outage few requests are sent, and one of them ends it. In virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
-from kiva_stream.activecampaign.rate_limits import Pause
+from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.tags import parse_tag_links
 from kiva_stream.activecampaign.retry_policy import REFUSALS
@@ -52,13 +52,13 @@ class ScriptedClient(Client):
     """A client whose requests are answered by the story; `sent` is when each was, by host."""
 
     def __init__(self, answer: Callable[[], Answer | None], retry_refused_s: float | None) -> None:
-        self.told = Incidents()
+        self.incidents = Incidents()
         self.answer = answer
         self.sent: dict[str | None, list[float]] = {"account.example": [], "events.example": []}
-        super().__init__(SETTINGS, retry_refused_s=retry_refused_s, troubles=self.told, clock=now)
+        super().__init__(SETTINGS, retry_refused_s=retry_refused_s, incidents=self.incidents, clock=now)
 
     async def exchange(self, *request: Any, **_: Any) -> Response:  # noqa: ANN401  passed on as they come
-        url, data = request[1:3]
+        url, data = request[1:]
         self.sent[url.host].append(now())
         await asyncio.sleep(LATENCY_S)
         answer = self.answer() or (EVENT_DONE if data else NO_LINKS)
@@ -67,7 +67,7 @@ class ScriptedClient(Client):
         return answer
 
     def kinds(self) -> list[str]:
-        return [each.kind for each in self.told.all()]
+        return [each.kind for each in self.incidents.all()]
 
 
 class Bench:
@@ -86,7 +86,7 @@ class Bench:
         return [at - self.began for at in self.client.sent[host]]
 
     async def call(self) -> None:
-        await self.client.call("GET", "/contacts/1/contactTags", None, parse_tag_links)
+        await self.client.call("GET", "/contacts/1/contactTags", parse=parse_tag_links)
 
     async def send(self) -> None:
         """Send an event until its outcome is known."""
@@ -113,7 +113,7 @@ def tell(story: Callable[[], Awaitable[T]]) -> T:
 @pytest.mark.parametrize(
     "fault", [CANNOT_CONNECT, LOST, HTML_503, HTML_200, Response(500, b""), Response(521, b"")]
 )
-def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_then_all_goes_on(fault: Answer) -> None:
+def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_after_it_all_succeed(fault: Answer) -> None:
     async def story() -> tuple[list[float], list[float], float, list[str]]:
         bench = Bench(fault, OUTAGE_S)
         await bench.work()
@@ -135,7 +135,7 @@ def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_then_all_goes_on(
     assert troubles == []
 
 
-def test_who_waits_for_the_breaker_sits_out_no_back_off_besides() -> None:
+def test_a_call_that_waits_for_the_breaker_does_not_back_off_besides() -> None:
     async def story() -> list[float]:
         bench = Bench(HTML_503, OUTAGE_S)
         await bench.call()
@@ -147,7 +147,7 @@ def test_who_waits_for_the_breaker_sits_out_no_back_off_besides() -> None:
     assert all(gap <= most + 1.1 for gap, most in zip(gaps, (1, 2, 4, 8, 1, 2, 4, 8, 16), strict=False))
 
 
-def test_an_outage_is_told_of_while_it_lasts() -> None:
+def test_an_outage_is_an_incident_while_it_lasts() -> None:
     async def story() -> list[list[str]]:
         bench = Bench(HTML_503, OUTAGE_S)
         working = asyncio.create_task(bench.work())
@@ -159,7 +159,7 @@ def test_an_outage_is_told_of_while_it_lasts() -> None:
     assert tell(story) == [["activecampaign"], []]
 
 
-def test_a_key_refused_by_all_that_goes_out_is_tried_by_one_request_at_a_time_and_slowly() -> None:
+def test_a_refused_key_is_probed_by_one_request_every_retry_time() -> None:
     async def story() -> tuple[list[float], list[float], list[str]]:
         bench = Bench(FORBIDDEN, 3.5 * RETRY_S, RETRY_S)
         working = asyncio.create_task(bench.work())
@@ -186,13 +186,13 @@ def test_a_refusal_of_one_call_among_others_that_are_answered_is_outlasted_too()
         bench = Bench(NO_LINKS, 0, RETRY_S)
         refused = 0
 
-        def read(_reply: Response) -> None:
+        def parse(_response: Response) -> None:
             nonlocal refused
             if now() - bench.began < RETRY_S:
                 refused += 1
                 raise AccountRefused("bulk imports are refused")
 
-        asking = asyncio.create_task(bench.client.call("GET", "/imports", None, read))
+        asking = asyncio.create_task(bench.client.call("GET", "/imports", parse=parse))
         while not asking.done():
             await bench.call()
             await asyncio.sleep(0.3)
@@ -214,14 +214,14 @@ def test_without_a_time_to_retry_a_refusal_is_raised() -> None:
     assert tell(story) == REFUSALS
 
 
-def test_throttling_opens_nothing_but_is_told() -> None:
+def test_throttling_does_not_open_the_breaker_but_is_an_incident() -> None:
     async def story() -> tuple[list[float], list[str]]:
         bench = Bench(Response(429, b"", "30"), 100)
         calling = asyncio.create_task(bench.call())
         await asyncio.sleep(20)
-        first = bench.client.told.all()
+        first = bench.client.incidents.all()
         await asyncio.sleep(30)
-        assert bench.client.told.all() == first  # since the first time
+        assert bench.client.incidents.all() == first  # since the first time
         kinds = bench.client.kinds()
         await calling
         return bench.sent("account.example"), kinds
@@ -253,9 +253,9 @@ async def ended(host: CircuitBreaker, *errors: Exception | None) -> list[float]:
     waits = []
     for error in errors:
         began = now()
-        await host.pause.over()
+        await host.pause.wait()
         waits.append(round(now() - began, 1))
-        with suppress(Exception), host.attempt():
+        with suppress(Exception), host.request():
             if error:
                 raise error
     return waits
@@ -277,18 +277,20 @@ async def ended(host: CircuitBreaker, *errors: Exception | None) -> list[float]:
         ([ValueError("a bug")] * 5, [0] * 5),
     ],
 )
-def test_when_it_opens_and_for_how_long(errors: list[Exception | None], waits: list[float]) -> None:
+def test_the_breaker_opens_after_errors_in_a_row_for_the_right_time(
+    errors: list[Exception | None], waits: list[float]
+) -> None:
     assert tell(lambda: ended(breaker(), *errors)) == waits
 
 
-def test_while_a_probe_is_out_all_others_wait() -> None:
+def test_all_other_requests_wait_while_a_probe_is_out() -> None:
     async def story() -> list[str]:
         host, order = breaker(), list[str]()
         await ended(host, LOST, LOST, LOST)
 
         async def request(name: str) -> None:
-            await host.pause.over()
-            with host.attempt():
+            await host.pause.wait()
+            with host.request():
                 order.append(f"{name} goes out")
                 await asyncio.sleep(20)
                 order.append(f"{name} is answered")
@@ -299,14 +301,14 @@ def test_while_a_probe_is_out_all_others_wait() -> None:
     assert tell(story) == ["a goes out", "a is answered", "b goes out", "b is answered"]
 
 
-def test_a_probe_that_is_given_up_leaves_its_place_to_the_next() -> None:
+def test_the_request_after_a_cancelled_probe_is_the_next_probe() -> None:
     async def story() -> float:
         host = breaker()
         await ended(host, LOST, LOST, LOST)
 
         async def probe() -> None:
-            await host.pause.over()
-            with host.attempt():
+            await host.pause.wait()
+            with host.request():
                 await asyncio.sleep(1_000)
 
         probing = asyncio.create_task(probe())
@@ -320,17 +322,17 @@ def test_a_probe_that_is_given_up_leaves_its_place_to_the_next() -> None:
     assert tell(story) < 0.1
 
 
-def test_what_was_sent_before_it_opened_says_nothing_new() -> None:
+def test_a_request_sent_before_the_breaker_opened_does_not_close_it() -> None:
     async def story() -> bool:
         host = breaker()
-        with host.attempt():
+        with host.request():
             await ended(host, LOST, LOST, LOST)
         return host.is_open
 
     assert tell(story)
 
 
-def test_a_drain_gets_all_who_wait_out_at_once() -> None:
+def test_a_drain_ends_all_waiting_sends_at_once() -> None:
     async def story() -> tuple[int, float]:
         bench = Bench(FORBIDDEN, 1_000, RETRY_S)
         drained = asyncio.Event()
@@ -354,7 +356,7 @@ def test_a_drain_gets_all_who_wait_out_at_once() -> None:
     assert lasted_s < 0.1
 
 
-def test_the_name_of_an_event_is_not_registered_any_more_when_drained() -> None:
+def test_no_event_name_is_registered_after_a_drain_began() -> None:
     class Drained:
         def __enter__(self) -> None:
             raise DrainedError("drained")
@@ -372,7 +374,7 @@ def test_the_name_of_an_event_is_not_registered_any_more_when_drained() -> None:
     assert tell(story) == []
 
 
-def test_what_the_events_of_an_earlier_round_found_is_not_told_for_ever() -> None:
+def test_an_incident_of_an_earlier_round_ends_when_the_next_begins() -> None:
     async def story() -> list[list[str]]:
         bench = Bench(FORBIDDEN, 1_000, RETRY_S)
         sending = asyncio.create_task(bench.send())
@@ -385,7 +387,7 @@ def test_what_the_events_of_an_earlier_round_found_is_not_told_for_ever() -> Non
     assert tell(story) == [["key"], []]
 
 
-def test_a_lowered_pace_is_told_until_it_is_back() -> None:
+def test_a_lowered_pace_is_an_incident_until_it_has_recovered() -> None:
     async def story() -> list[list[str]]:
         bench = Bench(Response(429, b"", "3"), 1)
         kinds = []

@@ -1,4 +1,4 @@
-"""The client: what it sends, when it tries again, and what foreign errors mean. All in virtual time."""
+"""The client: what it sends, when it repeats a call, and what aiohttp's errors mean. All in virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTINGS = ActiveCampaignSettings(
     api_url="https://account.example", api_token="the-token", event_actid="25550001", event_key="the-key"
 )
 TAGS = "https://account.example/api/3/tags"
-read = partial(parse_rest, shape=dict[str, Any])
+parse = partial(parse_rest, shape=dict[str, Any])
 
 
 def tell(
@@ -56,7 +56,7 @@ def sent(answers: Answers, method: str = "GET", url: str = TAGS) -> list[dict[st
 def test_a_call_carries_the_token_and_json_to_api_3(api_url: str) -> None:
     async def story(client: Client, answers: Answers) -> tuple[object, list[dict[str, Any]]]:
         answers.add(TAGS, "POST", payload={"tag": 1})
-        return await client.call("POST", "/tags", {"tag": "ä"}, read), sent(answers, "POST")
+        return await client.call("POST", "/tags", {"tag": "ä"}, parse=parse), sent(answers, "POST")
 
     result, [request] = tell(story, msgspec.structs.replace(SETTINGS, api_url=api_url))
 
@@ -70,7 +70,7 @@ def test_a_call_carries_the_token_and_json_to_api_3(api_url: str) -> None:
 def test_a_query_is_sent_as_it_stands() -> None:
     async def story(client: Client, answers: Answers) -> list[dict[str, Any]]:
         answers.add(TAGS + "?limit=100&offset=0", payload={})
-        await client.call("GET", "/tags?limit=100&offset=0", None, read)
+        await client.call("GET", "/tags?limit=100&offset=0", parse=parse)
         return sent(answers, url=TAGS + "?limit=100&offset=0")
 
     [request] = tell(story)
@@ -99,18 +99,18 @@ def test_a_call_is_repeated_until_there_is_an_answer(fault: dict[str, Any]) -> N
         for _ in range(12):
             answers.add(TAGS, **fault)
         answers.add(TAGS, payload={"done": 1})
-        return await client.call("GET", "/tags", None, read), len(sent(answers))
+        return await client.call("GET", "/tags", parse=parse), len(sent(answers))
 
     assert tell(story) == ({"done": 1}, 13)
 
 
-def test_an_outage_is_told_of_once_in_a_while() -> None:
+def test_an_outage_is_logged_once_in_a_while() -> None:
     async def story(client: Client, answers: Answers) -> float:
         for _ in range(12):
             answers.add(TAGS, exception=CANNOT_CONNECT)
         answers.add(TAGS, payload={})
         started_at = now()
-        await client.call("GET", "/tags", None, read)
+        await client.call("GET", "/tags", parse=parse)
         return now() - started_at
 
     with capture_logs() as lines:
@@ -123,7 +123,7 @@ def test_a_refusal_of_one_object_is_raised_at_once() -> None:
     async def story(client: Client, answers: Answers) -> int:
         answers.add(TAGS, status=422, payload={"errors": [{"title": "no"}]}, repeat=True)
         with pytest.raises(Rejected):
-            await client.call("GET", "/tags", None, read)
+            await client.call("GET", "/tags", parse=parse)
         return len(sent(answers))
 
     assert tell(story) == 1
@@ -134,7 +134,7 @@ def test_a_blip_of_the_key_is_survived() -> None:
         for status in (403, 401, 500, 403, 402):
             answers.add(TAGS, status=status)
         answers.add(TAGS, payload={"done": 1})
-        return await client.call("GET", "/tags", None, read)
+        return await client.call("GET", "/tags", parse=parse)
 
     assert tell(story) == {"done": 1}
 
@@ -143,7 +143,7 @@ def test_a_key_refused_three_times_in_a_row_refuses_the_account() -> None:
     async def story(client: Client, answers: Answers) -> int:
         answers.add(TAGS, status=403, payload={"message": "Forbidden: the-token"}, repeat=True)
         with pytest.raises(AccountRefused) as caught:
-            await client.call("GET", "/tags", None, read)
+            await client.call("GET", "/tags", parse=parse)
         assert "the-token" not in str(caught.value)
         return len(sent(answers))
 
@@ -155,9 +155,9 @@ def test_throttling_makes_every_call_of_the_account_wait() -> None:
         answers.add(TAGS, status=429, headers={"Retry-After": "30"})
         answers.add(TAGS, payload={}, repeat=True)
         began = now()
-        throttled = asyncio.create_task(client.call("GET", "/tags", None, read))
+        throttled = asyncio.create_task(client.call("GET", "/tags", parse=parse))
         await asyncio.sleep(2)  # by now it was throttled
-        await client.call("GET", "/tags", None, read)
+        await client.call("GET", "/tags", parse=parse)
         ended = now()
         await throttled
         return [ended - began]
@@ -167,16 +167,16 @@ def test_throttling_makes_every_call_of_the_account_wait() -> None:
     assert waited_s >= 30
 
 
-def test_backing_off_holds_only_the_call_that_failed() -> None:
+def test_a_back_off_holds_only_the_call_that_failed() -> None:
     async def story(client: Client, answers: Answers) -> float:
         answers.add(TAGS + "/1", status=500, repeat=True)
         answers.add(TAGS, payload={}, repeat=True)
-        failing = asyncio.create_task(client.call("GET", "/tags/1", None, read))
+        failing = asyncio.create_task(client.call("GET", "/tags/1", parse=parse))
         for _ in range(100):
-            await client.call("GET", "/tags", None, read)
+            await client.call("GET", "/tags", parse=parse)
             await asyncio.sleep(1)
         began = now()
-        await client.call("GET", "/tags", None, read)
+        await client.call("GET", "/tags", parse=parse)
         failing.cancel()
         return now() - began
 
@@ -187,28 +187,28 @@ def test_calls_keep_to_the_requests_per_second() -> None:
     async def story(client: Client, answers: Answers) -> float:
         answers.add(TAGS, payload={}, repeat=True)
         began = now()
-        await asyncio.gather(*(client.call("GET", "/tags", None, read) for _ in range(25)))
+        await asyncio.gather(*(client.call("GET", "/tags", parse=parse) for _ in range(25)))
         return now() - began
 
     assert 5 <= tell(story) < 5.1
 
 
-def test_a_call_that_yields_is_made_behind_all_others_and_so_are_its_attempts() -> None:
+def test_a_call_of_low_priority_is_made_behind_all_others_and_so_are_its_attempts() -> None:
     async def story(client: Client, answers: Answers) -> list[str]:
         answers.add(TAGS + "/1", status=500)
         answers.add(TAGS + "/1", payload={}, repeat=True)
         answers.add(TAGS, payload={}, repeat=True)
         ended: list[str] = []
 
-        async def call(path: str, *, yields: bool) -> None:
-            await client.call("GET", path, None, read, yields=yields)
+        async def call(path: str, *, low_priority: bool) -> None:
+            await client.call("GET", path, parse=parse, low_priority=low_priority)
             ended.append(path)
 
         async with asyncio.TaskGroup() as calls:
-            calls.create_task(call("/tags/1", yields=True))
+            calls.create_task(call("/tags/1", low_priority=True))
             await asyncio.sleep(1.015)  # it failed once
             for _ in range(300):
-                calls.create_task(call("/tags", yields=False))
+                calls.create_task(call("/tags", low_priority=False))
         return ended
 
     assert tell(story) == ["/tags"] * 300 + ["/tags/1"]
@@ -217,19 +217,19 @@ def test_a_call_that_yields_is_made_behind_all_others_and_so_are_its_attempts() 
 def test_money_is_sent_as_an_exact_number() -> None:
     async def story(client: Client, answers: Answers) -> object:
         answers.add(TAGS, "POST", payload={})
-        await client.call("POST", "/tags", {"amount": Decimal("1234567890123456.78")}, read)
+        await client.call("POST", "/tags", {"amount": Decimal("1234567890123456.78")}, parse=parse)
         [request] = sent(answers, "POST")
         return request["data"]
 
     assert tell(story) == b'{"amount":1234567890123456.78}'
 
 
-def test_patience_ends_where_a_person_waits() -> None:
+def test_a_call_raises_once_its_patience_is_over() -> None:
     async def story(client: Client, answers: Answers) -> float:
         answers.add(TAGS, exception=CANNOT_CONNECT, repeat=True)
         began = now()
         with pytest.raises(TryLater, match=r"account\.example"):
-            await client.call("GET", "/tags", None, read)
+            await client.call("GET", "/tags", parse=parse)
         return now() - began
 
     assert tell(story, patience_s=10) < 20
@@ -252,22 +252,22 @@ def test_patience_ends_where_a_person_waits() -> None:
         (TimeoutError(), UnknownOutcome),
     ],
 )
-def test_a_foreign_error_means_surely_not_sent_or_perhaps(
+def test_an_error_of_aiohttp_means_surely_not_sent_or_perhaps_sent(
     foreign: Exception, meaning: type[DeliveryError]
 ) -> None:
     async def story(client: Client, answers: Answers) -> None:
         answers.add(TAGS, "POST", exception=foreign)
         with pytest.raises(meaning):
-            await client.exchange("POST", URL(TAGS), b"", {})
+            await client.exchange("POST", URL(TAGS), b"", headers={})
 
     tell(story)
 
 
-def test_a_foreign_error_is_told_without_secrets() -> None:
+def test_an_error_of_aiohttp_is_quoted_without_secrets() -> None:
     async def story(client: Client, answers: Answers) -> str:
         answers.add(TAGS, "POST", exception=aiohttp.ClientPayloadError("the-token and ann@example.org"))
         with pytest.raises(UnknownOutcome) as caught:
-            await client.exchange("POST", URL(TAGS), b"", {})
+            await client.exchange("POST", URL(TAGS), b"", headers={})
         return str(caught.value)
 
     assert tell(story) == "no answer from account.example: ClientPayloadError [secret] and [address]"

@@ -1,4 +1,4 @@
-"""What is asked of ActiveCampaign for contacts and set-up, to the letter. In virtual time."""
+"""The requests that are sent for contacts, to the letter. In virtual time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from kiva_stream.activecampaign.account import (
-    FIELD_TYPES,
-    TAG_WORD,
-    AccountIds,
-    AccountSetup,
-    Wanted,
-    field_titles,
-)
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts, import_body, import_row
-from kiva_stream.errors import AccountRefused
 from kiva_stream.model.bulk_imports import AcceptedImport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
-from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports import destination
@@ -52,15 +43,6 @@ IDS = AccountIds(
     },
     tags={WeekTag.OPEN: 11, WeekTag.CLOSED: 12, WeekTag.NONE: 13},
     connection_id=2,
-)
-WANTED = Wanted(
-    site_id=7,
-    site_name="Green Box",
-    titles=field_titles(SETTINGS),
-    sender_url="https://shop.example",
-    sender_reminder="why",
-    link_url="https://shop.example",
-    logo_url="",
 )
 ANN = DesiredContact(Email("ann@example.org"), "Ann", "Archer", "+1 555", "7", ListStatus.SUBSCRIBE)
 BOB = DesiredContact(Email("bob@example.org"), "Bob", "", "", "8", ListStatus.UNSUBSCRIBE)
@@ -137,7 +119,7 @@ FULL = msgspec.structs.replace(
 )
 
 
-def test_an_imported_contact_brings_its_fields_and_its_tag_but_not_a_box_that_is_not_known() -> None:
+def test_an_imported_contact_has_its_fields_and_its_tag_but_not_an_unknown_box() -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
         answers.add(API + "/import/bulk_import", "POST", payload=QUEUED)
         await contacts.start_import([FULL], exclude_automations=True)
@@ -185,7 +167,7 @@ def test_one_contact_alone_is_sent_in_the_words_of_contact_sync() -> None:
     }
 
 
-def test_a_disowned_contact_is_sent_its_empty_customer_id_alone() -> None:
+def test_disowning_a_contact_sends_its_empty_customer_id_alone() -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
         answers.add(API + "/contacts/9", "PUT", payload={"contact": {"id": "9"}})
         await contacts.disown(AcId(9))
@@ -197,7 +179,7 @@ def test_a_disowned_contact_is_sent_its_empty_customer_id_alone() -> None:
 @pytest.mark.parametrize(
     ("subscribed", "status"), [(True, {"status": 1, "sourceid": 4}), (False, {"status": 2})]
 )
-def test_the_list_is_set_by_number(*, subscribed: bool, status: dict[str, int]) -> None:
+def test_the_status_on_the_list_is_set_by_ids(*, subscribed: bool, status: dict[str, int]) -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
         answers.add(API + "/contactLists", "POST", payload={"contactList": {"id": "1"}})
         await contacts.set_list(AcId(9), subscribed=subscribed)
@@ -268,7 +250,7 @@ def test_a_body_may_have_399_999_bytes_and_not_one_more() -> None:
     assert fitting([EVE, msgspec.structs.replace(just, first_name="x" * (rest + 1))]) == 1
 
 
-def test_one_contact_that_is_too_long_goes_alone() -> None:
+def test_one_contact_that_is_too_long_is_imported_alone() -> None:
     assert fitting([msgspec.structs.replace(EVE, first_name="x" * 400_000), EVE]) == 1
 
 
@@ -299,105 +281,3 @@ def imports_in_a_minute(contacts_each: int) -> int:
 def test_imports_keep_to_their_minute_and_those_of_one_contact_to_a_smaller_one() -> None:
     assert 90 <= imports_in_a_minute(contacts_each=2) <= 100
     assert 18 <= imports_in_a_minute(contacts_each=1) <= 20
-
-
-NO_FIELDS: dict[str, object] = {"fields": []}
-CONNECTIONS = (
-    f"{API}/connections?filters%5Bservice%5D=kiva_logic&filters%5Bexternalid%5D=7&limit=100&offset=0"
-)
-
-
-def furnish(answers: Answers, fields: object = NO_FIELDS) -> None:
-    """Answer what is asked of fields, tags and connections: all tags are there, and the connection."""
-    tags = [{"id": str(number), "tag": tag.value} for tag, number in IDS.tags.items()]
-    answers.add(API + "/fields?limit=100&offset=0", payload=fields)
-    answers.add(API + "/tags?search=order&limit=100&offset=0", payload={"tags": tags})
-    connection = {"id": "2", "service": "kiva_logic", "externalid": "7"}
-    answers.add(CONNECTIONS, payload={"connections": [connection]})
-
-
-def test_every_week_tag_is_found_by_the_one_search() -> None:
-    assert all(TAG_WORD in tag for tag in WeekTag)
-
-
-def test_a_field_is_a_setting_each() -> None:
-    assert field_titles(SETTINGS) == {
-        "customer_id": "Kiva Customer ID",
-        "status": "Kiva Status",
-        "box_type": "Kiva Box Type",
-        "next_delivery": "Kiva Next Delivery",
-        "cancel_date": "Kiva Cancel Date",
-        "birthday": "Kiva Birthday",
-    }
-
-
-@pytest.mark.parametrize("is_there", [True, False])
-def test_a_connection_that_is_refused_is_looked_up(*, is_there: bool) -> None:
-    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[str]:
-        known = [{"name": name} for name in CATALOG.ac_names()]
-        titles = field_titles(SETTINGS).items()
-        fields = [
-            {"id": IDS.fields[name], "title": title, "type": FIELD_TYPES[name]} for name, title in titles
-        ]
-        relations = [{"field": number, "relid": 0} for number in IDS.fields.values()]
-        mine = {"id": "2", "service": "kiva_logic", "externalid": "7"}
-        for found in ([], [mine] if is_there else []):
-            answers.add(CONNECTIONS, payload={"connections": found})
-        for _ in range(2):
-            answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
-            names = {"eventTrackingEvents": known}
-            answers.add(API + "/eventTrackingEvents?limit=100&offset=0", payload=names)
-            lists = {"lists": [{"id": "3", "name": "all customers"}]}
-            answers.add(API + "/lists?limit=100&offset=0", payload=lists)
-            furnish(answers, {"fields": fields, "fieldRels": relations})
-        fault = {"errors": [{"title": "The integration already exists in the system."}]}
-        answers.add(API + "/connections", "POST", status=422, payload=fault)
-        return await AccountSetup(client, WANTED).set_up()
-
-    if is_there:
-        assert tell(story) == ["the connection 'kiva_logic' of site 7"]
-    else:
-        with pytest.raises(AccountRefused, match="already exists"):
-            tell(story)
-
-
-@pytest.mark.parametrize(
-    ("path", "what"),
-    [
-        ("/eventTrackingEvents", f"the event name '{CATALOG.ac_names()[0]}'"),
-        ("/lists", "the list 'all customers'"),
-    ],
-)
-def test_what_activecampaign_does_not_let_be_created_is_named_with_what_it_said(path: str, what: str) -> None:
-    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> str:
-        known = [] if path == "/eventTrackingEvents" else [{"name": name} for name in CATALOG.ac_names()]
-        answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
-        answers.add(API + "/eventTrackingEvents?limit=100&offset=0", payload={"eventTrackingEvents": known})
-        answers.add(API + "/lists?limit=100&offset=0", payload={"lists": []})
-        furnish(answers)
-        fault = {"errors": [{"title": "No more of them, the-token, boss@example.org."}]}
-        answers.add(API + path, "POST", status=422, payload=fault)
-        with pytest.raises(AccountRefused) as caught:
-            await AccountSetup(client, WANTED).set_up()
-        return str(caught.value)
-
-    said = tell(story)
-    assert what in said
-    assert "No more of them, [secret], [address]" in said
-
-
-def test_a_listing_that_is_never_paged_ends() -> None:
-    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[str]:
-        names = [{"name": name} for name in CATALOG.ac_names()]
-        names += [{"name": f"Other {number}"} for number in range(100 - len(names))]
-        answers.add(API + "/eventTracking", payload={"eventTracking": {"enabled": True}})
-        for offset in (0, 100):
-            url = f"{API}/eventTrackingEvents?limit=100&offset={offset}"
-            answers.add(url, payload={"eventTrackingEvents": names})
-        answers.add(API + "/lists?limit=100&offset=0", payload={"lists": []})
-        furnish(answers)
-        return await AccountSetup(client, WANTED).missing()
-
-    missing = tell(story)
-    assert missing[:2] == ["the list 'all customers'", "the text field 'Kiva Customer ID'"]
-    assert len(missing) == 7

@@ -29,7 +29,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.port = 0
-        self.heard = b""
+        self.received = b""
         self._connections: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
@@ -42,14 +42,14 @@ class Receiver:
         """Return all that came, once the other end has closed every connection."""
         with anyio.fail_after(10):
             await asyncio.gather(*self._connections)
-        return self.heard
+        return self.received
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.append(asyncio.create_task(self._hear(reader, writer)))
+        self._connections.append(asyncio.create_task(self._receive(reader, writer)))
 
-    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while heard := await reader.read(65536):
-            self.heard += heard
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.received += data
             writer.write(ANSWER)
         writer.close()
 
@@ -103,7 +103,7 @@ async def held_back(receiver: Receiver, ask: Ask, verdicts: Iterable[HeldError |
 
 def exchange(receiver: Receiver, method: str, body: bytes | None) -> Ask:
     url = URL(f"http://127.0.0.1:{receiver.port}/api/3/tags")
-    return lambda client: client.exchange(method, url, body, {})
+    return lambda client: client.exchange(method, url, body, headers={})
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("DELETE", None), ("POST", b"{}")])
@@ -128,12 +128,12 @@ async def test_a_request_on_an_open_connection_is_checked_too(receiver: Receiver
     assert (await held_back(receiver, twice, [None, None])).count(b"POST ") == 1
 
 
-async def test_a_call_is_not_tried_again_when_the_lease_is_lost(receiver: Receiver) -> None:
-    read = partial(parse_rest, shape=dict[str, Any])
-    assert await held_back(receiver, lambda client: client.call("POST", "/tags", {}, read), []) == b""
+async def test_a_call_is_not_repeated_once_the_lease_is_lost(receiver: Receiver) -> None:
+    parse = partial(parse_rest, shape=dict[str, Any])
+    assert await held_back(receiver, lambda client: client.call("POST", "/tags", {}, parse=parse), []) == b""
 
 
-async def test_an_event_is_not_tried_again_when_the_lease_is_lost(receiver: Receiver) -> None:
+async def test_an_event_is_not_repeated_once_the_lease_is_lost(receiver: Receiver) -> None:
     async def send(client: Client) -> None:
         await Events(settings(receiver), client).send(Email("ann@example.com"), "Logged In", "at=1; log=1")
 
@@ -146,5 +146,5 @@ async def test_a_stopped_request_is_sent_once_when_the_lease_is_regained(
 ) -> None:
     fencing = ScriptedFencing([*verdicts, None, None], can_regain=True)
     async with Client(settings(receiver), fencing=fencing) as client:
-        await client.call("POST", "/tags", {}, partial(parse_rest, shape=dict[str, Any]))
+        await client.call("POST", "/tags", {}, parse=partial(parse_rest, shape=dict[str, Any]))
     assert ((await receiver.ended()).count(b"POST "), fencing.regained_times) == (1, 1)

@@ -12,19 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kiva_stream.activecampaign.rate_limits import Budget, Pace, Pause, import_budget, request_budget
+from kiva_stream.activecampaign.pause import Pause
+from kiva_stream.activecampaign.rate_limits import Budget, import_budget, request_budget
+from tests.unit.activecampaign.windows import most_in
 from tests.virtual_time import now, run
 
 SECOND = 1.0
 MINUTE = 60.0
-
-
-def most_in(window_s: float, times: Sequence[float]) -> int:
-    """Return the most of the times in any window; both its ends do not count at once."""
-    ordered = sorted(times)
-    return max(
-        (sum(start <= time < start + window_s - 1e-6 for time in ordered) for start in ordered), default=0
-    )
 
 
 async def ask(budgets: Sequence[Budget], arrivals: list[float], there_s: float, back_s: float) -> None:
@@ -95,7 +89,7 @@ def test_a_process_starts_with_its_budget_spent() -> None:
     assert max(arrivals) - began < SECOND + 0.05
 
 
-def test_who_waits_is_served_first_come_first_served() -> None:
+def test_requests_take_slots_first_come_first_served() -> None:
     async def story() -> list[int]:
         budget = request_budget(2, pause(), now)
         served: list[int] = []
@@ -119,20 +113,20 @@ class Served:
         self.names: list[str] = []
         self.times: list[float] = []
 
-    def ask(self, name: str, *, yields: bool = False) -> asyncio.Task[None]:
+    def ask(self, name: str, *, low_priority: bool = False) -> asyncio.Task[None]:
         """Have a request made, which takes no time."""
-        return asyncio.create_task(self._ask(name, yields))
+        return asyncio.create_task(self._ask(name, low_priority))
 
-    async def _ask(self, name: str, yields: bool) -> None:
-        async with self.budget.behind() if yields else self.budget:
+    async def _ask(self, name: str, low_priority: bool) -> None:
+        async with self.budget.low_priority() if low_priority else self.budget:
             self.names.append(name)
             self.times.append(now())
 
 
-def test_who_yields_is_served_behind_all_who_wait_and_keeps_its_order() -> None:
+def test_low_priority_requests_take_slots_behind_all_others_in_their_own_order() -> None:
     async def story() -> list[str]:
         served = Served()
-        behind = [served.ask(f"behind {number}", yields=True) for number in range(6)]
+        behind = [served.ask(f"behind {number}", low_priority=True) for number in range(6)]
         await asyncio.sleep(0.5)
         first = [served.ask(f"first {number}") for number in range(6)]
         await asyncio.sleep(1)  # the first two are served by now
@@ -147,10 +141,10 @@ def test_who_yields_is_served_behind_all_who_wait_and_keeps_its_order() -> None:
     ]
 
 
-def test_who_comes_while_one_that_yields_waits_for_a_slot_is_served_before() -> None:
+def test_a_request_that_comes_while_one_of_low_priority_waits_takes_the_slot_first() -> None:
     async def story() -> tuple[list[str], float]:
         served = Served(slots=1)
-        behind = served.ask("behind", yields=True)
+        behind = served.ask("behind", low_priority=True)
         await asyncio.sleep(SECOND)  # its slot is nearly ready
         await asyncio.gather(behind, served.ask("first"))
         return served.names, served.times[1] - served.times[0]
@@ -167,32 +161,34 @@ def test_who_comes_while_one_that_yields_waits_for_a_slot_is_served_before() -> 
         st.tuples(st.floats(min_value=0, max_value=6), st.booleans(), latencies, st.booleans()), max_size=40
     )
 )
-def test_nobody_who_yields_passes_one_who_waits_whatever_comes_when_and_gives_up(
+def test_no_low_priority_request_passes_a_waiting_one_whatever_is_cancelled(
     load: list[tuple[float, bool, float, bool]],
 ) -> None:
     waiting = 0
     arrivals: list[float] = []
     passed: list[int] = []
 
-    async def request(budget: Budget, yields: bool, trip_s: float) -> None:
+    async def request(budget: Budget, low_priority: bool, trip_s: float) -> None:
         nonlocal waiting
-        waiting += not yields
+        waiting += not low_priority
         try:
             async with AsyncExitStack() as slots:
                 try:
-                    await slots.enter_async_context(budget.behind() if yields else budget)
+                    await slots.enter_async_context(budget.low_priority() if low_priority else budget)
                 finally:
-                    waiting -= not yields
-                if yields:
+                    waiting -= not low_priority
+                if low_priority:
                     passed.append(waiting)
                 arrivals.append(now())
                 await asyncio.sleep(trip_s)
         except asyncio.CancelledError:
             pass
 
-    async def later(budget: Budget, start_s: float, yields: bool, trip_s: float, gives_up: bool) -> None:
+    async def later(
+        budget: Budget, start_s: float, low_priority: bool, trip_s: float, gives_up: bool
+    ) -> None:
         await asyncio.sleep(start_s)
-        asked = asyncio.create_task(request(budget, yields, trip_s))
+        asked = asyncio.create_task(request(budget, low_priority, trip_s))
         if gives_up:
             await asyncio.sleep(trip_s)
             asked.cancel()
@@ -213,10 +209,10 @@ def test_nobody_who_yields_passes_one_who_waits_whatever_comes_when_and_gives_up
     assert most_in(SECOND, arrivals) <= 3
 
 
-def test_who_yields_gets_all_that_is_left() -> None:
+def test_low_priority_requests_use_all_slots_that_are_left() -> None:
     async def story() -> tuple[Counter[str], float]:
         served = Served(slots=5)
-        behind = [served.ask("behind", yields=True) for _ in range(200)]
+        behind = [served.ask("behind", low_priority=True) for _ in range(200)]
         began = now()
         for _ in range(20):
             await asyncio.gather(served.ask("first"), served.ask("first"))
@@ -232,10 +228,10 @@ def test_who_yields_gets_all_that_is_left() -> None:
     assert (counts["first"] + counts["behind"]) / took_s >= 0.9 * 5
 
 
-def test_who_yields_alone_uses_nine_tenths_of_the_limit() -> None:
+def test_low_priority_requests_alone_use_nine_tenths_of_the_limit() -> None:
     async def story() -> list[float]:
         served = Served(slots=5)
-        await asyncio.gather(*(served.ask("behind", yields=True) for _ in range(100)))
+        await asyncio.gather(*(served.ask("behind", low_priority=True) for _ in range(100)))
         return served.times
 
     times = run(story())
@@ -244,14 +240,14 @@ def test_who_yields_alone_uses_nine_tenths_of_the_limit() -> None:
     assert (len(times) - 1) / (times[-1] - times[0]) >= 0.9 * 5
 
 
-@pytest.mark.parametrize("yields", [False, True])
+@pytest.mark.parametrize("low_priority", [False, True])
 @pytest.mark.parametrize("after_s", [0.0, 0.5, 1.2])
-def test_one_of_many_who_gives_up_costs_nobody_a_slot(*, yields: bool, after_s: float) -> None:
+def test_a_request_cancelled_in_the_queue_costs_no_slot(*, low_priority: bool, after_s: float) -> None:
     async def story() -> list[str]:
         served = Served(slots=1)
         stays = served.ask("served")
-        given_up = [served.ask("given up", yields=yields) for _ in range(3)]
-        last = served.ask("last", yields=yields)
+        given_up = [served.ask("given up", low_priority=low_priority) for _ in range(3)]
+        last = served.ask("last", low_priority=low_priority)
         await asyncio.sleep(after_s)
         for task in given_up:
             task.cancel()
@@ -262,26 +258,26 @@ def test_one_of_many_who_gives_up_costs_nobody_a_slot(*, yields: bool, after_s: 
     assert run(story()) == ["served", "last"]
 
 
-def test_a_pause_holds_those_who_yield_too() -> None:
+def test_a_pause_holds_low_priority_requests_too() -> None:
     async def story() -> float:
         served = Served()
-        asked = served.ask("behind", yields=True)
+        asked = served.ask("behind", low_priority=True)
         began = now()
         await asyncio.sleep(0.5)
-        served.pause.ask(30)
+        served.pause.extend(30)
         await asked
         return now() - began
 
     assert run(story()) >= 30.5
 
 
-def test_a_request_behind_that_fails_keeps_its_slot_for_a_second_too() -> None:
+def test_a_failed_low_priority_request_keeps_its_slot_for_a_second_too() -> None:
     async def story() -> list[float]:
         budget = request_budget(1, pause(), now)
         times: list[float] = []
         for _ in range(3):
             with suppress(ConnectionError):
-                async with budget.behind():
+                async with budget.low_priority():
                     times.append(now())
                     raise ConnectionError
         return times
@@ -289,7 +285,7 @@ def test_a_request_behind_that_fails_keeps_its_slot_for_a_second_too() -> None:
     assert all(later - earlier >= SECOND for earlier, later in pairwise(run(story())))
 
 
-def test_a_request_that_fails_keeps_its_slot_for_a_second_too() -> None:
+def test_a_failed_request_keeps_its_slot_for_a_second_too() -> None:
     async def story() -> list[float]:
         budget = request_budget(1, pause(), now)
         times: list[float] = []
@@ -303,7 +299,7 @@ def test_a_request_that_fails_keeps_its_slot_for_a_second_too() -> None:
     assert all(later - earlier >= SECOND for earlier, later in pairwise(run(story())))
 
 
-def test_who_gives_up_waiting_leaves_its_slot_to_the_next() -> None:
+def test_a_request_cancelled_before_its_slot_leaves_it_to_the_next() -> None:
     async def story() -> list[float]:
         budget = request_budget(1, pause(), now)
         arrivals: list[float] = []
@@ -321,7 +317,7 @@ def test_who_gives_up_waiting_leaves_its_slot_to_the_next() -> None:
     assert 0.5 <= waited_s < 0.6
 
 
-def test_a_pause_stops_all_and_is_never_shortened() -> None:
+def test_a_pause_stops_all_requests_and_is_never_shortened() -> None:
     async def story() -> list[float]:
         wait = pause()
         budget = request_budget(5, wait, now)
@@ -329,8 +325,8 @@ def test_a_pause_stops_all_and_is_never_shortened() -> None:
         waiting = [asyncio.create_task(ask([budget], arrivals, 0, 0)) for _ in range(8)]
         began = now()
         await asyncio.sleep(0.5)  # all of them wait by now: for a slot, or in the queue
-        wait.ask(30)
-        wait.ask(10)
+        wait.extend(30)
+        wait.extend(10)
         await asyncio.gather(*waiting)
         return [arrival - began for arrival in arrivals]
 
@@ -386,222 +382,8 @@ def test_a_pause_does_not_pile_up_imports() -> None:
         arrivals: list[float] = []
         waiting = [asyncio.create_task(ask(budgets, arrivals, 0, 0)) for _ in range(150)]
         await asyncio.sleep(5)
-        wait.ask(50)
+        wait.extend(50)
         await asyncio.gather(*waiting)
         return arrivals
 
     assert most_in(MINUTE, run(story())) <= 100
-
-
-async def events(pace: Pace, count: int) -> list[float]:
-    """Return when each of `count` events, all wanted now, had its turn."""
-    times: list[float] = []
-
-    async def send() -> None:
-        await pace.turn()
-        times.append(now())
-
-    await asyncio.gather(*(send() for _ in range(count)))
-    return times
-
-
-@pytest.mark.parametrize("per_second", [1, 2, 5, 60, 500])
-def test_no_sliding_second_has_more_events_than_the_setting(per_second: int) -> None:
-    times = run(events(Pace(per_second, Pause(asyncio.sleep, now)), per_second * 5))
-
-    assert most_in(SECOND, times) <= per_second
-
-
-@pytest.mark.parametrize("per_second", [60, 500])
-def test_events_use_nine_tenths_of_their_setting(per_second: int) -> None:
-    times = run(events(Pace(per_second, Pause(asyncio.sleep, now)), per_second * 10))
-
-    assert len(times) / (times[-1] - times[0]) >= 0.9 * per_second
-
-
-def test_a_setting_of_0_lets_events_go_as_fast_as_they_come() -> None:
-    times = run(events(Pace(0, Pause(asyncio.sleep, now)), 10_000))
-
-    assert times[-1] - times[0] < 0.001
-
-
-def test_events_of_a_pause_are_paced_when_it_is_over() -> None:
-    async def story() -> list[float]:
-        wait = pause()
-        pace = Pace(10, wait)
-        wait.ask(30)
-        began = now()
-        return [time - began for time in await events(pace, 50)]
-
-    times = run(story())
-
-    assert min(times) >= 30
-    assert most_in(SECOND, times) <= 10
-
-
-def test_turns_are_handed_out_in_the_order_they_were_asked_for() -> None:
-    async def story() -> list[int]:
-        pace = Pace(60, pause())
-        order: list[int] = []
-
-        async def send(number: int) -> None:
-            await pace.turn()
-            order.append(number)
-
-        await asyncio.gather(*(send(number) for number in range(200)))
-        return order
-
-    assert run(story()) == list(range(200))
-
-
-# What throttling does to the pace of events
-
-
-class Throttled:
-    """A pace, and what it was at each second of the story; many events are always wanted."""
-
-    def __init__(self, per_second: float, minimum: float = 1) -> None:
-        self.pause = pause()
-        self.told: list[tuple[float, float]] = []
-        self.pace = Pace(per_second, self.pause, minimum, now, lambda *rates: self.told.append(rates))
-        self.times: list[float] = []
-
-    async def send(self, for_s: float, apart_s: float = 0.0) -> None:
-        """Send events for a while."""
-        ends_at = now() + for_s
-        while now() < ends_at:
-            await self.pace.turn()
-            self.times.append(now())
-            if apart_s:
-                await asyncio.sleep(apart_s)
-
-    def throttle(self, wait_s: float) -> None:
-        """Answer an event that way."""
-        self.pace.throttled(wait_s)
-        self.pause.ask(wait_s)
-
-    def per_second(self, first_s: float, last_s: float) -> float:
-        """Return the rate between two moments."""
-        return sum(first_s <= at < last_s for at in self.times) / (last_s - first_s)
-
-
-def test_throttling_halves_the_pace_once_for_all_that_were_under_way() -> None:
-    async def story() -> tuple[list[tuple[float, float]], float]:
-        events = Throttled(60)
-        await events.send(2)
-        for _ in range(20):
-            events.throttle(5)
-        began = now()
-        await events.send(6)
-        return events.told, events.per_second(began + 5, began + 6)
-
-    told, per_second = run(story())
-
-    assert told == [(30, 60)]
-    assert per_second == pytest.approx(30, rel=0.1)
-
-
-def test_a_pace_that_was_halved_is_not_lowered_by_going_on() -> None:
-    async def story() -> list[tuple[float, float]]:
-        events = Throttled(60)
-        events.throttle(0)
-        await events.send(0.5)
-        return events.told
-
-    assert run(story()) == [(30, 60)]
-
-
-def test_the_pace_never_falls_below_its_minimum() -> None:
-    async def story() -> list[float]:
-        events = Throttled(60, minimum=7)
-        for _ in range(6):
-            events.throttle(2)
-            await asyncio.sleep(2)
-        return [rate for rate, _ in events.told]
-
-    assert run(story()) == [30, 15, 7.5, 7, 7, 7]
-
-
-def test_a_pace_that_is_set_below_the_minimum_stays_as_it_is() -> None:
-    async def story() -> list[tuple[float, float]]:
-        events = Throttled(2, minimum=7)
-        events.throttle(0)
-        return events.told
-
-    assert run(story()) == [(2, 2)]
-
-
-def test_the_pace_comes_back_by_a_twentieth_of_the_ceiling_every_second() -> None:
-    async def story() -> tuple[list[float], float, list[float]]:
-        events = Throttled(60)
-        events.throttle(5)
-        began = now()
-        await events.send(25)
-        return [rate for rate, _ in events.told], events.per_second(began + 17, began + 25), events.times
-
-    rates, per_second, times = run(story())
-
-    assert rates == [30, 33, 36, 39, 42, 45, 48, 51, 54, 57, 60]
-    assert per_second == pytest.approx(60, rel=0.1)
-    assert most_in(SECOND, times) <= 60  # whatever changes in the middle of it
-
-
-def test_who_waits_for_a_turn_keeps_a_pause_that_begins_meanwhile() -> None:
-    async def story() -> float:
-        events = Throttled(1)
-        await events.pace.turn()
-        began = now()
-        waiting = asyncio.create_task(events.pace.turn())
-        await asyncio.sleep(0.5)
-        events.pause.ask(30)
-        await waiting
-        return now() - began
-
-    assert run(story()) >= 30.5
-
-
-def test_without_a_pace_the_first_throttling_makes_one_of_how_fast_it_went() -> None:
-    async def story() -> tuple[list[tuple[float, float]], float]:
-        events = Throttled(0)
-        await events.send(3, apart_s=0.005)  # 200 a second
-        events.throttle(2)
-        began = now()
-        await events.send(2.9)
-        return events.told, events.per_second(began + 2, began + 2.9)
-
-    [(rate, ceiling)], per_second = run(story())
-
-    assert ceiling == pytest.approx(200, rel=0.05)
-    assert rate == ceiling / 2
-    assert per_second == pytest.approx(rate, rel=0.1)
-
-
-def test_without_a_pace_there_is_none_again_when_it_is_back_where_it_was() -> None:
-    async def story() -> float:
-        events = Throttled(0)
-        await events.send(3, apart_s=0.02)
-        events.throttle(2)
-        for _ in range(12):
-            await asyncio.sleep(1)
-            await events.pace.turn()
-        began = now()
-        for _ in range(10_000):
-            await events.pace.turn()
-        return now() - began
-
-    assert run(story()) < 0.1
-
-
-def test_those_who_waited_for_a_pause_without_a_pace_are_paced_after_it() -> None:
-    async def story() -> float:
-        events = Throttled(0)
-        await events.send(2, apart_s=0.1)  # ten a second
-        events.pause.ask(1)
-        began = now()
-        waiting = [asyncio.create_task(events.pace.turn()) for _ in range(50)]
-        await asyncio.sleep(0.5)
-        events.throttle(4.5)
-        await asyncio.gather(*waiting)
-        return now() - began
-
-    assert 5 + 50 / 10 < run(story()) < 5 + 50 / 5

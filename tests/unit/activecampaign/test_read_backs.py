@@ -11,7 +11,7 @@ import pytest
 from graphql import parse, validate
 from yarl import URL
 
-from kiva_stream.activecampaign.account import AccountIds
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.read_backs import ORDERS_AT_ONCE, ReadBacks, query
 from kiva_stream.errors import ContactGone

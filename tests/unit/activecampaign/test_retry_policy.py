@@ -25,8 +25,8 @@ def test_ceilings_double_up_to_the_setting() -> None:
 
 @given(chance=st.floats(min_value=0, max_value=1), attempts=st.integers(min_value=1, max_value=40))
 def test_a_wait_is_anything_up_to_its_ceiling(chance: float, attempts: int) -> None:
-    backoff = RetryPolicy(60, chance=lambda: chance)
-    waits = [backoff.wait_s(LATER) for _ in range(attempts)]
+    policy = RetryPolicy(60, chance=lambda: chance)
+    waits = [policy.wait_s(LATER) for _ in range(attempts)]
 
     assert waits == [chance * ceiling_s(attempt, 60) for attempt in range(1, attempts + 1)]
 
@@ -36,50 +36,50 @@ def test_waits_differ_from_call_to_call() -> None:
 
 
 def test_a_wait_is_no_shorter_than_activecampaign_asked_for() -> None:
-    backoff = RetryPolicy(60, chance=lambda: 0.0)
+    policy = RetryPolicy(60, chance=lambda: 0.0)
 
-    assert backoff.wait_s(TryLater("throttled", after_s=30)) == 30
-    assert backoff.wait_s(TryLater("throttled", after_s=300)) == 300
+    assert policy.wait_s(TryLater("throttled", after_s=30)) == 30
+    assert policy.wait_s(TryLater("throttled", after_s=300)) == 300
 
 
 def test_a_retry_after_of_0_still_backs_off() -> None:
     assert RetryPolicy(60, chance=longest).wait_s(TryLater("throttled", after_s=0)) == 1
 
 
-def test_trying_later_has_no_end() -> None:
-    backoff = RetryPolicy(60)
+def test_without_a_bound_on_patience_a_call_is_repeated_for_ever() -> None:
+    policy = RetryPolicy(60)
 
-    assert all(backoff.wait_s(LATER) <= 60 for _ in range(1_000))
+    assert all(policy.wait_s(LATER) <= 60 for _ in range(1_000))
 
 
-def test_a_refused_account_is_believed_the_third_time_in_a_row() -> None:
-    backoff = RetryPolicy(60, chance=longest)
+def test_a_refused_account_is_raised_the_third_time_in_a_row() -> None:
+    policy = RetryPolicy(60, chance=longest)
 
-    assert [backoff.wait_s(REFUSED), backoff.wait_s(REFUSED)] == [1, 2]
+    assert [policy.wait_s(REFUSED), policy.wait_s(REFUSED)] == [1, 2]
     with pytest.raises(AccountRefused):
-        backoff.wait_s(REFUSED)
+        policy.wait_s(REFUSED)
 
 
 def test_refusals_are_counted_in_a_row() -> None:
-    backoff = RetryPolicy(60)
+    policy = RetryPolicy(60)
     for error in [REFUSED, REFUSED, LATER, REFUSED, REFUSED]:
-        backoff.wait_s(error)
+        policy.wait_s(error)
 
     with pytest.raises(AccountRefused):
-        backoff.wait_s(REFUSED)
+        policy.wait_s(REFUSED)
 
 
 @pytest.mark.parametrize(
     "error", [Rejected("no"), RowsRejected("no", {}), UnknownOutcome("?"), DeliveryError("other")]
 )
-def test_nothing_else_is_tried_again(error: DeliveryError) -> None:
+def test_any_other_error_is_raised_at_once(error: DeliveryError) -> None:
     with pytest.raises(type(error)):
         RetryPolicy(60).wait_s(error)
 
 
 def test_patience_bounds_the_waits_together() -> None:
-    backoff = RetryPolicy(60, patience_s=8, chance=longest)
+    policy = RetryPolicy(60, patience_s=8, chance=longest)
 
-    assert [backoff.wait_s(LATER) for _ in range(3)] == [1, 2, 4]
+    assert [policy.wait_s(LATER) for _ in range(3)] == [1, 2, 4]
     with pytest.raises(TryLater):
-        backoff.wait_s(LATER)
+        policy.wait_s(LATER)

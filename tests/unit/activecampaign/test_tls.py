@@ -61,7 +61,7 @@ def account(server: Impostor) -> ActiveCampaignSettings:
 async def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_key_is_sent() -> None:
     async with impostor() as server, Client(account(server), patience_s=0) as client:
         with pytest.raises(TryLater, match="certificate verify failed"):
-            await client.call("GET", "/tags", None, lambda reply: parse_rest(reply, dict[str, Any]))
+            await client.call("GET", "/tags", parse=lambda response: parse_rest(response, dict[str, Any]))
         assert server.requests == []
 
 

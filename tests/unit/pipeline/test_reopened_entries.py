@@ -324,8 +324,8 @@ class FakeTrackingLogs:
     def __init__(self, **logs: list[LoggedEvent]) -> None:
         self.logs = {AcId(int(key[1:])): rows for key, rows in logs.items()}
 
-    async def of(self, contact: AcId, *, yields: bool = False) -> list[LoggedEvent]:
-        assert not yields
+    async def of(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
+        assert not low_priority
         if contact not in self.logs:
             raise Rejected("gone", "no such contact")
         return self.logs[contact]
