@@ -105,7 +105,7 @@ class InstantAccount:
 async def read_and_drop(settings: Settings) -> Spent:
     """Read a whole log as the producer does, and do nothing with it."""
     async with open_shop(settings) as shop:
-        mark = await shop.log.mark()
+        mark = await shop.horizon.high_water_mark()
         watch = Stopwatch()
         with garbage_collected_rarely():  # as where it is carried
             entries = [len(page) async for page in shop.log.pages(DAY1, mark)]
@@ -141,7 +141,7 @@ async def carry(settings: Settings, sink: Sink) -> Spent:
             ledger = SiteLedger(store, lease, shop.site.id)
             await ledger.bind("bench", "https://nowhere.example/")
             await ledger.begin("day1", None, DAY1)
-            mark = await shop.log.mark()
+            mark = await shop.horizon.high_water_mark()
             pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
             watch = Stopwatch()
             with garbage_collected_rarely():

@@ -100,7 +100,7 @@ async def _rows_per_s(shop: Shop) -> float:
     settings = shop.bench.settings(shop.reader_dsn)
     source = msgspec.structs.replace(settings.source, max_rows_per_s=ROWS_PER_S)
     async with open_shop(msgspec.structs.replace(settings, source=source)) as opened:
-        mark = await opened.log.mark()
+        mark = await opened.horizon.high_water_mark()
         rows, per_s, began_at = 0, 0.0, time.monotonic()
         async for page in opened.log.pages(DAY1, mark):
             per_s = rows / (time.monotonic() - began_at)

@@ -212,7 +212,7 @@ class FakeLog:
     place happens, once, before its page is read.
     """
 
-    horizon = True
+    is_used = True
 
     def __init__(self, entries: Iterable[Entry], page_rows: int = 10) -> None:
         self.entries = sorted(entries, key=lambda each: each.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio.lowlevel
 import asyncpg
@@ -17,7 +17,9 @@ from kiva_stream.ports.state import IdGaps
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
+from kiva_stream.source.log_positions import LogPositions
 from kiva_stream.source.source import Source
 from tests.dsn import connected
 
@@ -100,20 +102,31 @@ def source_settings(dsn: str, **settings: Any) -> SourceSettings:  # noqa: ANN40
     return replace(SourceSettings(dsn=dsn, site_id=1, delay_s=0), **settings)
 
 
+class OpenedLog(NamedTuple):
+    """The log of site 1, its horizon and its positions, read from one pool."""
+
+    pool: Source
+    log: SystemLog
+    horizon: Horizon
+    positions: LogPositions
+
+
 @asynccontextmanager
 async def opened_log(
     dsn: str,
     sleep: Sleep | None = None,
     id_gaps: IdGaps | None = None,
     **settings: Any,  # noqa: ANN401  settings are of any type
-) -> AsyncIterator[SystemLog]:
+) -> AsyncIterator[OpenedLog]:
     """Open the log of site 1."""
     chosen, sleep = source_settings(dsn, **settings), sleep or Sleeps()
-    async with Source.open(chosen, sleep) as source:
-        yield SystemLog(source, chosen, ShopCustomers(source, 1, chosen.skip_domains), sleep, id_gaps)
+    async with Source.open(chosen, sleep) as pool:
+        log = SystemLog(pool, chosen, ShopCustomers(pool, 1, chosen.skip_domains), sleep, id_gaps)
+        horizon = Horizon(pool, chosen)
+        yield OpenedLog(pool, log, horizon, LogPositions(pool, 1, horizon))
 
 
-async def read(log: SystemLog, after: Position = DAY1, mark: HighWaterMark | None = None) -> list[Entry]:
+async def read(opened: OpenedLog, after: Position = DAY1, mark: HighWaterMark | None = None) -> list[Entry]:
     """Return all that the log gives from a position up to a mark, by default to the newest safe position."""
-    mark = mark or await log.mark()
-    return [entry async for page in log.pages(after, mark) for entry in page]
+    mark = mark or await opened.horizon.high_water_mark()
+    return [entry async for page in opened.log.pages(after, mark) for entry in page]

@@ -66,7 +66,7 @@ class Script:
 
     async def pages(self, after: Position) -> AsyncIterator[tuple[Position, list[DueEvent]]]:
         """Yield the events above a position, those of a page of the log together, and where it ends."""
-        mark = await self._shop.log.mark()
+        mark = await self._shop.horizon.high_water_mark()
         async for page in self._shop.log.pages(after, mark):
             yield page[-1].position, [due for entry in page if (due := self._due(entry)) is not None]
 

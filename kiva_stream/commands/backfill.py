@@ -153,7 +153,7 @@ class BackfillRun:
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)
         if saved is None:
-            horizon = site.shop.log.horizon
+            horizon = site.shop.horizon.is_used
             await site.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
         await self._count(start, mark)
         await self._snapshot(working, mark)
@@ -167,7 +167,7 @@ class BackfillRun:
         site, keep_days = self._site, self._site.settings.state.ledger_keep_days
         self._meter.expect("contacts", await site.shop.customers.count_reachable())
         self._meter.expect("orders", await site.shop.orders.count_paid() or 0)
-        entries = await site.shop.log.count(start.after, mark.position)
+        entries = await site.shop.positions.count_or_distance(start.after, mark.position)
         self._meter.expect("entries", entries)
         await site.ledger.begin_backfill(mark, entries)
         await site.ledger.forget_old_deliveries(keep_days, start.after)
@@ -214,5 +214,5 @@ class BackfillRun:
             requests=requests,
             notes=status.notes,
             stopped_by=None if is_done else signal,
-            obstacle=await site.shop.log.obstacle(status.watermark) if is_done else None,
+            obstacle=await site.shop.horizon.obstacle(status.watermark) if is_done else None,
         )

@@ -21,7 +21,6 @@ from kiva_stream.runtime.account import account_name, account_setup
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.source.contract import Finding, check_contract
-from kiva_stream.source.log import SystemLog
 from kiva_stream.source.source import Source
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
@@ -126,16 +125,17 @@ def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
 
 async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckRow:
     """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
-    if saved is not None and saved.horizon != shop.log.horizon:
+    if saved is not None and saved.horizon != shop.horizon.is_used:
         return CheckRow("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
-    mark = await shop.log.mark()
-    obstacle = await shop.log.obstacle(saved.watermark if saved else mark.position)
-    return CheckRow("horizon", obstacle is None, obstacle or horizon_words(shop.log, mark.position))
+    mark = await shop.horizon.high_water_mark()
+    words = horizon_words(mark.position, is_used=shop.horizon.is_used)
+    obstacle = await shop.horizon.obstacle(saved.watermark if saved else mark.position)
+    return CheckRow("horizon", obstacle is None, obstacle or words)
 
 
-def horizon_words(log: SystemLog, newest: Position) -> str:
+def horizon_words(newest: Position, *, is_used: bool) -> str:
     """Return how the log is read, and up to where it can be."""
-    if log.horizon:
+    if is_used:
         return f"the log can be read up to {newest}"
     return (
         f"off: the log is read by id, up to {newest} by now; an entry whose commit is late comes out of "

@@ -127,7 +127,7 @@ class ServiceRun:
         log.info("following", after=str(start.after), since=start.since)
         site = await WorkingSite.open(held, is_live=True)
         if saved is None:
-            horizon = held.shop.log.horizon
+            horizon = held.shop.horizon.is_used
             await held.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
         return site
 
@@ -136,7 +136,7 @@ class ServiceRun:
         self._notifier.status("comparing all contacts and orders")
         shop, ledger, saved = site.shop, site.held.ledger, await site.held.saved()
         assert saved is not None  # noqa: S101  `_begin` created it
-        changed_at, mark = await shop.changes.now(), await shop.log.mark()
+        changed_at, mark = await shop.changes.now(), await shop.horizon.high_water_mark()
         await ledger.begin_sweep()
         await site.contacts.snapshot(mark.position, _ignore)
         await ledger.count_contacts()
@@ -149,6 +149,7 @@ class ServiceRun:
         settings = self._settings.source
         tail = LogTail(
             site.shop.log,
+            site.shop.horizon,
             ChangeTail(site.shop.changes, changed_at, settings.updated_overlap_s),
             settings,
             for_s=settings.full_sweep_s,

@@ -67,7 +67,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         shop = opened.without(forgotten)
         start = await start_of(shop, saved, request.since, request.events_since)
         mark = await mark_of(shop, start, request.until)
-        entries = await shop.log.count(start.after, mark.position)
+        entries = await shop.positions.count_or_distance(start.after, mark.position)
         customers = await shop.customers.count_reachable()
         orders = await shop.orders.count_paid()
         classifications = await _sample(shop, start, mark)

@@ -67,7 +67,7 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
             kept, start = await _plan(settings, shop, rewinds, request)
             async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
                 group.start_soon(renew, store, lease)
-                above = await rewinds.move(lease, kept, start, shop.log.txids)
+                above = await rewinds.move(lease, kept, start, shop.positions.txids)
                 group.cancel_scope.cancel()
             return _report(kept, start, above, is_done=True)
 
@@ -105,7 +105,7 @@ async def _events_since(shop: Shop, kept: Kept, request: RewindRequest) -> datet
         return None
     if request.events_since is None:
         return kept.events_since
-    return await shop.log.midnight(request.events_since)
+    return await shop.positions.midnight(request.events_since)
 
 
 async def _require_possible(shop: Shop, kept: Kept, start: NewStart) -> None:
@@ -131,8 +131,8 @@ async def _require_possible(shop: Shop, kept: Kept, start: NewStart) -> None:
 async def _newest_in_common(shop: Shop, kept: Kept, start: NewStart) -> Position:
     """Return the newest position, as positions are from now on, at or below which all have their outcome."""
     if start.horizon:
-        return await shop.log.below_ids_above(kept.done_to_id)
-    first = await shop.log.lowest_id_above(kept.watermark)
+        return await shop.positions.newest_without_ids_above(kept.done_to_id)
+    first = await shop.positions.lowest_id_above(kept.watermark)
     return Position(0, kept.watermark.id if first is None else min(first - 1, kept.watermark.id))
 
 

@@ -76,7 +76,7 @@ class HeldSite:
         forgotten: Forgotten,
     ) -> None:
         site_id = shop.site.id
-        id_gaps = None if shop.log.horizon else SiteIdGaps(store, lease, site_id)
+        id_gaps = None if shop.horizon.is_used else SiteIdGaps(store, lease, site_id)
         self.settings = settings
         self.shop = shop.without(forgotten, id_gaps)
         self.store = store

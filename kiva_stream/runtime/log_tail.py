@@ -17,6 +17,7 @@ from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
 from kiva_stream.pipeline.late_arrivals import LateArrivals
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.changes import ChangeLog
+from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
 
 LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
@@ -86,6 +87,7 @@ class LogTail:
     def __init__(
         self,
         system_log: SystemLog,
+        horizon: Horizon,
         changes: ChangeTail,
         settings: SourceSettings,
         *,
@@ -96,6 +98,7 @@ class LogTail:
     ) -> None:
         self.is_giving = False  # whether a page of changes waits to be taken
         self._log = system_log
+        self._horizon = horizon
         self._changes = changes
         self._settings = settings
         self._for_s = for_s
@@ -123,12 +126,12 @@ class LogTail:
                 async for reopened in source.pages(after):
                     yield reopened
             self._log.forget_customers()
-            mark = await self._log.mark()
+            mark = await self._horizon.high_water_mark()
             async for entries in self._log.pages(after, mark):
                 after = entries[-1].position
                 yield entries
             read_at = self._changes.looked_at
-            self._standstill.check(after, await self._log.obstacle(after))
+            self._standstill.check(after, await self._horizon.obstacle(after))
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
 
 

@@ -14,8 +14,11 @@ from kiva_stream.settings.sections import Settings
 from kiva_stream.source.changes import ChangeLog
 from kiva_stream.source.contract import require_contract
 from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
+from kiva_stream.source.log_positions import LogPositions
 from kiva_stream.source.orders import ShopOrders
+from kiva_stream.source.site import read_site
 from kiva_stream.source.source import WAITS_S, Source
 from kiva_stream.source.weeks import DeliveryWeeks
 
@@ -29,6 +32,8 @@ class Shop(NamedTuple):
     weeks: DeliveryWeeks
     changes: ChangeLog
     log: SystemLog
+    horizon: Horizon
+    positions: LogPositions
 
     def without(self, forgotten: Forgotten, id_gaps: IdGaps | None = None) -> Shop:
         """Return the same shop; forgotten customers read as erased, and the log keeps its id gaps."""
@@ -48,15 +53,17 @@ async def open_shop(
     A failure that may pass is retried `waits_s` apart, and is an incident of `troubles` meanwhile.
     """
     async with Source.open(settings.source, waits_s=waits_s, troubles=troubles) as source:
-        schema, site_id, horizon = settings.source.schema, settings.source.site_id, settings.source.horizon
-        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon))
+        schema, site_id = settings.source.schema, settings.source.site_id
+        horizon = Horizon(source, settings.source)
+        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon.is_used))
         customers = ShopCustomers(source, site_id, settings.source.skip_domains)
-        log = SystemLog(source, settings.source, customers)
         yield Shop(
-            await log.site(),
+            await read_site(source, site_id),
             customers,
             ShopOrders(source, site_id),
             DeliveryWeeks(source, site_id),
             ChangeLog(source, site_id, customers),
-            log,
+            SystemLog(source, settings.source, customers),
+            horizon,
+            LogPositions(source, site_id, horizon),
         )

@@ -35,8 +35,8 @@ async def start_of(
     Raises SettingsError when it is asked for another start than the checkpoint's, or for none at all.
     """
     if saved is not None:
-        _require_same_order(saved, horizon=shop.log.horizon)
-    moment = None if events_since is None else await shop.log.midnight(events_since)
+        _require_same_order(saved, horizon=shop.horizon.is_used)
+    moment = None if events_since is None else await shop.positions.midnight(events_since)
     text = None if since is None else bound_text(since)
     if saved is None:
         if since is None or text is None:
@@ -52,7 +52,7 @@ async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMar
 
     Raises SettingsError.
     """
-    mark = await shop.log.mark()
+    mark = await shop.horizon.high_water_mark()
     if until is None:
         return mark
     last = await _below(shop, until)
@@ -84,13 +84,13 @@ def _require_same(option: str, given: object, kept: object) -> None:
 async def _below(shop: Shop, bound: Bound) -> Position:
     """Return the position just below a bound. Raises SettingsError."""
     if isinstance(bound, Position):
-        if bound.txid and not shop.log.horizon:
+        if bound.txid and not shop.horizon.is_used:
             raise SettingsError(
                 f"{bound} has a transaction id, and source.horizon is off: positions are 0:ID then."
             )
         position = bound
-    elif first := await shop.log.first_since(await shop.log.midnight(bound)):
+    elif first := await shop.positions.first_since(await shop.positions.midnight(bound)):
         position = first
     else:
-        return (await shop.log.mark()).position
+        return (await shop.horizon.high_water_mark()).position
     return Position(position.txid, position.id - 1) if position.id else position

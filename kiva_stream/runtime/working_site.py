@@ -164,7 +164,7 @@ class PipelineRun:
 
     async def _remember(self, pipeline: Pipeline) -> None:
         """Show the pipeline the entries before the start, as far back as duplicates are recognized."""
-        log, start = self._site.shop.log, self._start.after
-        first = await log.before(start, self._site.held.settings.pipeline.window)
-        async for entries in log.pages(first, all_up_to(start), settle=False):
+        shop, start = self._site.shop, self._start.after
+        first = await shop.positions.before(start, self._site.held.settings.pipeline.window)
+        async for entries in shop.log.pages(first, all_up_to(start), settle=False):
             pipeline.remember(entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
@@ -13,11 +13,9 @@ from typing import NamedTuple
 import anyio
 import asyncpg
 
-from kiva_stream.errors import SourceError
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import CustomerId
-from kiva_stream.model.positions import DAY1, HighWaterMark, IdGap, Position
-from kiva_stream.model.site import Site
+from kiva_stream.model.positions import HighWaterMark, IdGap, Position
 from kiva_stream.ports.state import IdGaps
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import SourceSettings
@@ -60,82 +58,9 @@ class SystemLog:
         """Return the same log, of other customers, which keeps its id gaps."""
         return SystemLog(self._source, self._settings, customers, self._sleep, id_gaps)
 
-    @property
-    def horizon(self) -> bool:
-        """Whether the log is read below the horizon; else by id alone, and positions are (0, id)."""
-        return self._settings.horizon
-
-    async def site(self) -> Site:
-        """Return the site. Raises SourceError when there is none of this id."""
-        for row in await self._source.fetch("site", self._site_id):
-            return Site(**row)
-        raise SourceError(
-            f"There is no site {self._site_id} in the shop's database: "
-            "set source.site_id to an id of its table sites."
-        )
-
-    async def mark(self) -> HighWaterMark:
-        """Return the newest position safe to read now, and the moment at which the delay cuts."""
-        for row in await self._source.fetch("mark", self._site_id, float(self._settings.delay_s)):
-            return HighWaterMark(Position(row["txid"], row["id"]), row["inserted_before"])
-        return HighWaterMark(DAY1, datetime.min.replace(tzinfo=UTC))
-
-    async def obstacle(self, after: Position) -> str | None:
-        """Return a sentence about what keeps the log from being read on above `after`; None: nothing does.
-
-        Entries that are only too young are no obstacle.
-        """
-        for row in await self._source.fetch("next", self._site_id, *after, float(self._settings.delay_s)):
-            place = f"Reading stopped before the entry {row['txid']}:{row['id']}"
-            if row["is_in_future"]:
-                return (
-                    f"{place}: its inserted_at {row['inserted_at']:%Y-%m-%d %H:%M} lies in the future, and "
-                    "nothing behind it is read before then. Correct it at the shop."
-                )
-            if row["is_held_up"] and row["is_of_another_server"]:
-                return (
-                    f"{place}: no transaction of this server has its txid yet; the log was restored from a "
-                    "dump or copied from another server, and its txids mean nothing here."
-                )
-            if row["is_held_up"]:
-                holder = await self.holder() or "which has just ended, or is not shown"
-                return f"{place}: a writing transaction that could still precede it is open: {holder}."
-        return None
-
-    async def holder(self) -> str | None:
-        """Return who has the oldest writing transaction of the server open, in any of its databases.
-
-        None: nobody any more. Since when is said where the role may see it.
-        """
-        for row in await self._source.fetch("holder"):
-            kind = "the prepared transaction" if row["application"] is None else "the session with pid"
-            place = f"{kind} {row['name']} in the database {row['database']}"
-            named = f"{place} ({row['application']})" if row["application"] else place
-            return named if row["for_s"] is None else f"{named}, for {row['for_s']:.0f} s"
-        return None
-
-    async def first_since(self, moment: datetime) -> Position | None:
-        """Return the lowest position whose `inserted_at` is at or after a moment, None when there is none."""
-        for row in await self._source.fetch("first_since", self._site_id, moment):
-            return Position(row["txid"], row["id"])
-        return None
-
-    async def midnight(self, day: date) -> datetime:
-        """Return the moment at which a day begins in the site's timezone."""
-        rows = await self._source.fetch("midnight", self._site_id, day)
-        return rows[0][0]  # type: ignore[no-any-return]  # timestamptz
-
     async def _clock(self) -> datetime:
         rows = await self._source.fetch("clock")
         return rows[0][0]  # type: ignore[no-any-return]  # timestamptz
-
-    async def count(self, after: Position, until: Position) -> int:
-        """Return the number of entries above one position, up to and including another.
-
-        It is only shown: where counting takes too long, the distance of the ids must do.
-        """
-        rows = await self._source.fetch_if_quick("count", self._site_id, *after, *until)
-        return rows[0][0] if rows else max(until.id - after.id, 0)
 
     async def sample(self, after: Position, until: Position) -> list[Entry]:
         """Return entries from all over a stretch of the log, for an estimate; repeats where it is short."""
@@ -158,42 +83,9 @@ class SystemLog:
         entries = await self._entries([tuple(row) for row in rows])
         return sorted((each for each in entries if each.position <= until), key=lambda each: each.position)
 
-    async def positions(self, ids: Collection[int]) -> dict[int, Position]:
-        """Return the positions of those entries of these ids that are there, by id."""
-        rows = await self._source.fetch("positions", self._site_id, list(ids))
-        return {row["id"]: Position(row["txid"], row["id"]) for row in rows}
-
-    async def count_exactly(self, after: Position, until: Position) -> int | None:
-        """Return the number of entries above one position, up to another; None: it takes too long."""
-        rows = await self._source.fetch_if_quick("count", self._site_id, *after, *until, within_s=math.inf)
-        return rows[0][0] if rows else None
-
-    async def lowest_id_above(self, position: Position) -> int | None:
-        """Return the lowest id among the entries above a position, None when there is none."""
-        rows = await self._source.fetch("lowest_id_above", self._site_id, *position)
-        return rows[0][0]  # type: ignore[no-any-return]  # bigint
-
-    async def below_ids_above(self, log_id: int) -> Position:
-        """Return the newest position at or below which no entry has, or may still get, a higher id."""
-        mark = await self.mark()  # before: what appears meanwhile lies above it
-        for row in await self._source.fetch("first_of_ids_above", self._site_id, log_id):
-            return min(Position(row["txid"], row["id"] - 1), mark.position)
-        return mark.position
-
-    async def txids(self, ids: Collection[int]) -> dict[int, int]:
-        """Return the transaction ids of those entries of these ids that are there, by id."""
-        rows = await self._source.fetch("txids", self._site_id, list(ids))
-        return {row["id"]: row["txid"] for row in rows}
-
     def forget_customers(self) -> None:
         """Read customers anew from now on: their addresses may have changed."""
         self._entry_customers.forget()
-
-    async def before(self, position: Position, count: int) -> Position:
-        """Return the position after which the last `count` entries at or below `position` lie."""
-        for row in await self._source.fetch("before", self._site_id, *position, count):
-            return Position(row["txid"], row["id"])
-        return DAY1
 
     async def pages(
         self, after: Position, mark: HighWaterMark, *, settle: bool = True

@@ -31,7 +31,7 @@ l.txid, l.id
 -- name: log_order_reversed
 l.txid DESC, l.id DESC
 
--- name: mark
+-- name: high_water_mark
 -- The newest position that is safe to read, and the moment at which the delay cuts.
 SELECT {txid} AS txid, l.id, clock_timestamp() - make_interval(secs => $2) AS inserted_before
 FROM {schema}.system_log l
@@ -48,20 +48,20 @@ greatest(least(coalesce(l.inserted_at, l.occurred_at, '0002-01-01Z'), '9998-12-3
 -- The same for when it happened.
 greatest(least(coalesce(l.occurred_at, l.inserted_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z')
 
--- name: next
+-- name: next_entry
 -- The first entry above a position, and what may keep it from being read.
 SELECT {txid} AS txid, l.id, {inserted_at} AS inserted_at, {inserted_at} > clock_timestamp() AS is_in_future,
        {txid} >= pg_snapshot_xmax(pg_current_snapshot()) AS is_of_another_server,
        {txid} >= pg_snapshot_xmin(pg_current_snapshot())
-         AND {inserted_at} < clock_timestamp() - make_interval(secs => $4) AS is_held_up
+         AND {inserted_at} < clock_timestamp() - make_interval(secs => $4) AS is_held_back
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND {is_above}
 ORDER BY {log_order}
 LIMIT 1
 
--- name: holder
--- Who holds the horizon back: the session or prepared transaction of the oldest writing transaction. Only that
--- role's own sessions show since when, unless it has pg_read_all_stats.
+-- name: oldest_writer
+-- The session or prepared transaction that holds the horizon back. The role sees since when only for its own
+-- sessions, unless it has pg_read_all_stats.
 SELECT a.pid::text AS name, a.datname AS database, a.application_name AS application,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS for_s
 FROM pg_stat_activity a
@@ -165,7 +165,7 @@ SELECT {entry}
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND l.customer_id = ANY($2::bigint[])
 
--- name: positions
+-- name: positions_by_id
 SELECT {txid} AS txid, l.id FROM {schema}.system_log l WHERE l.site_id = $1 AND l.id = ANY($2::bigint[])
 
 -- name: lowest_id_above
@@ -178,7 +178,7 @@ WHERE l.site_id = $1 AND l.id > $2
 ORDER BY l.txid, l.id
 LIMIT 1
 
--- name: txids
+-- name: txids_by_id
 SELECT l.id, l.txid FROM {schema}.system_log l WHERE l.site_id = $1 AND l.id = ANY($2::bigint[])
 
 -- name: count_reachable

@@ -113,7 +113,7 @@ class ContactComparison:
     async def _without_outcome(self) -> list[Discrepancy]:
         """Return whether the log has more entries up to the watermark than have an outcome or are parked."""
         stand = await self.stand()
-        entries = await self._shop.log.count_exactly(stand.counted_from, stand.watermark)
+        entries = await self._shop.positions.count(stand.counted_from, stand.watermark)
         missing = (entries or 0) - stand.outcomes - stand.parked
         what = f"{missing:,} entries at or below the watermark {stand.watermark} have no outcome"
         return [Discrepancy(DiscrepancyKind.OUTCOME, what)] if missing > 0 else []
@@ -230,7 +230,7 @@ class ContactComparison:
         Those above the watermark are on their way to their outcome; those from before the counts or the
         ledger began may be of earlier times, and those of the forgotten are not kept.
         """
-        positions = await self._shop.log.positions({mark.log for _, mark in found.others})
+        positions = await self._shop.positions.by_id({mark.log for _, mark in found.others})
         there = [each for each in positions.values() if stand.known_from < each <= stand.watermark]
         known = await self._evidence.accounted_for(there) | await self._of_forgotten(there)
         accounted = {number for number, each in positions.items() if each not in there or each in known}

@@ -13,9 +13,8 @@ from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.source.customers import ShopCustomers
-from kiva_stream.source.log import SystemLog
 from kiva_stream.source.source import Source
-from tests.shop_rows import ShopRows, Sleeps, opened_log, read, source_settings
+from tests.shop_rows import OpenedLog, ShopRows, Sleeps, opened_log, read, source_settings
 
 ANN = Email("ann@example.com")
 NOW = "now"  # as PostgreSQL reads it
@@ -30,9 +29,9 @@ async def shop(database: str) -> AsyncIterator[ShopRows]:
 
 
 @pytest.fixture
-async def log(database: str, shop: ShopRows) -> AsyncIterator[SystemLog]:
-    async with opened_log(database) as opened:
-        yield opened
+async def opened(database: str, shop: ShopRows) -> AsyncIterator[OpenedLog]:
+    async with opened_log(database) as log_of_site:
+        yield log_of_site
 
 
 @pytest.fixture
@@ -41,8 +40,8 @@ async def customers(database: str, shop: ShopRows) -> AsyncIterator[ShopCustomer
         yield ShopCustomers(source, 1, ["Test.example"])
 
 
-async def one(log: SystemLog, mark: HighWaterMark | None = None) -> Entry:
-    (entry,) = await read(log, mark=mark)
+async def one(opened: OpenedLog, mark: HighWaterMark | None = None) -> Entry:
+    (entry,) = await read(opened, mark=mark)
     return entry
 
 
@@ -54,34 +53,34 @@ async def never(seconds: float, /) -> None:
 # By id
 
 
-async def test_an_entry_comes_with_the_customer_of_its_id(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_entry_comes_with_the_customer_of_its_id(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, " Ann@Example.com", first_name="Ann ", last_name=" van  Lee")
     await shop.entry(10, customer_id=5)
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.customer_id == 5
     assert entry.customer == Customer(CustomerId(5), 1, ANN, "Ann van Lee", is_test=False, erased=False)
     assert entry.notes == ()
 
 
-async def test_a_customer_is_read_once(shop: ShopRows, log: SystemLog) -> None:
+async def test_a_customer_is_read_once(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN)
     first = await shop.entry(10, customer_id=5)
-    await read(log)
+    await read(opened)
     await shop.connection.execute("DELETE FROM kiva.customers")
     await shop.entry(11, customer_id=5)
-    (entry,) = await read(log, first)
+    (entry,) = await read(opened, first)
     assert entry.customer is not None
     assert entry.customer.email == ANN
 
 
-async def test_forgotten_customers_are_read_again(shop: ShopRows, log: SystemLog) -> None:
+async def test_forgotten_customers_are_read_again(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, "old@example.com")
     first = await shop.entry(10, customer_id=5)
-    await read(log)
+    await read(opened)
     await shop.connection.execute("UPDATE kiva.customers SET email = $1", ANN)
     await shop.entry(11, customer_id=5)
-    log.forget_customers()
-    (entry,) = await read(log, first)
+    opened.log.forget_customers()
+    (entry,) = await read(opened, first)
     assert entry.customer is not None
     assert entry.customer.email == ANN
 
@@ -90,10 +89,10 @@ async def test_no_more_customers_are_kept_than_allowed(database: str, shop: Shop
     for number in (5, 6, 7):
         await shop.customer(number, ANN)
         await shop.entry(10, customer_id=number)
-    async with opened_log(database, customer_cache_rows=2) as log:
-        assert all(entry.customer for entry in await read(log))
+    async with opened_log(database, customer_cache_rows=2) as opened:
+        assert all(entry.customer for entry in await read(opened))
         await shop.connection.execute("DELETE FROM kiva.customers")
-        assert sum(entry.customer is not None for entry in await read(log)) == 2
+        assert sum(entry.customer is not None for entry in await read(opened)) == 2
 
 
 async def test_the_customers_of_a_page_are_all_there_when_the_cache_is_smaller(
@@ -102,17 +101,17 @@ async def test_the_customers_of_a_page_are_all_there_when_the_cache_is_smaller(
     for number in range(1, 10):
         await shop.customer(number, ANN)
         await shop.entry(10, customer_id=number)
-    async with opened_log(database, customer_cache_rows=1) as log:
-        assert [entry.customer.id for entry in await read(log) if entry.customer] == list(range(1, 10))
+    async with opened_log(database, customer_cache_rows=1) as opened:
+        assert [entry.customer.id for entry in await read(opened) if entry.customer] == list(range(1, 10))
 
 
-async def test_one_who_was_not_found_is_looked_for_again(shop: ShopRows, log: SystemLog) -> None:
+async def test_one_who_was_not_found_is_looked_for_again(shop: ShopRows, opened: OpenedLog) -> None:
     first = await shop.entry(10, customer_id=5)
-    entry = await one(log)
+    entry = await one(opened)
     assert (entry.customer_id, entry.customer) == (5, None)
     await shop.customer(5, ANN)
     await shop.entry(11, customer_id=5)
-    (entry,) = await read(log, first)
+    (entry,) = await read(opened, first)
     assert entry.customer is not None
 
 
@@ -127,24 +126,24 @@ async def test_a_customer_who_appears_shortly_after_the_entry_is_found(database:
             await shop.customer(5, ANN)
 
     await shop.entry(10, customer_id=5, inserted_at=NOW)
-    async with opened_log(database, sleep) as log:
-        entry = await one(log, END)
+    async with opened_log(database, sleep) as opened:
+        entry = await one(opened, END)
     assert entry.customer is not None
     assert waits == 3
 
 
 async def test_an_old_entry_waits_for_nobody(database: str, shop: ShopRows) -> None:
     await shop.entry(10, customer_id=5, inserted_at=datetime.now(UTC) - timedelta(seconds=61))
-    async with opened_log(database, never) as log:
-        assert (await one(log)).customer is None
+    async with opened_log(database, never) as opened:
+        assert (await one(opened)).customer is None
 
 
 async def test_the_youngest_entry_of_a_page_sets_the_wait(database: str, shop: ShopRows) -> None:
     sleep = Sleeps()
     await shop.entry(10, customer_id=5)
     await shop.entry(10, customer_id=6, inserted_at=NOW)
-    async with opened_log(database, sleep, customer_settle_s=0.2) as log:
-        assert [entry.customer for entry in await read(log, mark=END)] == [None, None]
+    async with opened_log(database, sleep, customer_settle_s=0.2) as opened:
+        assert [entry.customer for entry in await read(opened, mark=END)] == [None, None]
         settled = await shop.connection.fetchval(
             "SELECT clock_timestamp() - max(inserted_at) FROM kiva.system_log"
         )
@@ -154,41 +153,43 @@ async def test_the_youngest_entry_of_a_page_sets_the_wait(database: str, shop: S
 
 async def test_nobody_waits_for_the_customers_of_noise(database: str, shop: ShopRows) -> None:
     await shop.entry(10, customer_id=5, action="cron.start", inserted_at=NOW)
-    async with opened_log(database, never) as log:
-        assert (await one(log, END)).customer is None
+    async with opened_log(database, never) as opened:
+        assert (await one(opened, END)).customer is None
 
 
-async def test_an_erased_customer_says_so(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_erased_customer_says_so(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN, deleted_at=NOW)
     await shop.entry(10, customer_id=5)
-    customer = (await one(log)).customer
+    customer = (await one(opened)).customer
     assert customer is not None
     assert customer.erased
 
 
-async def test_a_customer_of_another_site_comes_with_that_site(shop: ShopRows, log: SystemLog) -> None:
+async def test_a_customer_of_another_site_comes_with_that_site(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN, site_id=2)
     await shop.entry(10, customer_id=5)
-    customer = (await one(log)).customer
+    customer = (await one(opened)).customer
     assert customer is not None
     assert customer.site_id == 2
 
 
 @pytest.mark.parametrize("email", [None, "", "  ", "n/a", "none", "ann@example,com"])
 async def test_a_customer_without_a_usable_address_has_none(
-    shop: ShopRows, log: SystemLog, email: str | None
+    shop: ShopRows, opened: OpenedLog, email: str | None
 ) -> None:
     await shop.customer(5, email)
     await shop.entry(10, customer_id=5)
-    customer = (await one(log)).customer
+    customer = (await one(opened)).customer
     assert customer is not None
     assert customer.email is None
 
 
-async def test_of_several_addresses_the_first_counts_and_it_is_noted(shop: ShopRows, log: SystemLog) -> None:
+async def test_of_several_addresses_the_first_counts_and_it_is_noted(
+    shop: ShopRows, opened: OpenedLog
+) -> None:
     await shop.customer(5, "ann@example.com; bea@example.com")
     await shop.entry(10, customer_id=5)
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.customer is not None
     assert entry.customer.email == ANN
     assert entry.notes == ("several_addresses",)
@@ -197,39 +198,42 @@ async def test_of_several_addresses_the_first_counts_and_it_is_noted(shop: ShopR
 # By text and by data
 
 
-async def test_an_id_in_the_text_names_the_customer(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_id_in_the_text_names_the_customer(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5123, ANN)
     await shop.entry(10, message="Customer #5123 (Ann Lee) logged in with password")
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.customer_id == 5123
     assert entry.customer is not None
 
 
-async def test_an_id_in_the_text_of_nobody_is_the_id_of_nobody(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_id_in_the_text_of_nobody_is_the_id_of_nobody(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.entry(10, message="Customer #5123 (Ann Lee) logged in with password")
     await shop.entry(11, message=f"Customer #{'9' * 19} (Ann Lee) logged in with password")
-    assert [(entry.customer_id, entry.customer) for entry in await read(log)] == [(5123, None), (None, None)]
+    assert [(entry.customer_id, entry.customer) for entry in await read(opened)] == [
+        (5123, None),
+        (None, None),
+    ]
 
 
-async def test_the_rows_own_id_goes_before_what_it_says(shop: ShopRows, log: SystemLog) -> None:
+async def test_the_rows_own_id_goes_before_what_it_says(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN)
     await shop.customer(6, "bea@example.com")
     await shop.entry(10, customer_id=5, action="login.password", data='{"email": "bea@example.com"}')
-    assert (await one(log)).customer_id == 5
+    assert (await one(opened)).customer_id == 5
 
 
-async def test_an_address_in_the_data_names_the_customer(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_address_in_the_data_names_the_customer(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, " ANN@example.com ")
     await shop.entry(10, action="login.password", data='{"email": "Ann@Example.com"}')
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.customer_id == 5
     assert entry.notes == ()
 
 
-async def test_an_address_in_an_events_text_names_the_customer(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_address_in_an_events_text_names_the_customer(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN)
     await shop.entry(10, message="New customer signup: Ann Lee, ann@example.com")
-    assert (await one(log)).customer_id == 5
+    assert (await one(opened)).customer_id == 5
 
 
 @pytest.mark.parametrize(
@@ -243,117 +247,121 @@ async def test_an_address_in_an_events_text_names_the_customer(shop: ShopRows, l
     ],
 )
 async def test_an_address_names_the_customer_however_the_two_are_spelled(
-    shop: ShopRows, log: SystemLog, stored: str, named: str
+    shop: ShopRows, opened: OpenedLog, stored: str, named: str
 ) -> None:
     await shop.customer(5, stored)
     await shop.entry(10, action="login.password", data=json.dumps({"email": named}))
-    assert (await one(log)).customer_id == 5
+    assert (await one(opened)).customer_id == 5
 
 
 async def test_two_accounts_of_an_address_are_ambiguous_and_the_lower_id_counts(
-    shop: ShopRows, log: SystemLog
+    shop: ShopRows, opened: OpenedLog
 ) -> None:
     await shop.customer(7, ANN)
     await shop.customer(6, "Ann@example.com")
     await shop.customer(5, ANN, deleted_at=NOW)
     await shop.entry(10, action="login.password", data='{"email": "ann@example.com"}')
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.customer_id == 6  # 5 is no longer here
     assert entry.notes == ("ambiguous",)
 
 
-async def test_an_address_of_another_site_names_nobody(shop: ShopRows, log: SystemLog) -> None:
+async def test_an_address_of_another_site_names_nobody(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN, site_id=2)
     await shop.entry(10, action="login.password", data='{"email": "ann@example.com"}')
-    entry = await one(log)
+    entry = await one(opened)
     assert (entry.customer_id, entry.customer) == (None, None)
 
 
 # Odd rows
 
 
-async def test_data_over_64_kb_is_not_used_and_noted(shop: ShopRows, log: SystemLog) -> None:
+async def test_data_over_64_kb_is_not_used_and_noted(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.entry(10, action="login.password", data=json.dumps("d" * 65_534))
     await shop.entry(
         11, action="login.password", data=json.dumps({"email": "ann@example.com", "d": "d" * 65_536})
     )
-    fits, does_not = await read(log)
+    fits, does_not = await read(opened)
     assert (len(fits.data or ""), fits.notes) == (65_536, ())
     assert (does_not.data, does_not.notes) == (None, ("bad_data",))
 
 
-async def test_only_the_first_2000_characters_of_a_message_are_read(shop: ShopRows, log: SystemLog) -> None:
+async def test_only_the_first_2000_characters_of_a_message_are_read(
+    shop: ShopRows, opened: OpenedLog
+) -> None:
     await shop.entry(10, message="ü" * 20_000)
-    assert (await one(log)).message == "ü" * 2000
+    assert (await one(opened)).message == "ü" * 2000
 
 
-async def test_odd_text_arrives_as_it_is(shop: ShopRows, log: SystemLog) -> None:
+async def test_odd_text_arrives_as_it_is(shop: ShopRows, opened: OpenedLog) -> None:
     odd = "JosÃ© \\u0000 \x01\x1f\x7f 🥕\u2028\ufeff\r\n' \"$1 {schema}"
     await shop.entry(10, message=odd, action="login.password", admin_user=odd)
-    entry = await one(log)
+    entry = await one(opened)
     assert (entry.message, entry.admin_user) == (odd, odd)
 
 
-async def test_json_that_jsonb_would_refuse_stops_nothing(shop: ShopRows, log: SystemLog) -> None:
+async def test_json_that_jsonb_would_refuse_stops_nothing(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.connection.execute("ALTER TABLE kiva.system_log ALTER data TYPE json")
     for email in ("\\u0000", "ann\\u0000@example.com", "\\ud800@example.com", "🥕@example.com"):
         await shop.entry(10, action="login.password", data=f'{{"email": "{email}"}}')
-    assert [entry.customer for entry in await read(log)] == [None] * 4
+    assert [entry.customer for entry in await read(opened)] == [None] * 4
 
 
 @pytest.mark.parametrize("data", ["null", '"a string"', "[]", '{"email": 5}', '{"email": ["a@example.com"]}'])
-async def test_data_of_another_shape_names_nobody(shop: ShopRows, log: SystemLog, data: str) -> None:
+async def test_data_of_another_shape_names_nobody(shop: ShopRows, opened: OpenedLog, data: str) -> None:
     await shop.entry(10, action="login.password", data=data)
-    entry = await one(log)
+    entry = await one(opened)
     assert (entry.customer_id, entry.customer) == (None, None)
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01 00:00Z", "0044-03-15 00:00Z BC"])
-async def test_a_writers_clock_gone_wild_stops_nothing(shop: ShopRows, log: SystemLog, moment: str) -> None:
+async def test_a_writers_clock_gone_wild_stops_nothing(
+    shop: ShopRows, opened: OpenedLog, moment: str
+) -> None:
     await shop.entry(10, occurred_at=moment)
-    entry = await one(log)
+    entry = await one(opened)
     assert entry.occurred_at.year in {2, 9998}
     assert entry.occurred_at.tzinfo is UTC
 
 
 @pytest.mark.parametrize("moment", ["infinity", "20000-01-01 00:00Z"])
 async def test_a_row_inserted_in_the_far_future_stops_reading(
-    shop: ShopRows, log: SystemLog, moment: str
+    shop: ShopRows, opened: OpenedLog, moment: str
 ) -> None:
     before = await shop.entry(10)
     await shop.entry(11, inserted_at=moment)
     await shop.entry(12)
-    assert [entry.position for entry in await read(log)] == [before]
+    assert [entry.position for entry in await read(opened)] == [before]
 
 
-async def test_a_row_inserted_before_time_began_is_old(shop: ShopRows, log: SystemLog) -> None:
+async def test_a_row_inserted_before_time_began_is_old(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.entry(10, inserted_at="-infinity")
-    assert (await one(log)).inserted_at.year == 2
+    assert (await one(opened)).inserted_at.year == 2
 
 
-async def test_what_a_view_does_not_know_of_a_row_stops_nothing(shop: ShopRows, log: SystemLog) -> None:
+async def test_what_a_view_does_not_know_of_a_row_stops_nothing(shop: ShopRows, opened: OpenedLog) -> None:
     for column in ("occurred_at", "inserted_at", "message"):
         await shop.connection.execute(f"ALTER TABLE kiva.system_log ALTER {column} DROP NOT NULL")
     moment = datetime(2018, 3, 4, 17, tzinfo=UTC)
     inserted = await shop.entry(10, message=None, occurred_at=None, inserted_at=moment)
     occurred = await shop.entry(11, message=None, occurred_at=moment, inserted_at=None)
     await shop.entry(12, message=None, occurred_at=None, inserted_at=None)
-    entries = await read(log)
+    entries = await read(opened)
     assert [(entry.occurred_at, entry.inserted_at) for entry in entries[:2]] == [(moment, moment)] * 2
     assert (entries[2].occurred_at.year, entries[2].inserted_at.year) == (2, 2)
     assert [entry.message for entry in entries] == [""] * 3
-    assert await log.first_since(moment) == inserted
+    assert await opened.positions.first_since(moment) == inserted
     await shop.connection.execute("DELETE FROM kiva.system_log WHERE inserted_at IS NOT NULL")
-    assert await log.first_since(moment) == occurred
+    assert await opened.positions.first_since(moment) == occurred
 
 
 async def test_a_row_whose_only_moment_lies_in_the_future_stops_reading_and_says_so(
-    shop: ShopRows, log: SystemLog
+    shop: ShopRows, opened: OpenedLog
 ) -> None:
     await shop.connection.execute("ALTER TABLE kiva.system_log ALTER inserted_at DROP NOT NULL")
     await shop.entry(10, occurred_at="infinity", inserted_at=None)
-    assert "lies in the future" in str(await log.obstacle(DAY1))
-    assert await read(log) == []
+    assert "lies in the future" in str(await opened.horizon.obstacle(DAY1))
+    assert await read(opened) == []
 
 
 # Customers as they are now
@@ -501,7 +509,7 @@ async def test_the_reachable_are_counted_without_reading_them(
 
 async def test_a_sample_and_pages_read_again_wait_for_no_stranger(database: str, shop: ShopRows) -> None:
     row = await shop.entry(10, customer_id=5, inserted_at="infinity")
-    async with opened_log(database, never) as log:
-        assert [entry.customer for entry in await log.sample(DAY1, row)] == [None]
-        pages = log.pages(DAY1, HighWaterMark(row, END.inserted_before), settle=False)
+    async with opened_log(database, never) as opened:
+        assert [entry.customer for entry in await opened.log.sample(DAY1, row)] == [None]
+        pages = opened.log.pages(DAY1, HighWaterMark(row, END.inserted_before), settle=False)
         assert [[entry.customer for entry in page] async for page in pages] == [[None]]

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kiva_stream.model.positions import Position
-from kiva_stream.source.log import SystemLog
 from tests.dsn import connected
-from tests.shop_rows import ShopRows, opened_log
+from tests.shop_rows import OpenedLog, ShopRows, opened_log
 
 
 @pytest.fixture
@@ -23,25 +22,25 @@ async def shop(database: str) -> AsyncIterator[ShopRows]:
 
 
 @pytest.fixture
-async def log(database: str, shop: ShopRows) -> AsyncIterator[SystemLog]:
-    async with opened_log(database) as opened:
-        yield opened
+async def opened(database: str, shop: ShopRows) -> AsyncIterator[OpenedLog]:
+    async with opened_log(database) as log_of_site:
+        yield log_of_site
 
 
-async def test_the_lowest_id_above_a_position_is_that_of_the_first_entry_not_done(log: SystemLog) -> None:
-    assert await log.lowest_id_above(Position(6, 13)) == 11
-    assert await log.lowest_id_above(Position(8, 12)) == 14
-    assert await log.lowest_id_above(Position(9, 14)) is None
+async def test_the_lowest_id_above_a_position_is_that_of_the_first_entry_not_done(opened: OpenedLog) -> None:
+    assert await opened.positions.lowest_id_above(Position(6, 13)) == 11
+    assert await opened.positions.lowest_id_above(Position(8, 12)) == 14
+    assert await opened.positions.lowest_id_above(Position(9, 14)) is None
 
 
-async def test_below_the_first_entry_of_a_higher_id_all_ids_are_done(log: SystemLog) -> None:
-    assert await log.below_ids_above(11) == Position(6, 12)
-    assert await log.below_ids_above(13) == Position(9, 13)
-    assert await log.below_ids_above(14) == Position(9, 14)
+async def test_below_the_first_entry_of_a_higher_id_all_ids_are_done(opened: OpenedLog) -> None:
+    assert await opened.positions.newest_without_ids_above(11) == Position(6, 12)
+    assert await opened.positions.newest_without_ids_above(13) == Position(9, 13)
+    assert await opened.positions.newest_without_ids_above(14) == Position(9, 14)
 
 
 async def test_what_an_open_transaction_may_still_bring_is_not_below_it(
-    log: SystemLog, shop: ShopRows, database: str
+    opened: OpenedLog, shop: ShopRows, database: str
 ) -> None:
     async with connected(database) as writer:
         transaction = writer.transaction()
@@ -49,9 +48,9 @@ async def test_what_an_open_transaction_may_still_bring_is_not_below_it(
         late = await ShopRows(writer).entry()
         newer = await shop.entry()
         assert newer > late
-        assert await log.below_ids_above(14) < late
+        assert await opened.positions.newest_without_ids_above(14) < late
         await transaction.rollback()
 
 
-async def test_transaction_ids_are_those_of_the_site_s_own_entries(log: SystemLog) -> None:
-    assert await log.txids([9, 10, 13, 99]) == {10: 5, 13: 6}
+async def test_transaction_ids_are_those_of_the_site_s_own_entries(opened: OpenedLog) -> None:
+    assert await opened.positions.txids([9, 10, 13, 99]) == {10: 5, 13: 6}

@@ -26,10 +26,11 @@ from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.sandbox.postgres import own_postgres
 from kiva_stream.source.customers import ShopCustomers
-from kiva_stream.source.log import SystemLog
+from kiva_stream.source.site import read_site
 from kiva_stream.source.source import WAITS_S, Source
 from tests.dsn import UNREADABLE_DSNS, as_role, connected
 from tests.shop_rows import (
+    OpenedLog,
     ShopRows,
     Sleeps,
     opened_log,
@@ -97,38 +98,38 @@ async def gone(shop: ShopRows, pids: list[int]) -> bool:
 async def test_rows_come_in_order_of_transaction_then_id(database: str, shop: ShopRows) -> None:
     late = await shop.entry(30)  # the lowest id, committed last
     written = [await shop.entry(txid) for txid in (20, 10, 20, 10)]
-    async with opened_log(database) as log:
-        assert positions(await read(log)) == [*sorted(written), late]
+    async with opened_log(database) as opened:
+        assert positions(await read(opened)) == [*sorted(written), late]
         assert late.id < min(written).id
 
 
 async def test_rows_of_other_sites_are_not_read(database: str, shop: ShopRows) -> None:
     mine = await shop.entry(10)
     await shop.entry(11, site_id=2)
-    async with opened_log(database) as log:
-        assert positions(await read(log, mark=END)) == [mine]
-        assert (await log.mark()).position == mine
-        assert await log.count(DAY1, END.position) == 1
-        assert await log.before(END.position, 0) == mine
-        assert positions(await log.sample(DAY1, END.position._replace(id=3))) == [mine]
-        assert await log.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == mine
+    async with opened_log(database) as opened:
+        assert positions(await read(opened, mark=END)) == [mine]
+        assert (await opened.horizon.high_water_mark()).position == mine
+        assert await opened.positions.count_or_distance(DAY1, END.position) == 1
+        assert await opened.positions.before(END.position, 0) == mine
+        assert positions(await opened.log.sample(DAY1, END.position._replace(id=3))) == [mine]
+        assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == mine
 
 
 async def test_reading_goes_on_after_a_position_and_ends_at_the_marks(database: str, shop: ShopRows) -> None:
     a, b, c, d = [await shop.entry(txid) for txid in (10, 10, 11, 11)]
-    async with opened_log(database) as log:
-        assert positions(await read(log, a, HighWaterMark(c, FOREVER))) == [b, c]
-        assert positions(await read(log, c, HighWaterMark(d, FOREVER))) == [d]
-        assert await read(log, d, HighWaterMark(d, FOREVER)) == []
-        assert await log.count(a, c) == 2
+    async with opened_log(database) as opened:
+        assert positions(await read(opened, a, HighWaterMark(c, FOREVER))) == [b, c]
+        assert positions(await read(opened, c, HighWaterMark(d, FOREVER))) == [d]
+        assert await read(opened, d, HighWaterMark(d, FOREVER)) == []
+        assert await opened.positions.count_or_distance(a, c) == 2
 
 
 async def test_an_empty_log_has_nothing_to_read(database: str, shop: ShopRows) -> None:
-    async with opened_log(database) as log:
-        assert (await log.mark()).position == DAY1
-        assert await read(log) == []
-        assert await read(log, mark=END) == []
-        assert await log.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
+    async with opened_log(database) as opened:
+        assert (await opened.horizon.high_water_mark()).position == DAY1
+        assert await read(opened) == []
+        assert await read(opened, mark=END) == []
+        assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
 
 
 # Horizon
@@ -137,34 +138,34 @@ async def test_an_empty_log_has_nothing_to_read(database: str, shop: ShopRows) -
 async def test_nothing_is_read_that_an_open_transaction_could_still_precede(
     database: str, shop: ShopRows
 ) -> None:
-    async with connected(database) as other, opened_log(database) as log:
+    async with connected(database) as other, opened_log(database) as opened:
         slow = other.transaction()
         await slow.start()
         old = await ShopRows(other).entry()
         young = await shop.entry()
-        assert (await log.mark()).position == DAY1
-        assert await read(log, mark=END) == []
-        assert await log.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
+        assert (await opened.horizon.high_water_mark()).position == DAY1
+        assert await read(opened, mark=END) == []
+        assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
         await slow.commit()
-        await until(lambda: reaches(log, young))
-        assert positions(await read(log)) == [old, young]
+        await until(lambda: reaches(opened, young))
+        assert positions(await read(opened)) == [old, young]
 
 
-async def reaches(log: SystemLog, position: Position) -> bool:
-    return (await log.mark()).position >= position
+async def reaches(opened: OpenedLog, position: Position) -> bool:
+    return (await opened.horizon.high_water_mark()).position >= position
 
 
 async def test_a_row_written_late_by_an_old_transaction_is_not_lost(database: str, shop: ShopRows) -> None:
-    async with connected(database) as other, opened_log(database) as log:
+    async with connected(database) as other, opened_log(database) as opened:
         slow = other.transaction()
         await slow.start()
         await other.execute("SELECT pg_current_xact_id()")
         young = await shop.entry()
-        seen = await read(log)
+        seen = await read(opened)
         late = await ShopRows(other).entry()
         await slow.commit()
-        await until(lambda: reaches(log, young))
-        seen += await read(log, seen[-1].position if seen else DAY1)
+        await until(lambda: reaches(opened, young))
+        seen += await read(opened, seen[-1].position if seen else DAY1)
         assert positions(seen) == [late, young]
         assert late.id > young.id
 
@@ -175,7 +176,7 @@ async def test_writers_that_overtake_each_other_lose_and_repeat_nothing(
     """Six writers, each a row behind the other; the log is polled after every step."""
     written: list[Position] = []
     seen: list[Entry] = []
-    async with opened_log(database) as log, AsyncExitStack() as stack:
+    async with opened_log(database) as opened, AsyncExitStack() as stack:
         writers = [await stack.enter_async_context(connected(database)) for _ in range(6)]
         open_ones: list[tuple[ShopRows, asyncpg.transaction.Transaction]] = []
         for step in range(24):
@@ -188,11 +189,11 @@ async def test_writers_that_overtake_each_other_lose_and_repeat_nothing(
             await transaction.start()
             open_ones.append((ShopRows(free), transaction))
             written += [await rows.entry() for rows, _ in reversed(open_ones)]
-            seen += await read(log, seen[-1].position if seen else DAY1)
+            seen += await read(opened, seen[-1].position if seen else DAY1)
         for _, transaction in open_ones:
             await transaction.commit()
-        await until(lambda: reaches(log, max(written)))
-        seen += await read(log, seen[-1].position if seen else DAY1)
+        await until(lambda: reaches(opened, max(written)))
+        seen += await read(opened, seen[-1].position if seen else DAY1)
     assert positions(seen) == sorted(written)
 
 
@@ -203,8 +204,8 @@ async def test_rows_that_were_rolled_back_stop_nothing(database: str, shop: Shop
     await shop.entry(11)
     await undone.rollback()
     last = await shop.entry(12)
-    async with opened_log(database) as log:
-        assert positions(await read(log)) == [first, last]
+    async with opened_log(database) as opened:
+        assert positions(await read(opened)) == [first, last]
         assert last.id == first.id + 2
 
 
@@ -216,35 +217,37 @@ async def test_the_delay_is_a_cut_and_not_a_filter(database: str, shop: ShopRows
     old = [await shop.entry(txid) for txid in (10, 20)]
     young = await shop.entry(20, inserted_at=now)
     after_it = [await shop.entry(txid) for txid in (20, 30)]
-    async with opened_log(database, delay_s=600, page_rows=2) as log:
-        seen = await read(log)
+    async with opened_log(database, delay_s=600, page_rows=2) as opened:
+        seen = await read(opened)
         assert positions(seen) == old
         later = HighWaterMark(after_it[-1], now + HOUR)
-        assert positions(await read(log, seen[-1].position, later)) == [young, *after_it]
+        assert positions(await read(opened, seen[-1].position, later)) == [young, *after_it]
 
 
 async def test_what_keeps_the_log_from_being_read_on_is_told(database: str, shop: ShopRows) -> None:
     now = datetime.now(UTC)
     read_so_far = await shop.entry(10)
-    async with connected(database) as other, opened_log(database, delay_s=600) as log:
-        assert await log.obstacle(read_so_far) is None
+    async with connected(database) as other, opened_log(database, delay_s=600) as opened:
+        assert await opened.horizon.obstacle(read_so_far) is None
         young = await shop.entry(20, inserted_at=now)
-        assert await log.obstacle(read_so_far) is None
+        assert await opened.horizon.obstacle(read_so_far) is None
         future = await shop.entry(30, inserted_at=now + HOUR)
-        assert f"before the entry {future}: its inserted_at" in str(await log.obstacle(young))
+        assert f"before the entry {future}: its inserted_at" in str(await opened.horizon.obstacle(young))
         async with other.transaction():
             await ShopRows(other).entry()
             held_up = await shop.entry(inserted_at=now - HOUR)
-            assert f"before the entry {held_up}: a writing transaction" in str(await log.obstacle(future))
+            assert f"before the entry {held_up}: a writing transaction" in str(
+                await opened.horizon.obstacle(future)
+            )
 
 
 async def test_the_mark_is_the_newest_position_and_the_moment_of_the_delay(
     database: str, shop: ShopRows
 ) -> None:
     newest = max([await shop.entry(10), await shop.entry(12), await shop.entry(11)])
-    async with opened_log(database, delay_s=600) as log:
+    async with opened_log(database, delay_s=600) as opened:
         before = await shop.connection.fetchval("SELECT clock_timestamp()")
-        mark = await log.mark()
+        mark = await opened.horizon.high_water_mark()
         after = await shop.connection.fetchval("SELECT clock_timestamp()")
     assert mark.position == newest
     assert before - timedelta(seconds=600) <= mark.inserted_before <= after - timedelta(seconds=600)
@@ -253,37 +256,37 @@ async def test_the_mark_is_the_newest_position_and_the_moment_of_the_delay(
 async def test_a_row_as_young_as_the_delay_is_not_read(database: str, shop: ShopRows) -> None:
     row = await shop.entry(10, inserted_at="2018-03-04 17:00:00Z")
     moment = datetime(2018, 3, 4, 17, tzinfo=UTC)
-    async with opened_log(database) as log:
-        assert await read(log, mark=HighWaterMark(row, moment)) == []
-        assert len(await read(log, mark=HighWaterMark(row, moment + timedelta(microseconds=1)))) == 1
+    async with opened_log(database) as opened:
+        assert await read(opened, mark=HighWaterMark(row, moment)) == []
+        assert len(await read(opened, mark=HighWaterMark(row, moment + timedelta(microseconds=1)))) == 1
 
 
 # Who holds the horizon back
 
 
-async def held_by(log: SystemLog, words: str) -> str:
+async def held_by(opened: OpenedLog, words: str) -> str:
     """Return the sentence about who holds the horizon back, when it has these words.
 
     Before, it may be somebody else on the server for a moment.
     """
 
     async def is_it() -> bool:
-        return words in str(await log.holder())
+        return words in str(await opened.horizon.oldest_writer())
 
     await until(is_it)
-    return str(await log.holder())
+    return str(await opened.horizon.oldest_writer())
 
 
 async def test_the_session_that_holds_the_horizon_back_is_named(database: str, shop: ShopRows) -> None:
-    async with connected(database) as other, connected(database) as reader, opened_log(database) as log:
+    async with connected(database) as other, connected(database) as reader, opened_log(database) as opened:
         await reader.execute("BEGIN; SELECT 1")  # reads for long, and holds nothing up
         await other.execute("SET application_name = 'month end'; BEGIN")
         await ShopRows(other).entry()
         entry = await shop.entry(inserted_at=datetime.now(UTC) - HOUR)
         place = f"the session with pid {other.get_server_pid()} in the database {shop_name(database)}"
-        sentence = await held_by(log, place)
+        sentence = await held_by(opened, place)
         assert re.search(r" \(month end\), for \d+ s$", sentence)
-        obstacle = str(await log.obstacle(DAY1))
+        obstacle = str(await opened.horizon.obstacle(DAY1))
     assert f"{entry}: a writing transaction that could still precede it is open: the session" in obstacle
 
 
@@ -294,38 +297,44 @@ def shop_name(dsn: str) -> str:
 async def test_a_plain_role_sees_who_holds_the_horizon_back_but_not_since_when(
     database: str, shop: ShopRows, role: str
 ) -> None:
-    async with connected(database) as other, opened_log(as_role(database, role)) as log, other.transaction():
+    async with (
+        connected(database) as other,
+        opened_log(as_role(database, role)) as opened,
+        other.transaction(),
+    ):
         await ShopRows(other).entry()
-        sentence = await held_by(log, f"pid {other.get_server_pid()} ")
+        sentence = await held_by(opened, f"pid {other.get_server_pid()} ")
         assert " s" not in sentence.rpartition("database")[2]
 
 
 async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> None:
     with own_postgres(settings={"max_prepared_transactions": "2"}) as server:
         database = await server.create_database("prepared")
-        async with ShopRows.create(database) as shop, opened_log(database) as log:
+        async with ShopRows.create(database) as shop, opened_log(database) as opened:
             await shop.connection.execute("BEGIN")
             await shop.entry()
             await shop.connection.execute("PREPARE TRANSACTION 'month end'")
-            sentence = await held_by(log, "the prepared transaction month end in the database prepared, for ")
+            sentence = await held_by(
+                opened, "the prepared transaction month end in the database prepared, for "
+            )
             assert sentence.endswith(" s")
             await shop.connection.execute("ROLLBACK PREPARED 'month end'")
 
 
 async def test_nobody_holds_the_horizon_back_when_nobody_writes(database: str, shop: ShopRows) -> None:
-    async with opened_log(database) as log:
+    async with opened_log(database) as opened:
 
         async def is_free() -> bool:
-            return await log.holder() is None
+            return await opened.horizon.oldest_writer() is None
 
         await until(is_free)
 
 
 async def test_a_log_of_another_server_says_so(database: str, shop: ShopRows) -> None:
     foreign = await shop.entry(2**40)
-    async with opened_log(database) as log:
+    async with opened_log(database) as opened:
         assert f"before the entry {foreign}: no transaction of this server has its txid yet" in (
-            str(await log.obstacle(DAY1))
+            str(await opened.horizon.obstacle(DAY1))
         )
 
 
@@ -336,10 +345,10 @@ async def test_entries_come_by_their_positions_in_log_order(database: str, shop:
     *asked, not_asked = [await shop.entry(txid) for txid in range(30, 10, -1)]
     foreign = await shop.entry(10, site_id=2)
     gone = not_asked._replace(txid=31)
-    async with opened_log(database) as log:
-        found = positions(await log.entries([*asked, gone, foreign, asked[0]]))
+    async with opened_log(database) as opened:
+        found = positions(await opened.log.entries([*asked, gone, foreign, asked[0]]))
         assert found == sorted(asked)
-        assert await log.entries([]) == []
+        assert await opened.log.entries([]) == []
 
 
 async def test_entries_by_position_have_their_customers_as_they_are_now(
@@ -347,10 +356,10 @@ async def test_entries_by_position_have_their_customers_as_they_are_now(
 ) -> None:
     await shop.customer(5, "n/a")
     position = await shop.entry(10, customer_id=5)
-    async with opened_log(database) as log:
-        await read(log)
+    async with opened_log(database) as opened:
+        await read(opened)
         await shop.connection.execute("UPDATE kiva.customers SET email = 'ann@example.com'")
-        (entry,) = await log.entries([position])
+        (entry,) = await opened.log.entries([position])
     assert entry.customer is not None
     assert entry.customer.email == "ann@example.com"
 
@@ -362,8 +371,8 @@ async def test_ranges_end_by_rows_and_the_next_goes_on_without_gap_or_repeat(
     database: str, shop: ShopRows
 ) -> None:
     written = [await shop.entry(10 + n // 4) for n in range(11)]
-    async with opened_log(database, page_rows=2, range_rows=3) as log:
-        pages = [positions(page) async for page in log.pages(DAY1, END)]
+    async with opened_log(database, page_rows=2, range_rows=3) as opened:
+        pages = [positions(page) async for page in opened.log.pages(DAY1, END)]
     assert [len(page) for page in pages] == [2, 1, 2, 1, 2, 1, 2]
     assert [position for page in pages for position in page] == written
 
@@ -383,9 +392,9 @@ async def test_a_range_ends_by_rows_by_bytes_or_by_time(
     """What is changed while the first page is out shows in the rows that its range had not read."""
     for _ in range(6):
         await shop.entry(10, message="once")
-    async with opened_log(database, page_rows=1, **limit) as log:
+    async with opened_log(database, page_rows=1, **limit) as opened:
         messages = []
-        async for (entry,) in log.pages(DAY1, END):
+        async for (entry,) in opened.log.pages(DAY1, END):
             messages.append(entry.message)
             await shop.connection.execute("UPDATE kiva.system_log SET message = 'then'")
     assert messages == ["once"] * rows_in_a_range + ["then"] * (6 - rows_in_a_range)
@@ -394,9 +403,9 @@ async def test_a_range_ends_by_rows_by_bytes_or_by_time(
 async def test_data_counts_among_the_bytes_of_a_range(database: str, shop: ShopRows) -> None:
     for _ in range(2):
         await shop.entry(10, message="once", data=json.dumps("d" * 20))
-    async with opened_log(database, page_rows=1, range_bytes=20) as log:
+    async with opened_log(database, page_rows=1, range_bytes=20) as opened:
         messages = []
-        async for (entry,) in log.pages(DAY1, END):
+        async for (entry,) in opened.log.pages(DAY1, END):
             messages.append(entry.message)
             await shop.connection.execute("UPDATE kiva.system_log SET message = 'then'")
     assert messages == ["once", "then"]
@@ -407,9 +416,9 @@ async def test_no_transaction_is_open_on_the_source_while_a_page_is_out(
 ) -> None:
     for _ in range(6):
         await shop.entry(10)
-    async with opened_log(database, page_rows=2, range_rows=4) as log:
+    async with opened_log(database, page_rows=2, range_rows=4) as opened:
         states = []
-        async for _ in log.pages(DAY1, END):
+        async for _ in opened.log.pages(DAY1, END):
             states += [(row["state"], row["xact_start"]) for row in await sessions(shop)]
     assert states == [("idle", None)] * 3
 
@@ -426,8 +435,8 @@ async def test_no_transaction_is_open_on_the_source_while_a_slow_pace_is_kept(
         waits.append(round(seconds))
         states.extend((row["state"], row["xact_start"]) for row in await sessions(shop))
 
-    async with opened_log(database, sleep, page_rows=2, range_rows=4, max_rows_per_s=1) as log:
-        assert len(await read(log, mark=END)) == 6
+    async with opened_log(database, sleep, page_rows=2, range_rows=4, max_rows_per_s=1) as opened:
+        assert len(await read(opened, mark=END)) == 6
     assert waits == [0, 2, 4]  # in no time: each page from the end of the one before
     assert states == [("idle", None)] * 3
 
@@ -444,8 +453,8 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
     for block, arguments in {
         "read": "1, '30', 2000, '1000000', 1, 1000",
         "before": "1, '30', 2000, 100",
-        "mark": "1, 600",
-        "next": "1, '30', 2000, 600",
+        "high_water_mark": "1, 600",
+        "next_entry": "1, '30', 2000, 600",
         "entries": f"1, '{{{','.join(['30'] * 1000)}}}', '{{{','.join(map(str, range(2000, 3000)))}}}'",
     }.items():
         await shop.connection.execute(f"PREPARE {block} AS {queries[block]}")
@@ -470,10 +479,10 @@ async def test_a_count_of_the_log_scans_it_along_an_index_and_a_query_takes_no_h
         "ALTER DATABASE " + shop_name(database) + " SET parallel_setup_cost = 0"
     )
     before = await scans(shop)
-    async with opened_log(database, **settings) as log:
+    async with opened_log(database, **settings) as opened:
         assert (
-            await log.count(DAY1, Position(10, 20_000))
-            == await log.count_exactly(DAY1, END.position)
+            await opened.positions.count_or_distance(DAY1, Position(10, 20_000))
+            == await opened.positions.count(DAY1, END.position)
             == 20_000
         )
 
@@ -504,21 +513,21 @@ async def test_after_the_position_before_lie_the_last_rows_up_to_another(
 ) -> None:
     late = await shop.entry(30)
     a, b, c = [await shop.entry(txid) for txid in (10, 11, 12)]
-    async with opened_log(database) as log:
-        assert await log.before(c, 2) == a
-        assert await log.before(late, 2) == b
-        assert positions(await read(log, b, HighWaterMark(late, FOREVER))) == [c, late]
-        assert await log.before(late, 4) == await log.before(late, 9) == DAY1
-        assert await log.before(DAY1, 9) == DAY1
+    async with opened_log(database) as opened:
+        assert await opened.positions.before(c, 2) == a
+        assert await opened.positions.before(late, 2) == b
+        assert positions(await read(opened, b, HighWaterMark(late, FOREVER))) == [c, late]
+        assert await opened.positions.before(late, 4) == await opened.positions.before(late, 9) == DAY1
+        assert await opened.positions.before(DAY1, 9) == DAY1
 
 
 async def test_first_since_is_the_lowest_position_not_the_earliest_row(database: str, shop: ShopRows) -> None:
     await shop.entry(10, inserted_at="2018-03-04 11:00Z")
     lowest = await shop.entry(11, inserted_at="2018-03-04 12:30Z")
     earliest = await shop.entry(12, inserted_at="2018-03-04 12:00Z")
-    async with opened_log(database) as log:
-        assert await log.first_since(datetime(2018, 3, 4, 12, tzinfo=UTC)) == lowest
-        assert await log.first_since(datetime(2018, 3, 4, 13, tzinfo=UTC)) is None
+    async with opened_log(database) as opened:
+        assert await opened.positions.first_since(datetime(2018, 3, 4, 12, tzinfo=UTC)) == lowest
+        assert await opened.positions.first_since(datetime(2018, 3, 4, 13, tzinfo=UTC)) is None
         assert earliest > lowest
 
 
@@ -531,13 +540,16 @@ async def test_a_count_that_takes_too_long_is_the_distance_of_the_ids(
     monkeypatch.setattr("kiva_stream.source.source.QUICK_S", quick_s)
     first, *_, last = [await shop.entry(10) for _ in range(3)]
     sleep = Sleeps()
-    async with opened_log(database, sleep, statement_timeout_s=statement_timeout_s) as log:
-        assert await log.count(first, last) == 2
+    async with opened_log(database, sleep, statement_timeout_s=statement_timeout_s) as opened:
+        assert await opened.positions.count_or_distance(first, last) == 2
         async with shop.connection.transaction():
             await shop.connection.execute("LOCK TABLE kiva.system_log")
             with anyio.fail_after(10):
-                assert await log.count(first, last._replace(id=1_000_000)) == 1_000_000 - first.id
-                assert await log.count(last, first._replace(txid=11)) == 0
+                assert (
+                    await opened.positions.count_or_distance(first, last._replace(id=1_000_000))
+                    == 1_000_000 - first.id
+                )
+                assert await opened.positions.count_or_distance(last, first._replace(txid=11)) == 0
     assert sleep.waits == []
 
 
@@ -546,12 +558,12 @@ async def test_an_exact_count_may_take_longer_than_one_that_has_another_way(
 ) -> None:
     monkeypatch.setattr("kiva_stream.source.source.QUICK_S", 0.1)
     first, *_, last = [await shop.entry(10) for _ in range(3)]
-    async with opened_log(database) as log:
+    async with opened_log(database) as opened:
         async with shop.connection.transaction():
             await shop.connection.execute("LOCK TABLE kiva.system_log")
-            exact = asyncio.create_task(log.count_exactly(first, last))
+            exact = asyncio.create_task(opened.positions.count(first, last))
             for _ in range(2):  # the first may have begun before it; both are given up
-                assert await log.count(first, last) == last.id - first.id
+                assert await opened.positions.count_or_distance(first, last) == last.id - first.id
         assert await exact == 2
 
 
@@ -561,24 +573,26 @@ async def test_an_exact_count_may_take_longer_than_one_that_has_another_way(
 async def test_a_day_begins_at_midnight_in_the_sites_timezone(
     database: str, shop: ShopRows, day: date, hour: int
 ) -> None:
-    async with opened_log(database) as log:
-        assert await log.midnight(day) == datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+    async with opened_log(database) as opened:
+        assert await opened.positions.midnight(day) == datetime(
+            day.year, day.month, day.day, hour, tzinfo=UTC
+        )
 
 
 async def test_row_36_the_site_is_read_with_its_currency_trimmed_and_upper_case(
     database: str, shop: ShopRows
 ) -> None:
     await shop.connection.execute("UPDATE kiva.sites SET currency = ' zr'")
-    async with opened_log(database) as log:
-        site = await log.site()
+    async with opened_log(database) as opened:
+        site = await read_site(opened.pool, 1)
     assert (site.id, site.name, site.timezone, site.currency) == (1, "Green Box", "America/Denver", "ZR")
     assert site.launched_at == datetime(2018, 1, 1, 7, tzinfo=UTC)
 
 
 async def test_a_site_that_does_not_exist_is_one_sentence(database: str, shop: ShopRows) -> None:
-    async with opened_log(database, site_id=9) as log:
+    async with opened_log(database) as opened:
         with pytest.raises(SourceError, match=r"^There is no site 9 .* set source\.site_id"):
-            await log.site()
+            await read_site(opened.pool, 9)
 
 
 async def test_a_sample_comes_from_all_over_the_stretch(database: str, shop: ShopRows) -> None:
@@ -586,8 +600,8 @@ async def test_a_sample_comes_from_all_over_the_stretch(database: str, shop: Sho
         "INSERT INTO kiva.system_log (site_id, txid, occurred_at, inserted_at, message)"
         "SELECT 1, '10', now(), now(), 'x' FROM generate_series(1, 20000)"
     )
-    async with opened_log(database) as log:
-        ids = {entry.position.id for entry in await log.sample(Position(0, 0), Position(10, 20_000))}
+    async with opened_log(database) as opened:
+        ids = {entry.position.id for entry in await opened.log.sample(Position(0, 0), Position(10, 20_000))}
     assert len(ids) == 2000
     assert max(b - a for a, b in pairwise(sorted(ids))) <= 100
 
@@ -601,13 +615,13 @@ async def test_a_role_with_nothing_but_select_can_read_everything(
     await shop.customer(5, "ann@example.com")
     row = await shop.entry(10, customer_id=5)
     dsn = as_role(database, role)
-    async with opened_log(dsn) as log, Source.open(source_settings(dsn)) as source:
-        assert (await log.site()).id == 1
-        assert positions(await read(log)) == [row]
-        assert await log.before(row, 0) == row
-        assert positions(await log.sample(DAY1, row)) == [row]
-        assert await log.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == row
-        assert await log.midnight(date(2018, 1, 1)) == datetime(2018, 1, 1, 7, tzinfo=UTC)
+    async with opened_log(dsn) as opened, Source.open(source_settings(dsn)) as source:
+        assert (await read_site(opened.pool, 1)).id == 1
+        assert positions(await read(opened)) == [row]
+        assert await opened.positions.before(row, 0) == row
+        assert positions(await opened.log.sample(DAY1, row)) == [row]
+        assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == row
+        assert await opened.positions.midnight(date(2018, 1, 1)) == datetime(2018, 1, 1, 7, tzinfo=UTC)
         customers = ShopCustomers(source, 1, [])
         assert len(await customers.by_email([Email("ann@example.com")])) == 1
         assert len(await customers.page(CustomerId(0), 10)) == 1
@@ -645,9 +659,9 @@ async def test_a_statement_is_stopped_when_it_takes_too_long(database: str, shop
 
 async def test_connections_cut_between_pages_lose_and_repeat_nothing(database: str, shop: ShopRows) -> None:
     written = [await shop.entry(10) for _ in range(9)]
-    async with opened_log(database, page_rows=2, range_rows=3) as log:
+    async with opened_log(database, page_rows=2, range_rows=3) as opened:
         seen, sessions_cut = [], 0
-        async for page in log.pages(DAY1, END):
+        async for page in opened.log.pages(DAY1, END):
             seen += positions(page)
             sessions_cut += await cut(shop)
     assert seen == written
@@ -676,10 +690,10 @@ async def test_a_connection_cut_in_the_middle_of_a_page_loses_and_repeats_nothin
     written = [await shop.entry(10) for _ in range(9)]
     pages: list[list[Position]] = []
     sleep = Sleeps()
-    async with opened_log(database, sleep, page_rows=2, range_rows=6) as log:
+    async with opened_log(database, sleep, page_rows=2, range_rows=6) as opened:
 
         async def collect() -> None:
-            pages.extend([positions(page) async for page in log.pages(DAY1, END)])
+            pages.extend([positions(page) async for page in opened.log.pages(DAY1, END)])
 
         async with anyio.create_task_group() as group, held_at(shop, database, written[3].id):
             group.start_soon(collect)
@@ -692,16 +706,16 @@ async def test_a_connection_cut_in_the_middle_of_a_page_loses_and_repeats_nothin
 
 async def test_after_a_few_attempts_the_operator_is_told(database: str, shop: ShopRows, role: str) -> None:
     sleep = Sleeps()
-    async with opened_log(as_role(database, role), sleep) as log:
+    async with opened_log(as_role(database, role), sleep) as opened:
         await shop.connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
         await cut(shop)
         with pytest.raises(
             SourceError, match=r"^The shop's database cannot be read \(source\.dsn\): too many"
         ):
-            await log.site()
+            await read_site(opened.pool, 1)
         assert sleep.waits == list(WAITS_S)
         await shop.connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-        assert (await log.site()).id == 1
+        assert (await read_site(opened.pool, 1)).id == 1
 
 
 async def test_a_server_out_of_reach_is_one_sentence() -> None:
@@ -754,15 +768,15 @@ async def test_a_missing_table_is_one_sentence_and_not_tried_again(database: str
     async def sleep(seconds: float, /) -> None:
         pytest.fail("a missing table does not pass by itself")
 
-    async with opened_log(database, sleep) as log:
+    async with opened_log(database, sleep) as opened:
         with pytest.raises(SourceError, match=r"refuses a query; run `check`: .*system_log.* does not exist"):
-            await read(log)
+            await read(opened)
         with pytest.raises(SourceError, match=r"refuses a query; run `check`: .*system_log.* does not exist"):
-            await read(log, mark=END)
+            await read(opened, mark=END)
 
 
 async def test_a_table_without_select_is_one_sentence(database: str, shop: ShopRows, role: str) -> None:
     await shop.connection.execute(f"REVOKE SELECT ON kiva.system_log FROM {role}")
-    async with opened_log(as_role(database, role)) as log:
+    async with opened_log(as_role(database, role)) as opened:
         with pytest.raises(SourceError, match="run `check`: permission denied for table system_log"):
-            await read(log)
+            await read(opened)

@@ -14,13 +14,12 @@ from kiva_stream.model.positions import DAY1, IdGap, Position
 from kiva_stream.pipeline.late_arrivals import LateArrivals
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.source.contract import check_contract
-from kiva_stream.source.log import SystemLog
 from kiva_stream.source.source import Source
 from kiva_stream.state.id_gaps import SiteIdGaps
 from kiva_stream.state.leases import hold
 from kiva_stream.state.store import Store
 from tests.dsn import connected
-from tests.shop_rows import ShopRows, opened_log, read
+from tests.shop_rows import OpenedLog, ShopRows, opened_log, read
 from tests.states import migrated_store
 
 NOW = datetime.now(UTC)
@@ -31,12 +30,12 @@ class Reading(NamedTuple):
     """A log without a horizon, whose gaps are kept in a state schema of the same database."""
 
     shop: ShopRows
-    log: SystemLog
+    opened: OpenedLog
     gaps: SiteIdGaps
     store: Store
 
     async def late(self, until: int = 2**62, keep_s: float = KEEP_S) -> list[int]:
-        found = LateArrivals(self.log, self.gaps, keep_s).pages(Position(0, until))
+        found = LateArrivals(self.opened.log, self.gaps, keep_s).pages(Position(0, until))
         return [entry.position.id async for page in found for entry in page.entries]
 
     async def kept(self) -> list[tuple[int, int]]:
@@ -47,7 +46,7 @@ class Reading(NamedTuple):
         return [row["log_id"] for row in rows]
 
     async def read(self, after: int = 0) -> list[int]:
-        return [entry.position.id for entry in await read(self.log, Position(0, after))]
+        return [entry.position.id for entry in await read(self.opened, Position(0, after))]
 
     async def entry(self, site_id: int = 1, inserted_at: datetime = NOW) -> int:
         """Write an entry of this hour: the gaps before it are young."""
@@ -65,9 +64,9 @@ async def open_reading(shop: ShopRows, dsn: str) -> AsyncIterator[Reading]:
     async with (
         migrated_store(dsn) as store,
         hold(store, 1, "an account", 30) as lease,
-        opened_log(dsn, id_gaps=SiteIdGaps(store, lease, 1), horizon=False) as log,
+        opened_log(dsn, id_gaps=SiteIdGaps(store, lease, 1), horizon=False) as opened,
     ):
-        yield Reading(shop, log, SiteIdGaps(store, lease, 1), store)
+        yield Reading(shop, opened, SiteIdGaps(store, lease, 1), store)
 
 
 @pytest.fixture
@@ -77,18 +76,18 @@ async def reading(database: str) -> AsyncIterator[Reading]:
 
 
 async def test_positions_are_ids_whatever_the_transactions_were(reading: Reading) -> None:
-    shop, log = reading.shop, reading.log
+    shop, opened = reading.shop, reading.opened
     ids = [(await shop.entry(txid)).id for txid in (2**40, 10, 30)]
-    entries = await read(log)
+    entries = await read(opened)
     assert [entry.position for entry in entries] == [Position(0, each) for each in ids]
     first, _, last = (entry.position for entry in entries)
-    assert (await log.mark()).position == last
-    assert await log.before(last, 2) == first
-    assert await log.count(first, last) == 2
-    assert await log.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == first
-    assert [entry.position for entry in await log.entries([last, first])] == [first, last]
-    assert await log.obstacle(DAY1) is None
-    assert await log.obstacle(last) is None
+    assert (await opened.horizon.high_water_mark()).position == last
+    assert await opened.positions.before(last, 2) == first
+    assert await opened.positions.count_or_distance(first, last) == 2
+    assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) == first
+    assert [entry.position for entry in await opened.log.entries([last, first])] == [first, last]
+    assert await opened.horizon.obstacle(DAY1) is None
+    assert await opened.horizon.obstacle(last) is None
 
 
 async def test_a_log_without_a_txid_is_to_contract_and_can_be_read(database: str) -> None:
@@ -99,7 +98,7 @@ async def test_a_log_without_a_txid_is_to_contract_and_can_be_read(database: str
         assert await check_contract(shop.connection, "kiva", 1, horizon=False) == []
         async with open_reading(shop, database) as reading:
             assert await reading.read() == [written]
-            assert (await reading.log.sample(DAY1, Position(0, written)))[0].position.id == written
+            assert (await reading.opened.log.sample(DAY1, Position(0, written)))[0].position.id == written
 
 
 async def test_an_entry_whose_commit_is_late_is_found_in_its_gap_once(
@@ -127,7 +126,7 @@ async def test_a_gap_is_kept_before_what_lies_behind_it_is_given(reading: Readin
     await reading.skip(3)
     last = await reading.entry()
     kept = []
-    async for page in reading.log.pages(DAY1, await reading.log.mark()):
+    async for page in reading.opened.log.pages(DAY1, await reading.opened.horizon.high_water_mark()):
         kept.append(await reading.kept())
         assert page[-1].position.id == last
     assert kept == [[(first + 1, last - 1)]]
@@ -214,7 +213,7 @@ async def test_a_log_is_read_by_id_along_its_index(filled: asyncpg.Connection) -
     queries = sql_blocks.load("kiva_stream.source", "queries.sql", "kiva", "queries_by_id.sql")
     for block, arguments in (
         ("read", "1, 0, 500, 0, 9000, 100"),
-        ("mark", "1, 600"),
+        ("high_water_mark", "1, 600"),
         ("gaps", "500, 600, 3600"),
         ("in_gaps", "1, '{500,700}', '{510,701}', 100"),
         ("entries", "1, '{0}', '{700}'"),

@@ -14,6 +14,7 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.sandbox.postgres import OwnServer, own_postgres
 from kiva_stream.source.contract import check_contract
 from kiva_stream.source.customers import ShopCustomers
+from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
 from kiva_stream.source.source import FOLLOWING_WAITS_S, STANDBY, WAITS_S, Source
 from tests.dsn import connected
@@ -65,7 +66,7 @@ async def test_a_server_that_is_restarted_between_pages_loses_and_repeats_nothin
     ids: list[int] = []
     async with Source.open(settings, sleep, waits_s=waits_s, troubles=troubles) as source:
         log = SystemLog(source, settings, ShopCustomers(source, 1, ()), sleep)
-        async for page in log.pages(DAY1, await log.mark()):
+        async for page in log.pages(DAY1, await Horizon(source, settings).high_water_mark()):
             ids += [entry.position.id for entry in page]
             if len(ids) == 4:
                 await anyio.to_thread.run_sync(server.stop)
@@ -84,7 +85,7 @@ def test_who_follows_waits_five_minutes_and_others_a_quarter_of_one() -> None:
 async def test_a_standby_is_refused_at_the_start_and_after_a_failover(server: OwnServer, shop: str) -> None:
     signal = Path(server.folder) / "data" / "standby.signal"
     sleep = Sleeps()
-    async with opened_log(shop, sleep) as log:
+    async with opened_log(shop, sleep) as opened:
         server.stop()
         signal.touch(mode=0o666)
         server.start()
@@ -92,7 +93,7 @@ async def test_a_standby_is_refused_at_the_start_and_after_a_failover(server: Ow
             async with connected(shop) as connection:
                 assert [each.text for each in await check_contract(connection, "kiva", 1)] == [STANDBY]
             with pytest.raises(SourceError) as failed:
-                await read(log)
+                await read(opened)
             assert str(failed.value) == STANDBY
             assert sleep.waits == list(WAITS_S)  # it may be promoted meanwhile
             with pytest.raises(SourceError) as refused:
@@ -103,13 +104,13 @@ async def test_a_standby_is_refused_at_the_start_and_after_a_failover(server: Ow
             server.stop()
             signal.unlink()
             server.start()
-        assert len(await read(log)) == 9
+        assert len(await read(opened)) == 9
 
 
 async def test_a_column_whose_type_changes_meanwhile_is_read_on(shop: str) -> None:
-    async with opened_log(shop, page_rows=2, range_rows=4) as log, connected(shop) as admin:
+    async with opened_log(shop, page_rows=2, range_rows=4) as opened, connected(shop) as admin:
         ids: list[int] = []
-        async for page in log.pages(DAY1, await log.mark()):
+        async for page in opened.log.pages(DAY1, await opened.horizon.high_water_mark()):
             ids += [entry.position.id for entry in page]
             if len(ids) == 4:
                 await admin.execute("ALTER TABLE kiva.system_log ALTER admin_user TYPE varchar(90)")
@@ -118,8 +119,8 @@ async def test_a_column_whose_type_changes_meanwhile_is_read_on(shop: str) -> No
 
 async def test_a_column_that_is_gone_meanwhile_is_one_sentence_and_not_tried_again(shop: str) -> None:
     sleep = Sleeps()
-    async with opened_log(shop, sleep, page_rows=2, range_rows=4) as log, connected(shop) as admin:
-        pages = log.pages(DAY1, await log.mark())
+    async with opened_log(shop, sleep, page_rows=2, range_rows=4) as opened, connected(shop) as admin:
+        pages = opened.log.pages(DAY1, await opened.horizon.high_water_mark())
         await anext(pages)
         await anext(pages)
         await admin.execute("ALTER TABLE kiva.system_log DROP COLUMN admin_user")
@@ -132,26 +133,26 @@ async def test_a_column_that_is_gone_meanwhile_is_one_sentence_and_not_tried_aga
 
 async def test_a_statement_that_always_takes_too_long_is_a_sentence_after_a_few_tries(shop: str) -> None:
     sleep = Sleeps()
-    async with connected(shop) as admin, opened_log(shop, sleep, statement_timeout_s=0.05) as log:
-        mark = await log.mark()
+    async with connected(shop) as admin, opened_log(shop, sleep, statement_timeout_s=0.05) as opened:
+        mark = await opened.horizon.high_water_mark()
         async with admin.transaction():
             await admin.execute("LOCK TABLE kiva.system_log IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(SourceError, match=r"cannot be read \(source\.dsn\): canceling statement"):
-                await anext(log.pages(DAY1, mark))
+                await anext(opened.log.pages(DAY1, mark))
         assert sleep.waits == list(WAITS_S)
-        assert len(await read(log)) == 9
+        assert len(await read(opened)) == 9
 
 
 async def test_a_writer_in_another_database_holds_the_log_up_and_is_named(
     server: OwnServer, shop: str
 ) -> None:
     other_dsn = await server.create_database("elsewhere")
-    async with connected(other_dsn) as other, connected(shop) as admin, opened_log(shop) as log:
+    async with connected(other_dsn) as other, connected(shop) as admin, opened_log(shop) as opened:
         async with other.transaction():
             await other.execute("SELECT pg_current_xact_id()")
             written = await ShopRows(admin).entry()
-            assert (await log.mark()).position < written
-            why = str(await log.obstacle(Position(10, 9)))
+            assert (await opened.horizon.high_water_mark()).position < written
+            why = str(await opened.horizon.obstacle(Position(10, 9)))
             assert f"before the entry {written}: a writing transaction" in why
             assert f"the session with pid {other.get_server_pid()} in the database elsewhere" in why
-        assert await log.obstacle(Position(10, 9)) is None
+        assert await opened.horizon.obstacle(Position(10, 9)) is None

@@ -149,7 +149,8 @@ class Service(Story):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shop = Shop(SITE, UNUSED, UNUSED, UNUSED, *reversed(self.source))
+        log, horizon, changes = self.source
+        self.shop = Shop(SITE, UNUSED, UNUSED, UNUSED, changes, log, horizon, UNUSED)
         self.work = FakeWork(self.shop)
         self.incidents = Incidents()
         self.looks_at: list[float] = []  # whether work goes on

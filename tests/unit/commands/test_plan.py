@@ -54,7 +54,7 @@ STATUS = SiteStatus(
 class SmallShop:
     """Stands for the source adapters of a shop: a log of 1,000 entries of which a few are the sample."""
 
-    horizon = True
+    is_used = True
 
     def __init__(self, sample: Sequence[Entry], customers: int = 90, orders: int | None = 1_430) -> None:
         self._sample = sample
@@ -73,13 +73,13 @@ class SmallShop:
     async def count_paid(self) -> int | None:
         return self._orders
 
-    async def mark(self) -> HighWaterMark:
+    async def high_water_mark(self) -> HighWaterMark:
         return MARK
 
     async def midnight(self, day: date) -> datetime:
         return datetime(day.year, day.month, day.day, 6, tzinfo=UTC)
 
-    async def count(self, after: Position, until: Position) -> int:
+    async def count_or_distance(self, after: Position, until: Position) -> int:
         return until.txid - after.txid
 
     async def sample(self, _after: Position, _until: Position) -> list[Entry]:
@@ -106,7 +106,7 @@ async def planned(
 
     @asynccontextmanager
     async def open_shop(_settings: Settings) -> AsyncIterator[Shop]:
-        yield Shop(SITE, parts, parts, parts, parts, parts)
+        yield Shop(SITE, *[parts] * 7)
 
     monkeypatch.setattr(plans, "open_shop", open_shop)
     monkeypatch.setattr(plans, "Store", EmptyStore)

@@ -32,7 +32,7 @@ class StoreThere:
 async def shop_there(_settings: Settings) -> AsyncIterator[shop.Shop]:
     """Stand for the shop's database."""
     unread: Any = None
-    yield shop.Shop(SITE, unread, unread, unread, unread, unread)
+    yield shop.Shop(SITE, *[unread] * 7)
 
 
 async def test_a_set_up_that_cannot_reach_activecampaign_fails_and_names_api_url(

@@ -39,7 +39,7 @@ def source_settings(**changes: object) -> SourceSettings:
 
 
 class GrowingLog(FakeLog):
-    """Stands for SystemLog, two entries a page: keeps customers as they were read, until it forgets them."""
+    """Stands for SystemLog, two entries a page, and its Horizon. Caches the customers it has read."""
 
     def __init__(self, *entries: Entry) -> None:
         super().__init__(entries, page_rows=2)
@@ -50,7 +50,7 @@ class GrowingLog(FakeLog):
     def forget_customers(self) -> None:
         self._cache.clear()
 
-    async def mark(self) -> HighWaterMark:
+    async def high_water_mark(self) -> HighWaterMark:
         await (anyio.sleep_forever() if self.hangs else anyio.lowlevel.checkpoint())
         return HighWaterMark(self.entries[-1].position if self.entries else DAY1, moment(0))
 
@@ -86,7 +86,7 @@ class Story:
 
     def __init__(self, *entries: Entry) -> None:
         self.log, self.changes = GrowingLog(*entries), GrowingChanges()
-        self.source: tuple[Any, Any] = self.log, self.changes
+        self.source: tuple[Any, Any, Any] = self.log, self.log, self.changes
         self.ended_at = 0.0
         self._planned: list[tuple[float, Callable[..., object], tuple[Any, ...]]] = []
 

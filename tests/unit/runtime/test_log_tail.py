@@ -59,9 +59,9 @@ class Followed(Story):
         self._takes_s = takes_s
         settings = source_settings(**changes)
         out_of_order: Any = OutOfOrder(self.reopened)
-        self.change_tail = ChangeTail(self.source[1], moment(0), settings.updated_overlap_s)
+        self.change_tail = ChangeTail(self.source[2], moment(0), settings.updated_overlap_s)
         self.tail = LogTail(
-            self.source[0],
+            *self.source[:2],
             self.change_tail,
             settings,
             for_s=for_s,

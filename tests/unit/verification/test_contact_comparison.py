@@ -94,14 +94,14 @@ class World:
     async def orders(self, _ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
         return {}
 
-    async def positions(self, ids: Collection[int]) -> dict[int, Position]:
+    async def by_id(self, ids: Collection[int]) -> dict[int, Position]:
         return {number: self.in_source[number] for number in ids if number in self.in_source}
 
     async def entries(self, positions: Collection[Position]) -> list[Entry]:
         message = NOW, NOW, None, None, None, ""
         return [Entry(position, *message, None, CustomerId(7), None) for position in positions]
 
-    async def count_exactly(self, _after: Position, _until: Position) -> int | None:
+    async def count(self, _after: Position, _until: Position) -> int | None:
         return self.entries_below
 
     async def page(self, _after: CustomerId, _count: int) -> list[Customer]:
@@ -116,7 +116,7 @@ class World:
     def verifier(self, *, is_owner: bool = False) -> ContactComparison:
         parts = cast("Any", self)
         account = Account("account", parts, parts, parts, parts)
-        shop = Shop(parts, parts, parts, parts, parts, log=parts)
+        shop = Shop(*[parts] * 8)
         titles = dict.fromkeys(DesiredContact.__struct_fields__, "a field")
         return ContactComparison(shop, parts, parts, account, titles, 30, is_owner=is_owner, now=lambda: NOW)
 
