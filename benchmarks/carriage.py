@@ -28,7 +28,7 @@ from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 
 CONTACTS_PER_IMPORT = 250
@@ -179,10 +179,24 @@ async def _contacts(
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
     limits, due, locks = settings.activecampaign, DueTags(store, shop.site.id), ContactLocks()
     account: Any = InstantAccount()
-    ports = ContactPorts(shop.customers, links, account, shop.orders, NOBODY, shop.weeks, due)
-    writes = ContactWrites(links, due, account, locks, limits, _no_time)
-    moves = ContactMoves(shop.site.id, shop.customers, links, account, NOBODY, locks)
-    contacts = ContactSync(shop.site, ports, writes, moves, limits)
+    writes = ContactWrites(
+        links=links, due=due, contacts=account, locks=locks, settings=limits, sleep=_no_time
+    )
+    moves = ContactMoves(
+        shop.site.id, customers=shop.customers, links=links, contacts=account, tags=NOBODY, locks=locks
+    )
+    contacts = ContactSync(
+        shop.site,
+        customers=shop.customers,
+        links=links,
+        orders=shop.orders,
+        order_delivery=NOBODY,
+        weeks=shop.weeks,
+        due=due,
+        writes=writes,
+        moves=moves,
+        settings=limits,
+    )
     await contacts.snapshot(mark.position, lambda _: None)
     return contacts
 

@@ -134,7 +134,7 @@ class CustomerSync:
         counted = countable(accounts, site.id, contact.email)
         today = datetime.now(ZoneInfo(site.timezone)).date()
         is_new = contact.status is ContactStatus.NEW
-        return desired_contact(contact.email, counted, is_new, today) if counted else None
+        return desired_contact(contact.email, counted, is_new=is_new, today=today) if counted else None
 
 
 async def _address(shop: Shop, customer: CustomerId) -> Email:

@@ -32,7 +32,7 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.order_sync import OrderSync
 from kiva_stream.sync.week_tags import WeekTagSync
@@ -50,16 +50,43 @@ class WorkingSite:
         self.shop = shop
         self.links = links
         self.account = account = Contacts(settings, client, ids)
-        self.orders = OrderSync(shop.site.currency, shop.orders, sent, links, uploads, settings)
+        self.orders = OrderSync(
+            shop.site.currency,
+            orders=shop.orders,
+            sent=sent,
+            links=links,
+            uploads=uploads,
+            settings=settings,
+        )
         self.contacts = ContactSync(
             shop.site,
-            ContactPorts(shop.customers, links, account, shop.orders, self.orders, shop.weeks, due),
-            ContactWrites(links, due, account, locks, settings),
-            ContactMoves(shop.site.id, shop.customers, links, account, tags, locks),
-            settings,
+            customers=shop.customers,
+            links=links,
+            orders=shop.orders,
+            order_delivery=self.orders,
+            weeks=shop.weeks,
+            due=due,
+            writes=ContactWrites(links=links, due=due, contacts=account, locks=locks, settings=settings),
+            moves=ContactMoves(
+                shop.site.id,
+                customers=shop.customers,
+                links=links,
+                contacts=account,
+                tags=tags,
+                locks=locks,
+            ),
+            settings=settings,
             is_live=is_live,
         )
-        self.tags = WeekTagSync(shop.site.id, due, shop.weeks, shop.customers, tags, account, locks)
+        self.tags = WeekTagSync(
+            shop.site.id,
+            due=due,
+            weeks=shop.weeks,
+            customers=shop.customers,
+            tags=tags,
+            contacts=account,
+            locks=locks,
+        )
 
     @classmethod
     async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:

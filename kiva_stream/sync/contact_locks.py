@@ -1,4 +1,4 @@
-"""A contact is in one request at a time, whoever sends it."""
+"""Contact locks: a contact is in one request at a time, whichever part of the sync sends it."""
 
 from __future__ import annotations
 
@@ -11,54 +11,59 @@ import anyio
 from kiva_stream.model.ids import ContactId
 
 
-class _Turn:
-    """One that wants some contacts, and how many of them it has to wait for."""
+class _Request:
+    """A request for some contacts; `missing` counts those that an earlier request holds or waits for."""
 
     def __init__(self, contacts: Collection[ContactId]) -> None:
         self.contacts = frozenset(contacts)
-        self.waits_for = 0
-        self.has_come = anyio.Event()
+        self.missing = 0
+        self.is_granted = anyio.Event()
+
+    def join(self, queue: deque[_Request]) -> None:
+        """Queue for one more contact."""
+        self.missing += bool(queue)
+        queue.append(self)
+
+    def advance(self) -> None:
+        """Count that the request is the first for one more contact; grant it when it is for all."""
+        self.missing -= 1
+        if not self.missing:
+            self.is_granted.set()
 
 
 class ContactLocks:
-    """Hands out contacts: a queue each, joined in one step, so that nobody can wait in a circle."""
+    """A fair keyed lock, acquired for a set of contacts at once.
+
+    A request joins the queues of all its contacts in one step. So all queues have the same order, and
+    requests cannot wait for each other in a circle.
+    """
 
     def __init__(self) -> None:
-        self._queues: dict[ContactId, deque[_Turn]] = {}  # the first of each has the contact
+        self._queues: dict[ContactId, deque[_Request]] = {}  # the first of each holds the contact
 
     @asynccontextmanager
     async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[None]:
-        """Have all of these contacts to oneself while this lasts; who asks first gets them first.
+        """Hold all of these contacts while this lasts; requests are granted in the order they were made.
 
-        Who has a contact already must not ask for it again: it would wait for itself.
+        The lock is not reentrant: a task that asks for a contact it already holds waits forever.
         """
-        turn = _Turn(contacts)
-        self._join(turn)
+        request = _Request(contacts)
+        for contact in request.contacts:
+            request.join(self._queues.setdefault(contact, deque()))
         try:
-            if turn.waits_for:
-                await turn.has_come.wait()
+            if request.missing:
+                await request.is_granted.wait()
             yield
         finally:
-            self._leave(turn)
+            self._leave(request)
 
-    def _join(self, turn: _Turn) -> None:
-        for contact in turn.contacts:
-            queue = self._queues.setdefault(contact, deque())
-            turn.waits_for += bool(queue)
-            queue.append(turn)
-
-    def _leave(self, turn: _Turn) -> None:
-        """Leave all queues, also from their middle, and call those who are first now."""
-        for contact in turn.contacts:
+    def _leave(self, request: _Request) -> None:
+        """Leave all queues, also from their middle, and advance the requests that are first now."""
+        for contact in request.contacts:
             queue = self._queues[contact]
-            was_first = queue[0] is turn
-            queue.remove(turn)
+            was_first = queue[0] is request
+            queue.remove(request)
             if not queue:
                 del self._queues[contact]
             elif was_first:
-                self._call(queue[0])
-
-    def _call(self, turn: _Turn) -> None:
-        turn.waits_for -= 1
-        if not turn.waits_for:
-            turn.has_come.set()
+                queue[0].advance()

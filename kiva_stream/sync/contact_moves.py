@@ -1,7 +1,14 @@
-"""Contact moves: customers whose address changed come to the contact they belong to now.
+"""Contact moves: a customer whose address changed gets the contact of the new address.
 
-A contact that is theirs alone gets the new address. Where another contact has that address, they join it,
-and the one they leave is nobody's any more; who shared a contact leaves it to the other account.
+| the old contact, and the new address                           | then                                      |
+|----------------------------------------------------------------|-------------------------------------------|
+| it has no other customer that counts; the address is free      | it gets the new address                   |
+| it has another customer that counts                            | the customer gets a contact of their own  |
+| another contact has the address, here or at ActiveCampaign     | the customer joins that contact           |
+| ActiveCampaign lacks the contact, or refuses the address       | the customer gets a contact of their own  |
+
+A contact that all its customers left is dissolved. One that other customers keep is upserted, since it may
+still show the customer who left.
 """
 
 from __future__ import annotations
@@ -10,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.errors import AddressTaken, Rejected
-from kiva_stream.model.contacts import Contact, ContactRecord
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
 from kiva_stream.model.ids import AcId, CustomerId, Email
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts, WeekTags
@@ -21,11 +28,12 @@ from kiva_stream.sync.desired_contact import countable
 
 
 class ContactMoves:
-    """Moves contacts of one site. Every call raises AccountRefused, SourceError, CheckpointError."""
+    """Moves and dissolves contacts. Every call raises AccountRefused, SourceError, CheckpointError."""
 
     def __init__(
         self,
         site_id: int,
+        *,
         customers: Customers,
         links: Links,
         contacts: Contacts,
@@ -40,47 +48,46 @@ class ContactMoves:
         self._locks = locks
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
-        """Bring customers to the contacts of their addresses; return contacts that others belong to now."""
+        """Move customers to the contacts of their addresses; return the contacts that must be upserted."""
         changed = []
-        places = await self._links.of(customers)
-        for contact in {place.id: place for place in places.values()}.values():
+        contacts = await self._links.of(customers)
+        for contact in {each.id: each for each in contacts.values()}.values():
             movers = {
                 customer: email
                 for customer, email in customers.items()
-                if places.get(customer) is contact and email != contact.email
+                if contacts.get(customer) is contact and email != contact.email
             }
             changed += await self._leave(contact, _by_email(movers))
         return changed
 
     async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
-        """Have movers leave a contact; return which they joined, and this one if others stay."""
+        """Move customers away from a contact; return those they joined, and this one if others stay."""
         changed = []
         leaving = {customer for customers in movers.values() for customer in customers}
         for email, customers in movers.items():
-            (linked,) = await self._links.contacts([contact.id])
-            if await self._is_shared(linked, leaving) or not await self._renamed(linked, email):
+            (record,) = await self._links.contacts([contact.id])
+            if await self._is_shared(record, leaving) or not await self._rename(record, email):
                 async with self._locks.hold([contact.id]):
-                    changed.append(
-                        await self._links.relink(customers, email, await self._contacts.find(email))
-                    )
+                    ac_id = await self._contacts.find(email)
+                    changed.append(await self._links.relink(customers, email, ac_id))
             leaving.difference_update(customers)
         (left,) = await self._links.contacts([contact.id])
         if not left.customers:
             await self.dissolve(left)
         return [*changed, contact] if changed and left.customers else changed
 
-    async def _is_shared(self, linked: ContactRecord, leaving: Collection[CustomerId]) -> bool:
-        """Return whether somebody else of a contact has its address, whatever those who leave have by now."""
-        accounts = await self._customers.accounts(set(linked.customers) - set(leaving))
-        return bool(countable(accounts, self._site_id, linked.contact.email))
+    async def _is_shared(self, record: ContactRecord, leaving: Collection[CustomerId]) -> bool:
+        """Return whether a customer that is not among `leaving` counts for the contact."""
+        accounts = await self._customers.accounts(set(record.customers) - set(leaving))
+        return bool(countable(accounts, self._site_id, record.contact.email))
 
-    async def _renamed(self, linked: ContactRecord, email: Email) -> bool:
-        """Give a contact that address; False: it is to be another contact."""
-        contact = linked.contact
+    async def _rename(self, record: ContactRecord, email: Email) -> bool:
+        """Give a contact a new address; return whether it has it now."""
+        contact = record.contact
         if await self._links.at(email) is not None:
             return False
         async with self._locks.hold([contact.id]):
-            ac_id = await self._known(linked)
+            ac_id = await self._ac_id(record)
             if ac_id is None:
                 return False
             try:
@@ -94,11 +101,17 @@ class ContactMoves:
             await self._links.record_email(contact.id, email)
         return True
 
-    async def dissolve(self, linked: ContactRecord) -> None:
-        """Take customer id and week tag off a contact that is nobody's any more; it stays there as it is."""
-        contact = linked.contact
+    async def dissolve_left(self, records: Iterable[ContactRecord]) -> None:
+        """Dissolve those of these contacts whose customers have left, in an earlier run that was stopped."""
+        for record in records:
+            if record.contact.status is ContactStatus.LINKED and not record.customers:
+                await self.dissolve(record)
+
+    async def dissolve(self, record: ContactRecord) -> None:
+        """Take customer id and week tag off a contact without customers; it stays at ActiveCampaign."""
+        contact = record.contact
         async with self._locks.hold([contact.id]):
-            ac_id = await self._known(linked)
+            ac_id = await self._ac_id(record)
             try:
                 if ac_id is not None:
                     await self._contacts.disown(ac_id)
@@ -108,16 +121,13 @@ class ContactMoves:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
             await self._links.dissolve(contact.id)
 
-    async def _known(self, linked: ContactRecord) -> AcId | None:
-        return linked.ac_id or await self._contacts.find(linked.contact.email)
+    async def _ac_id(self, record: ContactRecord) -> AcId | None:
+        """Return ActiveCampaign's id of a contact; None: it does not have the contact."""
+        return record.ac_id or await self._contacts.find(record.contact.email)
 
 
 def _by_email(movers: Mapping[CustomerId, Email]) -> Mapping[Email, list[CustomerId]]:
     groups: defaultdict[Email, list[CustomerId]] = defaultdict(list)
-    for customer in _in_order(movers):
+    for customer in sorted(movers):
         groups[movers[customer]].append(customer)
     return groups
-
-
-def _in_order(customers: Iterable[CustomerId]) -> list[CustomerId]:
-    return sorted(customers)

@@ -1,21 +1,28 @@
-"""Contact writes: makes ActiveCampaign show contacts as they are wanted, many at once or one by one.
+"""Contact writes: ActiveCampaign gets contact changes, many by one import or each by a request of its own.
 
-What is known to have arrived is written only after ActiveCampaign confirmed it; an interrupted import is
-asked for again. A contact that is new there always comes by an import, since only an import can subscribe
-without bringing back who has unsubscribed.
+| the contact, and how many are written with it        | is sent                                     |
+|------------------------------------------------------|---------------------------------------------|
+| any; `import_min_contacts` or more                   | by one import with all of them              |
+| new to ActiveCampaign; fewer                         | by an import of the new ones                |
+| known to ActiveCampaign; fewer                       | by a request of its own                     |
+| its import failed for it, or may have left it out    | once more, by a request of its own          |
+| its import was lost                                  | once more, by an import                     |
+
+A new contact needs an import: no other request subscribes a contact and yet leaves it off the list if it
+has unsubscribed there. The state says that a contact arrived only after ActiveCampaign confirmed it; the
+end of an import that an earlier run began is asked for, and the import is not sent again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Sequence
-from typing import NamedTuple
 
 import anyio
 
 from kiva_stream.errors import AccountRefused, Rejected, RowsRejected
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
-from kiva_stream.model.contacts import ContactRecord, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
@@ -23,32 +30,17 @@ from kiva_stream.ports.destination import Contacts
 from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.desired_contact import fingerprint
 
 
-class ContactChange(NamedTuple):
-    """A contact that ActiveCampaign does not show as the shop has it."""
-
-    record: ContactRecord
-    desired: DesiredContact
-
-    @property
-    def id(self) -> ContactId:
-        """The contact's link."""
-        return self.record.contact.id
-
-    @property
-    def unsubscribes(self) -> bool:
-        """Whether it is to leave the list."""
-        return self.desired.list_status is ListStatus.UNSUBSCRIBE
-
-
 class ContactWrites:
-    """Writes contacts of one account. Every call raises AccountRefused, CheckpointError."""
+    """Writes the contacts of one account. Every call raises AccountRefused, CheckpointError."""
 
     def __init__(
         self,
+        *,
         links: Links,
         due: TagsDue,
         contacts: Contacts,
@@ -64,81 +56,86 @@ class ContactWrites:
         self._sleep = sleep
         self._refusals: dict[ContactId, bytes] = {}  # of contacts that ActiveCampaign has
 
-    def is_refused(self, wanted: ContactChange) -> bool:
-        """Return whether ActiveCampaign refused just this of a contact that it has."""
-        return self._refusals.get(wanted.id) == fingerprint(wanted.desired)
+    def is_refused(self, change: ContactChange) -> bool:
+        """Return whether ActiveCampaign refused just this change of a contact that it has."""
+        return self._refusals.get(change.id) == fingerprint(change.desired)
 
     async def resume(self) -> int:
-        """Wait for the imports that an earlier run began; return how many contacts came by them."""
-        came = 0
+        """Wait for the imports that an earlier run began; return how many contacts they wrote."""
+        written = 0
         for started in await self._links.open_imports():
             alone = await self._finish(started)
-            came += 0 if alone is None else len(started.fingerprints) - len(alone)
-        return came
+            written += 0 if alone is None else len(started.fingerprints) - len(alone)
+        return written
 
     async def learn_ids(self) -> None:
-        """Learn ActiveCampaign's ids of the contacts that it has had since the last time."""
+        """Learn ActiveCampaign's ids of the contacts that were created since the last call."""
         known_to = await self._links.known_to()
         while page := await self._contacts.page(known_to):
             known_to = max(page.values())
             await self._links.learn(page, known_to)
 
-    def fitting(self, wanted: Sequence[ContactChange]) -> int:
-        """Return how many of these, from the first, go into one import."""
-        return self._contacts.fitting([each.desired for each in wanted])
+    def fitting(self, changes: Sequence[ContactChange]) -> int:
+        """Return how many of these changes, from the first, fit into one import."""
+        return self._contacts.fitting([each.desired for each in changes])
 
-    async def write(self, wanted: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Return when ActiveCampaign confirmed or refused these contacts; they are few enough for an import.
+    async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
+        """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
 
-        A few that it has already are sent one by one, so that nobody waits for an import.
+        A few contacts that it has are sent one by one, so that they need not wait for the end of an import.
         """
-        new = [each for each in wanted if each.record.contact.status is not ContactStatus.LINKED]
-        known = [each for each in wanted if each.record.contact.status is ContactStatus.LINKED]
-        if len(wanted) >= self._settings.import_min_contacts:
-            new, known = list(wanted), []
+        new = [each for each in changes if each.needs_import]
+        known = [each for each in changes if not each.needs_import]
+        if len(changes) >= self._settings.import_min_contacts:
+            new, known = list(changes), []
         async with anyio.create_task_group() as group:
             for each in known:
                 group.start_soon(self.write_one, each)
             if new:
                 await self.import_contacts(new, exclude_automations=exclude_automations)
-        if notes := Counter(note for each in wanted for note in each.desired.notes):
+        if notes := Counter(note for each in changes for note in each.desired.notes):
             await self._links.note(notes)
 
-    async def import_contacts(self, wanted: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Import contacts until ActiveCampaign completed it; without those that it refuses."""
-        async with self._locks.hold([each.id for each in wanted]):
+    async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
+        """Import contacts and wait for the end; then send those that failed in it by themselves."""
+        async with self._locks.hold([each.id for each in changes]):
             await self._links.give_tags(
-                {each.id: tag for each in wanted if (tag := each.desired.tag) and each.record.tag is None}
+                {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
-            alone = await self._import(list(wanted), exclude_automations=exclude_automations)
+            alone = await self._import(list(changes), exclude_automations=exclude_automations)
         for each in alone:
             await self.write_one(each)
 
-    async def write_one(self, wanted: ContactChange) -> None:
-        """Send one contact by itself, and take it off the list where that is wanted.
+    async def write_one(self, change: ContactChange) -> None:
+        """Send one contact by itself, and unsubscribe it if the change says so.
 
-        It is not put on the list, and gets no tag, which are an import's to do.
+        It is not subscribed and gets no tag: only an import does that.
         """
-        async with self._locks.hold([wanted.id]):
+        async with self._locks.hold([change.id]):
             try:
-                ac_id = await self._contacts.sync(wanted.desired)
-                if wanted.unsubscribes:
+                ac_id = await self._contacts.sync(change.desired)
+                if change.unsubscribes:
                     await self._contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:
-                await self._refused(wanted, error.reply)
+                await self._refused(change, error.reply)
             else:
                 await self._links.confirm(
-                    wanted.id, fingerprint(wanted.desired), ac_id, unsubscribed=wanted.unsubscribes
+                    change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
                 )
 
-    async def set_list(self, linked: ContactRecord, *, subscribed: bool) -> None:
-        """Put a contact that ActiveCampaign has on the list, or take it off."""
-        async with self._locks.hold([linked.contact.id]):
-            await self._set_list(linked, subscribed=subscribed)
+    async def reject_unwritten(self, record: ContactRecord) -> None:
+        """Reject a contact that is still new after the writes: no customer of its address is left."""
+        if record.contact.status is ContactStatus.NEW:
+            await self._links.reject(record.contact.id, Reason.NO_CONTACT)
 
-    async def _set_list(self, linked: ContactRecord, *, subscribed: bool) -> None:
-        contact = linked.contact
-        ac_id = linked.ac_id or await self._contacts.find(contact.email)
+    async def set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
+        """Subscribe a contact that ActiveCampaign has, or unsubscribe it."""
+        async with self._locks.hold([record.contact.id]):
+            await self._set_list(record, subscribed=subscribed)
+
+    async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
+        contact = record.contact
+        ac_id = record.ac_id or await self._contacts.find(contact.email)
         try:
             if ac_id is not None:
                 await self._contacts.set_list(ac_id, subscribed=subscribed)
@@ -147,82 +144,93 @@ class ContactWrites:
         else:
             await self._links.on_list(contact.id, unsubscribed=not subscribed)
 
-    async def _import(self, wanted: list[ContactChange], *, exclude_automations: bool) -> list[ContactChange]:
-        """Import contacts; return those that failed in it, to be tried once more, alone."""
-        while wanted:
+    async def _import(
+        self, changes: list[ContactChange], *, exclude_automations: bool
+    ) -> list[ContactChange]:
+        """Import contacts, again when the import is lost; return those to be sent by themselves."""
+        while changes:
+            # 1. Start the import. If rows are refused, none was imported: start again without them.
             try:
-                desired = [each.desired for each in wanted]
+                desired = [each.desired for each in changes]
                 accepted = await self._contacts.start_import(desired, exclude_automations=exclude_automations)
             except RowsRejected as error:
-                self._refuse_to_lose(len(error.reasons), len(wanted))
+                self._check_failures(len(error.reasons), of=len(changes))
                 for index in error.reasons:
-                    await self._refused(wanted[index], error.reasons[index])
-                wanted = [each for index, each in enumerate(wanted) if index not in error.reasons]
+                    await self._refused(changes[index], error.reasons[index])
+                changes = [each for index, each in enumerate(changes) if index not in error.reasons]
                 continue
-            sent = {each.id: fingerprint(each.desired) for each in wanted}
-            taken_off = frozenset(each.id for each in wanted if each.unsubscribes)
-            started = OpenImport(accepted.id, sent, accepted.is_short, taken_off)
+            # 2. Keep it in the state before its end, so that a new process asks for that end.
+            sent = {each.id: fingerprint(each.desired) for each in changes}
+            unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
+            started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
             await self._links.keep_import(started)
-            by_id = {each.id: each for each in wanted}
+            # 3. Wait for its end.
             failed = await self._finish(started)
             if failed is not None:
-                return [by_id[number] for number in failed]
+                return [each for each in changes if each.id in failed]
         return []
 
-    async def _finish(self, started: OpenImport) -> list[ContactId] | None:
-        """Wait for an import's end, keep what came of it; return whom to try alone, None: it is lost."""
+    async def _finish(self, started: OpenImport) -> set[ContactId] | None:
+        """Record an import's end; return the contacts to send by themselves, None when it is lost."""
         report = await self._ended(started.id)
         if report.state is ImportState.LOST:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
             await self._links.close_import(started, [])
             return None
-        contacts = await self._links.contacts(started.fingerprints)
-        failed = {each.contact.id for each in contacts if each.contact.email in report.failures}
+        # 1. Failed is what the report names. A short import also left contacts out without naming them:
+        # absent are those that ActiveCampaign does not have, unsure those that it had before.
+        records = await self._links.contacts(started.fingerprints)
+        failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
         if started.is_short:
-            unsure = {each.contact.id for each in contacts if each.ac_id is not None}
+            unsure = {each.contact.id for each in records if each.ac_id is not None}
             failed |= await self._absent(started)
-        came = started.fingerprints.keys() - failed - unsure
-        await self._links.close_import(started, came)
-        await self._due.forget_tags([each.contact.id for each in contacts if _is_new(each, failed)])
-        self._refuse_to_lose(len(failed), len(started.fingerprints))
-        return sorted(failed | unsure)
+        # 2. All others are confirmed. A new contact that failed did not get the tag that was sent with it.
+        await self._links.close_import(started, started.fingerprints.keys() - failed - unsure)
+        await self._due.forget_tags([each.contact.id for each in records if _is_new(each, failed)])
+        # 3. So many failures are about the account, not about these contacts.
+        self._check_failures(len(failed), of=len(started.fingerprints))
+        return failed | unsure
 
     async def _absent(self, started: OpenImport) -> set[ContactId]:
-        """Return whom of a short import ActiveCampaign does not have: of those it excludes it says nothing.
+        """Return the contacts of a short import that ActiveCampaign does not have.
 
-        One that it had before proves nothing by being there.
+        They are on its exclusion list. Of a contact that it had before, being there proves nothing.
         """
         await self.learn_ids()
         left = [each.contact for each in await self._links.contacts(started.fingerprints) if not each.ac_id]
         return {contact.id for contact in left if await self._contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
+        """Ask for an import's report every `import_poll_s` until it is not running any more."""
         while True:
             await self._sleep(self._settings.import_poll_s)
             report = await self._contacts.import_report(import_id)
             if report.state is not ImportState.RUNNING:
                 return report
 
-    async def _refused(self, wanted: ContactChange, said: str) -> None:
-        """Reject a contact that ActiveCampaign refuses; one that it has stays as it is, but for the list."""
-        if wanted.record.contact.status is ContactStatus.LINKED:
-            self._refusals[wanted.id] = fingerprint(wanted.desired)
-            log.warning("a change of a contact is refused; it stays as it was", contact=wanted.id, said=said)
-            if wanted.unsubscribes:
-                await self._set_list(wanted.record, subscribed=False)
-        else:
-            await self._links.reject(wanted.id, Reason.AC_REJECTED)
+    async def _refused(self, change: ContactChange, said: str) -> None:
+        """Record a refusal: a new contact is rejected; one that ActiveCampaign has stays as it is.
 
-    def _refuse_to_lose(self, failed: int, size: int) -> None:
-        """Raise AccountRefused when so many of an import failed that it is not about these people."""
+        If it was to leave the list, it leaves the list all the same.
+        """
+        if not change.needs_import:
+            self._refusals[change.id] = fingerprint(change.desired)
+            log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=said)
+            if change.unsubscribes:
+                await self._set_list(change.record, subscribed=False)
+        else:
+            await self._links.reject(change.id, Reason.AC_REJECTED)
+
+    def _check_failures(self, failed: int, *, of: int) -> None:
+        """Raise AccountRefused if so many contacts of an import failed that the cause is the account."""
         share, least = self._settings.import_failure_share, self._settings.import_failure_min
-        if failed >= least and failed > share * size:
+        if failed >= least and failed > share * of:
             raise AccountRefused(
-                f"ActiveCampaign refused {failed} of {size} contacts of one import: look at the account's "
+                f"ActiveCampaign refused {failed} of {of} contacts of one import: look at the account's "
                 "contact limit and its exclusion list, then start again. Nobody was dead-lettered."
             )
 
 
-def _is_new(linked: ContactRecord, among: Container[ContactId]) -> bool:
-    return linked.contact.id in among and linked.contact.status is not ContactStatus.LINKED
+def _is_new(record: ContactRecord, failed: Container[ContactId]) -> bool:
+    return record.contact.id in failed and record.contact.status is not ContactStatus.LINKED

@@ -45,7 +45,7 @@ def obstacle(customer: Customer, site_id: int) -> str:
 
 
 def desired_contact(
-    email: Email, accounts: Sequence[CustomerAccount], is_new: bool, today: date
+    email: Email, accounts: Sequence[CustomerAccount], *, is_new: bool, today: date
 ) -> DesiredContact:
     """Return the contact of `email` as its accounts want it; at least one account, all of them countable.
 

@@ -37,7 +37,7 @@ def order_source(order: Order, now: datetime, realtime_max_age_s: float) -> Orde
 
 
 def desired_order(
-    order: Order, email: Email, currency: str, source: OrderSource, was_sent: bool
+    order: Order, email: Email, *, currency: str, source: OrderSource, was_sent: bool
 ) -> DesiredOrder:
     """Return an order as ActiveCampaign should show it, for the contact of `email`.
 

@@ -263,7 +263,9 @@ class OrderSync:
             return None
         max_age_s = self._settings.realtime_max_age_s
         source = sent.source if sent else order_source(order, self._now(), max_age_s)
-        desired = desired_order(order, contact.email, self._currency, source, was_accepted)
+        desired = desired_order(
+            order, contact.email, currency=self._currency, source=source, was_sent=was_accepted
+        )
         change = _Change(desired, fingerprint(desired, contact.id), invalid(order), sent)
         return None if sent and sent.fingerprint == change.fingerprint else change
 

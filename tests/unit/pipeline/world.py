@@ -23,7 +23,7 @@ from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from tests.fakes import (
     EVENT,
@@ -154,12 +154,24 @@ class World:
         contacts = self.contacts
         return ContactSync(
             SITE,
-            ContactPorts(
-                self.shop, self.links, contacts, self.orders, self.order_delivery, self.weeks, self.due
+            customers=self.shop,
+            links=self.links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=self.weeks,
+            due=self.due,
+            writes=ContactWrites(
+                links=self.links,
+                due=self.due,
+                contacts=contacts,
+                locks=locks,
+                settings=settings,
+                sleep=no_time,
             ),
-            ContactWrites(self.links, self.due, contacts, locks, settings, no_time),
-            ContactMoves(SITE.id, self.shop, self.links, contacts, tags, locks),
-            settings,
+            moves=ContactMoves(
+                SITE.id, customers=self.shop, links=self.links, contacts=contacts, tags=tags, locks=locks
+            ),
+            settings=settings,
             is_live=self.is_live,
             now=lambda: self.now,
         )

@@ -59,6 +59,7 @@ def test_every_contract_holds() -> None:
         ),
         ("pipeline/sender.py", "import kiva_stream.pipeline.checkpoint", "stages of the pipeline"),
         ("sync/order_sync.py", "import kiva_stream.sync.contact_sync", "do not import each other"),
+        ("sync/week_tags.py", "import kiva_stream.sync.contact_writes", "no part of contact sync"),
         ("commands/plan.py", "import kiva_stream.events.classifier", "Only the pipeline classifies"),
         ("source/log.py", "import kiva_stream.events.payload", "Only the pipeline classifies"),
         ("sandbox/postgres.py", "import kiva_stream.events.classifier", "The sandbox shares no code"),

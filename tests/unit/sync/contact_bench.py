@@ -17,10 +17,11 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import Email, OrderId
 from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.model.positions import DAY1, Position
+from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
-from kiva_stream.sync.contact_writes import ContactChange, ContactWrites
+from kiva_stream.sync.contact_sync import ContactSync
+from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
 from tests.fakes import (
     SITE,
@@ -86,14 +87,28 @@ class Bench:
         self.contacts.restarted()
         links, contacts, shop = self.links, self.contacts, self.customers
         self.locks = ContactLocks()
-        self.writes = ContactWrites(links, self.due, contacts, self.locks, self.settings, self.sleep)
-        self.moves = ContactMoves(SITE.id, shop, links, contacts, self.tags, self.locks)
+        self.writes = ContactWrites(
+            links=links,
+            due=self.due,
+            contacts=contacts,
+            locks=self.locks,
+            settings=self.settings,
+            sleep=self.sleep,
+        )
+        self.moves = ContactMoves(
+            SITE.id, customers=shop, links=links, contacts=contacts, tags=self.tags, locks=self.locks
+        )
         self.sync = ContactSync(
             SITE,
-            ContactPorts(shop, links, contacts, self.orders, self.order_delivery, self.weeks, self.due),
-            self.writes,
-            self.moves,
-            self.settings,
+            customers=shop,
+            links=links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=self.weeks,
+            due=self.due,
+            writes=self.writes,
+            moves=self.moves,
+            settings=self.settings,
             is_live=self.is_live,
             now=lambda: NOW,
         )
@@ -173,8 +188,8 @@ class Bench:
                 desired_contact(
                     linked.contact.email,
                     [row],
-                    linked.contact.status is not ContactStatus.LINKED,
-                    NOW.date(),
+                    is_new=linked.contact.status is not ContactStatus.LINKED,
+                    today=NOW.date(),
                 ),
             )
             for linked, row in rows

@@ -57,7 +57,7 @@ async def test_a_snapshot_of_nobody_imports_nothing() -> None:
 
 
 async def test_a_snapshot_of_many_pages_leaves_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kiva_stream.sync.contact_sync.PAGE_ROWS", 2)
+    monkeypatch.setattr("kiva_stream.sync.contact_snapshot.PAGE_ROWS", 2)
     customers, accounts = shop(7)
     bench = Bench(accounts)
     await bench.snapshot()

@@ -36,7 +36,7 @@ YESTERDAY, TOMORROW = TODAY - timedelta(days=1), TODAY + timedelta(days=1)
 
 def desired(accounts: Sequence[CustomerAccount], *, is_new: bool = False) -> DesiredContact:
     """Return the contact of Ann's address as these accounts want it today."""
-    return desired_contact(EMAIL, accounts, is_new, TODAY)
+    return desired_contact(EMAIL, accounts, is_new=is_new, today=TODAY)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ ORDER = Order(
 
 def desired(*, was_sent: bool = False, **changes: Any) -> DesiredOrder:  # noqa: ANN401  columns are of any type
     """Return what is wanted of the order above, but for the changes."""
-    return desired_order(replace(ORDER, **changes), ANN, "USD", OrderSource.HISTORICAL, was_sent)
+    return desired_order(
+        replace(ORDER, **changes), ANN, currency="USD", source=OrderSource.HISTORICAL, was_sent=was_sent
+    )
 
 
 def line(**changes: Any) -> LineItem | None:  # noqa: ANN401

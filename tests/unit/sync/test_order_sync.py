@@ -61,11 +61,11 @@ class Bench:
         """Begin a new process."""
         self.sync = OrderSync(
             "USD",
-            self.orders,
-            self.sent,
-            cast("Links", self.links),  # as much of it as order sync needs
-            self.uploads,
-            activecampaign_settings(**self.changes),
+            orders=self.orders,
+            sent=self.sent,
+            links=cast("Links", self.links),  # as much of it as order sync needs
+            uploads=self.uploads,
+            settings=activecampaign_settings(**self.changes),
             now=self.wall_clock,
         )
 

@@ -31,7 +31,7 @@ from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
-from kiva_stream.sync.contact_sync import ContactPorts, ContactSync
+from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.week_tags import WeekTagSync
 from tests.fakes import (
@@ -463,13 +463,22 @@ class Life(World):
         settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.account)
         shop, links, there, due, weeks = self.shop, self.links, self.account, self.due, self.weeks
         self.read = ReadByContactSync(shop)
-        self.tags = WeekTagSync(SITE.id, due, weeks, shop, tags, there, locks)
+        self.tags = WeekTagSync(
+            SITE.id, due=due, weeks=weeks, customers=shop, tags=tags, contacts=there, locks=locks
+        )
         return ContactSync(
             SITE,
-            ContactPorts(self.read, links, there, self.orders, self.order_delivery, weeks, due),
-            ContactWrites(links, due, there, locks, settings, no_time),
-            ContactMoves(SITE.id, shop, links, there, tags, locks),
-            settings,
+            customers=self.read,
+            links=links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=weeks,
+            due=due,
+            writes=ContactWrites(
+                links=links, due=due, contacts=there, locks=locks, settings=settings, sleep=no_time
+            ),
+            moves=ContactMoves(SITE.id, customers=shop, links=links, contacts=there, tags=tags, locks=locks),
+            settings=settings,
             is_live=self.is_live,
             now=lambda: self.now,
         )

@@ -42,12 +42,12 @@ class Bench:
         self.locks = ContactLocks()
         self.sync = WeekTagSync(
             SITE.id,
-            self.due,
-            self.weeks,
-            cast("Any", self.customers),
-            self.account,
-            cast("Contacts", self.account),  # as much of it as week tags need
-            self.locks,
+            due=self.due,
+            weeks=self.weeks,
+            customers=cast("Any", self.customers),
+            tags=self.account,
+            contacts=cast("Contacts", self.account),  # as much of it as week tags need
+            locks=self.locks,
         )
 
     def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:

@@ -1,0 +1,144 @@
+"""Contact changes: the contacts that ActiveCampaign does not show as the shop has them.
+
+Fingerprints are compared: of what a contact's current rows ask for, and of what ActiveCampaign confirmed
+last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import date, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.customers import CustomerAccount
+from kiva_stream.model.ids import ContactId
+from kiva_stream.model.site import Site
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.ports.source import Customers, Weeks
+from kiva_stream.sync.desired_contact import (
+    countable,
+    desired_contact,
+    fingerprint,
+    must_unsubscribe,
+    week_tag,
+)
+
+
+class CurrentContact(NamedTuple):
+    """A contact's record, with its customers' rows as they are now."""
+
+    record: ContactRecord
+    accounts: list[CustomerAccount]  # of all its customers whom the shop still has
+    counted: list[CustomerAccount]  # those of them that make up the contact: see `countable`
+
+    @property
+    def id(self) -> ContactId:
+        """The contact's id."""
+        return self.record.contact.id
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether ActiveCampaign confirmed the contact."""
+        return self.record.contact.status is ContactStatus.LINKED
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether the shop erased all customers of the contact; the rows of some may be gone too."""
+        return all(account.customer.erased for account in self.accounts)
+
+    @property
+    def must_unsubscribe(self) -> bool:
+        """Whether the contact belongs off the list because none of its customers counts any more."""
+        return bool(self.record.customers) and not self.counted and must_unsubscribe(self.accounts)
+
+
+class ContactChange(NamedTuple):
+    """A contact that ActiveCampaign does not show as the shop has it."""
+
+    record: ContactRecord
+    desired: DesiredContact
+
+    @property
+    def id(self) -> ContactId:
+        """The contact's id."""
+        return self.record.contact.id
+
+    @property
+    def needs_import(self) -> bool:
+        """Whether the contact is new to ActiveCampaign."""
+        return self.record.contact.status is not ContactStatus.LINKED
+
+    @property
+    def unsubscribes(self) -> bool:
+        """Whether the contact is to leave the list."""
+        return self.desired.list_status is ListStatus.UNSUBSCRIBE
+
+
+class ContactChanges:
+    """Reads contacts' rows and finds what differs. Every call raises SourceError.
+
+    `is_refused` returns whether ActiveCampaign refused just this change of a contact that it has.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        customers: Customers,
+        weeks: Weeks,
+        is_refused: Callable[[ContactChange], bool],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._site = site
+        self._customers = customers
+        self._weeks = weeks
+        self._is_refused = is_refused
+        self._now = now
+
+    async def current(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
+        """Read the rows of contacts' customers."""
+        ids = {customer for record in records for customer in record.customers}
+        rows = {row.customer.id: row for row in await self._customers.accounts(ids)}
+        found = []
+        for record in records:
+            mine = [rows[customer] for customer in record.customers if customer in rows]
+            counted = countable(mine, self._site.id, record.contact.email)
+            found.append(CurrentContact(record, mine, counted))
+        return found
+
+    async def of(self, contacts: Iterable[CurrentContact]) -> list[ContactChange]:
+        """Return the changes of those contacts that ActiveCampaign does not show as their rows have them."""
+        today = self._now().astimezone(ZoneInfo(self._site.timezone)).date()
+        found = [(each, change) for each in contacts if (change := self._change(each, today))]
+        tags = await self._first_tags([each for each, _ in found])
+        changes = (change for _, change in found)
+        return [each._replace(desired=replace(each.desired, tag=tags.get(each.id))) for each in changes]
+
+    def _change(self, contact: CurrentContact, today: date) -> ContactChange | None:
+        """Return the change of a contact; None: it is as it should be, or cannot be otherwise."""
+        record, counted = contact.record, contact.counted
+        if not counted or record.contact.is_refused:
+            return None
+        desired = desired_contact(record.contact.email, counted, is_new=not contact.is_linked, today=today)
+        change = ContactChange(record, desired)
+        is_same = fingerprint(desired) == record.fingerprint
+        return None if is_same or self._is_refused(change) else change
+
+    async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:
+        """Return the week tags with which contacts are created that ActiveCampaign does not have.
+
+        A contact whose first import was lost keeps the tag that was sent with it, or it might get two.
+        """
+        newcomers = [each for each in contacts if not each.is_linked and each.record.ac_id is None]
+        if not newcomers:
+            return {}
+        customers = {row.customer.id for each in newcomers for row in each.counted}
+        statuses = await self._weeks.statuses(customers, await self._weeks.current())
+        return {
+            each.id: each.record.tag or week_tag(statuses.get(row.customer.id, set()) for row in each.counted)
+            for each in newcomers
+        }

@@ -1,0 +1,133 @@
+"""The snapshot of all contacts: what a run does before the first event."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.ids import ContactId, CustomerId, Email
+from kiva_stream.ports.source import Customers
+from kiva_stream.ports.state import Links, TagsDue
+from kiva_stream.primitives.workers import for_each
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_upserts import ContactUpserts
+from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.desired_contact import customers_to_move
+from kiva_stream.sync.subscriptions import Subscriptions
+
+PAGE_ROWS = 250  # the most that an import takes
+IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
+_HISTORY = datetime.min.replace(tzinfo=UTC)  # the age of what no entry caused
+
+
+class _Part(NamedTuple):
+    """Changes that fit into one import; those that are history start no automations."""
+
+    changes: list[ContactChange]
+    is_history: bool
+
+
+class ContactSnapshot:
+    """Upserts every customer with a usable address.
+
+    With `is_live`, a contact starts automations if its customer joined the shop a short time ago.
+    Every call raises AccountRefused, SourceError, CheckpointError, and ExceptionGroups of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        customers: Customers,
+        links: Links,
+        due: TagsDue,
+        changes: ContactChanges,
+        writes: ContactWrites,
+        moves: ContactMoves,
+        subscriptions: Subscriptions,
+        upserts: ContactUpserts,
+        is_history: Callable[[datetime], bool],
+        is_live: bool,
+    ) -> None:
+        self._customers = customers
+        self._links = links
+        self._due = due
+        self._changes = changes
+        self._writes = writes
+        self._moves = moves
+        self._subscriptions = subscriptions
+        self._upserts = upserts
+        self._is_history = is_history
+        self._is_live = is_live
+
+    async def take(self, on_done: Callable[[int], None]) -> None:
+        """Take the snapshot; `on_done` is called with the number of contacts of each import."""
+        # 1. Imports that an earlier run began come to their end, so that none is sent twice.
+        if imported := await self._writes.resume():
+            on_done(imported)
+        # 2. Every customer has a contact, and the ids of those that ActiveCampaign has are known.
+        await self._link_customers()
+        await self._writes.learn_ids()
+        # 3. What differs is written, and the ids of contacts created by that are learned.
+        written = 0
+
+        async def write(part: _Part) -> None:
+            nonlocal written
+            await self._writes.write(part.changes, exclude_automations=part.is_history)
+            written += len(part.changes)
+            on_done(len(part.changes))
+
+        await for_each(self._parts(), write, at_once=IMPORTS_AT_ONCE)
+        if written:
+            await self._writes.learn_ids()
+        # 4. Orders may have changed without an entry that says so, and week tags with them.
+        await self._due.all_due()
+
+    async def _link_customers(self) -> None:
+        """Give every customer with a usable address its contact, and move those whose address changed."""
+        after = CustomerId(0)
+        while page := await self._customers.page(after, PAGE_ROWS):
+            after = page[-1].id
+            emails = _addresses(page)
+            contacts = await self._links.link(emails)
+            await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
+
+    async def _parts(self) -> AsyncIterator[_Part]:
+        """Yield what differs, as many contacts as one import takes, history apart from newcomers."""
+        parts = [_Part([], is_history) for is_history in (True, False)]
+        async for page in self._pages():
+            joined = {each.id for each in page if self._has_just_joined(each)}
+            for change in await self._changes.of(page):
+                parts[change.id in joined].changes.append(change)
+            for changes, is_history in parts:
+                while (size := self._writes.fitting(changes)) < len(changes):
+                    yield _Part(changes[:size], is_history)
+                    del changes[:size]
+        for part in parts:
+            if part.changes:
+                yield part
+
+    async def _pages(self) -> AsyncIterator[list[CurrentContact]]:
+        """Yield all contacts; those that their customers left are dissolved or unsubscribed before."""
+        after = ContactId(0)
+        while page := await self._links.page(after, PAGE_ROWS):
+            after = page[-1].contact.id
+            await self._moves.dissolve_left(page)
+            current = await self._changes.current(page)
+            await self._subscriptions.unsubscribe(current)
+            yield current
+
+    def _has_just_joined(self, contact: CurrentContact) -> bool:
+        """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
+        is_new = self._is_live and not contact.is_linked
+        return is_new and any(not self._is_history(each.joined_at) for each in contact.counted)
+
+
+def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:
+    return {
+        customer.id: customer.email
+        for customer in customers
+        if customer.email and not customer.erased and not customer.is_test
+    }

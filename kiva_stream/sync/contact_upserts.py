@@ -1,0 +1,100 @@
+"""Contact upserts: given contacts are written, then their orders, then their subscriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+
+from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.deliveries import Need
+from kiva_stream.model.ids import ContactId, CustomerId, Email
+from kiva_stream.model.positions import DAY1
+from kiva_stream.ports.source import Orders
+from kiva_stream.ports.stages import OrderDelivery
+from kiva_stream.ports.state import Links
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
+from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.dirty_contacts import DirtyContacts
+from kiva_stream.sync.subscriptions import Subscriptions
+
+
+class ContactUpserts:
+    """Upserts contacts. Every call raises AccountRefused, SourceError, CheckpointError."""
+
+    def __init__(
+        self,
+        *,
+        links: Links,
+        orders: Orders,
+        order_delivery: OrderDelivery,
+        changes: ContactChanges,
+        writes: ContactWrites,
+        moves: ContactMoves,
+        subscriptions: Subscriptions,
+        dirty: DirtyContacts,
+        is_history: Callable[[datetime], bool],
+    ) -> None:
+        self._links = links
+        self._orders = orders
+        self._order_delivery = order_delivery
+        self._changes = changes
+        self._writes = writes
+        self._moves = moves
+        self._subscriptions = subscriptions
+        self._dirty = dirty
+        self._is_history = is_history
+
+    async def move(self, customers: Mapping[CustomerId, Email], moment: datetime) -> None:
+        """Move customers whose address changed at `moment`, then upsert the contacts that were concerned.
+
+        All orders of these customers are upserted too: they may have another contact now.
+        """
+        if customers and (contacts := await self._moves.move(customers)):
+            orders = frozenset(await self._orders.paid_by(customers))
+            await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
+
+    async def upsert(self, needs: Collection[Need]) -> None:
+        """Upsert contacts, then their orders, then resubscribe the contacts that asked for it."""
+        by_id = {need.contact.id: self._dirty.take(need) for need in needs}
+        if not by_id:
+            return
+        records = await self._links.contacts(by_id)
+        current = await self._changes.current(records)
+        await self._subscriptions.unsubscribe(current)
+        for changes, newest in self._parts(await self._changes.of(current), by_id):
+            await self._writes.write(changes, exclude_automations=self._is_history(newest))
+        for record in records:
+            await self._writes.reject_unwritten(record)
+        await self.complete(records, by_id)
+
+    def _parts(
+        self, changes: list[ContactChange], needs: Mapping[ContactId, Need]
+    ) -> Iterator[tuple[list[ContactChange], datetime]]:
+        """Yield as many changes as one import takes, with when the newest of their entries was inserted."""
+        while changes:
+            size = self._writes.fitting(changes)
+            part, changes = changes[:size], changes[size:]
+            yield part, max(needs[each.id].inserted_at for each in part)
+
+    async def complete(self, records: Collection[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
+        """Upsert the orders of contacts that are written, then resubscribe those that asked for it.
+
+        `records` are as they were before the contacts were written.
+        """
+        await self._upsert_orders(records, needs)
+        ids = [record.contact.id for record in records]
+        await self._subscriptions.resubscribe([each for each in ids if needs[each].resubscribes])
+        for record in records:
+            contact = record.contact
+            contact.synced_to = max(contact.synced_to, needs[contact.id].position)
+
+    async def _upsert_orders(self, records: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
+        """Upsert the orders that entries name, and all orders of contacts that were not linked before."""
+        linked = [record for record in records if record.contact.status is ContactStatus.LINKED]
+        orders = {order for record in linked for order in needs[record.contact.id].orders}
+        newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]
+        if newcomers:
+            orders.update(await self._orders.paid_by(newcomers))
+        if orders:
+            await self._order_delivery.upsert(orders)

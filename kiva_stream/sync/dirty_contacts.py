@@ -1,0 +1,32 @@
+"""Contacts that are compared with their rows when their next batch comes, whatever its entries say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from kiva_stream.model.contacts import Contact
+from kiva_stream.model.deliveries import Need
+from kiva_stream.model.ids import ContactId, OrderId
+
+
+class DirtyContacts:
+    """The dirty contacts, each with its dirty orders. They are kept in memory only."""
+
+    def __init__(self) -> None:
+        self._orders: defaultdict[ContactId, set[OrderId]] = defaultdict(set)
+
+    def __contains__(self, contact: Contact) -> bool:
+        return contact.id in self._orders
+
+    def mark(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        """Make a contact dirty, and these orders of it."""
+        self._orders[contact.id].update(orders)
+
+    def orders(self, contact: Contact) -> Collection[OrderId]:
+        """Return the dirty orders of a contact."""
+        return self._orders.get(contact.id, ())
+
+    def take(self, need: Need) -> Need:
+        """Return a need extended by the dirty orders of its contact, which is clean from then on."""
+        return need._replace(orders=need.orders.union(self._orders.pop(need.contact.id, ())))

@@ -1,0 +1,58 @@
+"""Subscriptions: contacts taken off the list `all customers`, and put back on it.
+
+The import that creates a contact subscribes it. Later a contact leaves the list by a change of its own,
+when one of its customers opts out, or here, when none of its customers counts any more. It is put back here
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from kiva_stream.model.contacts import ContactStatus
+from kiva_stream.model.ids import ContactId
+from kiva_stream.ports.state import Links, TagsDue
+from kiva_stream.sync.contact_changes import ContactChanges, CurrentContact
+from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.desired_contact import wants_emails
+
+
+class Subscriptions:
+    """Unsubscribes and resubscribes. Every call raises AccountRefused, SourceError, CheckpointError."""
+
+    def __init__(self, *, links: Links, due: TagsDue, changes: ContactChanges, writes: ContactWrites) -> None:
+        self._links = links
+        self._due = due
+        self._changes = changes
+        self._writes = writes
+
+    async def unsubscribe(self, contacts: Iterable[CurrentContact]) -> None:
+        """Unsubscribe those of these contacts that must be, and have their week tags taken off."""
+        for each in contacts:
+            if each.must_unsubscribe and each.is_linked:
+                await self._unsubscribe(each)
+
+    async def _unsubscribe(self, contact: CurrentContact) -> None:
+        if contact.is_erased:
+            await self._links.note_erased(contact.id)
+        if contact.record.tag is not None:
+            await self._due.add([contact.id])
+        if not contact.record.unsubscribed:
+            await self._writes.set_list(contact.record, subscribed=False)
+
+    async def resubscribe(self, contacts: Collection[ContactId]) -> None:
+        """Put contacts back on the list, if all of their customer accounts want e-mails by now.
+
+        They are compared with their rows once more before: a customer may have opted in only since the
+        contact was written. If the state did not know of that, their next opt-out would be no difference.
+        """
+        if not contacts:
+            return
+        records = await self._links.contacts(contacts)
+        linked = [each for each in records if each.contact.status is ContactStatus.LINKED]
+        current = await self._changes.current(linked)
+        for change in await self._changes.of(current):
+            await self._writes.write_one(change)
+        for each in current:
+            if each.counted and wants_emails(each.counted):
+                await self._writes.set_list(each.record, subscribed=True)
