@@ -93,7 +93,7 @@ class InstantAccount:
         """Say that it is done."""
         return ImportReport(ImportState.COMPLETED)
 
-    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+    def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Take as many as ActiveCampaign does."""
         return min(len(contacts), CONTACTS_PER_IMPORT)
 

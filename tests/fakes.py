@@ -908,7 +908,7 @@ class FakeContacts:
         self._busy: Counter[Email] = Counter()  # addresses with a request under way
         self._links = 0
 
-    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+    def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         return min(len(contacts), self.contacts_per_import)
 
     async def start_import(
@@ -959,7 +959,7 @@ class FakeContacts:
         later = [(number, self.there[number].email) for number in sorted(self.there) if number > after]
         return {email: number for number, email in later[: self.page_rows]}
 
-    async def sync(self, wanted: DesiredContact) -> AcId:
+    async def upsert(self, wanted: DesiredContact) -> AcId:
         with self._alone(wanted.email):
             await anyio.lowlevel.checkpoint()
             self.synced.append(wanted.email)
@@ -999,7 +999,7 @@ class FakeContacts:
             self._set_list(one, subscribed=subscribed)
             await anyio.lowlevel.checkpoint()
 
-    async def disown(self, contact: AcId) -> None:
+    async def clear_customer_id(self, contact: AcId) -> None:
         if contact not in self.there:
             raise ContactGone("gone")
         one = self.there[contact]
@@ -1011,7 +1011,7 @@ class FakeContacts:
             self.calls.append(f"disown {one.email}")
             one.customer_id = ""
 
-    async def on(self, contact: AcId) -> dict[WeekTag, int]:
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
         await anyio.lowlevel.checkpoint()
         if contact not in self.there:
             raise ContactGone("gone")
@@ -1094,6 +1094,6 @@ class FakeTags:
 
     def __init__(self, account: FakeContacts) -> None:
         self._account = account
-        self.on = account.on
+        self.links = account.links
         self.add = account.add_tag
         self.remove = account.remove

@@ -309,8 +309,8 @@ class FakeAccount:
         await self._answer("find")
         return self.by_email.get(email)
 
-    async def on(self, contact: AcId) -> dict[WeekTag, int]:
-        await self._answer("on", contact)
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+        await self._answer("links", contact)
         return dict(self._tags(contact))
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:

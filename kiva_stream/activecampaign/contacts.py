@@ -68,7 +68,7 @@ class Contacts:
         path = f"/import/info?batchId={quote(import_id, safe='')}"
         return await self._client.call("GET", path, parse=parse_import_report)
 
-    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
+    def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Count by the setting and by the bytes of the body."""
         left_bytes = IMPORT_BYTES - len(msgspec.json.encode(import_body([], exclude_automations=False)))
         for count, contact in enumerate(contacts[: self._per_import]):
@@ -87,7 +87,7 @@ class Contacts:
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
         return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
 
-    async def sync(self, contact: DesiredContact) -> AcId:
+    async def upsert(self, contact: DesiredContact) -> AcId:
         """Upsert one contact by its address."""
         body = {"contact": sync_body(contact, self._ids)}
         return await self._client.call("POST", "/contact/sync", body, parse=parse_upserted_contact)
@@ -104,7 +104,7 @@ class Contacts:
         parse = partial(parse_by_contact_id, shape=dict[str, Any])
         await self._client.call("POST", "/contactLists", body, parse=parse)
 
-    async def disown(self, contact: AcId) -> None:
+    async def clear_customer_id(self, contact: AcId) -> None:
         """Clear the field with the customer id of a contact."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
         body = {"contact": {"fieldValues": [cleared]}}

@@ -20,7 +20,7 @@ class TagLinks:
         self._ids = ids.tags
         self._tags = {number: tag for tag, number in ids.tags.items()}
 
-    async def on(self, contact: AcId) -> dict[WeekTag, int]:
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
         """Return the week tags on a contact; other tags are left out."""
         path = f"/contacts/{contact}/contactTags"
         links = await self._client.call("GET", path, parse=parse_tag_links, low_priority=True)

@@ -21,7 +21,7 @@ class TrackingLogs:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def of(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
+    async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
         """Return the events of a contact's log, told apart and put in order by their ids.
 
         ActiveCampaign documents neither whether the log has pages nor its order. A page is the last if it has

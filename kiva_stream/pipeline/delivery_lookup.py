@@ -28,7 +28,7 @@ class TrackingLogLookup:
         if ac_id is None:
             return None
         try:
-            events = await self._logs.of(ac_id)
+            events = await self._logs.events(ac_id)
         except Rejected as error:  # the contact is gone, say
             log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
             return None

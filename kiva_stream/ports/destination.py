@@ -1,4 +1,10 @@
-"""What the stages need of the ActiveCampaign account."""
+"""What the stages need of the ActiveCampaign account.
+
+Every coroutine here outlasts throttling and outages: it returns once ActiveCampaign has answered. It raises
+AccountRefused if ActiveCampaign refuses the key or the account, HeldError if the site's lease is lost, and
+what is said beside it. Where refusals of the account are outlasted (`follow`), AccountRefused comes only from
+calls that ActiveCampaign answers, but refuses for the account's sake.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +20,26 @@ from kiva_stream.model.week_tags import WeekTag
 
 
 class Events(Protocol):
-    """Event tracking of one ActiveCampaign account."""
+    """Event tracking of one account."""
 
     async def send(self, email: Email, name: str, eventdata: str) -> None:
-        """Record one event for the contact of `email`; return when ActiveCampaign said it has it.
+        """Record one event for the contact of `email`; return when ActiveCampaign confirmed it.
 
-        Waits out throttling, outages and what was surely not sent. Raises Rejected when ActiveCampaign
-        refuses this event, UnknownOutcome when it may or may not have it, AccountRefused when it refuses
-        the account.
+        An event that was surely not sent is sent again. Raises Rejected if ActiveCampaign refuses this event,
+        and UnknownOutcome if it may have been recorded.
         """
         ...
 
 
 class Contacts(Protocol):
-    """Contacts of one ActiveCampaign account. Every call waits out throttling and outages.
-
-    Every call raises AccountRefused when ActiveCampaign refuses the key or the account.
-    """
+    """Contacts of one account."""
 
     async def start_import(
         self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
     ) -> AcceptedImport:
-        """Have up to 250 contacts imported, without starting automations or with.
+        """Start a bulk import of at most 250 contacts; with `exclude_automations` it starts no automation.
 
-        Raises RowsRejected with the rows that ActiveCampaign refuses: then nothing was imported.
+        Raises RowsRejected with the rows at fault; then none of the contacts was imported.
         """
         ...
 
@@ -45,95 +47,85 @@ class Contacts(Protocol):
         """Return how far an import has come."""
         ...
 
-    def fitting(self, contacts: Sequence[DesiredContact]) -> int:
-        """Return how many of these, from the first, fit into one import; at least one of one or more."""
+    def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
+        """Return how many of these, from the first, fit into one import: at least one, if there are any."""
         ...
 
     async def find(self, email: Email) -> AcId | None:
-        """Return the id of the contact of this address, None when there is none."""
+        """Return the id of the contact with this address, None if there is none."""
         ...
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
-        """Return up to 100 contacts with ids above `after`, in the order of their ids."""
+        """Return the next contacts, up to 100, with ids above `after` and in the order of their ids."""
         ...
 
-    async def sync(self, contact: DesiredContact) -> AcId:
-        """Create or update one contact, leaving its lists alone. Raises Rejected when it is refused."""
+    async def upsert(self, contact: DesiredContact) -> AcId:
+        """Create or update one contact, without changing its lists; return its id. Raises Rejected."""
         ...
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """Give a contact another address.
 
-        Raises AddressTaken when another contact has it, ContactGone when there is no contact of this id,
-        Rejected when it is refused.
+        Raises AddressTaken if another contact has it, ContactGone if there is no contact of this id, and
+        Rejected.
         """
         ...
 
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
-        """Subscribe a contact to the list `all customers`, or unsubscribe it; Rejected when it is refused."""
+        """Subscribe a contact to the list, or unsubscribe it. Raises ContactGone, Rejected."""
         ...
 
-    async def disown(self, contact: AcId) -> None:
-        """Clear the customer id of a contact. Raises ContactGone, or Rejected when it is refused."""
+    async def clear_customer_id(self, contact: AcId) -> None:
+        """Clear the customer id of a contact. Raises ContactGone, Rejected."""
         ...
 
 
 class WeekTags(Protocol):
-    """The week tags of one ActiveCampaign account; these calls yield to all others in the budget, but `add`.
+    """The week tags of one account. Calls but `add` have low priority: all others are made before."""
 
-    Every call waits out throttling and outages, raises AccountRefused, and Rejected when it is refused.
-    """
-
-    async def on(self, contact: AcId) -> dict[WeekTag, int]:
-        """Return the week tags on a contact, with the ids of their links.
-
-        Raises ContactGone when there is no such contact.
-        """
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+        """Return the week tags on a contact, with the ids of their links. Raises ContactGone, Rejected."""
         ...
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:
-        """Put a tag on a contact; return the id of the link. Raises ContactGone."""
+        """Add a tag to a contact; return the id of its link. Raises ContactGone, Rejected."""
         ...
 
     async def remove(self, link: int) -> None:
-        """Take a tag off a contact; one that is off already is done."""
+        """Remove a tag from its contact; no-op if the link is gone. Raises Rejected."""
         ...
 
 
 class TrackingLogs(Protocol):
-    """What ActiveCampaign has of a contact's events. Waits out throttling and outages."""
+    """The events that ActiveCampaign received, by contact."""
 
-    async def of(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
-        """Return all events that a contact's log lists, in the order in which they arrived.
+    async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
+        """Return all events in a contact's log, in the order of arrival.
 
-        With `low_priority` the call is made behind all others. Raises ContactGone if there is no such
-        contact, AccountRefused, and Rejected if the request is refused.
+        With `low_priority` all other calls are made before it. Raises ContactGone, Rejected.
         """
         ...
 
 
 class ReadBacks(Protocol):
-    """What ActiveCampaign shows of contacts and orders; these calls yield to all others in the budget.
-
-    Every call waits out throttling and outages, raises AccountRefused, and Rejected when it is refused.
-    """
+    """Contacts and orders as ActiveCampaign shows them, at low priority: all other calls come before."""
 
     async def contact(self, contact: AcId) -> ShownContact:
-        """Return a contact. Raises ContactGone when there is no such contact."""
+        """Return a contact. Raises ContactGone, Rejected."""
         ...
 
     async def orders(self, ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
-        """Return those of these orders of the shop that are there."""
+        """Return those of these orders of the shop that ActiveCampaign has. Raises Rejected."""
         ...
 
 
 class OrderUploads(Protocol):
-    """Orders of one ActiveCampaign account. Waits out throttling and outages; raises AccountRefused."""
+    """Orders of one account."""
 
     async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
-        """Have orders written, which ActiveCampaign does some seconds after it accepted them.
+        """Upsert a batch of orders; ActiveCampaign writes them some seconds after it accepted them.
 
-        None of them is when this raises OrdersRejected, which names those at fault where ActiveCampaign did,
-        or BatchTooLarge.
+        Raises OrdersRejected with the orders that ActiveCampaign names as at fault, if any, and
+        BatchTooLarge; then none of the orders is written.
         """
         ...

@@ -114,8 +114,8 @@ class ContactMoves:
             ac_id = await self._ac_id(record)
             try:
                 if ac_id is not None:
-                    await self._contacts.disown(ac_id)
-                    for link in (await self._tags.on(ac_id)).values():
+                    await self._contacts.clear_customer_id(ac_id)
+                    for link in (await self._tags.links(ac_id)).values():
                         await self._tags.remove(link)
             except Rejected as error:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)

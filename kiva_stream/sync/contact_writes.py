@@ -77,7 +77,7 @@ class ContactWrites:
 
     def fitting(self, changes: Sequence[ContactChange]) -> int:
         """Return how many of these changes, from the first, fit into one import."""
-        return self._contacts.fitting([each.desired for each in changes])
+        return self._contacts.count_fitting([each.desired for each in changes])
 
     async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
@@ -113,7 +113,7 @@ class ContactWrites:
         """
         async with self._locks.hold([change.id]):
             try:
-                ac_id = await self._contacts.sync(change.desired)
+                ac_id = await self._contacts.upsert(change.desired)
                 if change.unsubscribes:
                     await self._contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:

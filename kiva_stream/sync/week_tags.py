@@ -234,7 +234,7 @@ class WeekTagSync:
         """Return the week tags of a contact, with their links: as they are known, else as they are."""
         if linked.tag is not None and linked.tag_link is not None:
             return {linked.tag: linked.tag_link}
-        return await self._tags.on(ac_id)
+        return await self._tags.links(ac_id)
 
 
 def _basis(due: DueContact) -> tuple[object, ...]:

@@ -168,7 +168,7 @@ class ContactComparison:
         if (
             has_tag
             and not should.is_left
-            and (fault := tag_fault(should.tag, (await self._account.tags.on(ac_id)).keys()))
+            and (fault := tag_fault(should.tag, (await self._account.tags.links(ac_id)).keys()))
         ):
             faults.append(fault)
         found += [_gap(linked, *fault, ac_id) for fault in faults]
@@ -195,7 +195,9 @@ class ContactComparison:
         ]
 
     async def _event_gaps(self, should: ExpectedContact, stand: Stand, ac_id: AcId) -> list[Discrepancy]:
-        found = findings(should.events, await self._account.logs.of(ac_id, low_priority=True), EVENT_NAMES)
+        found = findings(
+            should.events, await self._account.logs.events(ac_id, low_priority=True), EVENT_NAMES
+        )
         gaps = [*self._gaps_of(found, should.linked, ac_id)]
         if found.others:
             gaps += await self._unexpected(found, should.linked, stand, ac_id)

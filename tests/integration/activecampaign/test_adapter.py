@@ -437,8 +437,8 @@ async def test_one_contact_alone_is_created_and_updated_without_its_list() -> No
     async with world() as it:
         await it.setup.set_up()
         adapter = it.contacts(await it.setup.ids())
-        created = await adapter.sync(ANN)
-        updated = await adapter.sync(msgspec.structs.replace(ANN, first_name="Anna", customer_id="70"))
+        created = await adapter.upsert(ANN)
+        updated = await adapter.upsert(msgspec.structs.replace(ANN, first_name="Anna", customer_id="70"))
 
         assert created == updated == it.contact(ANN.email).id
         ann = it.account.contacts.find(ANN.email)
@@ -451,7 +451,7 @@ async def test_one_contact_alone_is_created_and_updated_without_its_list() -> No
 async def test_a_contact_that_activecampaign_refuses_is_rejected() -> None:
     async with world(invalid_emails=frozenset({ANN.email})) as it:
         with pytest.raises(Rejected) as caught:
-            await it.contacts(NO_IDS).sync(ANN)
+            await it.contacts(NO_IDS).upsert(ANN)
 
         assert "email_invalid" in caught.value.reply
 
@@ -486,14 +486,14 @@ async def test_all_fields_and_the_tag_arrive_by_import_and_are_cleared_by_either
         assert set(ann.tags) == {ids.tags[WeekTag.CLOSED]}
         assert not it.contact(EVE.email).tags
 
-        await it.contacts(ids).sync(kept)
+        await it.contacts(ids).upsert(kept)
         assert shown() == dict.fromkeys(ids.fields, "") | {
             "customer_id": "7",
             "status": "paused",
             "box_type": "Medium Box",
         }
 
-        await it.contacts(ids).sync(full)
+        await it.contacts(ids).upsert(full)
         await imported(it, kept, EVE)
         assert shown()["next_delivery"] == ""
         assert shown()["box_type"] == "Medium Box"
@@ -510,7 +510,7 @@ async def test_the_largest_contacts_that_fit_are_imported_and_one_more_byte_is_t
     async with world() as it:
         ids = await it.set_up()
         adapter = it.contacts(ids)
-        size = adapter.fitting(many)
+        size = adapter.count_fitting(many)
         assert 1 < size < 250
 
         await adapter.start_import(many[:size], exclude_automations=False)
@@ -570,7 +570,7 @@ async def test_a_contact_that_is_gone_is_told_whatever_is_asked_of_it() -> None:
         with pytest.raises(ContactGone):
             await it.contacts(ids).set_list(nobody, subscribed=False)
         with pytest.raises(ContactGone):
-            await it.tags(ids).on(nobody)
+            await it.tags(ids).links(nobody)
         with pytest.raises(ContactGone):
             await it.tags(ids).add(nobody, WeekTag.OPEN)
         assert not it.account.tally.breaches
@@ -605,7 +605,7 @@ async def test_a_contact_that_is_gone_is_not_made_again_by_disowning_it() -> Non
         ids = await it.setup.ids()
         there = len(it.account.contacts)
         with pytest.raises(ContactGone):
-            await it.contacts(ids).disown(AcId(9_999))
+            await it.contacts(ids).clear_customer_id(AcId(9_999))
         assert len(it.account.contacts) == there
 
 
@@ -614,7 +614,7 @@ async def test_a_disowned_contact_loses_its_customer_id_and_nothing_else() -> No
         await imported(it, msgspec.structs.replace(ANN, status="active"), BOB)
         ids = await it.setup.ids()
         ann = it.contact(ANN.email)
-        await it.contacts(ids).disown(AcId(ann.id))
+        await it.contacts(ids).clear_customer_id(AcId(ann.id))
 
         assert ann.fields[ids.fields["customer_id"]] == ""
         assert ann.fields[ids.fields["status"]] == "active"
@@ -635,11 +635,11 @@ async def test_a_tag_is_put_on_a_contact_found_and_taken_off_by_its_link() -> No
         link = await tags.add(contact, WeekTag.OPEN)
 
         assert await tags.add(contact, WeekTag.OPEN) == link
-        assert await tags.on(contact) == {WeekTag.OPEN: link}
+        assert await tags.links(contact) == {WeekTag.OPEN: link}
 
         await tags.remove(link)
         await tags.remove(link)
-        assert await tags.on(contact) == {}
+        assert await tags.links(contact) == {}
         assert len(ann.tags) == 1
         assert await tags.add(contact, WeekTag.NONE) != link
         assert not it.account.tally.breaches
@@ -663,7 +663,7 @@ async def test_a_tag_whose_removal_got_no_answer_is_off(kind: FaultKind) -> None
         contact = AcId(it.contact(ANN.email).id)
         await it.tags(ids).remove(await it.tags(ids).add(contact, WeekTag.OPEN))
 
-        assert await it.tags(ids).on(contact) == {}
+        assert await it.tags(ids).links(contact) == {}
 
 
 # --- orders
@@ -910,7 +910,7 @@ async def test_week_tags_wait_for_all_other_calls_but_are_put_on_with_them() -> 
         tags: destination.WeekTags = TagLinks(client, NO_IDS)
         await asyncio.gather(*(contacts.import_report("no slot is left now") for _ in range(5)))
         swaps: list[asyncio.Task[object]] = [asyncio.create_task(tags.remove(number)) for number in range(14)]
-        swaps.append(asyncio.create_task(tags.on(AcId(1))))
+        swaps.append(asyncio.create_task(tags.links(AcId(1))))
         second_half = asyncio.create_task(tags.add(AcId(1), WeekTag.OPEN))
         await asyncio.sleep(0)
         await asyncio.gather(*(contacts.import_report(f"id-{number}") for number in range(9)))

@@ -147,7 +147,7 @@ def test_an_imported_contact_has_its_fields_and_its_tag_but_not_an_unknown_box()
 def test_one_contact_alone_is_sent_in_the_words_of_contact_sync() -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
         answers.add(API + "/contact/sync", "POST", payload={"contact": {"id": "115"}})
-        assert await contacts.sync(FULL) == 115
+        assert await contacts.upsert(FULL) == 115
         return body_of(answers, "/contact/sync")
 
     assert tell(story) == {
@@ -170,7 +170,7 @@ def test_one_contact_alone_is_sent_in_the_words_of_contact_sync() -> None:
 def test_disowning_a_contact_sends_its_empty_customer_id_alone() -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
         answers.add(API + "/contacts/9", "PUT", payload={"contact": {"id": "9"}})
-        await contacts.disown(AcId(9))
+        await contacts.clear_customer_id(AcId(9))
         return body_of(answers, "/contacts/9", "PUT")
 
     assert tell(story) == {"contact": {"fieldValues": [{"field": "5", "value": ""}]}}
@@ -216,7 +216,7 @@ def test_an_address_is_quoted_in_a_look_up() -> None:
 
 
 def fitting(many: Sequence[DesiredContact], settings: ActiveCampaignSettings = SETTINGS) -> int:
-    return Contacts(settings, Client(settings), IDS).fitting(many)
+    return Contacts(settings, Client(settings), IDS).count_fitting(many)
 
 
 def body_bytes(many: Sequence[DesiredContact]) -> int:

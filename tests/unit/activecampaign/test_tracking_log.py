@@ -44,7 +44,7 @@ def read(*pages: tuple[int, Sequence[dict[str, Any]]]) -> list[LoggedEvent]:
                 answers.add(url, "GET", payload={"trackingLogs": rows})
             async with Client(SETTINGS, clock=now) as client:
                 logs: destination.TrackingLogs = TrackingLogs(client)
-                return await logs.of(ANN)
+                return await logs.events(ANN)
 
     return run(story())
 
@@ -98,7 +98,7 @@ def failure(status: int) -> type[BaseException]:
             url = f"{API}/contacts/4/trackingLogs?limit=100&offset=0"
             answers.add(url, "GET", status=status, body=b"{}", repeat=True)
             async with Client(SETTINGS, clock=now, patience_s=1) as client:
-                await TrackingLogs(client).of(ANN)
+                await TrackingLogs(client).events(ANN)
 
     with pytest.raises(KivaStreamError) as caught:
         run(story())

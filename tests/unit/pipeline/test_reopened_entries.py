@@ -324,7 +324,7 @@ class FakeTrackingLogs:
     def __init__(self, **logs: list[LoggedEvent]) -> None:
         self.logs = {AcId(int(key[1:])): rows for key, rows in logs.items()}
 
-    async def of(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
+    async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
         assert not low_priority
         if contact not in self.logs:
             raise Rejected("gone", "no such contact")

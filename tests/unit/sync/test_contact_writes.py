@@ -420,7 +420,7 @@ async def test_one_who_opted_out_is_taken_off_the_list_though_the_rest_of_the_ch
     if import_min_contacts == 1:
         bench.contacts.refused = {address(ann)}
     else:
-        bench.contacts.sync = refuse  # type: ignore[assignment, method-assign]
+        bench.contacts.upsert = refuse  # type: ignore[assignment, method-assign]
     await bench.snapshot()
     assert bench.at_ac(ann).is_on_list is False
     assert bench.linked(ann).unsubscribed

@@ -159,8 +159,8 @@ class JudgedAccount(FakeContacts):
         await self._done()
         return report
 
-    async def sync(self, wanted: DesiredContact) -> AcId:
-        number = await super().sync(wanted)
+    async def upsert(self, wanted: DesiredContact) -> AcId:
+        number = await super().upsert(wanted)
         self.came_alone.add(self.there[number])
         await self._done()
         return number
@@ -175,8 +175,8 @@ class JudgedAccount(FakeContacts):
         await super().rename(contact, email)
         await self._done()
 
-    async def disown(self, contact: AcId) -> None:
-        await super().disown(contact)
+    async def clear_customer_id(self, contact: AcId) -> None:
+        await super().clear_customer_id(contact)
         await self._done()
 
     async def add_tag(self, contact: AcId, tag: WeekTag) -> int:

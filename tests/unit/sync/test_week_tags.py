@@ -202,7 +202,7 @@ def test_a_swap_by_an_unknown_link_asks_first(tag: WeekTag | None) -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, tag=tag)
-    assert bench.run(Bench.sync_due).account.calls == ["on", "remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["links", "remove", "add"]
     assert bench.account.tag_of(1) is CLOSED
 
 
@@ -210,7 +210,7 @@ def test_a_tag_that_is_there_already_is_only_noted_and_every_other_one_goes() ->
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, CLOSED, NONE)  # somebody put them there by hand
-    assert bench.run(Bench.sync_due).account.calls == ["on", "remove", "remove"]
+    assert bench.run(Bench.sync_due).account.calls == ["links", "remove", "remove"]
     assert bench.account.tag_of(1) is CLOSED
     assert bench.due.contacts[ContactId(1)].tag_link == next(iter(bench.account.tags.values()))[CLOSED]
 
@@ -219,7 +219,7 @@ def test_a_contact_without_a_known_id_is_found_by_its_address() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, OPEN, ac_id=None)
-    assert bench.run(Bench.sync_due).account.calls == ["find", "on", "remove", "add"]
+    assert bench.run(Bench.sync_due).account.calls == ["find", "links", "remove", "add"]
     assert bench.due.contacts[ContactId(1)].ac_id == 501
 
 

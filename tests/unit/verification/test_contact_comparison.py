@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -67,9 +67,11 @@ class World:
     async def stand(self, _account: str) -> Stand:
         return self.now_stand
 
-    async def of(self, *asked: object, **_how: object) -> Sequence[ExpectedContact | LoggedEvent]:
-        """Return what is expected of contacts, or, asked by an id, what a log lists."""
-        return self.logged if isinstance(asked[0], int) else [self.should]
+    async def of(self, *_asked: object) -> list[ExpectedContact]:
+        return [self.should]
+
+    async def events(self, _contact: AcId, **_how: object) -> list[LoggedEvent]:
+        return self.logged
 
     async def due(self, contacts: Collection[ContactId]) -> set[ContactId]:
         return set(contacts) if self.is_due else set()
@@ -88,7 +90,7 @@ class World:
     async def find(self, _email: Email) -> AcId | None:
         return self.at_address
 
-    async def on(self, _contact: AcId) -> dict[WeekTag, int]:
+    async def links(self, _contact: AcId) -> dict[WeekTag, int]:
         return self.tags_there
 
     async def orders(self, _ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
