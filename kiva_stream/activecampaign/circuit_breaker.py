@@ -29,7 +29,7 @@ from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.retry_policy import REFUSALS
 from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, UnknownOutcome
 from kiva_stream.model.incidents import IncidentKind
-from kiva_stream.ports.stages import Incidents
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives.backoff import backoff_s
 
 
@@ -67,7 +67,7 @@ class CircuitBreaker:
             "activecampaign",
             "key",
         ):  # an earlier breaker of this host can no longer end its incidents
-            incidents.end(kind, name)
+            incidents.resolve(kind, name)
 
     @property
     def is_open(self) -> bool:
@@ -133,13 +133,13 @@ class CircuitBreaker:
     def _close(self) -> None:
         self._openings = 0
         if self._incident is not None:
-            self._incidents.end(self._incident, self._name)
+            self._incidents.resolve(self._incident, self._name)
             self._incident = None
 
     def _begin_incident(self, kind: IncidentKind, why: str) -> None:
         if self._incident not in (None, kind):
-            self._incidents.end(self._incident, self._name)
-        self._incidents.begin(kind, why, self._name)
+            self._incidents.resolve(self._incident, self._name)
+        self._incidents.open(kind, why, self._name)
         self._incident = kind
 
 

@@ -31,7 +31,6 @@ from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
-from kiva_stream.ports import stages
 from kiva_stream.ports.state import FencingCheck
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -60,7 +59,7 @@ class Client:
         *,
         patience_s: float = math.inf,
         retry_refused_s: float | None = None,
-        incidents: stages.Incidents | None = None,
+        incidents: Incidents | None = None,
         fencing: FencingCheck | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,

@@ -50,7 +50,7 @@ class Events:
         self._unless_drained = unless_drained
         pause = Pause(sleep, clock)
         self._breaker = client.new_breaker("events", pause)
-        client.incidents.end("events")  # an earlier pace can no longer end its incident
+        client.incidents.resolve("events")  # an earlier pace can no longer resolve its incident
         self._pace = EventPace(
             settings.events_per_second,
             pause,
@@ -103,9 +103,9 @@ class Events:
     def _report_pace(self, per_second: float, ceiling: float) -> None:
         if per_second < ceiling:
             why = f"throttled lately: {per_second:.3g} events a second instead of {ceiling:.3g}"
-            self._client.incidents.begin("events", why)
+            self._client.incidents.open("events", why)
         else:
-            self._client.incidents.end("events")
+            self._client.incidents.resolve("events")
 
     async def _register(self, name: str) -> None:
         async with self._registering:  # many events in flight may need the name; the first registers it

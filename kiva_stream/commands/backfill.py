@@ -37,7 +37,7 @@ async def backfill(settings: Settings, request: BackfillRequest, on_progress: On
     ExceptionGroups of them.
     """
     incidents = Incidents()
-    async with open_shop(settings, troubles=incidents) as shop, Store.open(settings.state) as store:
+    async with open_shop(settings, incidents=incidents) as shop, Store.open(settings.state) as store:
         await store.require_version()
         async with hold_site(settings, shop, store, incidents=incidents) as site:
             drain, meter = Drain(), BackfillMeter()

@@ -49,7 +49,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
     """
     incidents = Incidents()
     async with (
-        open_shop(settings, waits_s=FOLLOWING_WAITS_S, troubles=incidents) as shop,
+        open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents) as shop,
         Store.open(settings.state) as store,
     ):
         await store.require_version()
@@ -194,19 +194,19 @@ class ServiceRun:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._resolve_later, reporter)
                 await work()
-                self._incidents.end("key", reporter)
+                self._incidents.resolve("key", reporter)
                 group.cancel_scope.cancel()
         except ExceptionGroup as errors:
             if errors.split(AccountRefused)[1] is not None:
                 raise
             if not self._drain.has_begun:
-                self._incidents.begin("key", str(_first(errors)), reporter)
+                self._incidents.open("key", str(_first(errors)), reporter)
                 await anyio.sleep(self._settings.activecampaign.retry_refused_s)
 
     async def _resolve_later(self, reporter: str) -> None:
         """Resolve the incident of an earlier refusal once the work has lasted for as long as a wait."""
         await anyio.sleep(self._settings.activecampaign.retry_refused_s)
-        self._incidents.end("key", reporter)
+        self._incidents.resolve("key", reporter)
 
 
 class Liveness:

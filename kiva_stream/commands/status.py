@@ -69,7 +69,7 @@ async def status(settings: Settings) -> StatusReport:
         tags_due=found.tags_due,
         tags_left_s=swaps_s(found.tags_due, settings.activecampaign),
         notes=found.notes,
-        incidents=found.troubles,
+        incidents=found.incidents,
         erased=[str(customer) for customer in found.erased],
         held_by=found.held_by,
         held_since=found.held_since,

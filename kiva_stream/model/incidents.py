@@ -1,4 +1,4 @@
-"""Incidents: what is wrong just now, and since when."""
+"""Incidents: what is wrong just now, since when and why."""
 
 from __future__ import annotations
 

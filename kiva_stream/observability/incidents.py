@@ -1,4 +1,4 @@
-"""Troubles: what is wrong just now, since when and why; for the log, and for `status` by way of the state."""
+"""Incidents: what is wrong just now, since when and why. They are logged, and persisted for `status`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from kiva_stream.model.incidents import Incident, IncidentKind
 from kiva_stream.observability.logs import ThrottledWarning, log
 from kiva_stream.ports.state import IncidentStore
 from kiva_stream.primitives.clock import Sleep
+from kiva_stream.primitives.signal import Signal
 
-SAVE_EVERY_S = 1.0
+PERSIST_EVERY_S = 1.0
 WARN_EVERY_S = 60.0
 LAST_S = 2.0  # how long the end of a run waits for a state database that is away
 
 
 class Incidents:
-    """Implements the port Troubles.
+    """The incidents of one process, at most one of each kind.
 
-    A kind of trouble lasts from the first word of it until every place that told of it takes it back.
-    Nothing waits here: what began and ended is saved behind the work, once `kept_in` says where.
+    Several reporters may open an incident of one kind, each with a reason of its own. It lasts until each of
+    them has resolved it. Neither call waits: `persisted_in` writes what changed in the background, since the
+    state may be what is wrong.
     """
 
     def __init__(
@@ -32,34 +34,35 @@ class Incidents:
     ) -> None:
         self._now = now
         self._sleep = sleep
-        self._whys: defaultdict[IncidentKind, dict[str, str]] = defaultdict(dict)  # by place
+        self._whys: defaultdict[IncidentKind, dict[str, str]] = defaultdict(dict)  # by reporter
         self._since: dict[IncidentKind, datetime] = {}
         self._warn: defaultdict[IncidentKind, ThrottledWarning] = defaultdict(
             lambda: ThrottledWarning(WARN_EVERY_S)
         )
-        self._changed = anyio.Event()
+        self._is_persisted = True
+        self._changes = Signal()
 
-    def begin(self, kind: IncidentKind, why: str, place: str = "") -> None:
-        """Take in that something is wrong, or that it still is and why by now."""
+    def open(self, kind: IncidentKind, why: str, reporter: str = "") -> None:
+        """Open an incident, or update the reason of one that is open."""
         whys = self._whys[kind]
         if not whys:
             self._since[kind] = self._now()
             self._warn[kind]("trouble", kind=kind, why=why)
-        if whys.get(place) != why:
-            whys[place] = why
-            self._changed.set()
+        if whys.get(reporter) != why:
+            whys[reporter] = why
+            self._note_change()
 
-    def end(self, kind: IncidentKind, place: str = "") -> None:
-        """Take in that it is well again, or was all the time."""
+    def resolve(self, kind: IncidentKind, reporter: str = "") -> None:
+        """Mark the incident resolved. No-op if it was not active."""
         whys = self._whys[kind]
-        if whys.pop(place, None) is not None:
-            self._changed.set()
+        if whys.pop(reporter, None) is not None:
+            self._note_change()
             if not whys:
                 lasted = self._now() - self._since[kind]
                 log.info("trouble is over", kind=kind, lasted_s=round(lasted.total_seconds(), 1))
 
     def all(self) -> list[Incident]:
-        """Return what is wrong just now."""
+        """Return the incidents that are open."""
         return [
             Incident(kind, self._since[kind], "; ".join(whys.values()))
             for kind, whys in self._whys.items()
@@ -67,36 +70,42 @@ class Incidents:
         ]
 
     @asynccontextmanager
-    async def kept_in(self, rows: IncidentStore) -> AsyncIterator[None]:
-        """Have the state say what is wrong while this lasts; and afterwards why, if it ends by an error.
+    async def persisted_in(self, store: IncidentStore) -> AsyncIterator[None]:
+        """Keep the stored incidents up to date while the block lasts.
 
-        Raises CheckpointError when the state is away at the beginning; later on it waits for it.
+        A block that returns leaves none; one that raises leaves those that were open, which say why. A block
+        that is cancelled writes nothing more: another process may have written its own by then.
+        Raises CheckpointError when the state is away at the beginning. Later it tries again.
         """
-        await rows.keep(self.all())
+        await store.persist(self.all())
         left: list[Incident] | None = []
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._save, rows)
+                group.start_soon(self._persist_changes, store)
                 yield
                 group.cancel_scope.cancel()
         except Exception:
-            left = self.all()  # says why it ended
+            left = self.all()
             raise
-        except BaseException:  # it was cancelled: another process may tell its own by now
+        except BaseException:
             left = None
             raise
         finally:
             if left is not None:
                 with anyio.move_on_after(LAST_S, shield=True), suppress(CheckpointError):
-                    await rows.keep(left)
+                    await store.persist(left)
 
-    async def _save(self, rows: IncidentStore) -> None:
-        """Save what changed, at most once a second, for ever."""
+    def _note_change(self) -> None:
+        self._is_persisted = False
+        self._changes.notify()
+
+    async def _persist_changes(self, store: IncidentStore) -> None:
+        """Persist what changed, at most once in PERSIST_EVERY_S, for ever."""
         while True:
-            await self._changed.wait()
-            self._changed = anyio.Event()
+            await self._changes.wait_until(lambda: not self._is_persisted)
+            self._is_persisted = True
             try:
-                await rows.keep(self.all())
+                await store.persist(self.all())
             except CheckpointError:
-                self._changed.set()  # to be said when the state is there again
-            await self._sleep(SAVE_EVERY_S)
+                self._is_persisted = False
+            await self._sleep(PERSIST_EVERY_S)

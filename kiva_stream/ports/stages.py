@@ -10,7 +10,6 @@ from kiva_stream.model.contacts import Contact
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.incidents import Incident, IncidentKind
 from kiva_stream.model.outcomes import Outcome, Reason, Span
 from kiva_stream.model.positions import Position
 
@@ -157,23 +156,4 @@ class ContactDelivery(Protocol):
 
         No work of the contacts concerned may be at the sender meanwhile.
         """
-        ...
-
-
-class Incidents(Protocol):
-    """What is wrong just now, told by whoever notices; `place` tells those apart who tell of one kind.
-
-    Nothing waits here.
-    """
-
-    def begin(self, kind: IncidentKind, why: str, place: str = "") -> None:
-        """Take in that something is wrong, or that it still is and why by now."""
-        ...
-
-    def end(self, kind: IncidentKind, place: str = "") -> None:
-        """Take in that it is well again, or was all the time."""
-        ...
-
-    def all(self) -> list[Incident]:
-        """Return what is wrong just now."""
         ...

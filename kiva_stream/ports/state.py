@@ -232,8 +232,8 @@ class Ledger(Protocol):
 
 
 class IncidentStore(Protocol):
-    """Where what is wrong just now is kept, for whoever looks."""
+    """The stored incidents of one site, which `status` shows."""
 
-    async def keep(self, troubles: Collection[Incident]) -> None:
-        """Have it say just this. Raises CheckpointError."""
+    async def persist(self, incidents: Collection[Incident]) -> None:
+        """Replace what is stored by these. Raises CheckpointError."""
         ...

@@ -54,7 +54,7 @@ async def hold_site(
         ) as client,
     ):
         forgotten = await Tombstones(store, site_id).barred()
-        async with anyio.create_task_group() as group, incidents.kept_in(SiteIncidents(store, site_id)):
+        async with anyio.create_task_group() as group, incidents.persisted_in(SiteIncidents(store, site_id)):
             group.start_soon(renew, store, lease)
             yield HeldSite(
                 settings=settings, shop=shop, store=store, lease=lease, client=client, forgotten=forgotten

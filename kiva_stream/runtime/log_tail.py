@@ -148,12 +148,12 @@ class Standstill:
         """Note how far the log was read, and what keeps it from being read on, if anything does."""
         if obstacle is None:
             self._since = None
-            self._incidents.end("horizon")
+            self._incidents.resolve("horizon")
             return
         if self._since is None or self._since[0] != after:
             self._since = after, time.monotonic()
-            self._incidents.end("horizon")
+            self._incidents.resolve("horizon")
         held_up_s = time.monotonic() - self._since[1]
         if held_up_s >= self._alarm_s:
             self._warn("the log is held up", for_s=round(held_up_s), why=obstacle)
-            self._incidents.begin("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")
+            self._incidents.open("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kiva_stream.model.site import Site
 from kiva_stream.model.tombstones import Forgotten
-from kiva_stream.ports.stages import Incidents
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.ports.state import IdGaps
 from kiva_stream.settings.sections import Settings
 from kiva_stream.source.changes import ChangeLog
@@ -46,13 +46,13 @@ class Shop(NamedTuple):
 
 @asynccontextmanager
 async def open_shop(
-    settings: Settings, *, waits_s: Sequence[float] = WAITS_S, troubles: Incidents | None = None
+    settings: Settings, *, waits_s: Sequence[float] = WAITS_S, incidents: Incidents | None = None
 ) -> AsyncIterator[Shop]:
     """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract.
 
-    A failure that may pass is retried `waits_s` apart, and is an incident of `troubles` meanwhile.
+    A failure that may pass is retried `waits_s` apart. An incident is open meanwhile.
     """
-    async with Source.open(settings.source, waits_s=waits_s, troubles=troubles) as source:
+    async with Source.open(settings.source, waits_s=waits_s, incidents=incidents) as source:
         schema, site_id = settings.source.schema, settings.source.site_id
         horizon = Horizon(source, settings.source)
         await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon.is_used))

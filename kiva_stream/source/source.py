@@ -11,7 +11,7 @@ import anyio
 import asyncpg
 
 from kiva_stream.errors import SourceError
-from kiva_stream.ports.stages import Incidents
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.dsn import reading_dsn
@@ -44,7 +44,7 @@ class Source:
     """A pool of at most `max_connections`, in sessions that can only read.
 
     Every call raises SourceError: at once for what stays wrong, for what may pass after a few attempts, which
-    are `waits_s` apart, and no later than their sum. `troubles` hears of it.
+    are `waits_s` apart, and no later than their sum. An incident is open meanwhile.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Source:
         sleep: Sleep = anyio.sleep,
         *,
         waits_s: Sequence[float] = WAITS_S,
-        troubles: Incidents | None = None,
+        incidents: Incidents | None = None,
     ) -> None:
         self._pool = pool
         instead = None if settings.horizon else "queries_by_id.sql"
@@ -62,7 +62,7 @@ class Source:
         self._statement_s = settings.statement_timeout_s
         self._sleep = sleep
         self._waits_s = waits_s
-        self._troubles = troubles
+        self._incidents = incidents
 
     @classmethod
     @asynccontextmanager
@@ -72,7 +72,7 @@ class Source:
         sleep: Sleep = anyio.sleep,
         *,
         waits_s: Sequence[float] = WAITS_S,
-        troubles: Incidents | None = None,
+        incidents: Incidents | None = None,
     ) -> AsyncIterator[Source]:
         """Connect to a primary, and close what is open on leaving.
 
@@ -99,7 +99,7 @@ class Source:
         except (*PASSING, asyncpg.PostgresError) as error:
             raise SourceError(f"Cannot reach the shop's database (source.dsn): {_text(error)}") from error
         try:
-            yield cls(pool, settings, sleep, waits_s=waits_s, troubles=troubles)
+            yield cls(pool, settings, sleep, waits_s=waits_s, incidents=incidents)
         finally:
             pool.terminate()
 
@@ -164,16 +164,16 @@ class Source:
             raise SourceError(_unreadable(error)) from error
 
     def _tell(self, error: BaseException) -> None:
-        if self._troubles is not None:
+        if self._incidents is not None:
             is_standby = isinstance(error, asyncpg.TargetServerAttributeNotMatched)
-            self._troubles.begin("source", STANDBY if is_standby else _unreadable(error))
+            self._incidents.open("source", STANDBY if is_standby else _unreadable(error))
 
     async def _once(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
             async with self._pool.acquire() as connection:
                 found = await reading(connection)
-            if self._troubles is not None:
-                self._troubles.end("source")
+            if self._incidents is not None:
+                self._incidents.resolve("source")
             return found  # noqa: TRY300  what follows is of the reading alone
         except asyncpg.InvalidCachedStatementError:
             await self._pool.expire_connections()  # each has it prepared

@@ -1,4 +1,4 @@
-"""What is wrong at a site just now, as the process that works it sees it: implements the port TroubleRows."""
+"""The stored incidents of a site (the table `trouble`): what its process last found wrong."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from kiva_stream.state.store import Store, columns
 
 
 class SiteIncidents:
-    """The troubles of one site. Every call raises CheckpointError."""
+    """Implements the port IncidentStore."""
 
     def __init__(self, store: Store, site_id: int) -> None:
         self._store = store
         self._site_id = site_id
 
-    async def keep(self, troubles: Collection[Incident]) -> None:
-        """Have the state say just this."""
-        rows = [(each.kind, each.since, each.why) for each in troubles]
-        await self._store.fetch("keep_troubles", self._site_id, *columns(rows, 3))
+    async def persist(self, incidents: Collection[Incident]) -> None:
+        """Replace the rows of the site."""
+        rows = [(each.kind, each.since, each.why) for each in incidents]
+        await self._store.fetch("persist_incidents", self._site_id, *columns(rows, 3))
 
 
 async def read_incidents(store: Store, site_id: int) -> list[Incident]:
-    """Return what is wrong at a site, what began first at first. Raises CheckpointError."""
-    return [Incident(**row) for row in await store.fetch("troubles", site_id)]
+    """Return the incidents of a site, the oldest first. Raises CheckpointError."""
+    return [Incident(**row) for row in await store.fetch("incidents", site_id)]

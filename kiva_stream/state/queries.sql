@@ -472,7 +472,7 @@ SET contact_id = excluded.contact_id, attempts = ledger.attempts + 1, delivered_
 -- name: backlog
 SELECT count(*) FROM {schema}.tag_due WHERE site_id = $1
 
--- name: keep_troubles
+-- name: persist_incidents
 -- Just these: what is over goes.
 WITH found AS (
   SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::text[]) AS f (kind, since, why)
@@ -483,7 +483,7 @@ INSERT INTO {schema}.trouble (site_id, kind, since, why)
 SELECT $1, * FROM found
 ON CONFLICT (site_id, kind) DO UPDATE SET since = excluded.since, why = excluded.why
 
--- name: troubles
+-- name: incidents
 SELECT kind, since, why FROM {schema}.trouble WHERE site_id = $1 ORDER BY since, kind
 
 -- name: chosen

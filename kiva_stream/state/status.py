@@ -37,7 +37,7 @@ class SiteStatus(msgspec.Struct, frozen=True):
     contacts: dict[str, int]  # by status
     tags_due: int  # contacts whose week tag may differ
     orders: dict[str, int]  # sent, refused
-    troubles: list[Incident]
+    incidents: list[Incident]
     erased: list[CustomerId]  # at the shop, and still at ActiveCampaign
     held_by: str | None  # who works the site just now: host and pid
     held_since: datetime | None
@@ -80,7 +80,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             contacts=tallies["contact"],
             tags_due=backlog["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
-            troubles=await read_incidents(store, site_id),
+            incidents=await read_incidents(store, site_id),
             erased=[row["customer_id"] for row in await store.fetch("erased", site_id)],
             held_by=holder["holder"] if holder else None,
             held_since=holder["taken_at"] if holder else None,

@@ -42,16 +42,16 @@ async def shop(server: OwnServer, request: pytest.FixtureRequest) -> AsyncIterat
 class Restarts:
     """A sleep in which a server that is down comes up, at the wait of that number."""
 
-    def __init__(self, server: OwnServer, up_at: int, troubles: Incidents) -> None:
+    def __init__(self, server: OwnServer, up_at: int, incidents: Incidents) -> None:
         self._server = server
         self._up_at = up_at
-        self._troubles = troubles
+        self._incidents = incidents
         self.waits: list[float] = []
         self.told: list[str] = []
 
     async def __call__(self, seconds: float, /) -> None:
         self.waits.append(seconds)
-        self.told += [f"{trouble.kind}: {trouble.why}" for trouble in self._troubles.all()]
+        self.told += [f"{incident.kind}: {incident.why}" for incident in self._incidents.all()]
         if len(self.waits) == self._up_at:
             await anyio.to_thread.run_sync(self._server.start)
 
@@ -60,11 +60,11 @@ class Restarts:
 async def test_a_server_that_is_restarted_between_pages_loses_and_repeats_nothing(
     server: OwnServer, shop: str, waits_s: tuple[float, ...], up_at: int
 ) -> None:
-    troubles = Incidents()
-    sleep = Restarts(server, up_at, troubles)
+    incidents = Incidents()
+    sleep = Restarts(server, up_at, incidents)
     settings = source_settings(shop, page_rows=2, range_rows=4)
     ids: list[int] = []
-    async with Source.open(settings, sleep, waits_s=waits_s, troubles=troubles) as source:
+    async with Source.open(settings, sleep, waits_s=waits_s, incidents=incidents) as source:
         log = SystemLog(source, settings, ShopCustomers(source, 1, ()), sleep)
         async for page in log.pages(DAY1, await Horizon(source, settings).high_water_mark()):
             ids += [entry.position.id for entry in page]
@@ -74,7 +74,7 @@ async def test_a_server_that_is_restarted_between_pages_loses_and_repeats_nothin
     assert sleep.waits == list(waits_s[:up_at])
     assert len(sleep.told) == up_at
     assert all(each.startswith("source: The shop's database cannot be read") for each in sleep.told)
-    assert troubles.all() == []
+    assert incidents.all() == []
 
 
 def test_who_follows_waits_five_minutes_and_others_a_quarter_of_one() -> None:

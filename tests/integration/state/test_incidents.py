@@ -1,4 +1,4 @@
-"""What is wrong at a site, in the state schema."""
+"""The stored incidents of a site."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ EARLY, LATE = datetime(2018, 3, 4, tzinfo=UTC), datetime(2018, 3, 5, tzinfo=UTC)
 KEY, STATE = Incident("key", LATE, "403"), Incident("state", EARLY, "the disk is full")
 
 
-async def test_the_state_says_just_what_is_wrong_at_each_site(store: Store) -> None:
+async def test_persisted_incidents_replace_the_earlier_ones_of_their_site_alone(store: Store) -> None:
     site, other = SiteIncidents(store, 1), SiteIncidents(store, 2)
-    await site.keep([KEY, STATE])
-    await other.keep([STATE])
+    await site.persist([KEY, STATE])
+    await other.persist([STATE])
     assert await read_incidents(store, 1) == [STATE, KEY]
     again = Incident("key", LATE, "401")
-    await site.keep([again])
+    await site.persist([again])
     assert await read_incidents(store, 1) == [again]
-    await site.keep([])
+    await site.persist([])
     assert await read_incidents(store, 1) == []
     assert await read_incidents(store, 2) == [STATE]

@@ -678,7 +678,7 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
         queries["backlog"],
         queries["parked"],
         queries["holder"],
-        queries["troubles"],
+        queries["incidents"],
         queries["erased"],
     ]
     assert not any("count(" in query.lower() for query in asked[:2])

@@ -124,7 +124,7 @@ def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_after_it_all_succ
             bench.client.kinds(),
         )
 
-    events, calls, lasted_s, troubles = tell(story)
+    events, calls, lasted_s, incidents = tell(story)
 
     for times, wanted in ((events, SENDERS), (calls, CALLERS)):
         assert (
@@ -132,7 +132,7 @@ def test_in_an_outage_of_two_minutes_few_requests_are_sent_and_after_it_all_succ
         )  # four are under way at 60 a second
         assert sum(at >= OUTAGE_S for at in times) <= wanted + 1
     assert lasted_s < OUTAGE_S + MAX_S + SENDERS / SETTINGS.events_per_second + CALLERS / 4 + 1
-    assert troubles == []
+    assert incidents == []
 
 
 def test_a_call_that_waits_for_the_breaker_does_not_back_off_besides() -> None:
