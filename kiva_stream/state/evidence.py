@@ -1,4 +1,4 @@
-"""What the state says has become of entries and contacts, for whoever checks it, and what is doubted."""
+"""What the state says has become of entries and contacts, for `verify`; a repair takes it back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kiva_stream.state.links import contact_from, linked_from
 from kiva_stream.state.store import Store, columns
 
 
-class Stand(NamedTuple):
-    """Where a site stands, at one moment."""
+class SiteProgress(NamedTuple):
+    """How far a site is, at one moment."""
 
     counted_from: Position
     watermark: Position
@@ -28,7 +28,7 @@ class Stand(NamedTuple):
 
     @property
     def known_from(self) -> Position:
-        """Above which position the state knows what became of entries."""
+        """The position above which the state knows what became of entries."""
         return max(self.counted_from, self.forgotten or self.counted_from)
 
 
@@ -47,16 +47,16 @@ class Evidence:
         self._store = store
         self._site_id = site_id
 
-    async def stand(self, account: str) -> Stand:
-        """Return where the site stands. Raises SettingsError when its state is another account's."""
-        for row in await self._store.fetch("stand", self._site_id):
+    async def progress(self, account: str) -> SiteProgress:
+        """Return how far the site is. Raises SettingsError when its state is another account's."""
+        for row in await self._store.fetch("site_progress", self._site_id):
             if row["account"] != account:
                 raise SettingsError(
                     f"The state of site {self._site_id} belongs to the ActiveCampaign account "
                     f"{row['account']}, and activecampaign.api_url and event_actid name {account}."
                 )
             has_forgotten = row["forgotten_id"] is not None
-            return Stand(
+            return SiteProgress(
                 counted_from=Position(row["counted_txid"], row["counted_id"]),
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
                 forgotten=Position(row["forgotten_txid"], row["forgotten_id"]) if has_forgotten else None,
@@ -67,27 +67,27 @@ class Evidence:
             )
         raise CheckpointError(f"Nothing has been done for site {self._site_id} yet: start a backfill.")
 
-    async def drawn(self, count: int) -> list[ContactRecord]:
-        """Return up to `count` contacts at ActiveCampaign that are somebody's, drawn at random."""
-        return await self._linked("drawn_contacts", count)
+    async def sample(self, count: int) -> list[ContactRecord]:
+        """Return up to `count` contacts at ActiveCampaign that have a customer, drawn at random."""
+        return await self._linked("sample_contacts", count)
 
     async def count(self) -> int:
-        """Return how many contacts at ActiveCampaign are somebody's."""
-        rows = await self._store.fetch("count_somebodys", self._site_id)
+        """Return how many contacts at ActiveCampaign have a customer."""
+        rows = await self._store.fetch("count_contacts_with_customer", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # bigint
 
     async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts as they are stored now, whoever changed them."""
         return await self._linked("contacts", list(ids))
 
-    async def places(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+    async def contacts_of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         """Return the contacts of those of these customers who have one, as they are stored now."""
         rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))
         return {row["customer_id"]: contact_from(row) for row in rows}
 
-    async def nobodys(self) -> list[ContactRecord]:
+    async def without_customer(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign that no customer has."""
-        return await self._linked("nobodys_contacts")
+        return await self._linked("contacts_without_customer")
 
     async def without_id(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign whose id there is not known."""

@@ -404,7 +404,7 @@ WHERE (site_id, contact_id) IN (
   ORDER BY due.contact_id
   FOR UPDATE OF due)
 
--- name: stand
+-- name: site_progress
 -- Read in one statement, since whoever works the site moves all of it together.
 SELECT s.account, c.*,
        (SELECT coalesce(sum(count), 0) FROM {schema}.tally t WHERE t.site_id = $1 AND t.kind = 'outcome')
@@ -415,27 +415,27 @@ SELECT s.account, c.*,
 FROM {schema}.checkpoint c JOIN {schema}.site s USING (site_id)
 WHERE site_id = $1
 
--- name: is_somebodys
+-- name: has_customer
 -- Of a contact.
 EXISTS (SELECT FROM {schema}.customer l WHERE l.contact_id = c.id)
 
--- name: drawn_contacts
+-- name: sample_contacts
 {linked}
-WHERE c.site_id = $1 AND c.status = 'linked' AND {is_somebodys}
+WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer}
 ORDER BY random()
 LIMIT $2
 
--- name: count_somebodys
-SELECT count(*) FROM {schema}.contact c WHERE c.site_id = $1 AND c.status = 'linked' AND {is_somebodys}
+-- name: count_contacts_with_customer
+SELECT count(*) FROM {schema}.contact c WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer}
 
--- name: nobodys_contacts
+-- name: contacts_without_customer
 {linked}
-WHERE c.site_id = $1 AND c.status = 'linked' AND NOT {is_somebodys}
+WHERE c.site_id = $1 AND c.status = 'linked' AND NOT {has_customer}
 ORDER BY c.id
 
 -- name: contacts_without_id
 {linked}
-WHERE c.site_id = $1 AND c.status = 'linked' AND {is_somebodys} AND c.ac_id IS NULL
+WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer} AND c.ac_id IS NULL
 ORDER BY c.id
 
 -- name: due_among

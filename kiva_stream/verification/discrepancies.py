@@ -1,6 +1,6 @@
-"""Gaps: what ActiveCampaign, or the state, does not have as it should. Pure.
+"""Discrepancies: what ActiveCampaign, or the state, does not have as it should. Pure.
 
-A gap never quotes what people are called, where they live or when they were born: it says what differs.
+A discrepancy names what differs, and quotes no name, address, phone number or birthday.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _FIELDS = ("customer_id", "status", "box_type", "next_delivery", "cancel_date", 
 
 
 class DiscrepancyKind(StrEnum):
-    """What kind of gap it is."""
+    """The kinds of discrepancies."""
 
     OUTCOME = "outcome"  # an entry below the watermark without one
-    NO_LINK = "no link"  # a customer who belongs at ActiveCampaign and is no contact's
-    NO_CUSTOMER = "no customer"  # a contact that is nobody's, and was not cleared
+    NO_LINK = "no link"  # a customer who belongs at ActiveCampaign has no contact
+    NO_CUSTOMER = "no customer"  # a contact has no customer, and was not cleared
     MOVED = "moved"  # a customer has another address than their contact
-    NO_CONTACT = "no contact"  # ActiveCampaign has it no more
+    NO_CONTACT = "no contact"  # ActiveCampaign does not have it any more
     CONTACT_ID = "contact id"  # ActiveCampaign has it under another id, or the state does not know which
     ADDRESS = "address"  # it has another one at ActiveCampaign
     FIELDS = "fields"
-    LIST = "list"  # it is on the list, though somebody opted out
+    LIST = "list"  # it is on the list, though a customer of it opted out
     TAG = "tag"
     NO_ORDER = "no order"
     ORDER = "order"  # it is there, but not as it should be
@@ -59,7 +59,7 @@ EVENT_KINDS = frozenset(
 
 
 class Discrepancy(NamedTuple):
-    """Something that is not as it should be; two with the same key are the same."""
+    """Something that is not as it should be; equal keys mean the same discrepancy."""
 
     kind: DiscrepancyKind
     what: str
@@ -71,12 +71,12 @@ class Discrepancy(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """By what it is known when it is looked for again."""
+        """What two comparisons recognise it by."""
         return self.kind, self.contact, self.customer, self.order, self.position
 
 
-class Fault(NamedTuple):
-    """What is wrong with something, before it is said of whom."""
+class Difference(NamedTuple):
+    """What is wrong with a contact, tag or order, before it is said whose."""
 
     kind: DiscrepancyKind
     what: str
@@ -85,16 +85,18 @@ class Fault(NamedTuple):
 # --- contacts -------------------------------------------------------------------------------------------
 
 
-def contact_faults(desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]) -> list[Fault]:
-    """Return what is not as wanted of a contact that is there; `titles` are those of its fields."""
-    faults = []
+def contact_differences(
+    desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]
+) -> list[Difference]:
+    """Return what differs from what is wanted of a contact; `titles` are those of its fields."""
+    found = []
     if shown.email != desired.email:
-        faults.append(Fault(DiscrepancyKind.ADDRESS, "it has another address there"))
+        found.append(Difference(DiscrepancyKind.ADDRESS, "it has another address there"))
     if wrong := [*_wrong_names(desired, shown), *_wrong_fields(desired, shown, titles)]:
-        faults.append(Fault(DiscrepancyKind.FIELDS, f"not as at the shop: {', '.join(wrong)}"))
+        found.append(Difference(DiscrepancyKind.FIELDS, f"not as at the shop: {', '.join(wrong)}"))
     if desired.list_status is ListStatus.UNSUBSCRIBE and shown.is_subscribed:
-        faults.append(Fault(DiscrepancyKind.LIST, "it is on the list, though somebody of it opted out"))
-    return faults
+        found.append(Difference(DiscrepancyKind.LIST, "it is on the list, though somebody of it opted out"))
+    return found
 
 
 def _wrong_names(desired: DesiredContact, shown: ShownContact) -> Iterator[str]:
@@ -111,12 +113,12 @@ def _wrong_fields(desired: DesiredContact, shown: ShownContact, titles: Mapping[
             yield titles[name]
 
 
-def tag_fault(wanted: WeekTag | None, there: Collection[WeekTag]) -> Fault | None:
-    """Return what is wrong with a contact's week tags, None when they are just the one wanted."""
+def tag_difference(wanted: WeekTag | None, there: Collection[WeekTag]) -> Difference | None:
+    """Return how a contact's week tags differ from the one wanted; None when they do not."""
     if set(there) == ({wanted} if wanted else set()):
         return None
     right = _named([wanted] if wanted else [])
-    return Fault(DiscrepancyKind.TAG, f"its week tag is {_named(there)}, and should be {right}")
+    return Difference(DiscrepancyKind.TAG, f"its week tag is {_named(there)}, and should be {right}")
 
 
 def _named(tags: Collection[WeekTag]) -> str:
@@ -126,17 +128,21 @@ def _named(tags: Collection[WeekTag]) -> str:
 # --- orders ---------------------------------------------------------------------------------------------
 
 
-def order_fault(desired: DesiredOrder, shown: ShownOrder | None) -> Fault | None:
-    """Return what is wrong with an order. Its address is not looked at: that is the one it was sent with."""
+def order_difference(desired: DesiredOrder, shown: ShownOrder | None) -> Difference | None:
+    """Return how an order differs. Its address is not compared: it keeps the one it was sent with."""
     if shown is None:
-        return Fault(DiscrepancyKind.NO_ORDER, f"order {desired.id} is not there")
+        return Difference(DiscrepancyKind.NO_ORDER, f"order {desired.id} is not there")
     wanted = _as_shown(desired)
     wrong = [
         name.replace("_", " ")
         for name in ShownOrder.__struct_fields__
         if _comparable(getattr(wanted, name)) != _comparable(getattr(shown, name))
     ]
-    return Fault(DiscrepancyKind.ORDER, f"order {desired.id} differs: {', '.join(wrong)}") if wrong else None
+    return (
+        Difference(DiscrepancyKind.ORDER, f"order {desired.id} differs: {', '.join(wrong)}")
+        if wrong
+        else None
+    )
 
 
 def _as_shown(desired: DesiredOrder) -> ShownOrder:
@@ -154,7 +160,7 @@ def _as_shown(desired: DesiredOrder) -> ShownOrder:
 
 
 def _comparable(value: object) -> object:
-    """Return a value without what does not matter: the case of a currency, the order of lines."""
+    """Return a value without what does not matter: the case of a currency, the order of items."""
     if isinstance(value, tuple):
         return sorted(value)
     return value.upper() if isinstance(value, str) else value
@@ -168,68 +174,70 @@ def _whole_second(at: datetime) -> str:
 # --- events ---------------------------------------------------------------------------------------------
 
 
-class Expected(NamedTuple):
+class ExpectedEvent(NamedTuple):
     """An event that a contact's tracking log should list."""
 
     position: Position
-    line: int  # of the catalog
+    line: int  # the event line's number in the catalogue
     name: str
-    at: str | None  # as its data says; None: its entry cannot be read any more
+    at: str | None  # as its data says; None: its entry is gone, or is another event now
     eventdata: str = ""  # "" where `at` is None
-    delivered_at: datetime | None = None  # by the ledger; None: the state knows nothing of it
+    delivered_at: datetime | None = None  # by the ledger; None: the state has no outcome of it
 
 
-class Findings(NamedTuple):
+class EventDifferences(NamedTuple):
     """How a contact's tracking log differs from what it should list."""
 
-    missing: list[Expected]  # newer than the oldest that it lists
-    not_listed: list[Expected]  # older, or it lists none
-    repeated: list[Expected]
-    out_of_order: list[Expected]  # arrived after a later one
-    others: list[tuple[str, Mark]]  # names and marks of listed ones that nobody expects
+    missing: list[ExpectedEvent]  # newer than the oldest that it lists
+    not_listed: list[ExpectedEvent]  # older, or it lists none
+    repeated: list[ExpectedEvent]
+    out_of_order: list[ExpectedEvent]  # arrived after a later one
+    unexpected: list[tuple[str, Mark]]  # names and marks of listed events that are not expected
 
 
-def findings(expected: Sequence[Expected], logged: Sequence[LoggedEvent], names: Collection[str]) -> Findings:
-    """Compare a log, in the order of arrival, with what it should list, in log order.
+def compare_events(
+    expected: Sequence[ExpectedEvent], logged: Sequence[LoggedEvent], names: Collection[str]
+) -> EventDifferences:
+    """Compare a tracking log, in the order of arrival, with what it should list, in log order.
 
-    Events that are not of these `names`, or carry no mark, are passed over. What the ledger says was
-    delivered later than its place is not out of order: it was dead before, or came late.
+    Events that are not of these `names`, or carry no mark, are passed over. An event that the ledger says was
+    delivered after a later one is not out of order: it was a dead letter before, or its entry came late.
     """
-    arrivals, others = _arrivals(expected, logged, names)
+    times_listed, unexpected = _matched(expected, logged, names)
     by_position = {each.position: each for each in expected}
-    order = [by_position[position] for position in arrivals]
-    absent = [each for each in expected if each.position not in arrivals]
-    return Findings(
-        missing=[each for each in absent if order and _is_newer(each, order[0])],
-        not_listed=[each for each in absent if not (order and _is_newer(each, order[0]))],
-        repeated=[by_position[position] for position, count in arrivals.items() if count > 1],
-        out_of_order=list(_overtaken(order)),
-        others=others,
+    arrived = [by_position[position] for position in times_listed]
+    absent = [each for each in expected if each.position not in times_listed]
+    return EventDifferences(
+        missing=[each for each in absent if arrived and _is_newer(each, arrived[0])],
+        not_listed=[each for each in absent if not (arrived and _is_newer(each, arrived[0]))],
+        repeated=[by_position[position] for position, count in times_listed.items() if count > 1],
+        out_of_order=list(_overtaken(arrived)),
+        unexpected=unexpected,
     )
 
 
-def _arrivals(
-    expected: Sequence[Expected], logged: Sequence[LoggedEvent], names: Collection[str]
+def _matched(
+    expected: Sequence[ExpectedEvent], logged: Sequence[LoggedEvent], names: Collection[str]
 ) -> tuple[dict[Position, int], list[tuple[str, Mark]]]:
-    """Return how often each expected event is listed, in the order of arrival, and what else is."""
-    places: defaultdict[tuple[str, int], list[Expected]] = defaultdict(list)
+    """Return how often each expected event is listed, in the order of arrival, and what else is listed."""
+    candidates: defaultdict[tuple[str, int], list[ExpectedEvent]] = defaultdict(list)
     for each in expected:
-        places[each.name, each.position.id].append(each)
-    arrivals: dict[Position, int] = {}
-    others = []
+        candidates[each.name, each.position.id].append(each)
+    times_listed: dict[Position, int] = {}
+    unexpected = []
     for event in logged:
         mark = mark_of(event.eventdata) if event.name in names else None
         if mark is None:
             continue
-        found = next((each for each in places[event.name, mark.log] if each.at in {None, mark.at}), None)
+        found = next((each for each in candidates[event.name, mark.log] if each.at in {None, mark.at}), None)
         if found is None:
-            others.append((event.name, mark))
+            unexpected.append((event.name, mark))
         else:
-            arrivals[found.position] = arrivals.get(found.position, 0) + 1
-    return arrivals, others
+            times_listed[found.position] = times_listed.get(found.position, 0) + 1
+    return times_listed, unexpected
 
 
-def _is_newer(missing: Expected, oldest: Expected) -> bool:
+def _is_newer(missing: ExpectedEvent, oldest: ExpectedEvent) -> bool:
     """Return whether the log would list this event, since it lists an older one."""
     was_later = (
         missing.delivered_at is None
@@ -239,10 +247,10 @@ def _is_newer(missing: Expected, oldest: Expected) -> bool:
     return was_later and missing.position > oldest.position
 
 
-def _overtaken(order: Sequence[Expected]) -> Iterator[Expected]:
-    """Yield what arrived after a later event, though the ledger does not say why."""
-    top: Expected | None = None
-    for each in order:
+def _overtaken(arrived: Sequence[ExpectedEvent]) -> Iterator[ExpectedEvent]:
+    """Yield the events that arrived after a later one, unless the ledger has them delivered later."""
+    top: ExpectedEvent | None = None
+    for each in arrived:
         if top is None or each.position > top.position:
             top = each
         elif not (each.delivered_at and top.delivered_at and each.delivered_at > top.delivered_at):

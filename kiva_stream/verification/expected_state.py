@@ -1,8 +1,8 @@
-"""Expectations: what ActiveCampaign should have of contacts, by the rows, the log and the state of now.
+"""The expected state: what ActiveCampaign should have of contacts, by the rows, the log and the state of now.
 
 The events are those that the ledger has of a contact, and those of its customers' entries below the watermark
-of which the state knows no outcome, though they should have been delivered. An entry that names its customer
-by text alone is known by the ledger only.
+that should have been delivered and have no outcome. Of an entry that names its customer by text alone, only
+the ledger knows the contact.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings
-from kiva_stream.state.evidence import Evidence, Kept, Stand
+from kiva_stream.state.evidence import Evidence, Kept, SiteProgress
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe, week_tag
 from kiva_stream.sync.desired_order import desired_order, invalid
 from kiva_stream.sync.order_sync import NEVER
-from kiva_stream.verification.discrepancies import Expected
+from kiva_stream.verification.discrepancies import ExpectedEvent
 
 NAMES = {line.line: line.ac_name for line in CATALOG.events}
 
@@ -39,32 +39,32 @@ NAMES = {line.line: line.ac_name for line in CATALOG.events}
 class ExpectedContact(NamedTuple):
     """What ActiveCampaign should have of a contact."""
 
-    linked: ContactRecord
+    record: ContactRecord
     contact: DesiredContact | None  # None: no customer of it counts any more
     must_unsubscribe: bool  # then it belongs off the list
-    movers: list[CustomerId]  # who have another address by now
+    movers: list[CustomerId]  # its customers who have another address by now
     tag: WeekTag | None
     orders: list[DesiredOrder]
-    events: list[Expected]  # in log order
+    events: list[ExpectedEvent]  # in log order
 
     @property
-    def is_left(self) -> bool:
-        """Whether those who counted have another address by now: what it shows is theirs to take along."""
+    def all_moved(self) -> bool:
+        """Whether all its customers have another address: what it shows moves with them."""
         return self.contact is None and bool(self.movers)
 
 
 class _Log(NamedTuple):
-    """What the log says of customers, and the state of it."""
+    """The entries of some customers, and what became of them."""
 
     entries: Mapping[Position, Entry]
     classifications: Mapping[Position, Classification]
-    owed: list[Position]  # events of which the state knows nothing, in log order
+    without_outcome: list[Position]  # events of which the state knows nothing, in log order
 
 
 class _Facts(NamedTuple):
-    """What is read of some contacts together."""
+    """What is read for some contacts together."""
 
-    accounts: Mapping[CustomerId, CustomerAccount]
+    customer_accounts: Mapping[CustomerId, CustomerAccount]
     orders: list[Order]
     sent: Mapping[OrderId, SentOrder]
     statuses: Mapping[CustomerId, Collection[str]]  # of the orders of the current week
@@ -74,11 +74,12 @@ class _Facts(NamedTuple):
 
 
 class ExpectedState:
-    """Of one site. Every call raises SourceError, CheckpointError."""
+    """The expected state of one site. Every call raises SourceError, CheckpointError."""
 
     def __init__(
         self,
         shop: Shop,
+        *,
         evidence: Evidence,
         sent: OrderStates,
         settings: PipelineSettings,
@@ -90,62 +91,69 @@ class ExpectedState:
         self._settings = settings
         self._now = now
 
-    async def of(self, contacts: Sequence[ContactRecord], stand: Stand) -> list[ExpectedContact]:
-        """Return what ActiveCampaign should have of these contacts; `stand` is read before."""
-        facts = await self._facts(contacts, stand)
-        return [self._should(linked, facts) for linked in contacts]
+    async def of(self, contacts: Sequence[ContactRecord], progress: SiteProgress) -> list[ExpectedContact]:
+        """Return what ActiveCampaign should have of these contacts; `progress` has to be read before them."""
+        facts = await self._facts(contacts, progress)
+        return [self._contact(record, facts) for record in contacts]
 
-    async def _facts(self, contacts: Sequence[ContactRecord], stand: Stand) -> _Facts:
-        customers = {customer for linked in contacts for customer in linked.customers}
-        accounts = await self._shop.customers.accounts(customers)
+    async def _facts(self, contacts: Sequence[ContactRecord], progress: SiteProgress) -> _Facts:
+        customers = {customer for record in contacts for customer in record.customers}
+        customer_accounts = await self._shop.customers.accounts(customers)
         orders = await self._shop.orders.of(customers)
-        kept = await self._evidence.deliveries([linked.contact.id for linked in contacts])
+        kept = await self._evidence.deliveries([record.contact.id for record in contacts])
         week = await self._shop.weeks.current()
         return _Facts(
-            accounts={account.customer.id: account for account in accounts},
+            customer_accounts={each.customer.id: each for each in customer_accounts},
             orders=orders,
             sent=await self._sent.sent([order.id for order in orders]),
             statuses=await self._shop.weeks.statuses(customers, week),
             kept=kept,
-            log=await self._log(customers, kept, stand),
+            log=await self._log(customers, kept, progress),
             today=self._now().astimezone(ZoneInfo(self._shop.site.timezone)).date(),
         )
 
-    def _should(self, linked: ContactRecord, facts: _Facts) -> ExpectedContact:
-        contact, site = linked.contact, self._shop.site
-        mine = [facts.accounts[customer] for customer in linked.customers if customer in facts.accounts]
+    def _contact(self, record: ContactRecord, facts: _Facts) -> ExpectedContact:
+        contact, site = record.contact, self._shop.site
+        known = facts.customer_accounts
+        mine = [known[customer] for customer in record.customers if customer in known]
         counted = countable(mine, site.id, contact.email)
-        statuses = [facts.statuses.get(account.customer.id, ()) for account in counted]
-        orders = (order for order in facts.orders if order.customer_id in linked.customers)
+        statuses = [facts.statuses.get(each.customer.id, ()) for each in counted]
+        orders = (order for order in facts.orders if order.customer_id in record.customers)
         wanted = (wanted_order(each, contact, site.currency, facts.sent.get(each.id)) for each in orders)
         return ExpectedContact(
-            linked,
-            desired_contact(contact.email, counted, is_new=False, today=facts.today) if counted else None,
+            record=record,
+            contact=desired_contact(contact.email, counted, is_new=False, today=facts.today)
+            if counted
+            else None,
             must_unsubscribe=not counted and must_unsubscribe(mine),
             movers=_movers(mine, contact),
             tag=week_tag(statuses) if counted else None,
             orders=[order for order in wanted if order is not None],
-            events=_expected(linked, facts.kept.get(contact.id, []), facts.log),
+            events=_events(record, facts.kept.get(contact.id, []), facts.log),
         )
 
     async def _log(
-        self, customers: Collection[CustomerId], kept: Mapping[ContactId, Sequence[Kept]], stand: Stand
+        self,
+        customers: Collection[CustomerId],
+        kept: Mapping[ContactId, Sequence[Kept]],
+        progress: SiteProgress,
     ) -> _Log:
-        named = await self._shop.log.entries_of(customers, stand.watermark)
+        """Return the entries of these customers below the watermark, and those of which events are kept."""
+        named = await self._shop.log.entries_of(customers, progress.watermark)
         delivered = {each.position for rows in kept.values() for each in rows}
         others = await self._shop.log.entries(delivered - {entry.position for entry in named})
-        classify = classifier_of(self._shop.site, stand.events_since)
+        classify = classifier_of(self._shop.site, progress.events_since)
         entries = {entry.position: entry for entry in (*named, *others)}
         classifications = {position: classify(entry) for position, entry in entries.items()}
         events = self._without_repeats(named, classifications)
-        open_ = [each for each in events if each > stand.known_from and each not in delivered]
-        done = await self._evidence.accounted_for(open_)
-        return _Log(entries, classifications, [each for each in open_ if each not in done])
+        undelivered = [each for each in events if each > progress.known_from and each not in delivered]
+        done = await self._evidence.accounted_for(undelivered)
+        return _Log(entries, classifications, [each for each in undelivered if each not in done])
 
     def _without_repeats(
         self, entries: Iterable[Entry], classifications: Mapping[Position, Classification]
     ) -> list[Position]:
-        """Return which of these entries are events, but for those that the shop wrote twice."""
+        """Return which of these entries are events, without those that the shop wrote twice."""
         duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
         events = (entry for entry in entries if isinstance(classifications[entry.position], Event))
         return [entry.position for entry in events if not duplicates.is_repeat(entry)]
@@ -164,9 +172,9 @@ def wanted_order(
     return desired if sent or desired.lines else None
 
 
-def _movers(accounts: Iterable[CustomerAccount], contact: Contact) -> list[CustomerId]:
+def _movers(customer_accounts: Iterable[CustomerAccount], contact: Contact) -> list[CustomerId]:
     """Return the customers who have another address than their contact."""
-    customers = (account.customer for account in accounts)
+    customers = (each.customer for each in customer_accounts)
     return [
         each.id
         for each in customers
@@ -174,25 +182,33 @@ def _movers(accounts: Iterable[CustomerAccount], contact: Contact) -> list[Custo
     ]
 
 
-def _expected(linked: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[Expected]:
+def _events(record: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[ExpectedEvent]:
     found = [_of_ledger(each, log) for each in kept]
-    for position in log.owed:
+    for position in log.without_outcome:
         classification = log.classifications[position]
-        if log.entries[position].customer_id in linked.customers and isinstance(classification, Event):
+        if log.entries[position].customer_id in record.customers and isinstance(classification, Event):
             found.append(_event(position, classification))
     return sorted(found)
 
 
-def _of_ledger(kept: Kept, log: _Log) -> Expected:
-    """Return a delivered event; what it said can be known only while its entry is the same event."""
+def _of_ledger(kept: Kept, log: _Log) -> ExpectedEvent:
+    """Return a delivered event. What it said is known only while its entry still is the same event."""
     classification = log.classifications.get(kept.position)
     name = NAMES[kept.line]
     if isinstance(classification, Event) and classification.line.ac_name == name:
         return _event(kept.position, classification)._replace(delivered_at=kept.delivered_at)
-    return Expected(kept.position, kept.line, name, None, delivered_at=kept.delivered_at)
+    return ExpectedEvent(
+        position=kept.position, line=kept.line, name=name, at=None, delivered_at=kept.delivered_at
+    )
 
 
-def _event(position: Position, classification: Event) -> Expected:
+def _event(position: Position, classification: Event) -> ExpectedEvent:
     mark = mark_of(classification.eventdata)
     line = classification.line
-    return Expected(position, line.line, line.ac_name, mark.at if mark else None, classification.eventdata)
+    return ExpectedEvent(
+        position=position,
+        line=line.line,
+        name=line.ac_name,
+        at=mark.at if mark else None,
+        eventdata=classification.eventdata,
+    )

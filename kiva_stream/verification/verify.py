@@ -1,6 +1,6 @@
-"""`verify`: compares source, state and ActiveCampaign, and closes gaps where that is asked for.
+"""`verify`: compares source, state and ActiveCampaign, and closes discrepancies where that is asked for.
 
-What differs is looked at once more before it is called a gap: a process that works the site may be at it.
+What differs is compared once more before it is reported: a process that works the site may be sending it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind
 from kiva_stream.verification.expected_state import ExpectedState
 from kiva_stream.verification.repair import Repair
 
-SHARE = 5  # one part in so many of the limit is taken beside another process
+SHARE = 5  # beside another process, one part in five of the account's limit is used
 OF_STATE = frozenset(
     {
         DiscrepancyKind.OUTCOME,
@@ -89,25 +89,29 @@ class VerifyReport(msgspec.Struct, frozen=True):
 
 
 async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
-    """Return the gaps of a sample of contacts, or of one customer's; with `repair`, those that are left.
+    """Return the discrepancies of a sample of contacts, or of one customer's; after a repair, those left.
 
-    Without `repair` it holds nothing and leaves no trace. Raises SettingsError also when a customer does not
+    Without `repair` it holds nothing and leaves no trace. Raises SettingsError, also when a customer does not
     belong at ActiveCampaign; SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when
     ActiveCampaign stays out of reach.
     """
     async with open_shop(settings) as opened, Store.open(settings.state) as store:
         await store.require_version()
         account, site_id = settings.activecampaign, opened.site.id
-        stand = await Evidence(store, site_id).stand(account_name(account))
+        progress = await Evidence(store, site_id).progress(account_name(account))
         if request.repair:
             async with hold_site(settings, opened, store, patience_s=PATIENCE_S) as held:
                 site = await WorkingSite.open(held)
-                return await Verification(settings, held.shop, store, held.client).run(request, site)
-        if stand.is_held:
+                run = await Verification.open(
+                    settings, shop=held.shop, store=store, client=held.client, holds_site=True
+                )
+                return await run.go(request, site)
+        if progress.is_held:
             account = beside_another(account)
         shop = opened.without(await Tombstones(store, site_id).barred())
         async with Client(account, patience_s=PATIENCE_S) as client:
-            return await Verification(settings, shop, store, client).run(request)
+            run = await Verification.open(settings, shop=shop, store=store, client=client, holds_site=False)
+            return await run.go(request)
 
 
 def beside_another(account: ActiveCampaignSettings) -> ActiveCampaignSettings:
@@ -118,118 +122,144 @@ def beside_another(account: ActiveCampaignSettings) -> ActiveCampaignSettings:
 class Verification:
     """One run of `verify`."""
 
-    def __init__(self, settings: Settings, shop: Shop, store: Store, client: Client) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        shop: Shop,
+        client: Client,
+        evidence: Evidence,
+        expected_state: ExpectedState,
+        comparison: ContactComparison,
+    ) -> None:
         self._settings = settings
         self._shop = shop
         self._client = client
-        self._evidence = Evidence(store, shop.site.id)
-        self._expectations = ExpectedState(
-            shop, self._evidence, OrderStates(store, shop.site.id), settings.pipeline
-        )
-        self._verifier: ContactComparison
+        self._evidence = evidence
+        self._expected_state = expected_state
+        self._comparison = comparison
 
-    async def run(self, request: VerifyRequest, site: WorkingSite | None = None) -> VerifyReport:
-        """Do it; close gaps where there is a working site to do so with."""
-        self._verifier = await self._verifier_of_account(is_owner=site is not None)
+    @classmethod
+    async def open(
+        cls, settings: Settings, *, shop: Shop, store: Store, client: Client, holds_site: bool
+    ) -> Verification:
+        """Look up the ids of the account's parts, and return a run that compares with them."""
+        account = settings.activecampaign
+        ids = await account_setup(settings, client, shop.site).ids()
+        evidence = Evidence(store, shop.site.id)
+        expected_state = ExpectedState(
+            shop, evidence=evidence, sent=OrderStates(store, shop.site.id), settings=settings.pipeline
+        )
+        comparison = ContactComparison(
+            shop,
+            evidence=evidence,
+            expected_state=expected_state,
+            account=Account(
+                name=account_name(account),
+                contacts=Contacts(account, client, ids),
+                read_backs=ReadBacks(client, ids),
+                tags=TagLinks(client, ids),
+                logs=TrackingLogs(client),
+            ),
+            titles=field_titles(account),
+            lookup_settle_s=account.lookup_settle_s,
+            holds_site=holds_site,
+        )
+        return cls(
+            settings,
+            shop=shop,
+            client=client,
+            evidence=evidence,
+            expected_state=expected_state,
+            comparison=comparison,
+        )
+
+    async def go(self, request: VerifyRequest, site: WorkingSite | None = None) -> VerifyReport:
+        """Compare, and repair what differs when there is a working site to do so with."""
         customer = await self._customer(request.customer)
         contacts, total = await self._contacts(request, customer)
-        gaps = await self._gaps(customer, contacts, is_alone=site is not None)
-        left = gaps
-        if site and gaps:
-            await self._repair(site, gaps, with_events=request.events)
-            left = await self._look_again(customer, gaps)
-        left_keys = {gap.key for gap in left}
+        found = left = await self._confirmed(customer, contacts)
+        if site and found:
+            await self._repair(site, found, with_events=request.events)
+            left = await self._compare_again(customer, found)
+        left_keys = {each.key for each in left}
         return VerifyReport(
-            discrepancies=[DiscrepancyRow.of(gap) for gap in left],
-            closed=[DiscrepancyRow.of(gap) for gap in gaps if gap.key not in left_keys],
+            discrepancies=[DiscrepancyRow.of(each) for each in left],
+            closed=[DiscrepancyRow.of(each) for each in found if each.key not in left_keys],
             contacts=len(contacts),
             contacts_total=total,
             is_sample=customer is None and len(contacts) < total,
             requests=dict(self._client.requests),
         )
 
-    async def _verifier_of_account(self, *, is_owner: bool) -> ContactComparison:
-        settings, client = self._settings.activecampaign, self._client
-        ids = await account_setup(self._settings, client, self._shop.site).ids()
-        account = Account(
-            account_name(settings),
-            Contacts(settings, client, ids),
-            ReadBacks(client, ids),
-            TagLinks(client, ids),
-            TrackingLogs(client),
-        )
-        titles, settle_s = field_titles(settings), settings.lookup_settle_s
-        evidence, expectations = self._evidence, self._expectations
-        return ContactComparison(
-            self._shop, evidence, expectations, account, titles, settle_s, is_owner=is_owner
-        )
-
     async def _customer(self, asked: CustomerId | None) -> Customer | None:
-        """Return the customer that was asked for. Raises SettingsError when there is nothing to look at."""
+        """Return the customer of the request. Raises SettingsError when there is nothing to compare."""
         if asked is None:
             return None
         found = next(iter(await self._shop.customers.by_id([asked])), None)
         why = obstacle(found, self._shop.site.id) if found else "is not in the shop's database"
-        if why and not await self._evidence.places([asked]):
+        if why and not await self._evidence.contacts_of([asked]):
             raise SettingsError(f"Customer {asked} {why}, and has no contact: there is nothing to look at.")
         return found or Customer(asked, self._shop.site.id, None, "", is_test=False, erased=True)
 
     async def _contacts(
         self, request: VerifyRequest, customer: Customer | None
     ) -> tuple[list[ContactRecord], int]:
-        """Return the contacts to look at, and how many there are."""
+        """Return the contacts to compare, and how many there are in all."""
         total = await self._evidence.count()
         if customer is None:
-            return await self._evidence.drawn(request.sample), total
-        links = await self._evidence.places([customer.id])
-        return await self._linked(each.id for each in links.values()), total
+            return await self._evidence.sample(request.sample), total
+        contacts = await self._evidence.contacts_of([customer.id])
+        return await self._records(each.id for each in contacts.values()), total
 
-    # --- looking ---
+    # --- comparing ---
 
-    async def _gaps(
-        self, customer: Customer | None, contacts: Sequence[ContactRecord], *, is_alone: bool
+    async def _confirmed(
+        self, customer: Customer | None, contacts: Sequence[ContactRecord]
     ) -> list[Discrepancy]:
-        """Return what differs at both of two looks."""
-        first = {gap.key: gap for gap in await self._look(customer, contacts, with_state=True)}
+        """Return what differs in two comparisons, with time between them for what is in flight."""
+        first = {each.key: each for each in await self._compare(customer, contacts, with_state=True)}
         if not first:
             return []
-        stand = await self._verifier.stand()
-        poll_s = self._settings.source.poll_interval_s if stand.is_held and not is_alone else 0
+        poll_s = self._settings.source.poll_interval_s if await self._comparison.is_beside_another() else 0
         await anyio.sleep(self._settings.activecampaign.order_settle_s + poll_s)
-        again = await self._look_again(customer, first.values())
-        return [gap for gap in again if gap.key in first]
+        again = await self._compare_again(customer, first.values())
+        return [each for each in again if each.key in first]
 
-    async def _look_again(
-        self, customer: Customer | None, gaps: Collection[Discrepancy]
+    async def _compare_again(
+        self, customer: Customer | None, found: Collection[Discrepancy]
     ) -> list[Discrepancy]:
-        contacts = await self._linked({gap.contact for gap in gaps if gap.contact is not None})
-        return await self._look(customer, contacts, with_state=any(gap.kind in OF_STATE for gap in gaps))
+        """Compare the contacts that differed, and the state when it differed."""
+        contacts = await self._records({each.contact for each in found if each.contact is not None})
+        with_state = any(each.kind in OF_STATE for each in found)
+        return await self._compare(customer, contacts, with_state=with_state)
 
-    async def _look(
+    async def _compare(
         self, customer: Customer | None, contacts: Sequence[ContactRecord], *, with_state: bool
     ) -> list[Discrepancy]:
         found: list[Discrepancy] = []
         if with_state and customer is None:
-            found += await self._verifier.look_at_state()
+            found += await self._comparison.compare_state()
         elif with_state and customer:
-            found += await self._verifier.look_at_links([customer])
-        found += await self._verifier.look(contacts)
-        return list({gap.key: gap for gap in found}.values())
+            found += await self._comparison.compare_links([customer])
+        found += await self._comparison.compare(contacts)
+        return list({each.key: each for each in found}.values())
 
-    async def _linked(self, ids: Iterable[ContactId]) -> list[ContactRecord]:
-        """Return those of these contacts that are at ActiveCampaign and somebody's, as the state has them."""
+    async def _records(self, ids: Iterable[ContactId]) -> list[ContactRecord]:
+        """Return those of these contacts that are at ActiveCampaign and have a customer."""
         found = await self._evidence.contacts(list(ids))
         return [row for row in found if row.contact.status is ContactStatus.LINKED and row.customers]
 
     # --- repairing ---
 
-    async def _repair(self, site: WorkingSite, gaps: Collection[Discrepancy], *, with_events: bool) -> None:
-        """Close gaps, and wait until ActiveCampaign shows it."""
-        events = Events(self._settings.activecampaign, self._client)
-        repair = Repair(site, self._evidence, self._expectations, events)
-        await repair.close(gaps)
-        settle_s = self._settings.activecampaign.order_settle_s
-        if with_events and any(gap.kind is DiscrepancyKind.NO_EVENT for gap in gaps):
-            await repair.resend(gaps, await self._verifier.stand())
-            settle_s = max(settle_s, self._settings.activecampaign.lookup_settle_s)
+    async def _repair(self, site: WorkingSite, found: Collection[Discrepancy], *, with_events: bool) -> None:
+        """Close discrepancies, then wait until ActiveCampaign shows it."""
+        account = self._settings.activecampaign
+        events = Events(account, self._client)
+        repair = Repair(site, evidence=self._evidence, expected_state=self._expected_state, events=events)
+        await repair.close(found)
+        settle_s = account.order_settle_s
+        if with_events and any(each.kind is DiscrepancyKind.NO_EVENT for each in found):
+            await repair.resend(found, await self._comparison.progress())
+            settle_s = max(settle_s, account.lookup_settle_s)
         await anyio.sleep(settle_s)

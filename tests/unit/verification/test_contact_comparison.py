@@ -1,4 +1,4 @@
-"""What the verifier calls a gap, and what it leaves to those who are still at it. On fakes."""
+"""Which differences of a contact are discrepancies, and which another process has yet to close. On fakes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from kiva_stream.model.tracked_events import LoggedEvent
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from kiva_stream.state.evidence import Stand
+from kiva_stream.state.evidence import SiteProgress
 from kiva_stream.sync.order_sync import NEVER
 from kiva_stream.verification.contact_comparison import Account, ContactComparison
-from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, Expected
+from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, ExpectedEvent
 from kiva_stream.verification.expected_state import ExpectedContact, wanted_order
 from kiva_stream.verification.verify import beside_another
 
@@ -42,18 +42,18 @@ CONTACT = Contact(ContactId(1), EMAIL, ContactStatus.LINKED)
 ANN = ContactRecord(CONTACT, (CustomerId(7),), b"f", AcId(4))
 DESIRED = DesiredContact(EMAIL, "", "", "", "7", ListStatus.LEAVE)
 SHOWN = ShownContact(EMAIL, "", "", "", {"customer_id": "7"}, is_subscribed=True)
-STAND = Stand(Position(0, 0), Position(50, 50), None, None, outcomes=9, parked=1, is_held=False)
+PROGRESS = SiteProgress(Position(0, 0), Position(50, 50), None, None, outcomes=9, parked=1, is_held=False)
 RIGHT = ExpectedContact(
     ANN, DESIRED, must_unsubscribe=False, movers=[], tag=WeekTag.NONE, orders=[], events=[]
 )
 
 
 class World:
-    """The state, the shop and ActiveCampaign in one, as far as the verifier asks."""
+    """The state, the shop and ActiveCampaign in one, as far as the comparison reads them."""
 
-    def __init__(self, should: ExpectedContact = RIGHT, stand: Stand = STAND) -> None:
-        self.should = should
-        self.now_stand = stand
+    def __init__(self, expected: ExpectedContact = RIGHT, progress: SiteProgress = PROGRESS) -> None:
+        self.expected = expected
+        self.now = progress
         self.shown = {AcId(4): SHOWN}
         self.at_address: AcId | None = AcId(4)
         self.tags_there = {WeekTag.NONE: 1}
@@ -64,11 +64,11 @@ class World:
         self.forgotten_ones: set[CustomerId] = set()
         self.entries_below = 10
 
-    async def stand(self, _account: str) -> Stand:
-        return self.now_stand
+    async def progress(self, _account: str) -> SiteProgress:
+        return self.now
 
     async def of(self, *_asked: object) -> list[ExpectedContact]:
-        return [self.should]
+        return [self.expected]
 
     async def events(self, _contact: AcId, **_how: object) -> list[LoggedEvent]:
         return self.logged
@@ -109,78 +109,87 @@ class World:
     async def page(self, _after: CustomerId, _count: int) -> list[Customer]:
         return []
 
-    async def nobodys(self) -> list[ContactRecord]:
+    async def without_customer(self) -> list[ContactRecord]:
         return []
 
     async def without_id(self) -> list[ContactRecord]:
         return []
 
-    def verifier(self, *, is_owner: bool = False) -> ContactComparison:
+    def comparison(self, *, holds_site: bool = False) -> ContactComparison:
         parts = cast("Any", self)
         account = Account("account", parts, parts, parts, parts)
         shop = Shop(*[parts] * 8)
         titles = dict.fromkeys(DesiredContact.__struct_fields__, "a field")
-        return ContactComparison(shop, parts, parts, account, titles, 30, is_owner=is_owner, now=lambda: NOW)
+        return ContactComparison(
+            shop,
+            evidence=parts,
+            expected_state=parts,
+            account=account,
+            titles=titles,
+            lookup_settle_s=30,
+            holds_site=holds_site,
+            now=lambda: NOW,
+        )
 
-    def gaps(self, *, is_owner: bool = False) -> list[Discrepancy]:
-        return anyio.run(self.verifier(is_owner=is_owner).look, [ANN])
+    def discrepancies(self, *, holds_site: bool = False) -> list[Discrepancy]:
+        return anyio.run(self.comparison(holds_site=holds_site).compare, [ANN])
 
-    def kinds(self, *, is_owner: bool = False) -> list[DiscrepancyKind]:
-        return [gap.kind for gap in self.gaps(is_owner=is_owner)]
-
-
-def test_what_is_as_it_should_be_is_no_gap() -> None:
-    assert World().gaps() == []
+    def kinds(self, *, holds_site: bool = False) -> list[DiscrepancyKind]:
+        return [each.kind for each in self.discrepancies(holds_site=holds_site)]
 
 
-def test_a_contact_that_is_gone_is_one_gap_and_nothing_else_is_asked_of_it() -> None:
+def test_a_contact_in_step_has_no_discrepancy() -> None:
+    assert World().discrepancies() == []
+
+
+def test_a_contact_that_is_gone_is_one_discrepancy_and_nothing_else_of_it_is_read() -> None:
     world = World(RIGHT._replace(tag=WeekTag.OPEN))
     world.shown, world.at_address = {}, None
-    (gap,) = world.gaps()
-    assert (gap.kind, gap.contact, gap.customer, gap.ac_id) == (DiscrepancyKind.NO_CONTACT, 1, 7, 4)
+    (found,) = world.discrepancies()
+    assert (found.kind, found.contact, found.customer, found.ac_id) == (DiscrepancyKind.NO_CONTACT, 1, 7, 4)
 
 
 def test_a_contact_under_another_id_is_compared_there() -> None:
     world = World()
     world.shown, world.at_address = {AcId(9): replace(SHOWN, first_name="x", fields={})}, AcId(9)
-    assert [(gap.kind, gap.ac_id) for gap in world.gaps()] == [
+    assert [(each.kind, each.ac_id) for each in world.discrepancies()] == [
         (DiscrepancyKind.CONTACT_ID, 9),
         (DiscrepancyKind.FIELDS, 9),
     ]
 
 
-def test_a_week_tag_that_another_process_has_yet_to_look_at_is_no_gap() -> None:
+def test_a_week_tag_that_another_process_has_yet_to_swap_is_no_discrepancy() -> None:
     wrong = RIGHT._replace(tag=WeekTag.OPEN)
-    world = World(wrong, STAND._replace(is_held=True))
+    world = World(wrong, PROGRESS._replace(is_held=True))
     world.is_due = True
     assert world.kinds() == []
-    assert world.kinds(is_owner=True) == [DiscrepancyKind.TAG]
-    world.now_stand = STAND
+    assert world.kinds(holds_site=True) == [DiscrepancyKind.TAG]
+    world.now = PROGRESS
     assert world.kinds() == [DiscrepancyKind.TAG]  # nobody is there to do it
 
 
-def test_who_was_let_go_and_is_on_the_list_is_a_gap() -> None:
-    nobodys = RIGHT._replace(contact=None, must_unsubscribe=True, tag=None)
-    world = World(nobodys)
+def test_a_contact_to_unsubscribe_that_is_on_the_list_is_a_discrepancy() -> None:
+    without_customers = RIGHT._replace(contact=None, must_unsubscribe=True, tag=None)
+    world = World(without_customers)
     world.tags_there = {}
     assert world.kinds() == [DiscrepancyKind.LIST]
-    world.should = nobodys._replace(must_unsubscribe=False)
+    world.expected = without_customers._replace(must_unsubscribe=False)
     assert world.kinds() == []
 
 
 def test_a_customer_with_another_address_is_named() -> None:
-    (gap,) = World(RIGHT._replace(movers=[CustomerId(8)])).gaps()
-    assert (gap.kind, gap.contact, gap.customer) == (DiscrepancyKind.MOVED, 1, 8)
+    (found,) = World(RIGHT._replace(movers=[CustomerId(8)])).discrepancies()
+    assert (found.kind, found.contact, found.customer) == (DiscrepancyKind.MOVED, 1, 8)
 
 
-def test_a_contact_that_all_have_left_is_told_as_that_alone() -> None:
+def test_a_contact_whose_customers_all_moved_has_no_other_discrepancy() -> None:
     left = RIGHT._replace(contact=None, must_unsubscribe=True, movers=[CustomerId(7)], tag=None)
     assert World(left).kinds() == [DiscrepancyKind.MOVED]
 
 
-def event(number: int, age_s: float | None) -> Expected:
+def event(number: int, age_s: float | None) -> ExpectedEvent:
     at = None if age_s is None else NOW - timedelta(seconds=age_s)
-    return Expected(Position(number, number), 1, NAME, "x", f"at=x; log={number}", at)
+    return ExpectedEvent(Position(number, number), 1, NAME, "x", f"at=x; log={number}", at)
 
 
 def listed(*numbers: int) -> list[LoggedEvent]:
@@ -190,21 +199,21 @@ def listed(*numbers: int) -> list[LoggedEvent]:
 def test_an_event_is_missing_only_when_there_was_time_to_list_it() -> None:
     world = World(RIGHT._replace(events=[event(1, 900), event(2, 29), event(3, 31), event(4, None)]))
     world.logged = listed(1)
-    gaps = world.gaps()
-    assert [(gap.kind, gap.position) for gap in gaps] == [
+    found = world.discrepancies()
+    assert [(each.kind, each.position) for each in found] == [
         (DiscrepancyKind.NO_EVENT, Position(3, 3)),
         (DiscrepancyKind.NO_EVENT, Position(4, 4)),
     ]
 
 
-def test_events_that_the_log_may_have_dropped_are_one_gap() -> None:
+def test_events_that_the_log_may_have_dropped_are_one_discrepancy() -> None:
     world = World(RIGHT._replace(events=[event(number, 900) for number in range(1, 6)]))
     world.logged = listed(5)
-    (gap,) = world.gaps()
-    assert (gap.kind, gap.what[:32]) == (DiscrepancyKind.NOT_LISTED, "4 events up to entry 4:4 are old")
+    (found,) = world.discrepancies()
+    assert (found.kind, found.what[:32]) == (DiscrepancyKind.NOT_LISTED, "4 events up to entry 4:4 are old")
 
 
-def test_an_event_that_nobody_sent_is_a_gap_unless_the_state_cannot_know() -> None:
+def test_an_unexpected_event_is_a_discrepancy_unless_the_state_cannot_know_of_it() -> None:
     world = World()
     world.logged = listed(30)
     assert world.kinds() == [DiscrepancyKind.UNEXPECTED]
@@ -212,22 +221,22 @@ def test_an_event_that_nobody_sent_is_a_gap_unless_the_state_cannot_know() -> No
     assert world.kinds() == []
     world.known, world.forgotten_ones = set(), {CustomerId(7)}
     assert world.kinds() == []
-    world.forgotten_ones, world.now_stand = set(), STAND._replace(watermark=Position(29, 29))
+    world.forgotten_ones, world.now = set(), PROGRESS._replace(watermark=Position(29, 29))
     assert world.kinds() == []  # on its way to its outcome
-    world.now_stand = STAND._replace(forgotten=Position(30, 30))
+    world.now = PROGRESS._replace(forgotten=Position(30, 30))
     assert world.kinds() == []  # from before the ledger began
-    world.now_stand, world.in_source = STAND, {}
+    world.now, world.in_source = PROGRESS, {}
     assert world.kinds() == [DiscrepancyKind.UNEXPECTED]  # of no entry at all
 
 
-def test_entries_without_an_outcome_are_counted_and_parked_ones_have_their_place() -> None:
+def test_entries_without_an_outcome_are_counted_without_the_parked_ones() -> None:
     world = World()
-    assert anyio.run(world.verifier().look_at_state) == []
+    assert anyio.run(world.comparison().compare_state) == []
     world.entries_below = 12
-    (gap,) = anyio.run(world.verifier().look_at_state)
-    assert gap.what.startswith("2 entries")
+    (found,) = anyio.run(world.comparison().compare_state)
+    assert found.what.startswith("2 entries")
     world.entries_below = 3  # the shop threw old ones away
-    assert anyio.run(world.verifier().look_at_state) == []
+    assert anyio.run(world.comparison().compare_state) == []
 
 
 def test_beside_a_process_that_works_the_site_a_fifth_of_the_limit_is_taken() -> None:

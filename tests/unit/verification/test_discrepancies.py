@@ -1,4 +1,4 @@
-"""What is a gap and what is none: of contacts, week tags, orders and events. Pure."""
+"""What is a discrepancy and what is none: of contacts, week tags, orders and events. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kiva_stream.model.tracked_events import LoggedEvent
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.verification.discrepancies import (
     DiscrepancyKind,
-    Expected,
-    Findings,
-    contact_faults,
-    findings,
-    order_fault,
-    tag_fault,
+    EventDifferences,
+    ExpectedEvent,
+    compare_events,
+    contact_differences,
+    order_difference,
+    tag_difference,
 )
 
 AT = datetime(2026, 11, 26, 12, 0, 0, 500_000, tzinfo=UTC)
@@ -50,10 +50,10 @@ SHOWN = ShownContact(
 
 
 def kinds(desired: DesiredContact, shown: ShownContact) -> list[DiscrepancyKind]:
-    return [fault.kind for fault in contact_faults(desired, shown, TITLES)]
+    return [difference.kind for difference in contact_differences(desired, shown, TITLES)]
 
 
-def test_a_contact_as_it_is_wanted_has_no_gap_whatever_was_not_sent() -> None:
+def test_a_contact_as_it_is_wanted_has_no_discrepancy_whatever_was_not_sent() -> None:
     assert kinds(ANN, SHOWN) == []  # last name and phone are empty at the shop: those there stay
 
 
@@ -70,20 +70,20 @@ def test_a_contact_as_it_is_wanted_has_no_gap_whatever_was_not_sent() -> None:
         (ANN, replace(SHOWN, is_subscribed=False), []),  # who left the list by themselves stays off it
     ],
 )
-def test_what_differs_of_a_contact_is_a_gap(
+def test_what_differs_of_a_contact_is_a_discrepancy(
     desired: DesiredContact, shown: ShownContact, found: list[DiscrepancyKind]
 ) -> None:
     assert kinds(desired, shown) == found
 
 
-def test_a_gap_names_what_differs_and_quotes_nobody() -> None:
+def test_a_discrepancy_names_what_differs_and_quotes_no_value() -> None:
     desired = replace(ANN, first_name="Annabel", birthday="1904-05-06")
-    (fault,) = contact_faults(desired, SHOWN, TITLES)
-    assert fault.what == "not as at the shop: first name, Kiva Birthday"
+    (difference,) = contact_differences(desired, SHOWN, TITLES)
+    assert difference.what == "not as at the shop: first name, Kiva Birthday"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "there", "is_gap"),
+    ("wanted", "there", "is_discrepancy"),
     [
         (WeekTag.OPEN, {WeekTag.OPEN}, False),
         (WeekTag.OPEN, set(), True),
@@ -93,10 +93,10 @@ def test_a_gap_names_what_differs_and_quotes_nobody() -> None:
         (None, {WeekTag.OPEN}, True),
     ],
 )
-def test_any_week_tags_but_the_one_wanted_are_a_gap(
-    wanted: WeekTag | None, there: set[WeekTag], *, is_gap: bool
+def test_any_week_tags_but_the_one_wanted_are_a_discrepancy(
+    wanted: WeekTag | None, there: set[WeekTag], *, is_discrepancy: bool
 ) -> None:
-    assert (tag_fault(wanted, there) is not None) is is_gap
+    assert (tag_difference(wanted, there) is not None) is is_discrepancy
 
 
 LINES = (LineItem("1", "11", "Kale", "menu", 2, 350), LineItem("2", "12", "Eggs", "addon", 1, 499))
@@ -126,14 +126,14 @@ SHOWN_ORDER = ShownOrder(
 )
 
 
-def test_an_order_as_it_is_wanted_has_no_gap_in_whatever_order_its_lines_come() -> None:
-    assert order_fault(ORDER, SHOWN_ORDER) is None
+def test_an_order_as_it_is_wanted_has_no_discrepancy_in_whatever_order_its_items_come() -> None:
+    assert order_difference(ORDER, SHOWN_ORDER) is None
 
 
-def test_an_order_that_is_not_there_is_a_gap() -> None:
-    fault = order_fault(ORDER, None)
-    assert fault
-    assert fault.kind is DiscrepancyKind.NO_ORDER
+def test_an_order_that_is_not_there_is_a_discrepancy() -> None:
+    difference = order_difference(ORDER, None)
+    assert difference
+    assert difference.kind is DiscrepancyKind.NO_ORDER
 
 
 @pytest.mark.parametrize(
@@ -148,35 +148,37 @@ def test_an_order_that_is_not_there_is_a_gap() -> None:
     ],
 )
 def test_whatever_differs_of_an_order_is_named(shown: ShownOrder, name: str) -> None:
-    fault = order_fault(ORDER, shown)
-    assert fault
-    assert (fault.kind, fault.what) == (DiscrepancyKind.ORDER, f"order 4 differs: {name}")
+    difference = order_difference(ORDER, shown)
+    assert difference
+    assert (difference.kind, difference.what) == (DiscrepancyKind.ORDER, f"order 4 differs: {name}")
 
 
 # --- events
 
 
-def event(number: int, *, delivered: int | None = 0, at: str | None = "x") -> Expected:
+def event(number: int, *, delivered: int | None = 0, at: str | None = "x") -> ExpectedEvent:
     """Return the event of an entry, delivered some minutes after the first."""
     moment = None if delivered is None else AT + timedelta(minutes=delivered)
-    return Expected(Position(number, number), 1, "Log In", at, f"at={at}; log={number}", moment)
+    return ExpectedEvent(Position(number, number), 1, "Log In", at, f"at={at}; log={number}", moment)
 
 
 def listed(*numbers: int, at: str = "x", name: str = "Log In") -> list[LoggedEvent]:
     return [LoggedEvent(name, f"at={at}; log={number}", None) for number in numbers]
 
 
-def found(expected: Sequence[Expected], logged: Sequence[LoggedEvent]) -> Findings:
-    return findings(expected, logged, {"Log In"})
+def found(expected: Sequence[ExpectedEvent], logged: Sequence[LoggedEvent]) -> EventDifferences:
+    return compare_events(expected, logged, {"Log In"})
 
 
-def ids(events: Sequence[Expected]) -> list[int]:
+def ids(events: Sequence[ExpectedEvent]) -> list[int]:
     return [each.position.id for each in events]
 
 
 @given(st.lists(st.integers(1, 50), unique=True).map(sorted))
-def test_a_log_that_lists_each_event_once_and_in_order_has_no_gap(numbers: list[int]) -> None:
-    assert found([event(number) for number in numbers], listed(*numbers)) == Findings([], [], [], [], [])
+def test_a_log_that_lists_each_event_once_and_in_order_has_no_discrepancy(numbers: list[int]) -> None:
+    assert found([event(number) for number in numbers], listed(*numbers)) == EventDifferences(
+        [], [], [], [], []
+    )
 
 
 def test_a_missing_event_is_told_apart_from_what_the_log_may_have_dropped() -> None:
@@ -189,13 +191,13 @@ def test_a_log_that_lists_nothing_may_have_dropped_all() -> None:
     assert (ids(result.missing), ids(result.not_listed)) == ([], [1, 2])
 
 
-def test_an_event_delivered_before_the_oldest_listed_may_have_been_dropped_whatever_its_place() -> None:
+def test_an_event_delivered_before_the_oldest_listed_may_have_been_dropped_whatever_its_position() -> None:
     replayed, early = event(1, delivered=9), event(2, delivered=5)
     result = found([replayed, early], listed(1))
     assert (ids(result.missing), ids(result.not_listed)) == ([], [2])
 
 
-def test_an_event_that_the_state_knows_nothing_of_is_missing_by_its_place() -> None:
+def test_an_event_that_the_state_knows_nothing_of_is_missing_by_its_position() -> None:
     assert ids(found([event(1), event(2, delivered=None), event(3)], listed(1, 3)).missing) == [2]
 
 
@@ -211,18 +213,18 @@ def test_an_event_after_a_later_one_is_out_of_order_unless_the_ledger_says_it_ca
     assert ids(found([event(1), event(2, delivered=None), event(3)], logged).out_of_order) == [2]
 
 
-def test_what_nobody_expects_is_told_with_its_name_and_mark() -> None:
+def test_an_unexpected_event_is_returned_with_its_name_and_mark() -> None:
     result = found([event(1)], [*listed(1, 7), *listed(1, at="y")])
-    assert [(name, mark.at, mark.log) for name, mark in result.others] == [
+    assert [(name, mark.at, mark.log) for name, mark in result.unexpected] == [
         ("Log In", "x", 7),
         ("Log In", "y", 1),
     ]
 
 
 def test_an_event_whose_entry_cannot_be_read_any_more_is_known_by_name_and_log() -> None:
-    assert found([event(1, at=None)], listed(1, at="y")) == Findings([], [], [], [], [])
+    assert found([event(1, at=None)], listed(1, at="y")) == EventDifferences([], [], [], [], [])
 
 
-def test_events_of_others_are_passed_over() -> None:
+def test_events_of_other_names_are_passed_over() -> None:
     logged = [*listed(1), *listed(2, name="Page visited"), LoggedEvent("Log In", "by hand", None)]
-    assert found([event(1)], logged) == Findings([], [], [], [], [])
+    assert found([event(1)], logged) == EventDifferences([], [], [], [], [])
