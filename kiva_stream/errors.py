@@ -1,8 +1,11 @@
-"""Errors, named by what the caller should do about them. Their text is the sentence the operator reads."""
+"""Errors, named by what the caller should do about them. Their text is the sentence that the operator reads.
+
+The errors below DeliveryError say what became of a request to ActiveCampaign; the others end a command.
+"""
 
 
 class KivaStreamError(Exception):
-    """Anything kiva_stream raises on purpose; its text says what happened and what to do."""
+    """Any error that kiva_stream raises on purpose; its text says what happened and what to do."""
 
 
 class SettingsError(KivaStreamError):
@@ -10,7 +13,7 @@ class SettingsError(KivaStreamError):
 
 
 class SourceError(KivaStreamError):
-    """The shop's database cannot be read, or is not to contract."""
+    """The shop's database cannot be read, or lacks a table or column that kiva_stream needs."""
 
 
 class CheckpointError(KivaStreamError):
@@ -18,7 +21,7 @@ class CheckpointError(KivaStreamError):
 
 
 class StateBusyError(CheckpointError):
-    """The state schema cannot be read or written just now; it may pass."""
+    """The state schema cannot be read or written just now; another attempt may succeed."""
 
 
 class HeldError(KivaStreamError):
@@ -26,21 +29,21 @@ class HeldError(KivaStreamError):
 
 
 class DrainTimeoutError(KivaStreamError):
-    """What was in flight did not finish within the drain time-out."""
+    """The events and requests in flight did not finish within the drain time-out."""
 
 
 class DrainedError(KivaStreamError):
-    """A drain began before something was done that the next run does as well."""
+    """A drain began before this was done; the next run does it."""
 
 
 class DeliveryError(KivaStreamError):
-    """ActiveCampaign did not do what was asked."""
+    """ActiveCampaign did not do what was asked, or perhaps did not."""
 
 
 class TryLater(DeliveryError):  # noqa: N818  named by what to do about it
-    """Not done, and trying again may help.
+    """The request was not carried out, and another attempt may succeed.
 
-    `after_s` is the wait ActiveCampaign asked for (its Retry-After), None when it named none.
+    `after_s` is the wait in seconds that ActiveCampaign asked for (its Retry-After), None without one.
     """
 
     def __init__(self, message: str, after_s: float | None = None) -> None:
@@ -49,7 +52,7 @@ class TryLater(DeliveryError):  # noqa: N818  named by what to do about it
 
 
 class Rejected(DeliveryError):  # noqa: N818
-    """ActiveCampaign refused this one object for good; `reply` is what it said, without secrets."""
+    """ActiveCampaign refused this one object for good; `reply` quotes its answer without secrets."""
 
     def __init__(self, message: str, reply: str = "") -> None:
         super().__init__(message)
@@ -57,7 +60,7 @@ class Rejected(DeliveryError):  # noqa: N818
 
 
 class RowsRejected(DeliveryError):  # noqa: N818
-    """ActiveCampaign refused a whole import because of some rows: `reasons` by index, from 0."""
+    """ActiveCampaign refused a whole import because of some rows; `reasons` are by index, from 0."""
 
     def __init__(self, message: str, reasons: dict[int, str]) -> None:
         super().__init__(message)
@@ -65,15 +68,15 @@ class RowsRejected(DeliveryError):  # noqa: N818
 
 
 class AddressTaken(Rejected):
-    """Another contact has the address that a contact was to get."""
+    """The address that a contact should get belongs to another contact."""
 
 
 class ContactGone(Rejected):
-    """ActiveCampaign has no contact of this id (any more)."""
+    """ActiveCampaign has no contact of this id; it may have been deleted."""
 
 
 class OrdersRejected(DeliveryError):  # noqa: N818
-    """ActiveCampaign refused a whole batch of orders: `reasons` by order id, empty when it named none."""
+    """ActiveCampaign refused a batch of orders; `reasons` are by order id, empty if it named no order."""
 
     def __init__(self, message: str, reasons: dict[int, str], reply: str = "") -> None:
         super().__init__(message)
@@ -86,8 +89,8 @@ class BatchTooLarge(DeliveryError):  # noqa: N818
 
 
 class AccountRefused(DeliveryError):  # noqa: N818
-    """ActiveCampaign refuses the key or the account, whatever is asked."""
+    """ActiveCampaign refuses the key or the account, or a kind of call altogether."""
 
 
 class UnknownOutcome(DeliveryError):  # noqa: N818
-    """Sent, and no answer that says whether it was done."""
+    """The request may have been sent, and no answer says whether it was carried out."""

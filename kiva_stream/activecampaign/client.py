@@ -227,12 +227,13 @@ class Client:
 def _fenced(fencing: FencingCheck) -> type[ClientRequest]:
     """Return requests that check the lease in the step in which they are written.
 
+    aiohttp writes a request without a body in `send`, one with a body in `write_bytes`, in a task of its own.
     `ClientSession.request` raises what the check raises, and nothing was written.
     """
 
     class FencedRequest(ClientRequest):
         async def send(self, conn: Connection) -> ClientResponse:
-            fencing.require()  # without a body it is written here, else by a task of its own, in a later step
+            fencing.require()
             return await super().send(conn)
 
         async def write_bytes(
@@ -242,7 +243,7 @@ def _fenced(fencing: FencingCheck) -> type[ClientRequest]:
                 fencing.require()
             except HeldError as error:
                 if conn.protocol is not None:
-                    conn.protocol.set_exception(error)  # for who waits for the answer, and closes then
+                    conn.protocol.set_exception(error)  # ends the wait for the answer, and the connection
             else:
                 await super().write_bytes(writer, conn, content_length)
 
@@ -250,7 +251,7 @@ def _fenced(fencing: FencingCheck) -> type[ClientRequest]:
 
 
 class ConnectionLostError(aiohttp.ClientError):
-    """The connection ended before the answer."""
+    """The connection ended before the answer came."""
 
 
 async def _without_aiohttp_retry(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

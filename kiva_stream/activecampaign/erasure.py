@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
-
 import msgspec
 
 from kiva_stream.activecampaign.account_ids import AccountIds
@@ -18,20 +16,12 @@ class _Row(msgspec.Struct):
     externalid: str = ""
 
 
-class _Page(Protocol):
-    @property
-    def rows(self) -> list[_Row]: ...
-
-
 class _StoreCustomers(msgspec.Struct):
     rows: list[_Row] = msgspec.field(name="ecomCustomers")
 
 
 class _StoreOrders(msgspec.Struct):
     rows: list[_Row] = msgspec.field(name="ecomOrders")
-
-
-P = TypeVar("P", bound=_Page)
 
 
 class Erasure:
@@ -66,6 +56,8 @@ class Erasure:
             orders |= {row.id: OrderId(int(row.externalid)) for row in rows if row.externalid.isdecimal()}
         return orders
 
-    async def _rows(self, path: str, shape: type[P], filters: dict[str, str]) -> list[_Row]:
+    async def _rows(
+        self, path: str, shape: type[_StoreCustomers | _StoreOrders], filters: dict[str, str]
+    ) -> list[_Row]:
         query = {f"filters[{name}]": value for name, value in filters.items()}
         return [row for page in await read_pages(self._client, path, shape, query) for row in page.rows]

@@ -119,8 +119,9 @@ async def register(client: Client, name: str) -> None:
     """Register an event's name; no-op if it is registered. Raises Rejected, AccountRefused."""
     body = {"eventTrackingEvent": {"name": name}}
     with suppress(Duplicate):
-        parse = partial(parse_rest, shape=dict[str, Any])
-        await client.call("POST", "/eventTrackingEvents", body, parse=parse)
+        await client.call(
+            "POST", "/eventTrackingEvents", body, parse=partial(parse_rest, shape=dict[str, Any])
+        )
 
 
 def quoted(eventdata: str) -> str:

@@ -65,8 +65,9 @@ def parse_accepted_import(response: Response, count: int) -> AcceptedImport:
     except Rejected as refusal:
         fault = response.decode(_ImportFault) or _ImportFault()
         if fault.is_throttling():
-            excerpt = response.excerpt()
-            raise TryLater(f"bulk imports are throttled: {excerpt}", retry_after_s(response)) from None
+            raise TryLater(
+                f"bulk imports are throttled: {response.excerpt()}", retry_after_s(response)
+            ) from None
         if rows := _refused_rows(fault, count, response.secrets):
             raise RowsRejected(f"ActiveCampaign refused {len(rows)} contacts of an import", rows) from None
         raise AccountRefused(f"ActiveCampaign refuses bulk imports: {refusal.reply}") from None

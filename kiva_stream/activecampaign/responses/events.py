@@ -119,5 +119,6 @@ def error_after_registration(error: UnknownEventName) -> DeliveryError:
     """
     if error.message and not _ABOUT_ACCOUNT.search(error.message):
         return Rejected("ActiveCampaign does not take the event's name", error.message)
-    why = error.message or "it answers 0"
-    return AccountRefused(f"ActiveCampaign takes no events ({why}); {CHECK_EVENTS}")
+    return AccountRefused(
+        f"ActiveCampaign takes no events ({error.message or 'it answers 0'}); {CHECK_EVENTS}"
+    )

@@ -41,9 +41,9 @@ def retry_after_s(response: Response) -> float:
 def raise_if_account_refused(response: Response) -> None:
     """Raise AccountRefused if the key or the account is refused, whatever was asked for."""
     if response.status in _ACCOUNT_REFUSALS:
-        excerpt = response.excerpt()
         raise AccountRefused(
-            f"ActiveCampaign refuses the key or the account; check api_token and the plan: {excerpt}"
+            "ActiveCampaign refuses the key or the account; check api_token and the plan: "
+            f"{response.excerpt()}"
         )
 
 

@@ -194,7 +194,7 @@ async def test_setup_creates_all_that_is_missing_and_nothing_the_second_time() -
         assert not it.account.tally.breaches
 
 
-async def test_looking_for_what_is_missing_leaves_no_trace() -> None:
+async def test_the_search_for_what_is_missing_changes_nothing() -> None:
     async with world() as it:
         await it.setup.missing()
 
@@ -255,7 +255,7 @@ async def test_setup_creates_only_what_is_missing() -> None:
         assert not it.account.tally.breaches
 
 
-async def test_setup_takes_a_list_of_the_exact_name_only() -> None:
+async def test_setup_accepts_a_list_of_the_exact_name_only() -> None:
     async with world() as it:
         it.account.lists.add({"name": "not all customers", "stringid": "x"})
         it.account.lists.add({"name": "All Customers", "stringid": "y"})
@@ -264,7 +264,7 @@ async def test_setup_takes_a_list_of_the_exact_name_only() -> None:
         assert (await it.setup.ids()).list_id == 3
 
 
-async def test_what_somebody_else_creates_meanwhile_is_there() -> None:
+async def test_setup_accepts_what_another_client_created_meanwhile() -> None:
     async with world() as it:
         steps = await it.setup.missing()
         await asyncio.gather(it.setup.set_up(), it.setup.set_up(), return_exceptions=True)
@@ -273,7 +273,7 @@ async def test_what_somebody_else_creates_meanwhile_is_there() -> None:
         assert await it.setup.set_up() == []
 
 
-async def test_a_field_of_another_type_in_the_place_of_ours_is_told() -> None:
+async def test_a_field_of_our_title_but_another_type_is_an_error() -> None:
     async with world() as it:
         it.account.fields.add({"title": "Kiva Customer ID", "type": "number"})
 
@@ -282,14 +282,14 @@ async def test_a_field_of_another_type_in_the_place_of_ours_is_told() -> None:
 
 
 @pytest.mark.parametrize("other", ["Open Order", "not an open order", "open orders"])
-async def test_setup_takes_a_tag_of_the_exact_name_only(other: str) -> None:
+async def test_setup_accepts_a_tag_of_the_exact_name_only(other: str) -> None:
     async with world() as it:
         it.account.add_tag(other, "contact", "", 0)
 
         assert (await it.set_up()).tags == {WeekTag.OPEN: 2, WeekTag.CLOSED: 3, WeekTag.NONE: 4}
 
 
-async def test_a_hidden_tag_in_the_place_of_ours_is_told() -> None:
+async def test_a_hidden_tag_of_our_name_is_an_error() -> None:
     async with world() as it:
         it.account.add_tag("open order", "template", "", 0)
 
@@ -329,7 +329,7 @@ async def test_there_are_no_ids_as_long_as_anything_is_missing(lose: Callable[[A
             await it.setup.ids()
 
 
-async def test_ids_before_setup_say_what_to_run() -> None:
+async def test_the_look_up_of_ids_before_setup_says_which_command_to_run() -> None:
     async with world() as it:
         with pytest.raises(SettingsError, match="kiva-stream setup"):
             await it.setup.ids()
@@ -342,7 +342,7 @@ async def test_a_wrong_key_refuses_the_account() -> None:
         assert "wrong-token" not in str(caught.value)
 
 
-async def test_an_address_where_nobody_listens_is_told_when_patience_is_over() -> None:
+async def test_an_address_without_a_server_is_an_error_once_patience_is_over() -> None:
     async with world(changes={"api_url": "http://127.0.0.1:9"}, patience_s=0.05) as it:
         with pytest.raises(TryLater, match=r"cannot connect to 127\.0\.0\.1"):
             await it.setup.missing()
@@ -359,7 +359,7 @@ async def imported(it: World, *contacts: DesiredContact) -> ImportReport:
     return await adapter.import_report(accepted.id)
 
 
-async def test_an_import_brings_names_field_and_list() -> None:
+async def test_an_import_writes_names_field_and_list() -> None:
     async with world() as it:
         report = await imported(it, ANN, BOB, EVE)
         ids = await it.setup.ids()
@@ -390,7 +390,7 @@ async def test_failures_of_an_import_are_reported() -> None:
         assert (await imported(it, ANN, EVE)).failures == {EVE.email}
 
 
-async def test_an_import_that_leaves_out_an_excluded_address_is_short_and_the_look_up_says_of_whom() -> None:
+async def test_an_import_without_an_excluded_address_is_short_and_a_look_up_finds_which() -> None:
     async with world(excluded_emails=frozenset({EVE.email}), excluded_are_not_queued=True) as it:
         await it.setup.set_up()
         adapter = it.contacts(await it.setup.ids())
@@ -417,7 +417,7 @@ async def test_an_import_is_running_until_it_is_completed() -> None:
         assert states[-1] is ImportState.COMPLETED
 
 
-async def test_an_import_that_nobody_knows_is_lost() -> None:
+async def test_an_import_of_an_unknown_id_is_reported_as_lost() -> None:
     async with world() as it:
         report = await it.contacts(NO_IDS).import_report("a/b?c")
 
@@ -561,7 +561,7 @@ async def test_a_contact_does_not_move_to_an_address_that_another_has() -> None:
         assert not it.account.tally.breaches
 
 
-async def test_a_contact_that_is_gone_is_told_whatever_is_asked_of_it() -> None:
+async def test_every_call_for_a_contact_that_is_gone_raises_contact_gone() -> None:
     async with world() as it:
         ids = await it.set_up()
         nobody = AcId(99)
@@ -586,7 +586,7 @@ async def test_an_address_that_is_refused_does_not_move_a_contact() -> None:
         assert type(caught.value) is Rejected
 
 
-async def test_a_contact_is_taken_off_the_list_and_brought_back() -> None:
+async def test_a_contact_is_unsubscribed_and_resubscribed() -> None:
     async with world() as it:
         await imported(it, ANN, BOB)
         ids = await it.setup.ids()
@@ -599,7 +599,7 @@ async def test_a_contact_is_taken_off_the_list_and_brought_back() -> None:
         assert not it.account.tally.breaches
 
 
-async def test_a_contact_that_is_gone_is_not_made_again_by_disowning_it() -> None:
+async def test_disowning_a_contact_that_is_gone_does_not_create_it() -> None:
     async with world() as it:
         await imported(it, ANN, BOB)
         ids = await it.setup.ids()
@@ -625,7 +625,7 @@ async def test_a_disowned_contact_loses_its_customer_id_and_nothing_else() -> No
 # --- tags
 
 
-async def test_a_tag_is_put_on_a_contact_found_and_taken_off_by_its_link() -> None:
+async def test_a_tag_is_added_to_a_contact_found_and_removed_by_its_link() -> None:
     async with world() as it:
         await imported(it, ANN, BOB)
         ids = await it.setup.ids()
@@ -656,7 +656,7 @@ async def test_a_tag_that_was_deleted_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [FaultKind.RESET_AFTER, FaultKind.ERROR_AFTER])
-async def test_a_tag_whose_removal_got_no_answer_is_off(kind: FaultKind) -> None:
+async def test_a_tag_whose_removal_got_no_answer_is_removed(kind: FaultKind) -> None:
     async with world(faults=(Fault(path="/contactTags/*", kind=kind, count=1),)) as it:
         await imported(it, ANN, BOB)
         ids = await it.setup.ids()
@@ -794,7 +794,7 @@ async def test_tracking_switched_off_refuses_the_account(plain: bool) -> None:
             await it.events.send(ANN.email, "Customer cancelled", "log=1")
 
 
-async def test_a_wrong_event_key_refuses_the_account_and_is_not_told() -> None:
+async def test_a_wrong_event_key_refuses_the_account_and_is_masked() -> None:
     async with world(changes={"event_key": "wrong-key"}, tracking_enabled=True) as it:
         with pytest.raises(AccountRefused, match="event_key") as caught:
             await it.events.send(ANN.email, "Customer cancelled", "log=1")
@@ -864,7 +864,7 @@ async def dribble(text: bytes) -> AsyncIterator[str]:
         await ended.wait()
 
 
-async def test_a_call_whose_answer_comes_to_no_end_is_given_up() -> None:
+async def test_a_call_whose_answer_does_not_end_is_tried_later_after_the_time_out() -> None:
     async with (
         dribble(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{") as url,
         world(changes={"api_url": url, "request_timeout_s": 0.2}, patience_s=0) as it,
@@ -876,7 +876,7 @@ async def test_a_call_whose_answer_comes_to_no_end_is_given_up() -> None:
 # --- limits
 
 
-async def test_a_read_whose_connection_is_cut_is_not_sent_twice_behind_the_budget() -> None:
+async def test_a_read_whose_connection_is_cut_is_not_repeated_without_a_slot() -> None:
     faults = (Fault(path="/lists", kind=FaultKind.RESET_BEFORE),)
     async with world(faults=faults, patience_s=0) as it:
         await it.contacts(NO_IDS).import_report("x")  # leaves a connection that is kept
@@ -903,7 +903,7 @@ async def test_five_requests_a_second_are_used_and_never_passed_behind_jitter() 
         assert 25 / (loop.time() - began + 1) >= 0.88 * 5
 
 
-async def test_week_tags_wait_for_all_other_calls_but_are_put_on_with_them() -> None:
+async def test_week_tags_wait_for_all_other_calls_but_are_added_with_them() -> None:
     async with sandbox(latency_ms=20) as running, Client(settings_for(running, {})) as client:
         account = running.account("shop")
         contacts: destination.Contacts = Contacts(settings_for(running, {}), client, NO_IDS)

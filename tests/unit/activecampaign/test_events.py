@@ -89,7 +89,7 @@ def test_an_event_is_one_form(email: str) -> None:
     )
 
 
-def test_what_was_surely_not_sent_or_throttled_is_sent_again() -> None:
+def test_an_event_surely_not_sent_or_throttled_is_sent_again() -> None:
     async def story(events: destination.Events, answers: Answers) -> int:
         answers.add(SETTINGS.event_url, "POST", exception=CANNOT_CONNECT)
         answers.add(SETTINGS.event_url, "POST", status=429)

@@ -74,11 +74,11 @@ def test_a_contact_is_read_with_its_fields_by_our_names_and_its_place_on_our_lis
 
 
 @pytest.mark.parametrize("places", [[], [{"list": "3", "status": "2"}], [{"list": "8", "status": "1"}]])
-def test_only_who_is_subscribed_to_our_list_is_on_it(places: list[object]) -> None:
+def test_only_a_contact_subscribed_to_our_list_is_on_it(places: list[object]) -> None:
     assert not contact({"email": None}, [], places).is_subscribed
 
 
-def test_a_contact_that_is_gone_says_so() -> None:
+def test_reading_a_contact_that_is_gone_raises_contact_gone() -> None:
     async def story(read_backs: destination.ReadBacks, answers: Answers) -> None:
         answers.add(f"{API}/contacts/4", "GET", status=404, payload={})
         with pytest.raises(ContactGone):
@@ -132,13 +132,13 @@ def test_more_orders_than_go_into_a_document_are_asked_for_in_several() -> None:
     assert tell(story) == 3
 
 
-def test_of_no_orders_nobody_is_asked() -> None:
+def test_reading_no_orders_sends_no_request() -> None:
     async def story(read_backs: destination.ReadBacks, answers: Answers) -> dict[OrderId, ShownOrder]:
         return await read_backs.orders([])
 
     assert tell(story) == {}
 
 
-def test_the_document_is_to_the_schema_and_far_below_its_bound() -> None:
+def test_the_document_fits_the_schema_and_is_far_below_its_bound() -> None:
     document = parse(query(ORDERS_AT_ONCE), max_tokens=MAX_TOKENS // 10)
     assert validate(schema(), document) == []

@@ -105,12 +105,12 @@ def failure(status: int) -> type[BaseException]:
     return caught.type
 
 
-def test_the_log_of_a_contact_that_is_gone_says_so() -> None:
+def test_reading_the_log_of_a_contact_that_is_gone_raises_contact_gone() -> None:
     assert failure(404) is ContactGone
 
 
 @given(st.text(), st.sampled_from(["", "admin"]), st.integers(0, 2**63 - 1))
-def test_what_an_event_says_has_the_mark_of_its_entry(text: str, by: str, log_id: int) -> None:
+def test_eventdata_ends_in_the_mark_of_its_entry(text: str, by: str, log_id: int) -> None:
     value = text.replace(";", ",")
     eventdata, _ = render({"reason": value}, by, AT, log_id)
     assert mark_of(eventdata) == Mark("2018-03-04T17:02:10Z", log_id)
@@ -128,5 +128,5 @@ def test_what_an_event_says_has_the_mark_of_its_entry(text: str, by: str, log_id
         ("a page visited", None),
     ],
 )
-def test_the_mark_is_the_at_and_the_last_log(eventdata: str, mark: Mark | None) -> None:
+def test_the_mark_is_the_at_and_the_last_log_of_eventdata(eventdata: str, mark: Mark | None) -> None:
     assert mark_of(eventdata) == mark
