@@ -381,7 +381,7 @@ class FakeLinks:
                 self.by_customer[number] = self._at(email)
         return {number: self.by_customer[number] for number in customers}
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+    async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         await self._turn()
         return {number: self.by_customer[number] for number in customers if number in self.by_customer}
 
@@ -389,12 +389,12 @@ class FakeLinks:
         await self._turn()
         return [self.linked(each) for each in self.by_id.values() if each.id > after][:count]
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
+    async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         await self._turn()
         self.read += ids
         return [self.linked(self.by_id[number]) for number in sorted(ids)]
 
-    async def at(self, email: Email) -> ContactRecord | None:
+    async def find_by_email(self, email: Email) -> ContactRecord | None:
         await self._turn()
         found = self.by_email.get(email)
         return self.linked(found) if found else None
@@ -403,7 +403,7 @@ class FakeLinks:
         await self._turn()
         return list(self.imports.values())
 
-    async def keep_import(self, started: OpenImport) -> None:
+    async def record_import(self, started: OpenImport) -> None:
         await self._turn()
         self.imports[started.id] = started
         await anyio.lowlevel.checkpoint()
@@ -416,7 +416,7 @@ class FakeLinks:
             self._set_list(number, unsubscribed=number in ended.unsubscribed)
         await anyio.lowlevel.checkpoint()
 
-    async def confirm(
+    async def record_confirmed(
         self, number: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
     ) -> None:
         await self._turn()
@@ -425,19 +425,19 @@ class FakeLinks:
         self._set_list(number, unsubscribed=unsubscribed)
         await anyio.lowlevel.checkpoint()
 
-    async def on_list(self, number: ContactId, *, unsubscribed: bool) -> None:
+    async def record_list_status(self, number: ContactId, *, unsubscribed: bool) -> None:
         await self._turn()
         self._set_list(number, unsubscribed=unsubscribed)
 
-    async def give_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+    async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         await self._turn()
         self.tags |= {number: (tag, None) for number, tag in tags.items()}
 
-    async def known_to(self) -> AcId:
+    async def ids_known_up_to(self) -> AcId:
         await self._turn()
         return self.highest
 
-    async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+    async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
         await self._turn()
         mine = self.by_email
         self.ac_ids |= {mine[email].id: ac_id for email, ac_id in ids.items() if email in mine}
@@ -460,7 +460,7 @@ class FakeLinks:
         await anyio.lowlevel.checkpoint()
         return joined
 
-    async def dissolve(self, number: ContactId) -> None:
+    async def record_orphaned(self, number: ContactId) -> None:
         await self._turn()
         found = self.by_id[number]
         assert found not in self.by_customer.values(), "somebody's contact was dissolved"
@@ -470,15 +470,15 @@ class FakeLinks:
         self.due.pop(number, None)
         self.unsubscribed.discard(number)
 
-    async def note_erased(self, contact: ContactId) -> None:
+    async def record_erased(self, contact: ContactId) -> None:
         await self._turn()
         self.erased.add(contact)
 
-    async def note(self, notes: Mapping[str, int]) -> None:
+    async def count_notes(self, notes: Mapping[str, int]) -> None:
         await self._turn()
         self.notes.update(notes)
 
-    async def reject(self, number: ContactId, why: Reason) -> None:
+    async def record_rejected(self, number: ContactId, why: Reason) -> None:
         await self._turn()
         found = self.by_id[number]
         found.status, found.why = ContactStatus.REJECTED, why
@@ -545,14 +545,14 @@ class FakeTagsDue:
         await anyio.lowlevel.checkpoint()
         return self.speaks_of
 
-    async def open_week(self, week: date) -> None:
+    async def begin_week(self, week: date) -> None:
         self.speaks_of = week
-        await self.all_due()
+        await self.mark_all_due()
 
-    async def all_due(self) -> None:
-        await self.add(list(self._links.by_id))
+    async def mark_all_due(self) -> None:
+        await self.mark_due(list(self._links.by_id))
 
-    async def add(self, contacts: Collection[ContactId]) -> None:
+    async def mark_due(self, contacts: Collection[ContactId]) -> None:
         await anyio.lowlevel.checkpoint()
         for number in contacts:
             self._links.due_again(number)
@@ -564,18 +564,18 @@ class FakeTagsDue:
             DueContact(self._links.linked(self._links.by_id[number]), mark) for number, mark in due[:count]
         ]
 
-    async def remove(self, due: Collection[DueContact]) -> None:
+    async def clear_due(self, due: Collection[DueContact]) -> None:
         await anyio.lowlevel.checkpoint()
         for linked, mark in due:
             if self._links.due.get(linked.contact.id) == mark:
                 del self._links.due[linked.contact.id]
 
-    async def forget_tags(self, contacts: Collection[ContactId]) -> None:
+    async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
         await anyio.lowlevel.checkpoint()
         for number in contacts:
             self._links.tags.pop(number, None)
 
-    async def tagged(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         await anyio.lowlevel.checkpoint()
         self._links.ac_ids[contact] = ac_id
         self._links.tags[contact] = tag, link
@@ -705,7 +705,7 @@ class FakeLetters:
         self._ledger = ledger
         self.asked: list[list[CustomerId]] = []
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
+    async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         await anyio.lowlevel.checkpoint()
         self.asked.append(sorted(customers))
         return {

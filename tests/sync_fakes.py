@@ -98,11 +98,11 @@ class FakeSentOrders:
         await self._turn()
         return {key: self.rows[key] for key in ids if key in self.rows}
 
-    async def between(self, after: OrderId, until: OrderId) -> list[OrderId]:
+    async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
         await self._turn()
         return [key for key in self.rows if after < key <= until]
 
-    async def keep(self, orders: Collection[SentOrder]) -> None:
+    async def record(self, orders: Collection[SentOrder]) -> None:
         await self._turn()
         self.rows |= {each.id: each for each in orders}
         await anyio.lowlevel.checkpoint()
@@ -120,7 +120,7 @@ class FakeOrderLinks:
         self.status = dict(status or {})
         self.notes: Counter[str] = Counter()
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+    async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         await anyio.lowlevel.checkpoint()
         status = {each: self.status.get(each, LINKED) for each in customers}
         return {
@@ -129,7 +129,7 @@ class FakeOrderLinks:
             if how is not None
         }
 
-    async def note(self, notes: Mapping[str, int]) -> None:
+    async def count_notes(self, notes: Mapping[str, int]) -> None:
         await anyio.lowlevel.checkpoint()
         self.notes.update(notes)
 
@@ -226,7 +226,7 @@ class FakeDue:
         await anyio.lowlevel.checkpoint()
         return self.opened
 
-    async def open_week(self, week: date) -> None:
+    async def begin_week(self, week: date) -> None:
         await anyio.lowlevel.checkpoint()
         self.opened = week
         self.times_opened += 1
@@ -240,7 +240,7 @@ class FakeDue:
         ids = [each for each in sorted(self.marks) if each > after][:size]
         return [DueContact(self.contacts[each], self.marks[each]) for each in ids]
 
-    async def remove(self, due: Collection[DueContact]) -> None:
+    async def clear_due(self, due: Collection[DueContact]) -> None:
         await anyio.lowlevel.checkpoint()
         self.settled_at_once.append(len(due))
         for each in due:
@@ -248,22 +248,22 @@ class FakeDue:
                 del self.marks[each.record.contact.id]
         await anyio.lowlevel.checkpoint()
 
-    async def forget_tags(self, contacts: Collection[ContactId]) -> None:
+    async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
         await anyio.lowlevel.checkpoint()
         self.forgotten.append(list(contacts))
         for each in contacts:
             self.contacts[each] = replace(self.contacts[each], tag=None, tag_link=None)
         await anyio.lowlevel.checkpoint()
 
-    async def tagged(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         await anyio.lowlevel.checkpoint()
         self.contacts[contact] = replace(self.contacts[contact], ac_id=ac_id, tag=tag, tag_link=link)
         await anyio.lowlevel.checkpoint()
 
-    async def all_due(self) -> None:
+    async def mark_all_due(self) -> None:
         raise NotImplementedError
 
-    async def add(self, contacts: Collection[ContactId]) -> None:
+    async def mark_due(self, contacts: Collection[ContactId]) -> None:
         await anyio.lowlevel.checkpoint()
         for each in contacts:
             self.touch(each)

@@ -64,7 +64,7 @@ class Forgetting:
         """Do it."""
         site = self._site
         await site.contacts.finish_imports()  # one that is under way would bring the contact back
-        contact = (await site.links.of([customer])).get(customer)
+        contact = (await site.links.of_customers([customer])).get(customer)
         email = await self._address(customer, contact)
         is_shared = email is not None and await self._is_shared(customer, contact, email)
         await self._tombstones.put(customer, None if is_shared else email)
@@ -102,7 +102,7 @@ class Forgetting:
         customers = self._site.shop.customers
         others = (await customers.by_email([email])).get(email, [])
         if contact is not None:
-            (linked,) = await self._site.links.contacts([contact.id])
+            (linked,) = await self._site.links.records([contact.id])
             others = others + await customers.by_id(linked.customers)
         site_id = self._site.shop.site.id
         return any(
@@ -130,7 +130,7 @@ class Forgetting:
 
     async def _delete(self, contact: Contact) -> None:
         """Delete a contact there, then here."""
-        (linked,) = await self._site.links.contacts([contact.id])
+        (linked,) = await self._site.links.records([contact.id])
         ac_id = linked.ac_id or await self._site.account.find(contact.email)
         if ac_id is not None:
             self._deleted["contacts at ActiveCampaign"] += await self._erasure.delete_contact(ac_id)

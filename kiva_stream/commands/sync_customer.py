@@ -121,10 +121,10 @@ class CustomerSync:
         if (await self._linked(contact)).ac_id is None:
             ac_id = await self._site.account.find(contact.email)
             if ac_id is not None:
-                await links.learn({contact.email: ac_id}, await links.known_to())
+                await links.record_ids({contact.email: ac_id}, await links.ids_known_up_to())
 
     async def _linked(self, contact: Contact) -> ContactRecord:
-        (linked,) = await self._site.links.contacts([contact.id])
+        (linked,) = await self._site.links.records([contact.id])
         return linked
 
     async def _desired(self, linked: ContactRecord) -> DesiredContact | None:

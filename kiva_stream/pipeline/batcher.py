@@ -95,10 +95,10 @@ class Batcher:
 
         Before, their lanes run empty: a contact may be on its way to ActiveCampaign under the old address.
         """
-        places = await self._links.of(addresses)
+        places = await self._links.of_customers(addresses)
         movers = {customer for customer, place in places.items() if place.email != addresses[customer]}
         if movers:
-            found = [await self._links.at(addresses[customer]) for customer in movers]
+            found = [await self._links.find_by_email(addresses[customer]) for customer in movers]
             joined = {linked.contact.id for linked in found if linked}
             await self._lanes.idle({places[customer].id for customer in movers} | joined)
         contacts = await self._links.link(addresses)
@@ -210,7 +210,7 @@ class Batcher:
         """Have the contacts of changed customers looked at, and those that the erased may have had."""
         looks = [*_erased(page), *(_Look(each.customer.id, *each[1:]) for each in page.changes)]
         without = {look.customer for look in looks} - contacts.keys()
-        found = {**contacts, **(await self._links.of(without) if without else {})}
+        found = {**contacts, **(await self._links.of_customers(without) if without else {})}
         for look in looks:
             if contact := found.get(look.customer):
                 self._arrivals.mark_dirty(contact, look.orders)

@@ -46,14 +46,16 @@ class DeadLetterReplay:
 
     async def _new(self, until: Position) -> dict[Position, Reason]:
         asked = {
-            at: dead_letter for at, dead_letter in (await self._dead_letters.asked()).items() if at <= until
+            at: dead_letter
+            for at, dead_letter in (await self._dead_letters.replay_requests()).items()
+            if at <= until
         }
         new = {at: dead_letter.why for at, dead_letter in asked.items() if self._given.get(at) != dead_letter}
         self._given = asked
         return new
 
     async def _new_orders(self) -> set[OrderId]:
-        asked = set(await self._dead_letters.asked_orders())
+        asked = set(await self._dead_letters.order_replay_requests())
         new = asked - self._given_orders
         self._given_orders = asked
         return new

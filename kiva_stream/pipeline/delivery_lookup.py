@@ -37,5 +37,5 @@ class TrackingLogLookup:
 
     async def _id_of(self, contact: Contact) -> AcId | None:
         """Return ActiveCampaign's id of a contact, as it is known, else as its address finds it."""
-        (linked,) = await self._links.contacts([contact.id])
+        (linked,) = await self._links.records([contact.id])
         return linked.ac_id or await self._contacts.find(contact.email)

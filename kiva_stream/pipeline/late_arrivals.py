@@ -35,14 +35,14 @@ class LateArrivals:
         """
         after = 0
         while gaps := await self._gaps.page(after, until.id, PAGE_GAPS):
-            entries = await self._log.in_gaps(gaps, PAGE_ROWS)
+            entries = await self._log.in_id_gaps(gaps, PAGE_ROWS)
             if entries:
                 positions = [entry.position for entry in entries]
-                await self._gaps.fill(*_filled(gaps, positions), positions)
+                await self._gaps.record_found(*_filled(gaps, positions), positions)
                 yield ReopenedEntries(positions, [_late(entry) for entry in entries], are_parked=True)
             if len(entries) < PAGE_ROWS:
                 after = gaps[-1].last
-        await self._gaps.forget(self._keep_s)
+        await self._gaps.expire(self._keep_s)
 
 
 class LogWithLateArrivals:

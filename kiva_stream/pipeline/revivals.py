@@ -54,7 +54,7 @@ class Revivals:
             return []
         dead_letters = {
             position: why
-            for position, why in (await self._dead_letters.of(customers)).items()
+            for position, why in (await self._dead_letters.without_contact(customers)).items()
             if not self._outcomes.will_be_reread(position)
         }
         entries = await self._log.entries(dead_letters)

@@ -41,7 +41,7 @@ class Entries(Protocol):
 class GapEntries(Protocol):
     """What has appeared in the log where it was read past."""
 
-    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+    async def in_id_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
         """Return up to `count` entries in these gaps, in log order. Raises SourceError."""
         ...
 

@@ -33,7 +33,7 @@ class FencingCheck(Protocol):
 class IdGaps(Protocol):
     """The gaps of ids that the log was read past without a horizon. Every call raises CheckpointError."""
 
-    async def keep(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
+    async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
         """Have it say just these of the ids above `after` up to `until`, which have been read."""
         ...
 
@@ -41,11 +41,13 @@ class IdGaps(Protocol):
         """Return up to `count` gaps above one id that end at or below another, by their ids."""
         ...
 
-    async def fill(self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]) -> None:
+    async def record_found(
+        self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
+    ) -> None:
         """Put what is left of gaps in their place, and park what was found in them. All of it, or nothing."""
         ...
 
-    async def forget(self, keep_s: float) -> None:
+    async def expire(self, keep_s: float) -> None:
         """Forget the gaps that have been looked at for this long."""
         ...
 
@@ -53,7 +55,7 @@ class IdGaps(Protocol):
 class ContactDeadLetters(Protocol):
     """Dead letters that a customer's new address may bring back to life."""
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
+    async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return the entries of these customers that died for want of a contact. Raises CheckpointError."""
         ...
 
@@ -61,11 +63,11 @@ class ContactDeadLetters(Protocol):
 class ReplayRequests(Protocol):
     """Dead letters that are to be replayed. Every call raises CheckpointError."""
 
-    async def asked(self) -> dict[Position, ReplayRequest]:
+    async def replay_requests(self) -> dict[Position, ReplayRequest]:
         """Return the entries that are, in log order."""
         ...
 
-    async def asked_orders(self) -> list[OrderId]:
+    async def order_replay_requests(self) -> list[OrderId]:
         """Return the refused orders that are to be sent again."""
         ...
 
@@ -83,7 +85,7 @@ class Links(Protocol):
         """
         ...
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+    async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         """Return the contacts of those of these customers who have one."""
         ...
 
@@ -91,7 +93,7 @@ class Links(Protocol):
         """Return up to `count` contacts with ids above `after`, by id."""
         ...
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
+    async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts, with their customers."""
         ...
 
@@ -99,7 +101,7 @@ class Links(Protocol):
         """Return the imports that ActiveCampaign accepted and whose end is not known yet."""
         ...
 
-    async def keep_import(self, started: OpenImport) -> None:
+    async def record_import(self, started: OpenImport) -> None:
         """Remember an accepted import until its end is known."""
         ...
 
@@ -107,29 +109,29 @@ class Links(Protocol):
         """Forget an import; these contacts of it are linked as they were sent."""
         ...
 
-    async def confirm(
+    async def record_confirmed(
         self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
     ) -> None:
         """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
         ...
 
-    async def on_list(self, contact: ContactId, *, unsubscribed: bool) -> None:
+    async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
         """Note that ActiveCampaign has this contact on the list, or not any more."""
         ...
 
-    async def give_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+    async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         """Note which tag the import that creates these contacts puts on each, before it is sent."""
         ...
 
-    async def known_to(self) -> AcId:
+    async def ids_known_up_to(self) -> AcId:
         """Return up to which id ActiveCampaign's contacts have been looked at."""
         ...
 
-    async def at(self, email: Email) -> ContactRecord | None:
+    async def find_by_email(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
         ...
 
-    async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+    async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
         """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
         ...
 
@@ -144,19 +146,19 @@ class Links(Protocol):
         """
         ...
 
-    async def dissolve(self, contact: ContactId) -> None:
+    async def record_orphaned(self, contact: ContactId) -> None:
         """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
         ...
 
-    async def note_erased(self, contact: ContactId) -> None:
+    async def record_erased(self, contact: ContactId) -> None:
         """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
         ...
 
-    async def note(self, notes: Mapping[str, int]) -> None:
+    async def count_notes(self, notes: Mapping[str, int]) -> None:
         """Add to the counts of what was odd."""
         ...
 
-    async def reject(self, contact: ContactId, why: Reason) -> None:
+    async def record_rejected(self, contact: ContactId, why: Reason) -> None:
         """Note that ActiveCampaign refuses this contact."""
         ...
 
@@ -168,11 +170,11 @@ class SentOrders(Protocol):
         """Return what was last sent of these orders; of those never sent, nothing."""
         ...
 
-    async def between(self, after: OrderId, until: OrderId) -> list[OrderId]:
+    async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
         """Return the ids of the orders sent that lie above one id, up to and including another."""
         ...
 
-    async def keep(self, orders: Collection[SentOrder]) -> None:
+    async def record(self, orders: Collection[SentOrder]) -> None:
         """Note what ActiveCampaign has now, or refused."""
         ...
 
@@ -184,15 +186,15 @@ class TagsDue(Protocol):
         """Return the week that the tags speak of; None before the first."""
         ...
 
-    async def open_week(self, week: date) -> None:
+    async def begin_week(self, week: date) -> None:
         """Note that the tags are to speak of another week: every linked contact is due."""
         ...
 
-    async def all_due(self) -> None:
+    async def mark_all_due(self) -> None:
         """Have every linked contact looked at."""
         ...
 
-    async def add(self, contacts: Collection[ContactId]) -> None:
+    async def mark_due(self, contacts: Collection[ContactId]) -> None:
         """Have these contacts looked at."""
         ...
 
@@ -200,15 +202,15 @@ class TagsDue(Protocol):
         """Return up to `count` due contacts with ids above `after`, by id."""
         ...
 
-    async def remove(self, due: Collection[DueContact]) -> None:
+    async def clear_due(self, due: Collection[DueContact]) -> None:
         """Note that these are as they should be; who became due again meanwhile stays due."""
         ...
 
-    async def forget_tags(self, contacts: Collection[ContactId]) -> None:
+    async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
         """Note, before it is changed, that a contact's tag is not known any more."""
         ...
 
-    async def tagged(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Note which tag a contact has now, and the id of its link."""
         ...
 

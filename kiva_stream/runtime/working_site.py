@@ -121,7 +121,7 @@ class WorkingSite:
 
         Raises CheckpointError.
         """
-        left, asked = await self.held.ledger.left(), await self.held.dead_letters.asked()
+        left, asked = await self.held.ledger.left(), await self.held.dead_letters.replay_requests()
         replays = {position: letter.why for position, letter in asked.items() if position <= start.after}
         return PipelineRun(self, start, left, replays)
 

@@ -106,7 +106,7 @@ class SystemLog:
                 partial(self._range, after=after, mark=mark, with_gaps=keeper is not None)
             )
             if keeper is not None and gaps is not None:
-                await keeper.keep(after.id, pages[-1][-1][1], gaps)
+                await keeper.record(after.id, pages[-1][-1][1], gaps)
             while pages:
                 rows = pages.pop(0)  # all but the last are let go of before the next range is read
                 await self._pace(len(rows))
@@ -156,7 +156,7 @@ class SystemLog:
         self._paced_to = begins_at + rows / self._settings.max_rows_per_s
         await self._sleep(begins_at - now)
 
-    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+    async def in_id_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
         """Return up to `count` entries that are in these gaps by now, in log order."""
         first, last = [gap.first for gap in gaps], [gap.last for gap in gaps]
         rows = await self._source.fetch("in_gaps", self._site_id, first, last, count)

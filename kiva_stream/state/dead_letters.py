@@ -93,7 +93,7 @@ class SiteDeadLetters:
         """Mark these letters as discarded; return how many were not before."""
         return await self._count("discard_letters", *_arguments(choice))
 
-    async def asked(self) -> dict[Position, ReplayRequest]:
+    async def replay_requests(self) -> dict[Position, ReplayRequest]:
         """Return the entries that are to be replayed, in log order."""
         rows = await self._fetch("asked_letters")
         return {_position(row): ReplayRequest(Reason(row["reason"]), row["replay_at"]) for row in rows}
@@ -121,7 +121,7 @@ class SiteDeadLetters:
         """Mark refused orders as discarded; return how many were not before."""
         return await self._count("discard_orders", _ids(ids))
 
-    async def asked_orders(self) -> list[OrderId]:
+    async def order_replay_requests(self) -> list[OrderId]:
         """Return the refused orders that are to be sent again."""
         return [row["order_id"] for row in await self._fetch("asked_orders")]
 

@@ -22,7 +22,7 @@ class SiteIdGaps:
         self._lease = lease
         self._site_id = site_id
 
-    async def keep(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
+    async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
         """Have the state say just these of the ids above `after` up to `until`, which have been read."""
         async with self._store.transaction() as connection:
             await self._require(connection)
@@ -35,7 +35,9 @@ class SiteIdGaps:
         rows = await self._store.fetch("gaps", self._site_id, after, until, count)
         return [IdGap(*row) for row in rows]
 
-    async def fill(self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]) -> None:
+    async def record_found(
+        self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
+    ) -> None:
         """Put what is left of gaps in their place, and park what was found in them. All of it, or nothing."""
         async with self._store.transaction() as connection:
             await self._require(connection)
@@ -43,7 +45,7 @@ class SiteIdGaps:
             await self._fetch(connection, "add_gaps", *columns(after, 3))
             await self._fetch(connection, "park_late", *columns(found, 2))
 
-    async def forget(self, keep_s: float) -> None:
+    async def expire(self, keep_s: float) -> None:
         """Forget the gaps that have been looked at for this long."""
         await self._store.fetch("forget_gaps", self._site_id, keep_s)
 

@@ -172,7 +172,7 @@ class SiteLedger:
         asked = [(*position, position in letters) for position in positions]
         return {_position(row) for row in await self._fetch("unresolved", *columns(asked, 3))}
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
+    async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return the entries of these customers that died for want of a contact."""
         rows = await self._fetch("letters", FOR_WANT_OF_A_CONTACT, list(customers))
         return {Position(row["txid"], row["log_id"]): Reason(row["reason"]) for row in rows}

@@ -36,7 +36,7 @@ class ContactLinks:
 
         So does one whose address changed before ActiveCampaign confirmed the contact of the old one.
         """
-        links = await self.of(customers)
+        links = await self.of_customers(customers)
         new = {key: email for key, email in customers.items() if _is_open(links.get(key), email)}
         if new:
             await self._add(new)
@@ -44,7 +44,7 @@ class ContactLinks:
             self._remember(links)
         return links
 
-    async def of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
+    async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         """Return the contacts of those of these customers who have one."""
         links = self._cached(customers)
         unknown = [customer for customer in customers if customer not in links]
@@ -57,11 +57,11 @@ class ContactLinks:
         """Return up to `count` contacts with ids above `after`, by id."""
         return self._linked(await self._store.fetch("contacts_after", self._site_id, after, count))
 
-    async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
+    async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return these contacts, with their customers."""
         return self._linked(await self._store.fetch("contacts", self._site_id, list(ids)))
 
-    async def at(self, email: Email) -> ContactRecord | None:
+    async def find_by_email(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
         rows = await self._store.fetch("contact_at", self._site_id, email)
         return next(iter(self._linked(rows)), None)
@@ -71,7 +71,7 @@ class ContactLinks:
         rows = await self._store.fetch("open_imports", self._site_id)
         return [_open_import(row) for row in rows]
 
-    async def keep_import(self, started: OpenImport) -> None:
+    async def record_import(self, started: OpenImport) -> None:
         """Remember an accepted import until its end is known."""
         contacts, fingerprints = list(started.fingerprints), list(started.fingerprints.values())
         unsubscribed = [contact in started.unsubscribed for contact in contacts]
@@ -90,27 +90,27 @@ class ContactLinks:
             await connection.execute(self._store.sql["close_import"], self._site_id, ended.id)
         self._mark(confirmed, ContactStatus.LINKED)
 
-    async def confirm(
+    async def record_confirmed(
         self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
     ) -> None:
         """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
         await self._store.fetch("confirm", [contact], [fingerprint], [unsubscribed], [ac_id])
         self._mark([contact], ContactStatus.LINKED)
 
-    async def on_list(self, contact: ContactId, *, unsubscribed: bool) -> None:
+    async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
         """Note that ActiveCampaign has this contact on the list, or not any more."""
         await self._store.fetch("set_unsubscribed", contact, unsubscribed)
 
-    async def give_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+    async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         """Note which tag the import that creates these contacts puts on each, before it is sent."""
         await self._store.fetch("give_tags", list(tags), list(tags.values()))
 
-    async def known_to(self) -> AcId:
+    async def ids_known_up_to(self) -> AcId:
         """Return up to which id ActiveCampaign's contacts have been looked at."""
         rows = await self._store.fetch("site", self._site_id)
         return next((row["known_to"] for row in rows), AcId(0))
 
-    async def learn(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+    async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
         """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
         await self._store.fetch("learn", self._site_id, list(ids), list(ids.values()), known_to)
 
@@ -138,22 +138,22 @@ class ContactLinks:
         self._remember(dict.fromkeys(ids, joined))
         return joined
 
-    async def dissolve(self, contact: ContactId) -> None:
+    async def record_orphaned(self, contact: ContactId) -> None:
         """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
         await self._store.fetch("dissolve", contact)
         for customer in [key for key, place in self._by_customer.items() if place.id == contact]:
             del self._by_customer[customer]
         self._mark([contact], ContactStatus.NEW)
 
-    async def note_erased(self, contact: ContactId) -> None:
+    async def record_erased(self, contact: ContactId) -> None:
         """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
         await self._store.fetch("note_erased", contact)
 
-    async def note(self, notes: Mapping[str, int]) -> None:
+    async def count_notes(self, notes: Mapping[str, int]) -> None:
         """Add to the counts of what was odd."""
         await self._store.fetch("add_notes", self._site_id, list(notes), list(notes.values()))
 
-    async def reject(self, contact: ContactId, why: Reason) -> None:
+    async def record_rejected(self, contact: ContactId, why: Reason) -> None:
         """Note that ActiveCampaign refuses this contact."""
         await self._store.fetch("reject", contact, why)
         self._mark([contact], ContactStatus.REJECTED, why)

@@ -30,12 +30,12 @@ class OrderStates:
             for row in rows
         }
 
-    async def between(self, after: OrderId, until: OrderId) -> list[OrderId]:
+    async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
         """Return the ids of the orders sent that lie above one id, up to and including another, in order."""
         rows = await self._store.fetch("sent_between", self._site_id, after, until)
         return [row["order_id"] for row in rows]
 
-    async def keep(self, orders: Collection[SentOrder]) -> None:
+    async def record(self, orders: Collection[SentOrder]) -> None:
         """Note what ActiveCampaign has now, or refused."""
         rows = [
             (order.id, order.source, order.fingerprint, order.refused, order.accepted_at) for order in orders

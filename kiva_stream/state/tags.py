@@ -27,15 +27,15 @@ class DueTags:
         rows = await self._store.fetch("site", self._site_id)
         return next((row["week_start"] for row in rows), None)
 
-    async def open_week(self, week: date) -> None:
+    async def begin_week(self, week: date) -> None:
         """Note that the tags are to speak of another week: every linked contact is due."""
         await self._store.fetch("open_week", self._site_id, week)
 
-    async def all_due(self) -> None:
+    async def mark_all_due(self) -> None:
         """Have every linked contact looked at."""
         await self._store.fetch("all_due", self._site_id)
 
-    async def add(self, contacts: Collection[ContactId]) -> None:
+    async def mark_due(self, contacts: Collection[ContactId]) -> None:
         """Have these contacts looked at."""
         await self._store.fetch("add_due", self._site_id, list(contacts))
 
@@ -44,15 +44,15 @@ class DueTags:
         rows = await self._store.fetch("due_after", self._site_id, after, count)
         return [DueContact(linked_from(row, contact_from(row)), row["mark"]) for row in rows]
 
-    async def remove(self, due: Collection[DueContact]) -> None:
+    async def clear_due(self, due: Collection[DueContact]) -> None:
         """Note that these are as they should be; who became due again meanwhile stays due."""
         contacts, marks = [each.record.contact.id for each in due], [each.mark for each in due]
         await self._store.fetch("settle_due", self._site_id, contacts, marks)
 
-    async def forget_tags(self, contacts: Collection[ContactId]) -> None:
+    async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
         """Note, before it is changed, that a contact's tag is not known any more."""
         await self._store.fetch("forget_tags", list(contacts))
 
-    async def tagged(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Note which tag a contact has now, and the id of its link."""
         await self._store.fetch("set_tag", contact, ac_id, tag, link)

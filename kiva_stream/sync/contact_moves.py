@@ -50,7 +50,7 @@ class ContactMoves:
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
         """Move customers to the contacts of their addresses; return the contacts that must be upserted."""
         changed = []
-        contacts = await self._links.of(customers)
+        contacts = await self._links.of_customers(customers)
         for contact in {each.id: each for each in contacts.values()}.values():
             movers = {
                 customer: email
@@ -65,13 +65,13 @@ class ContactMoves:
         changed = []
         leaving = {customer for customers in movers.values() for customer in customers}
         for email, customers in movers.items():
-            (record,) = await self._links.contacts([contact.id])
+            (record,) = await self._links.records([contact.id])
             if await self._is_shared(record, leaving) or not await self._rename(record, email):
                 async with self._locks.hold([contact.id]):
                     ac_id = await self._contacts.find(email)
                     changed.append(await self._links.relink(customers, email, ac_id))
             leaving.difference_update(customers)
-        (left,) = await self._links.contacts([contact.id])
+        (left,) = await self._links.records([contact.id])
         if not left.customers:
             await self.dissolve(left)
         return [*changed, contact] if changed and left.customers else changed
@@ -84,7 +84,7 @@ class ContactMoves:
     async def _rename(self, record: ContactRecord, email: Email) -> bool:
         """Give a contact a new address; return whether it has it now."""
         contact = record.contact
-        if await self._links.at(email) is not None:
+        if await self._links.find_by_email(email) is not None:
             return False
         async with self._locks.hold([contact.id]):
             ac_id = await self._ac_id(record)
@@ -119,7 +119,7 @@ class ContactMoves:
                         await self._tags.remove(link)
             except Rejected as error:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
-            await self._links.dissolve(contact.id)
+            await self._links.record_orphaned(contact.id)
 
     async def _ac_id(self, record: ContactRecord) -> AcId | None:
         """Return ActiveCampaign's id of a contact; None: it does not have the contact."""

@@ -83,7 +83,7 @@ class ContactSnapshot:
         if written:
             await self._writes.learn_ids()
         # 4. Orders may have changed without an entry that says so, and week tags with them.
-        await self._due.all_due()
+        await self._due.mark_all_due()
 
     async def _link_customers(self) -> None:
         """Give every customer with a usable address its contact, and move those whose address changed."""

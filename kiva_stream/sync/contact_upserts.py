@@ -59,7 +59,7 @@ class ContactUpserts:
         by_id = {need.contact.id: self._dirty.take(need) for need in needs}
         if not by_id:
             return
-        records = await self._links.contacts(by_id)
+        records = await self._links.records(by_id)
         current = await self._changes.current(records)
         await self._subscriptions.unsubscribe(current)
         for changes, newest in self._parts(await self._changes.of(current), by_id):

@@ -70,10 +70,10 @@ class ContactWrites:
 
     async def learn_ids(self) -> None:
         """Learn ActiveCampaign's ids of the contacts that were created since the last call."""
-        known_to = await self._links.known_to()
+        known_to = await self._links.ids_known_up_to()
         while page := await self._contacts.page(known_to):
             known_to = max(page.values())
-            await self._links.learn(page, known_to)
+            await self._links.record_ids(page, known_to)
 
     def fitting(self, changes: Sequence[ContactChange]) -> int:
         """Return how many of these changes, from the first, fit into one import."""
@@ -94,12 +94,12 @@ class ContactWrites:
             if new:
                 await self.import_contacts(new, exclude_automations=exclude_automations)
         if notes := Counter(note for each in changes for note in each.desired.notes):
-            await self._links.note(notes)
+            await self._links.count_notes(notes)
 
     async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Import contacts and wait for the end; then send those that failed in it by themselves."""
         async with self._locks.hold([each.id for each in changes]):
-            await self._links.give_tags(
+            await self._links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
             alone = await self._import(list(changes), exclude_automations=exclude_automations)
@@ -119,14 +119,14 @@ class ContactWrites:
             except Rejected as error:
                 await self._refused(change, error.reply)
             else:
-                await self._links.confirm(
+                await self._links.record_confirmed(
                     change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
                 )
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
         """Reject a contact that is still new after the writes: no customer of its address is left."""
         if record.contact.status is ContactStatus.NEW:
-            await self._links.reject(record.contact.id, Reason.NO_CONTACT)
+            await self._links.record_rejected(record.contact.id, Reason.NO_CONTACT)
 
     async def set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
         """Subscribe a contact that ActiveCampaign has, or unsubscribe it."""
@@ -142,7 +142,7 @@ class ContactWrites:
         except Rejected as error:
             log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
         else:
-            await self._links.on_list(contact.id, unsubscribed=not subscribed)
+            await self._links.record_list_status(contact.id, unsubscribed=not subscribed)
 
     async def _import(
         self, changes: list[ContactChange], *, exclude_automations: bool
@@ -163,7 +163,7 @@ class ContactWrites:
             sent = {each.id: fingerprint(each.desired) for each in changes}
             unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
             started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
-            await self._links.keep_import(started)
+            await self._links.record_import(started)
             # 3. Wait for its end.
             failed = await self._finish(started)
             if failed is not None:
@@ -179,7 +179,7 @@ class ContactWrites:
             return None
         # 1. Failed is what the report names. A short import also left contacts out without naming them:
         # absent are those that ActiveCampaign does not have, unsure those that it had before.
-        records = await self._links.contacts(started.fingerprints)
+        records = await self._links.records(started.fingerprints)
         failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
         if started.is_short:
@@ -187,7 +187,7 @@ class ContactWrites:
             failed |= await self._absent(started)
         # 2. All others are confirmed. A new contact that failed did not get the tag that was sent with it.
         await self._links.close_import(started, started.fingerprints.keys() - failed - unsure)
-        await self._due.forget_tags([each.contact.id for each in records if _is_new(each, failed)])
+        await self._due.record_tags_unknown([each.contact.id for each in records if _is_new(each, failed)])
         # 3. So many failures are about the account, not about these contacts.
         self._check_failures(len(failed), of=len(started.fingerprints))
         return failed | unsure
@@ -198,7 +198,7 @@ class ContactWrites:
         They are on its exclusion list. Of a contact that it had before, being there proves nothing.
         """
         await self.learn_ids()
-        left = [each.contact for each in await self._links.contacts(started.fingerprints) if not each.ac_id]
+        left = [each.contact for each in await self._links.records(started.fingerprints) if not each.ac_id]
         return {contact.id for contact in left if await self._contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
@@ -220,7 +220,7 @@ class ContactWrites:
             if change.unsubscribes:
                 await self._set_list(change.record, subscribed=False)
         else:
-            await self._links.reject(change.id, Reason.AC_REJECTED)
+            await self._links.record_rejected(change.id, Reason.AC_REJECTED)
 
     def _check_failures(self, failed: int, *, of: int) -> None:
         """Raise AccountRefused if so many contacts of an import failed that the cause is the account."""

@@ -137,7 +137,7 @@ class OrderSync:
             page = await self._orders.page(after, PAGE_ROWS)
             is_last = not page
             until = HIGHEST if is_last else page[-1].id
-            gone = set(await self._sent.between(after, until)) - {order.id for order in page}
+            gone = set(await self._sent.ids_between(after, until)) - {order.id for order in page}
             yield page + (await self._orders.orders(gone) if gone else [])
             after = until
 
@@ -214,7 +214,7 @@ class OrderSync:
         self._ready_at |= {order: now + wait_s for order, wait_s in young.items()}
         await self._send([change for change in changes if change.id not in young])
         if missing := len(ids) - len(orders) + len(found) - len(changes):
-            await self._links.note({"order_missing": missing})
+            await self._links.count_notes({"order_missing": missing})
         return set(young)
 
     def _settles_in_s(self, sent: SentOrder | None) -> float:
@@ -248,7 +248,7 @@ class OrderSync:
     async def _changes(self, orders: Collection[Order]) -> list[_Change]:
         """Return what differs of these orders, as far as they belong to ActiveCampaign."""
         sent = await self._sent.sent([order.id for order in orders])
-        contacts = await self._links.of({order.customer_id for order in orders})
+        contacts = await self._links.of_customers({order.customer_id for order in orders})
         changes = (self._change(order, contacts, sent.get(order.id)) for order in orders)
         return [change for change in changes if change is not None]
 
@@ -313,18 +313,18 @@ class OrderSync:
 
     async def _accept(self, batch: Sequence[_Change]) -> None:
         now = self._now()
-        await self._sent.keep(
+        await self._sent.record(
             [SentOrder(change.id, change.desired.source, change.fingerprint, now) for change in batch]
         )
         if notes := Counter(note for change in batch for note in change.desired.notes):
-            await self._links.note(notes)
+            await self._links.count_notes(notes)
 
     async def _refuse(self, batch: Sequence[_Change], reasons: Mapping[OrderId, str]) -> None:
         """Keep those of a batch that are refused, with why, so that they wait until they change."""
         refused = [_refused(change, reasons[change.id]) for change in batch if change.id in reasons]
         if refused:
             log.warning("orders are refused", reasons=dict(reasons))
-            await self._sent.keep(refused)
+            await self._sent.record(refused)
 
 
 def _refused(change: _Change, reason: str) -> SentOrder:

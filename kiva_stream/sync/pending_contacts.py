@@ -134,7 +134,7 @@ class PendingContacts:
 
     async def _look(self, taken: Mapping[ContactId, PendingContact]) -> None:
         """Find which of these contacts differ; the batches of the others go on."""
-        current = await self._changes.current(await self._links.contacts(taken))
+        current = await self._changes.current(await self._links.records(taken))
         changes = {change.id: change for change in await self._changes.of(current)}
         for found in current:
             pending = taken[found.id]

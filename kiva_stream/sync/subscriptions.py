@@ -34,9 +34,9 @@ class Subscriptions:
 
     async def _unsubscribe(self, contact: CurrentContact) -> None:
         if contact.is_erased:
-            await self._links.note_erased(contact.id)
+            await self._links.record_erased(contact.id)
         if contact.record.tag is not None:
-            await self._due.add([contact.id])
+            await self._due.mark_due([contact.id])
         if not contact.record.unsubscribed:
             await self._writes.set_list(contact.record, subscribed=False)
 
@@ -48,7 +48,7 @@ class Subscriptions:
         """
         if not contacts:
             return
-        records = await self._links.contacts(contacts)
+        records = await self._links.records(contacts)
         linked = [each for each in records if each.contact.status is ContactStatus.LINKED]
         current = await self._changes.current(linked)
         for change in await self._changes.of(current):

@@ -92,7 +92,7 @@ class WeekTagSync:
         week = await self._weeks.current()
         is_new = week != await self._due.week()
         if is_new:
-            await self._due.open_week(week)
+            await self._due.begin_week(week)
         return week, is_new
 
     async def sync_due(self) -> None:
@@ -107,7 +107,7 @@ class WeekTagSync:
 
     async def sync_one(self, contact: ContactId) -> None:
         """Give one contact its tag, whether it was due or not, and leave the others due."""
-        await self._due.add([contact])
+        await self._due.mark_due([contact])
         week, _ = await self._look_at_week()
         page = await self._due.page(ContactId(contact - 1), 1)
         for swap in await self._begun([due for due in page if due.record.contact.id == contact], week):
@@ -139,7 +139,7 @@ class WeekTagSync:
         swaps = await self._swaps(page, week)
         await self._settle_others(page, swaps)
         if swaps:
-            await self._due.forget_tags([swap.id for swap in swaps])
+            await self._due.record_tags_unknown([swap.id for swap in swaps])
         return swaps
 
     async def _swaps(self, page: Sequence[DueContact], week: date) -> list[_Swap]:
@@ -160,7 +160,7 @@ class WeekTagSync:
             if due.record.contact.id not in differing and due.record.contact.status is not ContactStatus.NEW
         ]
         if right:
-            await self._due.remove(right)
+            await self._due.clear_due(right)
 
     async def _wanted(self, contacts: Sequence[ContactRecord], week: date) -> dict[ContactId, WeekTag | None]:
         """Return the tags of contacts by the rows there are now; None where no customer counts."""
@@ -195,7 +195,7 @@ class WeekTagSync:
                 self._take_refusal(swap, error)
             else:
                 self._refused_in_a_row = 0
-            await self._due.remove([swap.due])
+            await self._due.clear_due([swap.due])
 
     def _take_refusal(self, swap: _Swap, error: Rejected) -> None:
         """Leave a contact until it is due again; when one after the other is refused, it is the account's."""
@@ -228,7 +228,7 @@ class WeekTagSync:
         """Put a tag on a contact, unless it has it, and keep its link."""
         if link is None:
             link = await self._tags.add(ac_id, tag)
-        await self._due.tagged(contact, ac_id, tag, link)
+        await self._due.record_tag(contact, ac_id, tag, link)
 
     async def _there(self, linked: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
         """Return the week tags of a contact, with their links: as they are known, else as they are."""

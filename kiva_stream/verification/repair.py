@@ -61,7 +61,7 @@ class Repair:
                 await self._upsert_customer(customer)
         for contact, mine in _by_contact(discrepancies).items():
             kinds = {each.kind for each in mine}
-            (record,) = await self._links.contacts([contact])
+            (record,) = await self._links.records([contact])
             if DiscrepancyKind.NO_CUSTOMER in kinds:
                 await self._site.contacts.dissolve([record])
             else:
@@ -111,7 +111,7 @@ class Repair:
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
         await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
         if contact.status is ContactStatus.LINKED:
-            (record,) = await self._links.contacts([contact.id])
+            (record,) = await self._links.records([contact.id])
             if record.ac_id is None:
                 await self._learn_id(contact)
             await self._site.tags.sync_one(contact.id)
@@ -119,7 +119,7 @@ class Repair:
     async def _learn_id(self, contact: Contact) -> None:
         ac_id = await self._site.account.find(contact.email)
         if ac_id is not None:
-            await self._links.learn({contact.email: ac_id}, await self._links.known_to())
+            await self._links.record_ids({contact.email: ac_id}, await self._links.ids_known_up_to())
 
     async def _emails(self, customers: Collection[CustomerId]) -> dict[CustomerId, Email]:
         found = await self._site.shop.customers.by_id(customers)
@@ -132,7 +132,7 @@ class Repair:
         missing = _by_contact(each for each in discrepancies if each.kind is DiscrepancyKind.NO_EVENT)
         for contact, mine in missing.items():
             positions = {each.position for each in mine}
-            (expected,) = await self._expected_state.of(await self._links.contacts([contact]), progress)
+            (expected,) = await self._expected_state.of(await self._links.records([contact]), progress)
             events = [each for each in expected.events if each.position in positions and each.eventdata]
             try:
                 for each in events:

@@ -81,7 +81,7 @@ class ReplayRun:
             await self._drain.interrupt(partial(working.orders.upsert, self._orders))
 
     async def _open(self) -> WorkingSite:
-        self._orders = await self._site.dead_letters.asked_orders()
+        self._orders = await self._site.dead_letters.order_replay_requests()
         return await WorkingSite.open(self._site)
 
     async def _deliver_entries(self, working: WorkingSite, saved: SavedCheckpoint) -> None:

@@ -194,7 +194,7 @@ async def test_a_gap_into_which_a_rewind_goes_is_kept_up_to_there(reading: Readi
 
 
 async def test_gaps_are_forgotten_after_a_while(reading: Reading) -> None:
-    await reading.gaps.keep(0, 20, [IdGap(2, 3, NOW - timedelta(hours=2)), IdGap(7, 9, NOW)])
+    await reading.gaps.record(0, 20, [IdGap(2, 3, NOW - timedelta(hours=2)), IdGap(7, 9, NOW)])
     assert await reading.late() == []
     assert await reading.kept() == [(7, 9)]
 

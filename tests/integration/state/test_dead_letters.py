@@ -90,14 +90,14 @@ async def test_what_is_asked_for_stays_so_until_it_dies_again_or_has_another_out
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, dead=[letter(n) for n in range(3)]))
     assert await letters.ask(Choice(positions=at(1, 0))) == 2
-    asked = await letters.asked()
+    asked = await letters.replay_requests()
     assert list(asked) == at(0, 1)
     assert await letters.ask(Choice()) == 3
-    assert {place: (await letters.asked())[place] for place in asked} == asked
+    assert {place: (await letters.replay_requests())[place] for place in asked} == asked
     revived = tuple((place, REJECTED) for place in at(0, 1))
     again = Commit(WATERMARK, 0, [delivered(1_000, 0)], [letter(1, NOBODY)], {}, superseded=revived)
     await ledger.commit(again)
-    assert list(await letters.asked()) == at(2)
+    assert list(await letters.replay_requests()) == at(2)
     assert await numbers(letters, Choice(NOBODY)) == [1]
 
 
@@ -109,12 +109,12 @@ async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_re
     await letters.ask(Choice())
     assert await letters.discard(Choice(positions=at(0, 1))) == 2
     assert await letters.discard(Choice(positions=at(0, 1))) == 0
-    assert list(await letters.asked()) == at(2)
+    assert list(await letters.replay_requests()) == at(2)
     assert await letters.ask(Choice(Reason.NO_EMAIL)) == 1
-    assert list(await ledger.of([CustomerId(7)])) == at(2)
+    assert list(await ledger.without_contact([CustomerId(7)])) == at(2)
     assert await letters.ask(Choice(positions=at(0))) == 1
-    assert list(await letters.asked()) == at(0, 2)
-    assert list(await ledger.of([CustomerId(7)])) == at(0, 2)
+    assert list(await letters.replay_requests()) == at(0, 2)
+    assert list(await ledger.without_contact([CustomerId(7)])) == at(0, 2)
 
 
 async def test_customers_of_one_contact_are_meant_together(store: Store, letters: SiteDeadLetters) -> None:
@@ -133,15 +133,15 @@ async def test_refused_orders_are_asked_for_and_discarded_too(
     def order(number: int, refused: str = "no") -> SentOrder:
         return SentOrder(OrderId(number), OrderSource.HISTORICAL, bytes([number]), now, refused)
 
-    await states.keep([order(1, ""), order(2), order(3), order(4)])
+    await states.record([order(1, ""), order(2), order(3), order(4)])
     assert [each.id for each in await letters.orders(None, None)] == [4, 3, 2]
     assert await letters.discard_orders([OrderId(4), OrderId(1)]) == 1
     assert await letters.ask_orders(None, with_discarded=False) == 2
-    assert await letters.asked_orders() == [2, 3]
+    assert await letters.order_replay_requests() == [2, 3]
     count = await letters.count_orders(None)
     assert (count.why, count.count, count.asked, count.discarded) == (Reason.ORDER_INVALID, 3, 2, 1)
-    await states.keep([order(2, ""), order(3, "still no"), order(4, "changed, and no")])
-    assert await letters.asked_orders() == []
+    await states.record([order(2, ""), order(3, "still no"), order(4, "changed, and no")])
+    assert await letters.order_replay_requests() == []
     assert [each.discarded_at for each in await letters.orders(None, None)] == [None, None]
     assert await letters.ask_orders([OrderId(4)], with_discarded=True) == 1
 

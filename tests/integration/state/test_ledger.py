@@ -253,7 +253,7 @@ async def test_a_ledger_may_be_asked_by_several_at_once(ledger: SiteLedger) -> N
     await asyncio.gather(
         ledger.commit(commit_of(Position(6, 61), [delivered(6, 61)])),
         ledger.set_caught_up(moment),
-        ledger.of([CustomerId(5)]),
+        ledger.without_contact([CustomerId(5)]),
         ledger.forget_old_deliveries(400, START),
     )
     status = await read_status(ledger._store, 1)
@@ -280,7 +280,7 @@ async def test_a_commit_moves_ledger_dead_letters_counts_tags_due_and_watermark(
     ledger: SiteLedger, look: asyncpg.Connection, links: ContactLinks
 ) -> None:
     (ann,) = (await links.link({CustomerId(5): ANN})).values()
-    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
     await look.execute("DELETE FROM kiva_stream.tag_due")
     letter = DeadLetter(Position(6, 62), Reason.EVENT_REJECTED, CustomerId(5), 2, "no such event")
     nobody = DeadLetter(Position(6, 63), Reason.NO_CUSTOMER, None)
@@ -361,7 +361,7 @@ async def test_a_commit_adds_to_counts_in_one_order(
     ahead = {("note", name): 1 for name in ("b", "a")}
     for _ in range(50):
         await asyncio.gather(
-            ledger.commit(commit_of(START)._replace(passed=ahead)), links.note({"a": 1, "b": 1})
+            ledger.commit(commit_of(START)._replace(passed=ahead)), links.count_notes({"a": 1, "b": 1})
         )
     status = await read_status(store, 1)
     assert status is not None
@@ -414,9 +414,11 @@ async def test_the_letters_of_customers_are_those_that_died_for_want_of_a_contac
     async with held_ledger(store, 2) as second:
         await begin(second, "other.example 1")
         await died(second, letter(60, Reason.NO_EMAIL, 8))
-    assert await ledger.of([CustomerId(5), CustomerId(9)]) == wanting
-    assert await ledger.of([CustomerId(5), CustomerId(6)]) == wanting | {Position(6, 80): Reason.NO_EMAIL}
-    assert await ledger.of([]) == {}
+    assert await ledger.without_contact([CustomerId(5), CustomerId(9)]) == wanting
+    assert await ledger.without_contact([CustomerId(5), CustomerId(6)]) == wanting | {
+        Position(6, 80): Reason.NO_EMAIL
+    }
+    assert await ledger.without_contact([]) == {}
     assert await ledger.customers_with_letters() == {5, 6}
 
 
@@ -558,8 +560,8 @@ async def test_other_sites_deliveries_are_not_forgotten(store: Store, look: asyn
 
 async def test_status_is_what_was_committed(store: Store, ledger: SiteLedger, links: ContactLinks) -> None:
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
-    await links.confirm(found[CustomerId(0)].id, b"0", AcId(11), unsubscribed=False)
-    await OrderStates(store, 1).keep([sent_order(1), sent_order(2), sent_order(3, "no such product")])
+    await links.record_confirmed(found[CustomerId(0)].id, b"0", AcId(11), unsubscribed=False)
+    await OrderStates(store, 1).record([sent_order(1), sent_order(2), sent_order(3, "no such product")])
     await ledger.begin_backfill(HighWaterMark(Position(9, 90), datetime.max.replace(tzinfo=UTC)), 1234)
     await ledger.set_phase("events")
     await ledger.count_contacts()
@@ -608,9 +610,9 @@ async def test_oddities_are_counted_beside_those_of_the_entries(
     store: Store, ledger: SiteLedger, links: ContactLinks
 ) -> None:
     await ledger.commit(commit_of(START)._replace(passed={("note", "bad_data"): 2}))
-    await links.note({"bad_data": 1, "several_addresses": 3})
-    await links.note({"several_addresses": 1})
-    await links.note({})
+    await links.count_notes({"bad_data": 1, "several_addresses": 3})
+    await links.count_notes({"several_addresses": 1})
+    await links.count_notes({})
     status = await read_status(store, 1)
     assert status is not None
     assert status.notes == {"bad_data": 3, "several_addresses": 4}
@@ -621,7 +623,7 @@ async def test_counting_contacts_again_replaces_the_counts(
 ) -> None:
     (ann,) = (await links.link({CustomerId(5): ANN})).values()
     await ledger.count_contacts()
-    await links.reject(ann.id, Reason.AC_REJECTED)
+    await links.record_rejected(ann.id, Reason.AC_REJECTED)
     await ledger.count_contacts()
     status = await read_status(store, 1)
     assert status is not None
@@ -692,7 +694,7 @@ async def test_the_shop_sees_each_customers_contact(
 ) -> None:
     everybody = await links.link({CustomerId(5): ANN, CustomerId(6): ANN, CustomerId(7): BEA})
     ann = everybody[CustomerId(5)]
-    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
     rows = await look.fetch("SELECT * FROM kiva_stream.contacts ORDER BY customer_id")
     moment = await look.fetchval("SELECT confirmed_at FROM kiva_stream.contact WHERE id = $1", ann.id)
     url = f"{CONTACT_URL}11"
@@ -717,7 +719,7 @@ async def test_where_a_contact_is_shown_is_not_said_before_its_id_is_known(
     await links.close_import(OpenImport("i-1", {ann.id: b"ann"}, is_short=False), [ann.id])
     query = "SELECT email, ac_contact_id, ac_contact_url FROM kiva_stream.contacts"
     assert await look.fetch(query) == [(ANN, None, None)]
-    await links.learn({ANN: AcId(12)}, AcId(12))
+    await links.record_ids({ANN: AcId(12)}, AcId(12))
     assert await look.fetch(query) == [(ANN, 12, f"{CONTACT_URL}12")]
 
 
@@ -725,7 +727,7 @@ async def test_who_may_read_the_view_needs_no_table_and_gets_none(
     database: str, ledger: SiteLedger, links: ContactLinks, look: asyncpg.Connection
 ) -> None:
     (ann,) = (await links.link({CustomerId(5): ANN})).values()
-    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
     role = f"kiva_test_{uuid4().hex}"
     await look.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA kiva_stream TO {role};"

@@ -49,13 +49,13 @@ async def linked_contact(
 ) -> Contact:
     """Return a customer's contact that ActiveCampaign has."""
     contact = (await links.link({CustomerId(customer): email}))[CustomerId(customer)]
-    await links.confirm(contact.id, email.encode(), AcId(ac_id), unsubscribed=False)
+    await links.record_confirmed(contact.id, email.encode(), AcId(ac_id), unsubscribed=False)
     return contact
 
 
 async def stored(links: ContactLinks, contact: Contact) -> ContactRecord:
     """Return a contact as the state schema has it, seen by another process."""
-    (linked,) = await ContactLinks(links._store, 1).contacts([contact.id])
+    (linked,) = await ContactLinks(links._store, 1).records([contact.id])
     return linked
 
 
@@ -73,7 +73,7 @@ async def test_customers_of_one_address_share_a_contact(links: ContactLinks) -> 
     contact = found[CustomerId(5)]
     assert (contact.email, contact.status, contact.why) == (ANN, ContactStatus.NEW, "")
     assert await links.link({CustomerId(8): ANN}) == {CustomerId(8): contact}
-    (linked,) = await links.contacts([contact.id])
+    (linked,) = await links.records([contact.id])
     assert linked.contact is contact
     assert (linked.customers, linked.fingerprint) == ((5, 7, 8), None)
 
@@ -85,7 +85,7 @@ async def test_linking_nobody_links_nobody(links: ContactLinks) -> None:
 
 async def test_a_confirmed_link_stays_when_the_address_changes(store: Store, links: ContactLinks) -> None:
     (first,) = (await links.link({CustomerId(5): ANN})).values()
-    await links.confirm(first.id, b"ann", AcId(11), unsubscribed=False)
+    await links.record_confirmed(first.id, b"ann", AcId(11), unsubscribed=False)
     for again in (links, ContactLinks(store, 1)):
         (contact,) = (await again.link({CustomerId(5): BEA})).values()
         assert (contact.id, contact.email) == (first.id, ANN)
@@ -98,7 +98,7 @@ async def test_a_link_that_nobody_confirmed_follows_the_address(
 ) -> None:
     (first,) = (await links.link({CustomerId(5): ANN})).values()
     if is_rejected:
-        await links.reject(first.id, Reason.AC_REJECTED)
+        await links.record_rejected(first.id, Reason.AC_REJECTED)
     for again in (links, ContactLinks(store, 1)):
         (contact,) = (await again.link({CustomerId(5): BEA})).values()
         assert (contact.email, contact.status) == (BEA, ContactStatus.NEW)
@@ -113,7 +113,7 @@ async def test_sites_do_not_share_contacts(store: Store, links: ContactLinks) ->
     (other,) = (await ContactLinks(store, 2).link({CustomerId(5): ANN})).values()
     assert mine.id != other.id
     assert [linked.contact.id for linked in await links.page(ContactId(0), 10)] == [mine.id]
-    assert await ContactLinks(store, 2).contacts([mine.id]) == []
+    assert await ContactLinks(store, 2).records([mine.id]) == []
 
 
 async def test_contacts_come_in_pages_by_id(links: ContactLinks) -> None:
@@ -126,17 +126,17 @@ async def test_contacts_come_in_pages_by_id(links: ContactLinks) -> None:
 async def test_who_holds_a_contact_sees_it_confirmed_and_rejected(store: Store, links: ContactLinks) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]
-    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
-    await links.reject(bea.id, Reason.AC_REJECTED)
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
+    await links.record_rejected(bea.id, Reason.AC_REJECTED)
     assert (ann.status, ann.why) == (ContactStatus.LINKED, "")
     assert (bea.status, bea.why) == (ContactStatus.REJECTED, Reason.AC_REJECTED)
     stored = {linked.contact.email: linked for linked in await ContactLinks(store, 1).page(ContactId(0), 9)}
     assert stored[ANN].contact == ann
     assert stored[ANN].fingerprint == b"ann"
     assert stored[BEA].contact == bea
-    await links.confirm(bea.id, b"bea", AcId(12), unsubscribed=False)
+    await links.record_confirmed(bea.id, b"bea", AcId(12), unsubscribed=False)
     assert (bea.status, bea.why) == (ContactStatus.LINKED, "")
-    (again,) = await ContactLinks(store, 1).contacts([bea.id])
+    (again,) = await ContactLinks(store, 1).records([bea.id])
     assert again.contact == bea
 
 
@@ -145,15 +145,15 @@ async def test_an_import_is_kept_until_it_is_closed(store: Store, links: Contact
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]
     first = OpenImport("i-1", {ann.id: b"ann", bea.id: b"bea"}, True, frozenset({bea.id}))
     second = OpenImport("i-2", {bea.id: b"bea 2"}, is_short=False)
-    await links.keep_import(first)
-    await links.keep_import(second)
+    await links.record_import(first)
+    await links.record_import(second)
     again = ContactLinks(store, 1)
     assert await again.open_imports() == [first, second]
     assert await ContactLinks(store, 2).open_imports() == []
     await links.close_import(first, [ann.id])
     assert await again.open_imports() == [second]
     assert (ann.status, bea.status) == (ContactStatus.LINKED, ContactStatus.NEW)
-    prints = {linked.contact.email: linked.fingerprint for linked in await again.contacts([ann.id, bea.id])}
+    prints = {linked.contact.email: linked.fingerprint for linked in await again.records([ann.id, bea.id])}
     assert prints == {ANN: b"ann", BEA: None}
     await links.close_import(second, [])
     assert await again.open_imports() == []
@@ -164,7 +164,7 @@ async def test_an_import_is_closed_with_its_contacts_or_not_at_all(
 ) -> None:
     (ann,) = (await links.link({CustomerId(5): ANN})).values()
     started = OpenImport("i-1", {ann.id: b"ann"}, is_short=False)
-    await links.keep_import(started)
+    await links.record_import(started)
     await look.execute("CREATE RULE kept AS ON DELETE TO kiva_stream.import DO ALSO SELECT 1 / 0")
     with pytest.raises(CheckpointError):
         await links.close_import(started, [ann.id])
@@ -203,22 +203,22 @@ async def test_the_contacts_of_customers_are_found_and_none_is_made(
 ) -> None:
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
     for each in (links, ContactLinks(store, 1)):
-        found = await each.of([CustomerId(5), CustomerId(6)])
+        found = await each.of_customers([CustomerId(5), CustomerId(6)])
         assert found == {CustomerId(5): ann}
-    assert (await links.of([CustomerId(5)]))[CustomerId(5)] is ann
-    assert await links.of([]) == {}
-    assert await ContactLinks(store, 2).of([CustomerId(5)]) == {}
+    assert (await links.of_customers([CustomerId(5)]))[CustomerId(5)] is ann
+    assert await links.of_customers([]) == {}
+    assert await ContactLinks(store, 2).of_customers([CustomerId(5)]) == {}
     assert len(await links.page(FIRST, 10)) == 1
 
 
 async def test_the_contact_of_an_address_is_found(store: Store, links: ContactLinks) -> None:
     ann = await linked_contact(links)
-    found = await links.at(ANN)
+    found = await links.find_by_email(ANN)
     assert found is not None
     assert found.contact is ann
     assert (found.customers, found.ac_id) == ((5,), 11)
-    assert await links.at(BEA) is None
-    assert await ContactLinks(store, 2).at(ANN) is None
+    assert await links.find_by_email(BEA) is None
+    assert await ContactLinks(store, 2).find_by_email(ANN) is None
 
 
 # What ActiveCampaign has
@@ -227,9 +227,9 @@ async def test_the_contact_of_an_address_is_found(store: Store, links: ContactLi
 async def test_what_was_confirmed_is_kept(links: ContactLinks) -> None:
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
     assert await stored(links, ann) == ContactRecord(ann, ids(5), None)
-    await links.confirm(ann.id, b"one", AcId(11), unsubscribed=True)
+    await links.record_confirmed(ann.id, b"one", AcId(11), unsubscribed=True)
     assert await stored(links, ann) == ContactRecord(ann, ids(5), b"one", AcId(11), unsubscribed=True)
-    await links.confirm(ann.id, b"two", AcId(12), unsubscribed=False)
+    await links.record_confirmed(ann.id, b"two", AcId(12), unsubscribed=False)
     assert await stored(links, ann) == ContactRecord(ann, ids(5), b"two", AcId(12), unsubscribed=False)
 
 
@@ -237,7 +237,7 @@ async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLi
     ann = await linked_contact(links)
     bea = await linked_contact(links, 6, BEA, 12)
     for is_off in (True, False):
-        await links.on_list(ann.id, unsubscribed=is_off)
+        await links.record_list_status(ann.id, unsubscribed=is_off)
         assert (await stored(links, ann)).unsubscribed is is_off
         assert not (await stored(links, bea)).unsubscribed
 
@@ -245,9 +245,9 @@ async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLi
 async def test_an_import_takes_off_the_list_whom_it_was_sent_to_take_off(links: ContactLinks) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     eve = (await links.link({CustomerId(7): Email("eve@example.com")}))[CustomerId(7)]
-    await links.on_list(bea.id, unsubscribed=True)
+    await links.record_list_status(bea.id, unsubscribed=True)
     prints = {ann.id: b"ann 2", bea.id: b"bea 2", eve.id: b"eve"}
-    await links.keep_import(OpenImport("i-1", prints, False, frozenset({ann.id, eve.id})))
+    await links.record_import(OpenImport("i-1", prints, False, frozenset({ann.id, eve.id})))
     (started,) = await ContactLinks(links._store, 1).open_imports()
     await links.close_import(started, [ann.id, bea.id])
     assert (await stored(links, ann)).unsubscribed
@@ -266,14 +266,14 @@ async def test_a_contact_has_the_tag_that_its_import_gives_it_also_when_the_impo
 ) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]
-    await links.give_tags({ann.id: WeekTag.OPEN, bea.id: WeekTag.NONE})
+    await links.record_import_tags({ann.id: WeekTag.OPEN, bea.id: WeekTag.NONE})
     started = OpenImport("i-1", {ann.id: b"ann", bea.id: b"bea"}, is_short=False)
-    await links.keep_import(started)
+    await links.record_import(started)
     await links.close_import(started, [ann.id])
     assert await stored(links, ann) == ContactRecord(ann, ids(5), b"ann", tag=WeekTag.OPEN)
     assert await stored(links, bea) == ContactRecord(bea, ids(6), None, tag=WeekTag.NONE)
     assert bea.status is ContactStatus.NEW
-    await links.give_tags({})
+    await links.record_import_tags({})
 
 
 async def test_who_is_linked_for_the_first_time_is_due_for_its_tag(
@@ -281,16 +281,16 @@ async def test_who_is_linked_for_the_first_time_is_due_for_its_tag(
 ) -> None:
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
     one, two, three, refused, nobody = (contact.id for contact in found.values())
-    await links.reject(refused, Reason.AC_REJECTED)
+    await links.record_rejected(refused, Reason.AC_REJECTED)
     assert await due_now(due) == []
-    await links.confirm(one, b"1", AcId(1), unsubscribed=False)
+    await links.record_confirmed(one, b"1", AcId(1), unsubscribed=False)
     await links.close_import(OpenImport("i-1", {two: b"2", three: b"3"}, is_short=False), [three, two])
-    await links.confirm(refused, b"4", AcId(4), unsubscribed=False)
+    await links.record_confirmed(refused, b"4", AcId(4), unsubscribed=False)
     assert set(await due_now(due)) == {one, two, three, refused}
     await look.execute("DELETE FROM kiva_stream.tag_due")
-    await links.confirm(one, b"1 again", AcId(1), unsubscribed=False)
+    await links.record_confirmed(one, b"1 again", AcId(1), unsubscribed=False)
     await links.close_import(OpenImport("i-2", {two: b"2 again"}, is_short=False), [two])
-    await links.reject(nobody, Reason.AC_REJECTED)
+    await links.record_rejected(nobody, Reason.AC_REJECTED)
     assert await due_now(due) == []
 
 
@@ -300,7 +300,7 @@ async def test_a_contact_is_confirmed_with_its_due_tag_or_not_at_all(
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
     await look.execute("ALTER TABLE kiva_stream.tag_due ADD CHECK (contact_id < 0)")
     with pytest.raises(CheckpointError):
-        await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=False)
+        await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
     assert ann.status is ContactStatus.NEW
     assert await look.fetchval("SELECT status FROM kiva_stream.contact") == "new"
 
@@ -308,19 +308,19 @@ async def test_a_contact_is_confirmed_with_its_due_tag_or_not_at_all(
 async def test_ids_are_learned_by_address(store: Store, links: ContactLinks) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     other = (await ContactLinks(store, 2).link({CustomerId(5): ANN}))[CustomerId(5)]
-    assert await links.known_to() == 0
-    await links.learn({ANN: AcId(11), Email("stranger@example.com"): AcId(12)}, AcId(12))
-    assert await ContactLinks(store, 1).known_to() == 12
+    assert await links.ids_known_up_to() == 0
+    await links.record_ids({ANN: AcId(11), Email("stranger@example.com"): AcId(12)}, AcId(12))
+    assert await ContactLinks(store, 1).ids_known_up_to() == 12
     assert (await stored(links, found[CustomerId(5)])).ac_id == 11
     assert (await stored(links, found[CustomerId(6)])).ac_id is None
-    ((linked),) = await ContactLinks(store, 2).contacts([other.id])
+    ((linked),) = await ContactLinks(store, 2).records([other.id])
     assert linked.ac_id is None
-    await links.learn({}, AcId(20))
-    assert await links.known_to() == 20
+    await links.record_ids({}, AcId(20))
+    assert await links.ids_known_up_to() == 20
 
 
 async def test_a_site_that_nothing_was_written_of_knows_no_contact(store: Store) -> None:
-    assert await ContactLinks(store, 9).known_to() == 0
+    assert await ContactLinks(store, 9).ids_known_up_to() == 0
 
 
 # Moves
@@ -333,10 +333,10 @@ async def test_who_holds_a_contact_sees_its_new_address(links: ContactLinks) -> 
     assert ann.email == new
     assert (await stored(links, ann)).contact == ann
     assert (await links.link({CustomerId(5): new}))[CustomerId(5)] is ann
-    found = await links.at(new)
+    found = await links.find_by_email(new)
     assert found is not None
     assert found.contact is ann
-    assert await links.at(ANN) is None
+    assert await links.find_by_email(ANN) is None
 
 
 async def test_a_contact_nobody_holds_moves_too(store: Store, links: ContactLinks) -> None:
@@ -362,9 +362,9 @@ async def test_who_joins_a_contact_leaves_the_own_one_for_it(store: Store, links
     assert await stored(links, bea) == ContactRecord(bea, ids(5, 6), BEA.encode(), AcId(12))
     assert (await stored(links, ann)).customers == (7,)
     for each in (links, ContactLinks(store, 1)):
-        found = await each.of([CustomerId(5), CustomerId(7)])
+        found = await each.of_customers([CustomerId(5), CustomerId(7)])
         assert {customer: contact.id for customer, contact in found.items()} == {5: bea.id, 7: ann.id}
-    assert (await links.of([CustomerId(5)]))[CustomerId(5)] is bea
+    assert (await links.of_customers([CustomerId(5)]))[CustomerId(5)] is bea
 
 
 async def test_who_joins_a_contact_keeps_other_sites_customers_where_they_are(
@@ -375,7 +375,7 @@ async def test_who_joins_a_contact_keeps_other_sites_customers_where_they_are(
     await linked_contact(links)
     joined = await links.relink([CustomerId(5)], BEA, None)
     assert joined.id != theirs.id
-    (linked,) = await other.contacts([theirs.id])
+    (linked,) = await other.records([theirs.id])
     assert linked.customers == (5,)
 
 
@@ -384,10 +384,10 @@ async def test_the_tags_of_the_contact_left_and_of_the_one_joined_are_due(
 ) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     eve = await linked_contact(links, 7, Email("eve@example.com"), 13)
-    await due.remove(await due.page(FIRST, 10))
+    await due.clear_due(await due.page(FIRST, 10))
     await links.relink([CustomerId(5)], BEA, None)
     assert await due_now(due) == [ann.id, bea.id]
-    await due.remove(await due.page(FIRST, 10))
+    await due.clear_due(await due.page(FIRST, 10))
     await links.relink([CustomerId(7)], Email("new@example.com"), None)
     assert await due_now(due) == [eve.id]  # the new one is due when it is linked
 
@@ -406,9 +406,9 @@ async def test_a_customer_who_joins_while_the_old_link_is_read_is_not_taken_back
         return rows
 
     monkeypatch.setattr(store, "fetch", joined_meanwhile)
-    assert (await again.of([CustomerId(5)]))[CustomerId(5)].email == BEA
+    assert (await again.of_customers([CustomerId(5)]))[CustomerId(5)].email == BEA
     monkeypatch.undo()
-    assert (await again.of([CustomerId(5)]))[CustomerId(5)].email == BEA
+    assert (await again.of_customers([CustomerId(5)]))[CustomerId(5)].email == BEA
     assert (await stored(links, ann)).customers == ()
 
 
@@ -416,21 +416,21 @@ async def test_a_contact_that_is_dissolved_is_nobodys_and_known_for_its_id_alone
     links: ContactLinks, due: DueTags, look: asyncpg.Connection
 ) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
-    await links.confirm(ann.id, b"ann", AcId(11), unsubscribed=True)
-    await due.tagged(ann.id, AcId(11), WeekTag.OPEN, 99)
-    await links.dissolve(ann.id)
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=True)
+    await due.record_tag(ann.id, AcId(11), WeekTag.OPEN, 99)
+    await links.record_orphaned(ann.id)
     assert await stored(links, ann) == ContactRecord(ann, (), None, AcId(11))
     assert (ann.email, ann.status, ann.why) == (ANN, ContactStatus.NEW, "")
     assert await due_now(due) == [bea.id]
     assert await look.fetchval("SELECT confirmed_at FROM kiva_stream.contact WHERE id = $1", ann.id) is None
-    assert await links.of([CustomerId(5), CustomerId(6)]) == {CustomerId(6): bea}
+    assert await links.of_customers([CustomerId(5), CustomerId(6)]) == {CustomerId(6): bea}
     assert await stored(links, bea) == ContactRecord(bea, ids(6), BEA.encode(), AcId(12))
 
 
 async def test_somebody_new_at_the_address_of_a_dissolved_contact_gets_it(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     await links.relink([CustomerId(5)], BEA, None)
-    await links.dissolve(ann.id)
+    await links.record_orphaned(ann.id)
     found = await links.link({CustomerId(5): BEA, CustomerId(8): ANN})
     assert found[CustomerId(8)] is ann
     assert found[CustomerId(5)].email == BEA

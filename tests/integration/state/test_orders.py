@@ -32,25 +32,25 @@ def sent_order(number: int, fingerprint: bytes = b"print", refused: str = "") ->
 async def test_an_order_is_kept_as_it_was_sent_last(store: Store) -> None:
     states = OrderStates(store, 1)
     first, second = sent_order(1), sent_order(2, refused="no such product")
-    await states.keep([second, first])
+    await states.record([second, first])
     assert await OrderStates(store, 1).sent([OrderId(1), OrderId(2), OrderId(3)]) == {1: first, 2: second}
     later = datetime(2019, 1, 1, tzinfo=UTC)
     again = SentOrder(OrderId(2), OrderSource.REAL_TIME, b"other", later)
-    await states.keep([again])
+    await states.record([again])
     assert await states.sent([OrderId(1), OrderId(2)]) == {1: first, 2: again}
 
 
 async def test_no_orders_are_none(store: Store) -> None:
     states = OrderStates(store, 1)
-    await states.keep([])
+    await states.record([])
     assert await states.sent([]) == {}
-    assert await states.between(OrderId(0), OrderId(9)) == []
+    assert await states.ids_between(OrderId(0), OrderId(9)) == []
 
 
 async def test_orders_are_kept_all_or_none(store: Store) -> None:
     states = OrderStates(store, 1)
     with pytest.raises(CheckpointError):
-        await states.keep([sent_order(1), sent_order(2**63)])
+        await states.record([sent_order(1), sent_order(2**63)])
     assert await states.sent([OrderId(1)]) == {}
 
 
@@ -58,17 +58,17 @@ async def test_orders_between_two_ids_come_in_order_with_the_second_and_without_
     store: Store,
 ) -> None:
     states = OrderStates(store, 1)
-    await states.keep([sent_order(n) for n in (7, 3, 5, 9, 4)])
-    assert await states.between(OrderId(3), OrderId(7)) == [4, 5, 7]
+    await states.record([sent_order(n) for n in (7, 3, 5, 9, 4)])
+    assert await states.ids_between(OrderId(3), OrderId(7)) == [4, 5, 7]
 
 
 async def test_sites_do_not_share_orders(store: Store) -> None:
     one, other = OrderStates(store, 1), OrderStates(store, 2)
-    await one.keep([sent_order(1, b"mine")])
-    await other.keep([sent_order(1, b"theirs"), sent_order(2, b"theirs")])
+    await one.record([sent_order(1, b"mine")])
+    await other.record([sent_order(1, b"theirs"), sent_order(2, b"theirs")])
     assert (await one.sent([OrderId(1), OrderId(2)])).keys() == {1}
     assert (await one.sent([OrderId(1)]))[OrderId(1)].fingerprint == b"mine"
-    assert await one.between(OrderId(0), OrderId(9)) == [1]
+    assert await one.ids_between(OrderId(0), OrderId(9)) == [1]
 
 
 async def counts(store: Store, site_id: int = 1) -> dict[str, int]:
@@ -79,10 +79,10 @@ async def counts(store: Store, site_id: int = 1) -> dict[str, int]:
 
 async def test_orders_are_counted_as_they_are_kept(store: Store) -> None:
     states = OrderStates(store, 1)
-    await states.keep([sent_order(1), sent_order(2), sent_order(3, refused="no such product")])
+    await states.record([sent_order(1), sent_order(2), sent_order(3, refused="no such product")])
     assert await counts(store) == {"sent": 2, "refused": 1}
-    await states.keep([sent_order(1), sent_order(2, refused="negative"), sent_order(3), sent_order(4)])
+    await states.record([sent_order(1), sent_order(2, refused="negative"), sent_order(3), sent_order(4)])
     assert await counts(store) == {"sent": 3, "refused": 1}
-    await states.keep([sent_order(2)])
+    await states.record([sent_order(2)])
     assert await counts(store) == {"sent": 4, "refused": 0}
     assert await counts(store, 2) == {}

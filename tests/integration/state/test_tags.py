@@ -30,10 +30,10 @@ async def three(store: Store, ledger: SiteLedger) -> list[ContactId]:
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
     *linked, refused, _ = sorted(contact.id for contact in found.values())
     for contact in linked:
-        await links.confirm(contact, b"print", AcId(contact + 100), unsubscribed=False)
-    await links.reject(refused, Reason.AC_REJECTED)
+        await links.record_confirmed(contact, b"print", AcId(contact + 100), unsubscribed=False)
+    await links.record_rejected(refused, Reason.AC_REJECTED)
     due = DueTags(store, 1)
-    await due.remove(await due.page(FIRST, 10))
+    await due.clear_due(await due.page(FIRST, 10))
     return linked
 
 
@@ -53,7 +53,7 @@ async def test_before_the_first_week_there_is_none(store: Store, ledger: SiteLed
 
 async def test_a_new_week_makes_every_linked_contact_due(due: DueTags, three: list[ContactId]) -> None:
     assert await due_now(due) == []
-    await due.open_week(MONDAY)
+    await due.begin_week(MONDAY)
     assert await due.week() == MONDAY
     assert await due_now(due) == three
 
@@ -63,14 +63,14 @@ async def test_a_week_opens_with_its_contacts_due_or_not_at_all(
 ) -> None:
     await look.execute(f"ALTER TABLE kiva_stream.tag_due ADD CHECK (contact_id <> {three[1]})")
     with pytest.raises(CheckpointError):
-        await due.open_week(MONDAY)
+        await due.begin_week(MONDAY)
     assert await due.week() is None
     assert await due_now(due) == []
 
 
 async def test_all_may_be_looked_at_in_the_same_week(due: DueTags, three: list[ContactId]) -> None:
-    await due.add(three[:1])
-    await due.all_due()
+    await due.mark_due(three[:1])
+    await due.mark_all_due()
     assert await due_now(due) == three
     assert await due.week() is None
 
@@ -79,12 +79,12 @@ async def test_only_linked_contacts_of_the_site_are_due(
     store: Store, due: DueTags, three: list[ContactId], ledger: SiteLedger
 ) -> None:
     everybody = [linked.contact.id for linked in await ContactLinks(store, 1).page(FIRST, 10)]
-    await DueTags(store, 2).add(everybody)
-    await DueTags(store, 2).all_due()
+    await DueTags(store, 2).mark_due(everybody)
+    await DueTags(store, 2).mark_all_due()
     assert await due_now(due) == await due_now(DueTags(store, 2)) == []
-    await due.add(everybody)
+    await due.mark_due(everybody)
     assert await due_now(due) == three
-    await due.remove(await due.page(FIRST, 10))
+    await due.clear_due(await due.page(FIRST, 10))
     await ledger.commit(commit_of(START)._replace(tags_due=frozenset(everybody)))
     assert await due_now(due) == three
     assert await DueTags(store, 2).page(FIRST, 10) == []
@@ -93,22 +93,22 @@ async def test_only_linked_contacts_of_the_site_are_due(
 async def test_due_contacts_come_in_pages_with_all_that_is_known_of_them(
     store: Store, due: DueTags, three: list[ContactId]
 ) -> None:
-    await due.add(three)
-    await due.tagged(three[0], AcId(7), WeekTag.CLOSED, 77)
+    await due.mark_due(three)
+    await due.record_tag(three[0], AcId(7), WeekTag.CLOSED, 77)
     (first, second), (third,) = await due.page(FIRST, 2), await due.page(three[1], 2)
-    rows = await ContactLinks(store, 1).contacts(three)
+    rows = await ContactLinks(store, 1).records(three)
     assert [each.record for each in (first, second, third)] == sorted(rows, key=lambda row: row.contact.id)
     assert (first.record.ac_id, first.record.tag, first.record.tag_link) == (7, WeekTag.CLOSED, 77)
     assert (second.record.ac_id, second.record.tag, second.record.tag_link) == (three[1] + 100, None, None)
 
 
 async def test_what_is_settled_is_due_no_more_until_it_is_again(due: DueTags, three: list[ContactId]) -> None:
-    await due.add(three)
+    await due.mark_due(three)
     first, second, _ = await due.page(FIRST, 10)
-    await due.remove([first, second])
+    await due.clear_due([first, second])
     assert await due_now(due) == three[2:]
-    await due.remove([])
-    await due.add(three[:1])
+    await due.clear_due([])
+    await due.mark_due(three[:1])
     assert await due_now(due) == [three[0], three[2]]
 
 
@@ -116,18 +116,18 @@ async def test_who_becomes_due_again_before_it_is_settled_stays_due(
     due: DueTags, three: list[ContactId], ledger: SiteLedger
 ) -> None:
     becoming_due: list[Callable[[], Awaitable[None]]] = [
-        lambda: due.add(three[:1]),
-        due.all_due,
-        lambda: due.open_week(MONDAY),
+        lambda: due.mark_due(three[:1]),
+        due.mark_all_due,
+        lambda: due.begin_week(MONDAY),
         lambda: ledger.commit(commit_of(START)._replace(tags_due=frozenset(three[:1]))),
     ]
     for again in becoming_due:
-        await due.add(three[:1])
+        await due.mark_due(three[:1])
         (seen,) = await due.page(FIRST, 1)
         await again()
-        await due.remove([seen])
+        await due.clear_due([seen])
         assert three[0] in await due_now(due)
-        await due.remove(await due.page(FIRST, 10))
+        await due.clear_due(await due.page(FIRST, 10))
     assert await due_now(due) == []
 
 
@@ -135,14 +135,14 @@ async def test_who_becomes_due_again_while_it_is_settled_stays_due(
     due: DueTags, three: list[ContactId], look: asyncpg.Connection
 ) -> None:
     """The other one's transaction is open while it is settled, and commits then."""
-    await due.add(three)
+    await due.mark_due(three)
     seen = await due.page(FIRST, 10)
     transaction = look.transaction()
     await transaction.start()
     await look.execute(
         "UPDATE kiva_stream.tag_due SET mark = DEFAULT WHERE contact_id = $1", seen[1].record.contact.id
     )
-    settling = asyncio.create_task(due.remove(seen))
+    settling = asyncio.create_task(due.clear_due(seen))
     await until(
         lambda: look.fetchval(
             "SELECT count(*) > 0 FROM pg_stat_activity "
@@ -161,16 +161,16 @@ async def test_many_become_due_and_are_settled_at_once_without_waiting_for_each_
     backwards = list(reversed(three))
 
     async def settle() -> None:
-        await due.remove(list(reversed(await due.page(FIRST, 10))))
+        await due.clear_due(list(reversed(await due.page(FIRST, 10))))
 
     for _ in range(30):
         await asyncio.gather(
-            due.add(three),
-            due.add(backwards),
+            due.mark_due(three),
+            due.mark_due(backwards),
             settle(),
             ledger.commit(commit_of(START)._replace(tags_due=frozenset(three))),
         )
-    await due.remove(await due.page(FIRST, 10))
+    await due.clear_due(await due.page(FIRST, 10))
     assert await due_now(due) == []
 
 
@@ -178,9 +178,9 @@ async def test_a_tag_that_is_forgotten_is_not_known_any_more(
     store: Store, due: DueTags, three: list[ContactId]
 ) -> None:
     for contact in three:
-        await due.tagged(contact, AcId(7), WeekTag.OPEN, contact + 50)
-    await due.forget_tags(three[:2])
-    rows = await ContactLinks(store, 1).contacts(three)
+        await due.record_tag(contact, AcId(7), WeekTag.OPEN, contact + 50)
+    await due.record_tags_unknown(three[:2])
+    rows = await ContactLinks(store, 1).records(three)
     assert {row.contact.id: (row.ac_id, row.tag, row.tag_link) for row in rows} == {
         three[0]: (7, None, None),
         three[1]: (7, None, None),

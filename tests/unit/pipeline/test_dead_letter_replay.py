@@ -30,10 +30,10 @@ class Shop:
         self.refused: list[OrderId] = []
         self.looked_up: list[Position] = []
 
-    async def asked(self) -> dict[Position, ReplayRequest]:
+    async def replay_requests(self) -> dict[Position, ReplayRequest]:
         return dict(self.dead_letters)
 
-    async def asked_orders(self) -> list[OrderId]:
+    async def order_replay_requests(self) -> list[OrderId]:
         return self.refused
 
     async def entries(self, positions: Collection[Position]) -> list[Entry]:

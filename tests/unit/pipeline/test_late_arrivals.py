@@ -37,21 +37,23 @@ class FakeGaps:
         self.parked: list[int] = []
         self.forgotten: list[float] = []
 
-    async def in_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
+    async def in_id_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
         ids = sorted(each for each in self.there if any(gap.first <= each <= gap.last for gap in gaps))
         return [at(each) for each in ids[:count]]
 
-    async def keep(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
+    async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
         raise NotImplementedError
 
     async def page(self, after: int, until: int, count: int) -> list[IdGap]:
         return [gap for gap in sorted(self.gaps) if gap.first > after and gap.last <= until][:count]
 
-    async def fill(self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]) -> None:
+    async def record_found(
+        self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
+    ) -> None:
         self.gaps = [gap for gap in self.gaps if gap not in before] + list(after)
         self.parked += [position.id for position in found]
 
-    async def forget(self, keep_s: float) -> None:
+    async def expire(self, keep_s: float) -> None:
         self.forgotten.append(keep_s)
 
 

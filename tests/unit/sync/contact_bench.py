@@ -147,7 +147,7 @@ class Bench:
         """Move everybody whose address changed."""
         emails = {key: row.customer.email for key, row in self.customers.rows.items() if row.customer.email}
         with anyio.fail_after(10):
-            await self.sync.move(customers_to_move(await self.links.of(emails), emails))
+            await self.sync.move(customers_to_move(await self.links.of_customers(emails), emails))
 
     async def struck(self, turns: int) -> bool:
         """Move everybody, and be cancelled after so many turns of the loop; return whether it was in time."""

@@ -158,7 +158,7 @@ async def test_the_contact_of_an_erased_customer_is_left_alone_once_it_is_off_th
 ):
     bench, (ann,) = await linked_and(gone=False), shop(1)[0]
     await bench.snapshot()
-    await bench.due.forget_tags([bench.contact(ann).id])
+    await bench.due.record_tags_unknown([bench.contact(ann).id])
     bench.links.due.clear()
     await bench.carry(bench.contact(ann), entry_of(1))
     assert bench.contacts.calls == [f"unsubscribe {ann.email}"]

@@ -238,7 +238,7 @@ async def test_an_open_import_that_is_lost_is_sent_again_as_it_should_look_now()
     customers, accounts = shop(1)
     bench = Bench(accounts)
     (ann,) = await bench.link(*customers)
-    await bench.links.keep_import(OpenImport("import 0", {ann.id: b"as it was"}, is_short=False))
+    await bench.links.record_import(OpenImport("import 0", {ann.id: b"as it was"}, is_short=False))
     bench.contacts.reports = [LOST]
     await bench.snapshot()
     assert bench.contacts.addresses() == [emails(customers)]
