@@ -47,7 +47,7 @@ async def backfill(settings: Settings, request: BackfillRequest, on_progress: On
                 group.start_soon(meter.report, on_progress)
                 await shutdown.run(partial(run.go, request))
                 group.cancel_scope.cancel()
-            on_progress(meter.progress(meter.outcomes_per_s()))
+            on_progress(meter.progress(meter.outcomes / meter.seconds))
             return await run.summary(shutdown.signal)
 
 
@@ -60,10 +60,6 @@ class BackfillMeter:
         self._done = {"contacts": 0, "orders": 0}
         self._totals: dict[str, int] = {}
         self._statistics: Callable[[], CheckpointStatistics] = partial(_nothing_read, DAY1)
-
-    def start(self, after: Position) -> None:
-        """Note where the log is read from."""
-        self._statistics = partial(_nothing_read, after)
 
     def expect(self, what: str, total: int) -> None:
         """Note how many contacts, orders or entries there are."""
@@ -78,7 +74,7 @@ class BackfillMeter:
         self._done[phase] += done
 
     def read_from(self, statistics: Callable[[], CheckpointStatistics]) -> None:
-        """Take the figures of the log from a checkpoint from now on."""
+        """Take what was read of the log from these figures from now on."""
         self._statistics = statistics
 
     @property
@@ -90,10 +86,6 @@ class BackfillMeter:
     def seconds(self) -> float:
         """The time since the backfill began."""
         return time.monotonic() - self._began_at
-
-    def outcomes_per_s(self) -> float:
-        """Return the entries a second that got their outcome, over the whole run."""
-        return self.outcomes / self.seconds
 
     async def report(self, on_progress: OnProgress) -> None:
         """Report the progress once a second, until cancelled."""
@@ -149,7 +141,7 @@ class BackfillRun:
         """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
         site, saved = self._site, await self._site.saved()
         start = await start_of(site.shop, saved, request.since, request.events_since)
-        self._meter.start(start.after)
+        self._meter.read_from(partial(_nothing_read, start.after))
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)
         if saved is None:

@@ -1,7 +1,6 @@
-"""What an operator sees of the work: log lines on stderr, and progress as frozen records for hooks.
+"""Log lines on stderr. Every line passes the Scrubber.
 
-Whoever has something to tell sends a record to a hook, or logs through `structlog.get_logger()`; how it is
-shown is decided here and in the command line. Nothing leaves by a log line before it passed the Scrubber.
+Other modules log through `log` or `structlog.get_logger()`; this one decides how a line is rendered.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ log = structlog.get_logger()
 
 
 class ThrottledWarning:
-    """Logs a warning at most every `every_s` seconds: in an outage hundreds of calls would say the same."""
+    """Logs a warning at most every `every_s` seconds: in an outage hundreds of calls would log the same."""
 
     def __init__(self, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
@@ -30,7 +29,7 @@ class ThrottledWarning:
         self._next_at = -math.inf
 
     def __call__(self, event: str, **fields: object) -> None:
-        """Log it when it is due."""
+        """Log the warning, unless the last one is too recent."""
         now = self._clock()
         if now >= self._next_at:
             self._next_at = now + self._every_s
@@ -38,10 +37,10 @@ class ThrottledWarning:
 
 
 class _Foreign(logging.Handler):
-    """Takes what libraries log the standard way into the same lines."""
+    """Logs the records of the standard `logging`, which libraries use, as lines of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the record as our own."""
+        """Log one record."""
         structlog.get_logger().log(
             record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
         )
@@ -50,7 +49,7 @@ class _Foreign(logging.Handler):
 def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> Scrubber:
     """Set up logging of the whole process; return the Scrubber that every line passes.
 
-    `secrets` are values that must never show. Lines go to what `sys.stderr` is when they are logged.
+    `secrets` are values that no line may contain. Lines go to the `sys.stderr` of the moment of logging.
     """
     scrubber = Scrubber(secrets, mask_emails=settings.mask_emails)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -74,7 +73,7 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> Scrubber:
 def _renderer(wanted: str) -> Processor:
     on_terminal = sys.stderr.isatty()
     if wanted == "console" or (wanted == "auto" and on_terminal):
-        # The plain formatter: others show local variables, and with them whatever a frame holds.
+        # The plain formatter: others show local variables, and with them any secret that a frame holds.
         return structlog.dev.ConsoleRenderer(
             colors=on_terminal, exception_formatter=structlog.dev.plain_traceback
         )

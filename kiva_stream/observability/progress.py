@@ -12,7 +12,7 @@ from kiva_stream.observability.logs import log
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a backfill has come; sent about once a second, and once at the end."""
+    """How far a backfill has come. A hook gets one about once a second, and one at the end."""
 
     phase: str  # contacts | orders | events | tags | done
     entries_read: int
@@ -20,7 +20,7 @@ class Progress(msgspec.Struct, frozen=True):
     events_sent: int
     contacts_done: int
     watermark: Position
-    per_second: float  # lately, of what is counted in this phase
+    per_second: float  # over the last seconds, of what is counted in this phase
     entries_total: int | None = None  # up to the high-water mark; None: not known
     contacts_total: int | None = None
     orders_done: int = 0
@@ -28,18 +28,18 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def done(self) -> int:
-        """What is done of this phase: contacts, orders, or entries with their outcome."""
+        """The number that this phase has done: contacts, orders, or entries with their outcome."""
         return {"contacts": self.contacts_done, "orders": self.orders_done}.get(self.phase, self.outcomes)
 
     @property
     def total(self) -> int | None:
-        """What there is to do in this phase, None when it is not known."""
+        """The number that this phase has to do; None when it is not known."""
         totals = {"contacts": self.contacts_total, "orders": self.orders_total}
         return totals.get(self.phase, self.entries_total)
 
     @property
     def left_s(self) -> float | None:
-        """The time left of this phase at this rate, in seconds; None when it is not known."""
+        """The seconds left of this phase at this rate; None when they are not known."""
         if self.total is None or self.per_second <= 0:
             return None
         return max(self.total - self.done, 0) / self.per_second
@@ -49,7 +49,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class ProgressLog:
-    """A hook that logs a line at once, then every `every_s` seconds, and whenever the phase changes."""
+    """A hook that logs a line at first, then every `every_s` seconds, and whenever the phase changes."""
 
     def __init__(self, every_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
@@ -58,7 +58,7 @@ class ProgressLog:
         self._next_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Log the progress when it is due."""
+        """Log the progress, unless the last line is too recent and of the same phase."""
         now = self._clock()
         if progress.phase == self._phase and now < self._next_at:
             return

@@ -1,4 +1,4 @@
-"""Scrubbing: secrets and addresses are taken out of every text that is shown."""
+"""Scrubbing: removes secrets and addresses from texts that are shown."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from urllib.parse import quote
 HIDDEN = "***"
 SHORTEST_SECRET = 4  # characters; hiding shorter ones would only make the lines unreadable
 
-# An address as it stands in texts, and, with %40, in URLs. It starts only where a word does: tried at every
-# letter of a long text without one, it would take time by the square of the length.
+# An address in a text, or, with %40, in a URL. It begins where a word begins: were it tried at every letter
+# of a long text without an address, the time would grow with the square of the length.
 _WORD = r"""[^\s@"'`<>(),;:=&?/\\]"""
 _ADDRESS = re.compile(rf"(?<!{_WORD})({_WORD}){_WORD}*?(@|%40)(?=\w)")
 
 
 class Scrubber:
-    """Takes secrets, and unless told otherwise the names in e-mail addresses, out of a text."""
+    """Removes secrets from a text, and with `mask_emails` the local parts of e-mail addresses."""
 
     def __init__(self, secrets: Iterable[str] = (), *, mask_emails: bool = True) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
@@ -26,14 +26,14 @@ class Scrubber:
         self._mask_emails = mask_emails
 
     def __call__(self, text: str) -> str:
-        """Return the text without them: `***` for a secret, `a***@example.com` for an address."""
+        """Return the scrubbed text: `***` for a secret, `a***@example.com` for an address."""
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
         return _ADDRESS.sub(rf"\1{HIDDEN}\2", text) if self._mask_emails else text
 
 
 def _forms(secret: str) -> set[str]:
-    """Return a secret as it may stand in a log line: as it is, in a URL, in a repr; each also in JSON."""
+    """Return the forms that a secret has in log lines: plain, in a URL, in a repr; each also in JSON."""
     plain = {secret, quote(secret, safe=""), repr(secret)[1:-1], repr(secret.encode())[2:-1]}
     return plain | {
         json.dumps(form, ensure_ascii=escaped)[1:-1] for form in plain for escaped in (True, False)

@@ -1,7 +1,7 @@
-"""What systemd is told of the service: sd_notify(3) and sd_watchdog_enabled(3), in their own words.
+"""Notifications to systemd, by the protocols of sd_notify(3) and sd_watchdog_enabled(3).
 
-Own code, since no library fits: sdnotify and systemd-python come as source only (the second to be compiled),
-cysystemd's wheels need glibc 2.34 and bring the journal in C; none of the three paces the watchdog.
+No library fits: sdnotify and systemd-python are published as source only (the second has to be compiled),
+cysystemd's wheels need glibc 2.34 and contain the journal in C; none of the three paces the watchdog.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 import anyio
 import structlog
 
-SEND_TIMEOUT_S = 1.0  # of one datagram; the event loop stands still meanwhile
+SEND_TIMEOUT_S = 1.0  # of one datagram, which blocks the event loop
 USEC = 1_000_000  # microseconds of a second
 
 
 class SystemdNotifier:
-    """Tells the service manager of `environ` (NOTIFY_SOCKET) how the process is; without one, nobody.
+    """Notifies the service manager whose socket `environ` names (NOTIFY_SOCKET). No-op without one.
 
-    No method raises: a message that cannot be sent is lost, and the first one is logged.
+    No method raises: a message that cannot be sent is lost. The first failure is logged.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -29,22 +29,22 @@ class SystemdNotifier:
         self._has_failed = False
 
     def ready(self) -> None:
-        """Tell that the start is done."""
+        """Report that the start is done."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Tell what `systemctl status` is to show: one line, of no secrets."""
+        """Set the line that `systemctl status` shows. It must contain no secrets."""
         self._send(f"STATUS={' '.join(text.split())}")
 
     def stopping(self) -> None:
-        """Tell that a stop has begun."""
+        """Report that a stop has begun."""
         self._send("STOPPING=1")
 
     async def watchdog(self, is_alive: Callable[[], bool]) -> None:
-        """Tell every quarter of the watchdog's interval that work goes on, if `is_alive` says so.
+        """Notify the watchdog every quarter of its interval while `is_alive`, until cancelled.
 
-        Ends when cancelled, at once where no watchdog is asked for. A process that is not alive for the
-        interval is killed and started again.
+        systemd kills and restarts a process that sends nothing for an interval. Returns at once where no
+        watchdog is configured.
         """
         while self._watchdog_s is not None:
             if is_alive():
@@ -69,14 +69,14 @@ class SystemdNotifier:
 
 
 def _address(place: str) -> str | None:
-    """Return the address of the socket at `place` (`@…`: an abstract one); None when it is none."""
+    """Return the address of the socket at `place` (`@…`: an abstract one); None if that is no socket."""
     if place.startswith("@"):
         return f"\0{place[1:]}"
     return place if place.startswith("/") else None
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """Return the watchdog's interval in seconds; None when there is none for this process."""
+    """Return the watchdog's interval in seconds; None if this process has none."""
     usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     is_for_us = pid in {"", str(os.getpid())}
     return int(usec) / USEC if usec.isdecimal() and int(usec) > 0 and is_for_us else None

@@ -1,4 +1,4 @@
-"""The site's account at ActiveCampaign: its name, its addresses, and what it needs."""
+"""The site's account at ActiveCampaign: its name in the state, its URLs, and what it needs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.model.site import Site
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 
-PATIENCE_S = 30.0  # of a command that cannot reach ActiveCampaign: api_url may be mistyped
+PATIENCE_S = 30.0  # of a command that a person waits for: api_url may be mistyped
 
 
 def account_name(settings: ActiveCampaignSettings) -> str:
-    """Return by what the state knows the account: two with the same are the same account."""
+    """Return the name of the account in the state. Two with the same name are the same account."""
     return f"{urlsplit(settings.api_url).netloc} {settings.event_actid}"
 
 
 def account_setup(settings: Settings, client: Client, site: Site | None) -> AccountSetup:
-    """Return what the account needs for a site; without one it can be looked at, not set up."""
+    """Return what the account needs for a site. Without a site it can be checked, but not set up."""
     account = settings.activecampaign
     shop_url = website(site.admin_base_url) if site else ""
     name = site.name if site else "us"
@@ -38,7 +38,7 @@ def account_setup(settings: Settings, client: Client, site: Site | None) -> Acco
 
 
 def contact_url(api_url: str) -> str:
-    """Return where people look at a contact of the account, its id to be added.
+    """Return the URL of the account's contact pages, to which a contact's id is to be added.
 
     The account `green` is at green.api-us1.com for programs and at green.activehosted.com for people.
     """
@@ -48,6 +48,6 @@ def contact_url(api_url: str) -> str:
 
 
 def website(url: str) -> str:
-    """Return scheme and host of a URL; one that was stored without a scheme is https."""
+    """Return the scheme and host of a URL. The default scheme is https."""
     parts = urlsplit(url if "://" in url else f"https://{url.lstrip('/')}")
     return f"{parts.scheme}://{parts.netloc}"

@@ -36,9 +36,9 @@ async def hold_site(
     patience_s: float = math.inf,
     retry_refused_s: float | None = None,
 ) -> AsyncIterator[HeldSite]:
-    """Hold the site for this process while the block lasts; its client sends nothing once the lease is lost.
+    """Hold the site while the block lasts. Its client sends nothing once the lease is lost.
 
-    The state stores the incidents meanwhile. `patience_s` and `retry_refused_s` are the client's.
+    Incidents are persisted from here on. `patience_s` and `retry_refused_s` are those of the client.
     Raises HeldError when another process holds the site or its account, CheckpointError.
     """
     account, site_id = settings.activecampaign, shop.site.id
@@ -54,11 +54,12 @@ async def hold_site(
         ) as client,
     ):
         forgotten = await Tombstones(store, site_id).barred()
-        async with anyio.create_task_group() as group, incidents.persisted_in(SiteIncidents(store, site_id)):
+        async with anyio.create_task_group() as group:
             group.start_soon(renew, store, lease)
-            yield HeldSite(
-                settings=settings, shop=shop, store=store, lease=lease, client=client, forgotten=forgotten
-            )
+            async with incidents.persisted_in(SiteIncidents(store, site_id)):
+                yield HeldSite(
+                    settings=settings, shop=shop, store=store, lease=lease, client=client, forgotten=forgotten
+                )
             group.cancel_scope.cancel()
 
 

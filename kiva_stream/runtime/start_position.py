@@ -1,4 +1,4 @@
-"""Where a run begins to read the log, and what is kept of that with its checkpoint."""
+"""The start position: where a run begins to read the log, by the checkpoint or by its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAR = datetime.max.replace(tzinfo=UTC)
 
 
 class Start(NamedTuple):
-    """Where a run begins to read, and what is kept with its checkpoint."""
+    """The position above which a run reads, and the arguments that are stored with its checkpoint."""
 
     after: Position
     since: str
@@ -30,9 +30,9 @@ def all_up_to(position: Position) -> HighWaterMark:
 async def start_of(
     shop: Shop, saved: SavedCheckpoint | None, since: Bound | None, events_since: date | None
 ) -> Start:
-    """Return where a run begins: at the checkpoint, or, without one, where it is asked to.
+    """Return where a run begins: at the checkpoint, or, without one, at `since`.
 
-    Raises SettingsError when it is asked for another start than the checkpoint's, or for none at all.
+    Raises SettingsError when the arguments differ from those of the checkpoint, or both are missing.
     """
     if saved is not None:
         _require_same_order(saved, horizon=shop.horizon.is_used)
@@ -48,7 +48,7 @@ async def start_of(
 
 
 async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMark:
-    """Return how far a backfill reads: to the newest entry, or the one before a bound.
+    """Return the mark up to which a backfill reads: the newest entry, or the one before a bound.
 
     Raises SettingsError.
     """

@@ -135,7 +135,7 @@ def test_a_long_text_is_scrubbed_in_time_by_its_length() -> None:
     assert time.process_time() - started < 1
 
 
-def test_progress_tells_the_time_left_of_its_phase() -> None:
+def test_progress_has_the_time_left_of_its_phase() -> None:
     assert progress(100, entries_total=600).left_s == 10
     assert progress(phase="contacts", contacts_total=100, entries_total=600).left_s == 2
     assert progress(100).left_s is None
@@ -162,7 +162,7 @@ def test_progress_is_logged_at_once_then_at_intervals_and_when_the_phase_changes
     assert "left_s" not in logged[0]
 
 
-def test_what_hundreds_have_to_say_is_said_once_in_a_while() -> None:
+def test_a_throttled_warning_is_logged_at_most_once_an_interval() -> None:
     now = 100.0
     warn = ThrottledWarning(every_s=10, clock=lambda: now)
     with capture_logs() as lines:

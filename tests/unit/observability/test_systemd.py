@@ -1,4 +1,4 @@
-"""The notify protocol of systemd, heard at a socket as systemd's."""
+"""The notify protocol of systemd, received at a socket like systemd's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Manager:
         self._socket.bind(f"\0{place[1:]}" if place.startswith("@") else place)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         """Return the messages that came since the last call."""
         messages = []
         while True:
@@ -59,38 +59,38 @@ def watched(notifier: SystemdNotifier, for_s: float, is_alive: Callable[[], bool
     virtual_time.run(story())
 
 
-def test_systemd_hears_ready_status_and_stopping(manager: Manager) -> None:
+def test_ready_status_and_stopping_are_sent_in_the_words_of_sd_notify(manager: Manager) -> None:
     notifier = SystemdNotifier(manager.environ())
     notifier.ready()
     notifier.status("at 7:12; 1,200 entries")
     notifier.stopping()
-    assert manager.heard() == ["READY=1", "STATUS=at 7:12; 1,200 entries", "STOPPING=1"]
+    assert manager.received() == ["READY=1", "STATUS=at 7:12; 1,200 entries", "STOPPING=1"]
 
 
-def test_a_status_of_several_lines_is_no_other_message(manager: Manager) -> None:
+def test_a_status_of_several_lines_is_sent_as_one_line(manager: Manager) -> None:
     SystemdNotifier(manager.environ()).status("täglich\nWATCHDOG=1\r\n")
-    assert manager.heard() == ["STATUS=täglich WATCHDOG=1"]
+    assert manager.received() == ["STATUS=täglich WATCHDOG=1"]
 
 
-def test_the_watchdog_hears_every_quarter_interval_of_a_process_that_works(manager: Manager) -> None:
+def test_the_watchdog_is_notified_every_quarter_interval_while_the_process_is_alive(manager: Manager) -> None:
     notifier = SystemdNotifier(manager.environ(WATCHDOG_USEC="120000000"))
     watched(notifier, 299, lambda: True)
-    assert manager.heard() == ["WATCHDOG=1"] * 10  # at 0, 30, 60, … and 270 s
+    assert manager.received() == ["WATCHDOG=1"] * 10  # at 0, 30, 60, … and 270 s
 
 
-def test_the_watchdog_hears_nothing_while_the_work_stands_still(manager: Manager) -> None:
+def test_the_watchdog_is_not_notified_while_the_process_is_not_alive(manager: Manager) -> None:
     answers = iter([True, False, False, True, False])
     watched(SystemdNotifier(manager.environ(WATCHDOG_USEC="4000000")), 4.5, lambda: next(answers))
-    assert manager.heard() == ["WATCHDOG=1"] * 2
+    assert manager.received() == ["WATCHDOG=1"] * 2
     assert list(answers) == []
 
 
-def test_the_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
+def test_the_watchdog_of_another_process_is_not_notified(manager: Manager) -> None:
     environ = manager.environ(WATCHDOG_USEC="2000000")
     watched(SystemdNotifier(environ | {"WATCHDOG_PID": str(os.getpid() + 1)}), 9, lambda: True)
-    assert manager.heard() == []
+    assert manager.received() == []
     watched(SystemdNotifier(environ | {"WATCHDOG_PID": str(os.getpid())}), 0.5, lambda: True)
-    assert manager.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
 
 
 @pytest.mark.parametrize("usec", [None, "", "0", "-1", "soon"])
@@ -99,7 +99,7 @@ def test_without_an_interval_there_is_no_watchdog_and_the_task_ends(
 ) -> None:
     environ = manager.environ() if usec is None else manager.environ(WATCHDOG_USEC=usec)
     virtual_time.run(SystemdNotifier(environ).watchdog(lambda: True))
-    assert manager.heard() == []
+    assert manager.received() == []
 
 
 def test_messages_arrive_again_after_some_were_lost(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_messages_arrive_again_after_some_were_lost(tmp_path: Path) -> None:
     notifier.ready()
     manager = Manager(str(tmp_path / "notify"))
     notifier.status("back")
-    assert manager.heard() == ["STATUS=back"]
+    assert manager.received() == ["STATUS=back"]
     manager.close()
 
 
@@ -137,7 +137,7 @@ def test_a_manager_that_does_not_read_holds_the_work_up_for_a_moment_only(
 
 
 @pytest.mark.parametrize("place", [None, "", "vsock:2:9999", "relative/path"])
-def test_without_a_socket_to_tell_nobody_is_told(place: str | None) -> None:
+def test_without_a_socket_nothing_is_sent_or_logged(place: str | None) -> None:
     notifier = SystemdNotifier({} if place is None else {"NOTIFY_SOCKET": place})
     with capture_logs() as lines:
         notifier.ready()
