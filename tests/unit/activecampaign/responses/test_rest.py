@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from kiva_stream.activecampaign.responses.response import Response
-from kiva_stream.activecampaign.responses.rest import Duplicate, parse_by_contact_id, parse_rest
-from kiva_stream.errors import AccountRefused, ContactGone, Rejected, TryLater
+from kiva_stream.activecampaign.responses.rest import (
+    Duplicate,
+    parse_by_contact_id,
+    parse_deleted,
+    parse_rest,
+)
+from kiva_stream.errors import AccountRefused, ContactGone, DeliveryError, Rejected, TryLater
 from tests.unit.activecampaign.responses.builders import (
     DUPLICATE,
     HTML,
@@ -95,3 +100,13 @@ def test_an_address_without_an_api_refuses_the_account_and_names_api_url(
 
 def test_a_422_with_the_code_duplicate_is_a_duplicate() -> None:
     assert type(raised(parse_thing, answer(422, DUPLICATE))) is Duplicate
+
+
+def test_a_deletion_says_whether_the_object_existed() -> None:
+    assert parse_deleted(answer(200, {})) is True
+    assert parse_deleted(answer(404, {"message": "No Result found for Subscriber with id 1"})) is False
+
+
+@pytest.mark.parametrize(("status", "meaning"), [(422, Rejected), (403, AccountRefused), (500, TryLater)])
+def test_a_deletion_that_fails_raises(status: int, meaning: type[DeliveryError]) -> None:
+    assert type(raised(parse_deleted, answer(status, {}))) is meaning
