@@ -19,7 +19,7 @@ from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import Choice
+from kiva_stream.state.dead_letters import DeadLetterFilter
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
 
@@ -67,7 +67,7 @@ class Forgetting:
         contact = (await site.links.of_customers([customer])).get(customer)
         email = await self._address(customer, contact)
         is_shared = email is not None and await self._is_shared(customer, contact, email)
-        await self._tombstones.put(customer, None if is_shared else email)
+        await self._tombstones.record(customer, None if is_shared else email)
         await self._forget_orders(customer)
         if contact is None:
             self._count(await self._tombstones.forget_customer(customer))
@@ -91,8 +91,8 @@ class Forgetting:
             return contact.email
         for found in await self._site.shop.customers.by_id([customer]):
             return found.email
-        choice = Choice(customers=[customer])
-        is_known = customer in (await self._tombstones.barred()).customers
+        choice = DeadLetterFilter(customers=[customer])
+        is_known = customer in (await self._tombstones.forgotten_people()).customers
         if not is_known and not await self._site.held.dead_letters.counts(choice):
             raise SettingsError(f"There is no customer {customer}, at the shop or in the state.")
         return None
@@ -123,7 +123,7 @@ class Forgetting:
 
     async def _leave(self, customer: CustomerId, contact: Contact) -> None:
         """Bring a contact that stays as the others have it, then take the customer off it."""
-        site = self._site.without(await self._tombstones.barred())
+        site = self._site.without(await self._tombstones.forgotten_people())
         await site.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
         self._count(await self._tombstones.forget_customer(customer))
         await site.tags.sync_one(contact.id)

@@ -14,7 +14,7 @@ from kiva_stream.commands.estimates import HOUR_S, Work, reading_s, requests, se
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.classifications import Classification, Event, Noise, Reject, SyncOnly
 from kiva_stream.model.positions import HighWaterMark
-from kiva_stream.model.tombstones import NOBODY, Forgotten
+from kiva_stream.model.tombstones import NONE_FORGOTTEN, ForgottenPeople
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.runtime.account import account_name
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -54,7 +54,7 @@ class _State(NamedTuple):
 
     saved: SavedCheckpoint | None = None
     status: SiteStatus | None = None
-    forgotten: Forgotten = NOBODY
+    forgotten: ForgottenPeople = NONE_FORGOTTEN
 
 
 async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
@@ -126,7 +126,9 @@ async def _state(settings: Settings, store: Store) -> _State:
     async with store.transaction() as connection:
         ledger = SiteLedger(store, connection, site_id)
         saved = await ledger.saved(account_name(settings.activecampaign))
-    return _State(saved, await read_status(store, site_id), await Tombstones(store, site_id).barred())
+    return _State(
+        saved, await read_status(store, site_id), await Tombstones(store, site_id).forgotten_people()
+    )
 
 
 async def _sample(shop: Shop, start: Start, mark: HighWaterMark) -> list[Classification]:

@@ -18,7 +18,7 @@ from kiva_stream.runtime.account import account_name
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.leases import hold, renew
-from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
+from kiva_stream.state.rewinds import KeptAbove, KeptCheckpoint, NewStart, SiteRewinds
 from kiva_stream.state.store import Store
 
 
@@ -74,9 +74,9 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
 
 async def _plan(
     settings: Settings, shop: Shop, rewinds: SiteRewinds, request: RewindRequest
-) -> tuple[Kept, NewStart]:
+) -> tuple[KeptCheckpoint, NewStart]:
     """Return what there is, and what is to be. Raises SettingsError when it cannot be."""
-    kept = await rewinds.kept()
+    kept = await rewinds.checkpoint()
     if kept is None:
         raise CheckpointError(f"Nothing has been done for site {shop.site.id} yet: start a backfill.")
     _require_account(settings, kept)
@@ -91,7 +91,7 @@ async def _plan(
     return kept, start
 
 
-def _require_account(settings: Settings, kept: Kept) -> None:
+def _require_account(settings: Settings, kept: KeptCheckpoint) -> None:
     account = account_name(settings.activecampaign)
     if kept.account != account:
         raise SettingsError(
@@ -100,7 +100,7 @@ def _require_account(settings: Settings, kept: Kept) -> None:
         )
 
 
-async def _events_since(shop: Shop, kept: Kept, request: RewindRequest) -> datetime | None:
+async def _events_since(shop: Shop, kept: KeptCheckpoint, request: RewindRequest) -> datetime | None:
     if request.forget_events_since:
         return None
     if request.events_since is None:
@@ -108,7 +108,7 @@ async def _events_since(shop: Shop, kept: Kept, request: RewindRequest) -> datet
     return await shop.positions.midnight(request.events_since)
 
 
-async def _require_possible(shop: Shop, kept: Kept, start: NewStart) -> None:
+async def _require_possible(shop: Shop, kept: KeptCheckpoint, start: NewStart) -> None:
     """Raise SettingsError when entries would be lost, or sent again though nobody said so."""
     if not start.horizon and start.to.txid:
         raise SettingsError(
@@ -120,15 +120,15 @@ async def _require_possible(shop: Shop, kept: Kept, start: NewStart) -> None:
             f"--to {start.to} lies above {newest}, up to where every entry has its outcome"
             f"{'' if newest == kept.watermark else ' by these positions too'}: a checkpoint only moves back."
         )
-    if kept.forgotten is not None and start.to < kept.forgotten and not start.resend:
+    if kept.pruned_to is not None and start.to < kept.pruned_to and not start.resend:
         raise SettingsError(
-            f"The ledger has forgotten deliveries up to {kept.forgotten} (state.ledger_keep_days), and what "
+            f"The ledger has forgotten deliveries up to {kept.pruned_to} (state.ledger_keep_days), and what "
             f"lies above {start.to} would be sent again: give --resend if it may be, or a position from "
-            f"{kept.forgotten} on."
+            f"{kept.pruned_to} on."
         )
 
 
-async def _newest_in_common(shop: Shop, kept: Kept, start: NewStart) -> Position:
+async def _newest_in_common(shop: Shop, kept: KeptCheckpoint, start: NewStart) -> Position:
     """Return the newest position, as positions are from now on, at or below which all have their outcome."""
     if start.horizon:
         return await shop.positions.newest_without_ids_above(kept.done_to_id)
@@ -136,13 +136,13 @@ async def _newest_in_common(shop: Shop, kept: Kept, start: NewStart) -> Position
     return Position(0, kept.watermark.id if first is None else min(first - 1, kept.watermark.id))
 
 
-def _report(kept: Kept, start: NewStart, above: Above | None, *, is_done: bool) -> RewindReport:
+def _report(kept: KeptCheckpoint, start: NewStart, above: KeptAbove | None, *, is_done: bool) -> RewindReport:
     return RewindReport(
         before=str(kept.watermark),
         to=bound_text(start.to),
         resend=start.resend,
         deliveries=above and above.deliveries,
-        dead_letters=above and above.letters,
+        dead_letters=above and above.dead_letters,
         events_since=start.events_since,
         horizon=start.horizon,
         is_done=is_done,

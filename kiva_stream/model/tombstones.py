@@ -11,21 +11,21 @@ HASH_BYTES = 32
 KEY_BYTES = 32
 
 
-class Forgotten(NamedTuple):
+class ForgottenPeople(NamedTuple):
     """Who is forgotten: customers by their ids, addresses by their hashes with a key of the site's own."""
 
     customers: frozenset[CustomerId] = frozenset()
     addresses: frozenset[bytes] = frozenset()
     key: bytes = b""
 
-    def bars(self, customer: CustomerId, email: Email | None) -> bool:
+    def includes(self, customer: CustomerId, email: Email | None) -> bool:
         """Return whether nothing of this customer, or of whoever has this address, goes to ActiveCampaign."""
         if customer in self.customers:
             return True
         return bool(self.addresses and email and address_hash(self.key, email) in self.addresses)
 
 
-NOBODY = Forgotten()
+NONE_FORGOTTEN = ForgottenPeople()
 
 
 def address_hash(key: bytes, email: Email) -> bytes:

@@ -10,7 +10,7 @@ import anyio
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.model.checkpoint import SavedCheckpoint
-from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.late_arrivals import LateArrivals
 from kiva_stream.runtime.account import account_name
@@ -53,7 +53,7 @@ async def hold_site(
             fencing=lease,
         ) as client,
     ):
-        forgotten = await Tombstones(store, site_id).barred()
+        forgotten = await Tombstones(store, site_id).forgotten_people()
         async with anyio.create_task_group() as group:
             group.start_soon(renew, store, lease)
             async with incidents.persisted_in(SiteIncidents(store, site_id)):
@@ -74,7 +74,7 @@ class HeldSite:
         store: Store,
         lease: Lease,
         client: Client,
-        forgotten: Forgotten,
+        forgotten: ForgottenPeople,
     ) -> None:
         site_id = shop.site.id
         id_gaps = None if shop.horizon.is_used else SiteIdGaps(store, lease, site_id)
@@ -91,7 +91,7 @@ class HeldSite:
         self._lease = lease
         self._account = account_name(settings.activecampaign)
 
-    def without(self, forgotten: Forgotten) -> HeldSite:
+    def without(self, forgotten: ForgottenPeople) -> HeldSite:
         """Return the same site, whose forgotten people are these."""
         return HeldSite(
             settings=self.settings,

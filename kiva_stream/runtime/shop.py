@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from kiva_stream.model.site import Site
-from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.ports.state import IdGaps
 from kiva_stream.settings.sections import Settings
@@ -35,7 +35,7 @@ class Shop(NamedTuple):
     horizon: Horizon
     positions: LogPositions
 
-    def without(self, forgotten: Forgotten, id_gaps: IdGaps | None = None) -> Shop:
+    def without(self, forgotten: ForgottenPeople, id_gaps: IdGaps | None = None) -> Shop:
         """Return the same shop; forgotten customers read as erased, and the log keeps its id gaps."""
         customers = self.customers.without(forgotten)
         changes = self.changes.with_customers(customers)

@@ -16,7 +16,7 @@ from kiva_stream.model.entries import Change
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
-from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
@@ -99,7 +99,7 @@ class WorkingSite:
         await held.ledger.bind(account_name(account), contact_url(account.api_url))
         return cls(held, ids, is_live=is_live)
 
-    def without(self, forgotten: Forgotten) -> WorkingSite:
+    def without(self, forgotten: ForgottenPeople) -> WorkingSite:
         """Return the same site, whose forgotten people are these; no work of this one may be under way."""
         return WorkingSite(self.held.without(forgotten), self.ids)
 
@@ -121,7 +121,7 @@ class WorkingSite:
 
         Raises CheckpointError.
         """
-        left, asked = await self.held.ledger.left(), await self.held.dead_letters.replay_requests()
+        left, asked = await self.held.ledger.leftovers(), await self.held.dead_letters.replay_requests()
         replays = {position: letter.why for position, letter in asked.items() if position <= start.after}
         return PipelineRun(self, start, left, replays)
 

@@ -10,7 +10,7 @@ import asyncpg
 from kiva_stream.model.addresses import parse_email, spellings
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.ids import CustomerId, Email
-from kiva_stream.model.tombstones import NOBODY, Forgotten
+from kiva_stream.model.tombstones import NONE_FORGOTTEN, ForgottenPeople
 from kiva_stream.source.source import Source
 
 
@@ -44,14 +44,18 @@ class ShopCustomers:
     """The customers of one site. Every call raises SourceError when the source cannot be read."""
 
     def __init__(
-        self, source: Source, site_id: int, skip_domains: Collection[str], forgotten: Forgotten = NOBODY
+        self,
+        source: Source,
+        site_id: int,
+        skip_domains: Collection[str],
+        forgotten: ForgottenPeople = NONE_FORGOTTEN,
     ) -> None:
         self._source = source
         self._site_id = site_id
         self._skip_domains = frozenset(domain.lower() for domain in skip_domains)
         self._forgotten = forgotten
 
-    def without(self, forgotten: Forgotten) -> ShopCustomers:
+    def without(self, forgotten: ForgottenPeople) -> ShopCustomers:
         """Return the same customers; forgotten ones, by id or by address, read as erased."""
         return ShopCustomers(self._source, self._site_id, self._skip_domains, forgotten)
 
@@ -98,7 +102,7 @@ class ShopCustomers:
             email=address.email,
             name=" ".join(f"{row['first_name'] or ''} {row['last_name'] or ''}".split()),
             is_test=row["is_test"] or self._is_skipped(address.email),
-            erased=row["erased"] or self._forgotten.bars(customer_id, address.email),
+            erased=row["erased"] or self._forgotten.includes(customer_id, address.email),
             several_addresses=address.several,
         )
 

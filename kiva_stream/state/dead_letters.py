@@ -21,7 +21,7 @@ from kiva_stream.state.store import Store, columns
 OLDEST_FIRST, NEWEST_FIRST = 1, -1
 
 
-class Choice(NamedTuple):
+class DeadLetterFilter(NamedTuple):
     """Which dead letters are meant. None: that does not matter."""
 
     reason: Reason | None = None
@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     positions: Collection[Position] | None = None
 
 
-class Letter(msgspec.Struct, frozen=True):
+class StoredDeadLetter(msgspec.Struct, frozen=True):
     """A dead letter of an entry."""
 
     position: Position
@@ -51,7 +51,7 @@ class RefusedOrder(msgspec.Struct, frozen=True):
     discarded_at: datetime | None
 
 
-class LetterCount(msgspec.Struct, frozen=True):
+class DeadLetterCount(msgspec.Struct, frozen=True):
     """How many letters died of a reason, and what is to become of some of them."""
 
     why: Reason
@@ -67,29 +67,31 @@ class SiteDeadLetters:
         self._store = store
         self._site_id = site_id
 
-    async def of_one_contact(self, customer: CustomerId) -> set[CustomerId]:
+    async def customers_of_same_contact(self, customer: CustomerId) -> set[CustomerId]:
         """Return the customers of a customer's contact, itself among them in any case."""
         rows = await self._fetch("of_one_contact", customer)
         return {customer, *(row["customer_id"] for row in rows)}
 
     # --- entries ---
 
-    async def page(self, choice: Choice, count: int | None, *, oldest_first: bool = False) -> list[Letter]:
+    async def page(
+        self, choice: DeadLetterFilter, count: int | None, *, oldest_first: bool = False
+    ) -> list[StoredDeadLetter]:
         """Return up to `count` of these letters, all of them where it is None."""
         direction = OLDEST_FIRST if oldest_first else NEWEST_FIRST
         rows = await self._fetch("dead_letters", *_arguments(choice), direction, count)
         return [_letter(row) for row in rows]
 
-    async def counts(self, choice: Choice) -> list[LetterCount]:
+    async def counts(self, choice: DeadLetterFilter) -> list[DeadLetterCount]:
         """Return how many of these letters there are, by reason."""
         rows = await self._fetch("count_letters", *_arguments(choice))
         return [_counted(Reason(row["reason"]), row) for row in rows]
 
-    async def ask(self, choice: Choice) -> int:
+    async def request_replay(self, choice: DeadLetterFilter) -> int:
         """Have these letters replayed, discarded ones only where positions are named; return how many."""
         return await self._count("ask_letters", *_arguments(choice))
 
-    async def discard(self, choice: Choice) -> int:
+    async def discard(self, choice: DeadLetterFilter) -> int:
         """Mark these letters as discarded; return how many were not before."""
         return await self._count("discard_letters", *_arguments(choice))
 
@@ -100,7 +102,7 @@ class SiteDeadLetters:
 
     # --- orders ---
 
-    async def orders(
+    async def refused_orders(
         self, ids: Collection[OrderId] | None, count: int | None, *, oldest_first: bool = False
     ) -> list[RefusedOrder]:
         """Return up to `count` of the refused orders of these ids, of all where it is None; by their ids."""
@@ -108,16 +110,16 @@ class SiteDeadLetters:
         rows = await self._fetch("refused_orders", _ids(ids), direction, count)
         return [_refused(row) for row in rows]
 
-    async def count_orders(self, ids: Collection[OrderId] | None) -> LetterCount:
+    async def count_refused_orders(self, ids: Collection[OrderId] | None) -> DeadLetterCount:
         """Return how many refused orders there are."""
         (row,) = await self._fetch("count_refused", _ids(ids))
         return _counted(Reason.ORDER_INVALID, row)
 
-    async def ask_orders(self, ids: Collection[OrderId] | None, *, with_discarded: bool) -> int:
+    async def request_order_replay(self, ids: Collection[OrderId] | None, *, with_discarded: bool) -> int:
         """Have refused orders sent again when they are looked at; return how many."""
         return await self._count("ask_orders", _ids(ids), with_discarded)
 
-    async def discard_orders(self, ids: Collection[OrderId] | None) -> int:
+    async def discard_refused_orders(self, ids: Collection[OrderId] | None) -> int:
         """Mark refused orders as discarded; return how many were not before."""
         return await self._count("discard_orders", _ids(ids))
 
@@ -133,7 +135,7 @@ class SiteDeadLetters:
         return await self._store.fetch(block, self._site_id, *args)
 
 
-def _arguments(choice: Choice) -> tuple[object, ...]:
+def _arguments(choice: DeadLetterFilter) -> tuple[object, ...]:
     """Return a choice as the arguments of the block `chosen`, but for the site."""
     positions = choice.positions
     txids, ids = (None, None) if positions is None else columns(list(positions), 2)
@@ -148,8 +150,8 @@ def _position(row: asyncpg.Record) -> Position:
     return Position(row["txid"], row["log_id"])
 
 
-def _letter(row: asyncpg.Record) -> Letter:
-    return Letter(
+def _letter(row: asyncpg.Record) -> StoredDeadLetter:
+    return StoredDeadLetter(
         position=_position(row),
         why=Reason(row["reason"]),
         customer=row["customer_id"],
@@ -165,5 +167,5 @@ def _refused(row: asyncpg.Record) -> RefusedOrder:
     return RefusedOrder(row["order_id"], row["refused"], row["is_asked"], row["discarded_at"])
 
 
-def _counted(why: Reason, row: asyncpg.Record) -> LetterCount:
-    return LetterCount(why, row["count"], row["asked"], row["discarded"])
+def _counted(why: Reason, row: asyncpg.Record) -> DeadLetterCount:
+    return DeadLetterCount(why, row["count"], row["asked"], row["discarded"])

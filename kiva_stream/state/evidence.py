@@ -20,7 +20,7 @@ class SiteProgress(NamedTuple):
 
     counted_from: Position
     watermark: Position
-    forgotten: Position | None  # the ledger was kept from behind this position on; None: from its beginning
+    pruned_to: Position | None  # the ledger was kept from behind this position on; None: from its beginning
     events_since: datetime | None
     outcomes: int  # of entries at or below the watermark
     parked: int
@@ -29,10 +29,10 @@ class SiteProgress(NamedTuple):
     @property
     def known_from(self) -> Position:
         """The position above which the state knows what became of entries."""
-        return max(self.counted_from, self.forgotten or self.counted_from)
+        return max(self.counted_from, self.pruned_to or self.counted_from)
 
 
-class Kept(NamedTuple):
+class LedgerEvent(NamedTuple):
     """A delivered event, as the ledger has it."""
 
     position: Position
@@ -59,7 +59,7 @@ class Evidence:
             return SiteProgress(
                 counted_from=Position(row["counted_txid"], row["counted_id"]),
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
-                forgotten=Position(row["forgotten_txid"], row["forgotten_id"]) if has_forgotten else None,
+                pruned_to=Position(row["forgotten_txid"], row["forgotten_id"]) if has_forgotten else None,
                 events_since=row["events_since"],
                 outcomes=int(row["outcomes"]),
                 parked=row["parked"],
@@ -98,11 +98,11 @@ class Evidence:
         rows = await self._store.fetch("due_among", self._site_id, list(contacts))
         return {row["contact_id"] for row in rows}
 
-    async def deliveries(self, contacts: Collection[ContactId]) -> dict[ContactId, list[Kept]]:
+    async def deliveries(self, contacts: Collection[ContactId]) -> dict[ContactId, list[LedgerEvent]]:
         """Return the events that these contacts got, in log order."""
-        found: defaultdict[ContactId, list[Kept]] = defaultdict(list)
+        found: defaultdict[ContactId, list[LedgerEvent]] = defaultdict(list)
         for row in await self._store.fetch("deliveries_of", self._site_id, list(contacts)):
-            kept = Kept(Position(row["txid"], row["log_id"]), row["event"], row["delivered_at"])
+            kept = LedgerEvent(Position(row["txid"], row["log_id"]), row["event"], row["delivered_at"])
             found[row["contact_id"]].append(kept)
         return found
 
@@ -124,7 +124,7 @@ class Evidence:
         """Note that it is not known any more what ActiveCampaign has of these orders."""
         await self._store.fetch("unconfirm_orders", self._site_id, list(orders))
 
-    async def keep_resent(self, position: Position, contact: ContactId, line: int) -> None:
+    async def record_resent(self, position: Position, contact: ContactId, line: int) -> None:
         """Note that ActiveCampaign has got an event that it did not list."""
         await self._store.fetch("keep_resent", self._site_id, *position, contact, line)
 

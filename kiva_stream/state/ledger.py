@@ -144,11 +144,11 @@ class SiteLedger:
         """Return the number of the last commit, 0 before the first."""
         return next((row["commits"] for row in await self._fetch("commits")), 0)
 
-    async def left(self) -> Leftovers:
+    async def leftovers(self) -> Leftovers:
         """Return what earlier runs left for the next one."""
         self._commits = await self._number()
         to = next((_position(row) for row in await self._fetch("settled_to")), DAY1)
-        letters = await self.customers_with_letters()
+        letters = await self.customers_with_dead_letters()
         parked, doubts = await self.parked(), map(_position, await self._fetch("doubts"))
         counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
         discarded = map(_position, await self._fetch("discarded"))
@@ -177,7 +177,7 @@ class SiteLedger:
         rows = await self._fetch("letters", FOR_WANT_OF_A_CONTACT, list(customers))
         return {Position(row["txid"], row["log_id"]): Reason(row["reason"]) for row in rows}
 
-    async def customers_with_letters(self) -> set[CustomerId]:
+    async def customers_with_dead_letters(self) -> set[CustomerId]:
         """Return the customers whose entries died for want of a contact."""
         rows = await self._fetch("customers_with_letters", FOR_WANT_OF_A_CONTACT)
         return {row["customer_id"] for row in rows}

@@ -585,7 +585,7 @@ WHERE site_id = $1
 -- name: above
 -- What is kept above a position.
 SELECT (SELECT count(*) FROM {schema}.ledger WHERE site_id = $1 AND (txid, log_id) > ($2, $3)) AS deliveries,
-       (SELECT count(*) FROM {schema}.dead_letter WHERE site_id = $1 AND (txid, log_id) > ($2, $3)) AS letters
+       (SELECT count(*) FROM {schema}.dead_letter WHERE site_id = $1 AND (txid, log_id) > ($2, $3)) AS dead_letters
 
 -- name: rewind
 -- The counts begin anew; what was parked above is read again. With $4 what the ledger holds above is sent again.

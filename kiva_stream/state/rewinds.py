@@ -17,14 +17,14 @@ PAGE_ROWS = 10_000
 Txids = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]  # of entries, by their ids in the log
 
 
-class Kept(NamedTuple):
+class KeptCheckpoint(NamedTuple):
     """What is kept with the checkpoint."""
 
     account: str
     watermark: Position
     events_since: datetime | None
     horizon: bool  # whether the log was read below one; else positions are (0, id)
-    forgotten: Position | None  # up to here deliveries may be missing from the ledger; None: none is
+    pruned_to: Position | None  # up to here deliveries may be missing from the ledger; None: none is
     done_to_id: int  # without a horizon: each entry of an id up to here has its outcome
 
 
@@ -38,11 +38,11 @@ class NewStart(NamedTuple):
     resend: bool  # also what the ledger holds, and what is dead
 
 
-class Above(NamedTuple):
+class KeptAbove(NamedTuple):
     """How much is kept above a position."""
 
     deliveries: int
-    letters: int
+    dead_letters: int
 
 
 class SiteRewinds:
@@ -52,27 +52,27 @@ class SiteRewinds:
         self._store = store
         self._site_id = site_id
 
-    async def kept(self) -> Kept | None:
+    async def checkpoint(self) -> KeptCheckpoint | None:
         """Return what is kept, None when the site has no checkpoint."""
         for row in await self._store.fetch("kept_start", self._site_id):
-            return Kept(
+            return KeptCheckpoint(
                 account=row["account"],
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
                 events_since=row["events_since"],
                 horizon=row["horizon"],
-                forgotten=None
+                pruned_to=None
                 if row["forgotten_id"] is None
                 else Position(row["forgotten_txid"], row["forgotten_id"]),
                 done_to_id=row["done_to_id"],
             )
         return None
 
-    async def above(self, position: Position) -> Above:
+    async def above(self, position: Position) -> KeptAbove:
         """Return how much is kept above a position."""
         (row,) = await self._store.fetch("above", self._site_id, *position)
-        return Above(**row)
+        return KeptAbove(**row)
 
-    async def move(self, lease: Lease, kept: Kept, start: NewStart, txids: Txids) -> Above:
+    async def move(self, lease: Lease, kept: KeptCheckpoint, start: NewStart, txids: Txids) -> KeptAbove:
         """Move the checkpoint back; return how much was kept above it. All of it, or nothing.
 
         Where positions change their meaning, what is kept gets its new ones. Raises HeldError when the lease
@@ -95,7 +95,7 @@ class SiteRewinds:
                 lease.token,
                 lease.lease_s,
             )
-            return Above(**row)
+            return KeptAbove(**row)
 
     async def _set_txids(self, connection: Connection, txids: Txids) -> None:
         """Give what is kept by id alone its transaction ids, a page at a time; what the log lost stays."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.tombstones import KEY_BYTES, Forgotten, address_hash
+from kiva_stream.model.tombstones import KEY_BYTES, ForgottenPeople, address_hash
 from kiva_stream.state.store import Store
 
 
@@ -17,14 +17,14 @@ class Tombstones:
         self._store = store
         self._site_id = site_id
 
-    async def barred(self) -> Forgotten:
+    async def forgotten_people(self) -> ForgottenPeople:
         """Return who is forgotten; it changes nothing."""
         rows = await self._store.fetch("tombstones", self._site_id)
         customers = frozenset(CustomerId(row["customer_id"]) for row in rows)
         hashes = frozenset(row["address_hash"] for row in rows if row["address_hash"])
-        return Forgotten(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
+        return ForgottenPeople(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
 
-    async def put(self, customer: CustomerId, email: Email | None) -> None:
+    async def record(self, customer: CustomerId, email: Email | None) -> None:
         """Bar a customer, and an address, None where that is somebody else's too; the site must be bound."""
         hashed = None if email is None else address_hash(await self._key(), email)
         await self._store.fetch("put_tombstone", self._site_id, customer, hashed)

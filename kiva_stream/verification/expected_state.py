@@ -26,7 +26,7 @@ from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings
-from kiva_stream.state.evidence import Evidence, Kept, SiteProgress
+from kiva_stream.state.evidence import Evidence, LedgerEvent, SiteProgress
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe, week_tag
 from kiva_stream.sync.desired_order import desired_order, invalid
@@ -68,7 +68,7 @@ class _Facts(NamedTuple):
     orders: list[Order]
     sent: Mapping[OrderId, SentOrder]
     statuses: Mapping[CustomerId, Collection[str]]  # of the orders of the current week
-    kept: Mapping[ContactId, list[Kept]]
+    kept: Mapping[ContactId, list[LedgerEvent]]
     log: _Log
     today: date  # the site's
 
@@ -135,7 +135,7 @@ class ExpectedState:
     async def _log(
         self,
         customers: Collection[CustomerId],
-        kept: Mapping[ContactId, Sequence[Kept]],
+        kept: Mapping[ContactId, Sequence[LedgerEvent]],
         progress: SiteProgress,
     ) -> _Log:
         """Return the entries of these customers below the watermark, and those of which events are kept."""
@@ -182,7 +182,7 @@ def _movers(customer_accounts: Iterable[CustomerAccount], contact: Contact) -> l
     ]
 
 
-def _events(record: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[ExpectedEvent]:
+def _events(record: ContactRecord, kept: Sequence[LedgerEvent], log: _Log) -> list[ExpectedEvent]:
     found = [_of_ledger(each, log) for each in kept]
     for position in log.without_outcome:
         classification = log.classifications[position]
@@ -191,7 +191,7 @@ def _events(record: ContactRecord, kept: Sequence[Kept], log: _Log) -> list[Expe
     return sorted(found)
 
 
-def _of_ledger(kept: Kept, log: _Log) -> ExpectedEvent:
+def _of_ledger(kept: LedgerEvent, log: _Log) -> ExpectedEvent:
     """Return a delivered event. What it said is known only while its entry still is the same event."""
     classification = log.classifications.get(kept.position)
     name = NAMES[kept.line]

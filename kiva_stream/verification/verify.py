@@ -108,7 +108,7 @@ async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
                 return await run.go(request, site)
         if progress.is_held:
             account = beside_another(account)
-        shop = opened.without(await Tombstones(store, site_id).barred())
+        shop = opened.without(await Tombstones(store, site_id).forgotten_people())
         async with Client(account, patience_s=PATIENCE_S) as client:
             run = await Verification.open(settings, shop=shop, store=store, client=client, holds_site=False)
             return await run.go(request)

@@ -128,7 +128,7 @@ def _entry_fields(entry: Entry) -> dict[str, object]:
 async def _of_order(
     found: SiteDeadLetters, selection: Selection, *, shop: Shop, order_id: OrderId
 ) -> DeadLetterDetails:
-    (refused,) = await found.orders(selection.of_orders, None)
+    (refused,) = await found.refused_orders(selection.of_orders, None)
     order = next(iter(await shop.orders.orders([order_id])), None)
     return DeadLetterDetails(
         row=row_of_order(refused),

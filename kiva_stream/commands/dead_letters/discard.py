@@ -29,7 +29,7 @@ async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardRepo
         found = await site_dead_letters(settings, store)
         selection = await select(settings, found, request)
         marked = await found.discard(selection.of_entries)
-        return DiscardReport(marked + await found.discard_orders(selection.of_orders))
+        return DiscardReport(marked + await found.discard_refused_orders(selection.of_orders))
 
 
 async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> int:

@@ -15,7 +15,7 @@ from kiva_stream.commands.dead_letters.selection import (
 from kiva_stream.model.bounds import place_text
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import Letter, RefusedOrder
+from kiva_stream.state.dead_letters import RefusedOrder, StoredDeadLetter
 from kiva_stream.state.store import Store
 
 REPLAY_ASKED, DISCARDED = "replay asked", "discarded"
@@ -63,7 +63,9 @@ async def list_dead_letters(
         selection = await select(settings, found, request)
         counts = await count_by_reason(found, selection)
         entries = await found.page(selection.of_entries, limit, oldest_first=oldest_first)
-        orders = await found.orders(selection.of_orders, limit - len(entries), oldest_first=oldest_first)
+        orders = await found.refused_orders(
+            selection.of_orders, limit - len(entries), oldest_first=oldest_first
+        )
     return DeadLetterList(
         sum(each.count for each in counts),
         [ReasonCount(each.why, each.count, each.asked, each.discarded) for each in counts],
@@ -71,7 +73,7 @@ async def list_dead_letters(
     )
 
 
-def row_of_entry(letter: Letter) -> DeadLetterRow:
+def row_of_entry(letter: StoredDeadLetter) -> DeadLetterRow:
     """Return the row of an entry's dead letter."""
     return DeadLetterRow(
         place=str(letter.position),

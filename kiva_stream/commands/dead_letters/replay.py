@@ -23,7 +23,7 @@ from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
 from kiva_stream.runtime.start_position import Start, all_up_to
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import Choice, Letter
+from kiva_stream.state.dead_letters import DeadLetterFilter, StoredDeadLetter
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
 
@@ -49,8 +49,8 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
     ):
         found = await site_dead_letters(settings, store)
         selection = await select(settings, found, request)
-        asked = await found.ask(selection.of_entries)
-        asked += await found.ask_orders(selection.of_orders, with_discarded=bool(request.places))
+        asked = await found.request_replay(selection.of_entries)
+        asked += await found.request_order_replay(selection.of_orders, with_discarded=bool(request.places))
         try:
             site = await stack.enter_async_context(hold_site(settings, shop, store))
         except HeldError:
@@ -102,7 +102,7 @@ class ReplayRun:
         """Return the number of dead letters by what became of them."""
         site = self._site
         undelivered = await site.ledger.unresolved(self._replays, ())
-        left = await site.dead_letters.page(Choice(positions=self._replays), None)
+        left = await site.dead_letters.page(DeadLetterFilter(positions=self._replays), None)
         still_dead = {each.position: each for each in left}
         orders = await OrderStates(site.store, site.shop.site.id).sent(self._orders)
         became = Counter(
@@ -111,7 +111,7 @@ class ReplayRun:
         return dict(became + Counter(map(_order_became, orders.values())))
 
 
-def _became(letter: Letter | None, *, is_delivered: bool) -> str:
+def _became(letter: StoredDeadLetter | None, *, is_delivered: bool) -> str:
     if is_delivered:
         return "delivered"
     if letter is None:

@@ -14,7 +14,7 @@ from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import Choice, LetterCount, SiteDeadLetters
+from kiva_stream.state.dead_letters import DeadLetterCount, DeadLetterFilter, SiteDeadLetters
 from kiva_stream.state.store import Store
 
 
@@ -29,7 +29,7 @@ class DeadLetterRequest(msgspec.Struct, frozen=True):
 class Selection(NamedTuple):
     """A request as the state schema understands it: dead letters of entries, and of orders."""
 
-    of_entries: Choice
+    of_entries: DeadLetterFilter
     of_orders: Collection[OrderId] | None  # None: all that are refused
 
 
@@ -41,13 +41,13 @@ async def site_dead_letters(settings: Settings, store: Store) -> SiteDeadLetters
 
 async def select(settings: Settings, found: SiteDeadLetters, request: DeadLetterRequest) -> Selection:
     """Return which dead letters are meant. Raises SettingsError when there is none at a named place."""
-    customers = None if request.customer is None else await found.of_one_contact(request.customer)
+    customers = None if request.customer is None else await found.customers_of_same_contact(request.customer)
     if request.places:
         positions = [place for place in request.places if isinstance(place, Position)]
         orders = [place for place in request.places if not isinstance(place, Position)]
         await _require_there(found, positions, orders)
-        return Selection(Choice(request.reason, customers, positions), orders)
-    of_entries = Choice(request.reason, customers)
+        return Selection(DeadLetterFilter(request.reason, customers, positions), orders)
+    of_entries = DeadLetterFilter(request.reason, customers)
     if request.reason not in {None, Reason.ORDER_INVALID}:
         return Selection(of_entries, [])
     return Selection(of_entries, None if customers is None else await _orders_of(settings, found, customers))
@@ -56,8 +56,8 @@ async def select(settings: Settings, found: SiteDeadLetters, request: DeadLetter
 async def _require_there(
     found: SiteDeadLetters, positions: Collection[Position], orders: Collection[OrderId]
 ) -> None:
-    at = {each.position for each in await found.page(Choice(positions=positions), None)}
-    refused = {each.id for each in await found.orders(orders, None)}
+    at = {each.position for each in await found.page(DeadLetterFilter(positions=positions), None)}
+    refused = {each.id for each in await found.refused_orders(orders, None)}
     missing: list[Place] = [*(set(positions) - at), *(set(orders) - refused)]
     if missing:
         raise SettingsError(
@@ -68,7 +68,7 @@ async def _require_there(
 
 async def _orders_of(settings: Settings, found: SiteDeadLetters, customers: Collection[int]) -> list[OrderId]:
     """Return the refused orders of customers. Only the shop knows whose an order is."""
-    refused = [each.id for each in await found.orders(None, None)]
+    refused = [each.id for each in await found.refused_orders(None, None)]
     if not refused:
         return []
     async with open_shop(settings) as shop:
@@ -76,7 +76,10 @@ async def _orders_of(settings: Settings, found: SiteDeadLetters, customers: Coll
     return [order.id for order in orders if order.customer_id in customers]
 
 
-async def count_by_reason(found: SiteDeadLetters, selection: Selection) -> list[LetterCount]:
+async def count_by_reason(found: SiteDeadLetters, selection: Selection) -> list[DeadLetterCount]:
     """Return how many dead letters are selected, by reason; a reason without any is left out."""
-    counts = [*await found.counts(selection.of_entries), await found.count_orders(selection.of_orders)]
+    counts = [
+        *await found.counts(selection.of_entries),
+        await found.count_refused_orders(selection.of_orders),
+    ]
     return [each for each in counts if each.count]

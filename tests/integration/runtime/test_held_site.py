@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from kiva_stream.errors import HeldError
-from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop
@@ -30,7 +30,7 @@ class Unread:
 
     is_used = True
 
-    def without(self, _forgotten: Forgotten) -> Unread:
+    def without(self, _forgotten: ForgottenPeople) -> Unread:
         return self
 
     def with_customers(self, *_: object) -> Unread:

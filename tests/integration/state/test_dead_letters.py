@@ -15,12 +15,12 @@ from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.orders import OrderSource, SentOrder
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
-from kiva_stream.state.dead_letters import Choice, SiteDeadLetters
+from kiva_stream.state.dead_letters import DeadLetterFilter, SiteDeadLetters
 from kiva_stream.state.leases import Lease, hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.orders import OrderStates
-from kiva_stream.state.rewinds import Above, Kept, NewStart, SiteRewinds
+from kiva_stream.state.rewinds import KeptAbove, KeptCheckpoint, NewStart, SiteRewinds
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
 from tests.states import ANN, BEA, START, begin, commit_of, delivered
@@ -63,7 +63,7 @@ def at(*numbers: int) -> list[Position]:
     return [letter(number).position for number in numbers]
 
 
-async def numbers(letters: SiteDeadLetters, choice: Choice, count: int | None = None) -> list[int]:
+async def numbers(letters: SiteDeadLetters, choice: DeadLetterFilter, count: int | None = None) -> list[int]:
     return [each.position.id for each in await letters.page(choice, count, oldest_first=True)]
 
 
@@ -75,13 +75,16 @@ async def test_a_thousand_are_chosen_by_reason_by_customer_and_by_position(
 ) -> None:
     whys = NOBODY, REJECTED
     await ledger.commit(commit_of(WATERMARK, dead=[letter(n, whys[n % 2], n % 10) for n in range(LETTERS)]))
-    assert await numbers(letters, Choice()) == list(range(LETTERS))
-    assert [each.position.id for each in await letters.page(Choice(), 2)] == [999, 998]
-    assert await numbers(letters, Choice(NOBODY), 3) == [0, 2, 4]
-    assert await numbers(letters, Choice(customers=[CustomerId(3)])) == list(range(3, LETTERS, 10))
-    assert await numbers(letters, Choice(customers=[])) == []
-    assert await numbers(letters, Choice(NOBODY, positions=at(1, 2))) == [2]
-    counts = {each.why: (each.count, each.asked, each.discarded) for each in await letters.counts(Choice())}
+    assert await numbers(letters, DeadLetterFilter()) == list(range(LETTERS))
+    assert [each.position.id for each in await letters.page(DeadLetterFilter(), 2)] == [999, 998]
+    assert await numbers(letters, DeadLetterFilter(NOBODY), 3) == [0, 2, 4]
+    assert await numbers(letters, DeadLetterFilter(customers=[CustomerId(3)])) == list(range(3, LETTERS, 10))
+    assert await numbers(letters, DeadLetterFilter(customers=[])) == []
+    assert await numbers(letters, DeadLetterFilter(NOBODY, positions=at(1, 2))) == [2]
+    counts = {
+        each.why: (each.count, each.asked, each.discarded)
+        for each in await letters.counts(DeadLetterFilter())
+    }
     assert counts == {NOBODY: (500, 0, 0), REJECTED: (500, 0, 0)}
 
 
@@ -89,16 +92,16 @@ async def test_what_is_asked_for_stays_so_until_it_dies_again_or_has_another_out
     ledger: SiteLedger, letters: SiteDeadLetters
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, dead=[letter(n) for n in range(3)]))
-    assert await letters.ask(Choice(positions=at(1, 0))) == 2
+    assert await letters.request_replay(DeadLetterFilter(positions=at(1, 0))) == 2
     asked = await letters.replay_requests()
     assert list(asked) == at(0, 1)
-    assert await letters.ask(Choice()) == 3
+    assert await letters.request_replay(DeadLetterFilter()) == 3
     assert {place: (await letters.replay_requests())[place] for place in asked} == asked
     revived = tuple((place, REJECTED) for place in at(0, 1))
     again = Commit(WATERMARK, 0, [delivered(1_000, 0)], [letter(1, NOBODY)], {}, superseded=revived)
     await ledger.commit(again)
     assert list(await letters.replay_requests()) == at(2)
-    assert await numbers(letters, Choice(NOBODY)) == [1]
+    assert await numbers(letters, DeadLetterFilter(NOBODY)) == [1]
 
 
 async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_revived(
@@ -106,13 +109,13 @@ async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_re
 ) -> None:
     dead = [letter(n, Reason.NO_EMAIL) for n in range(3)]
     await ledger.commit(commit_of(WATERMARK, dead=dead))
-    await letters.ask(Choice())
-    assert await letters.discard(Choice(positions=at(0, 1))) == 2
-    assert await letters.discard(Choice(positions=at(0, 1))) == 0
+    await letters.request_replay(DeadLetterFilter())
+    assert await letters.discard(DeadLetterFilter(positions=at(0, 1))) == 2
+    assert await letters.discard(DeadLetterFilter(positions=at(0, 1))) == 0
     assert list(await letters.replay_requests()) == at(2)
-    assert await letters.ask(Choice(Reason.NO_EMAIL)) == 1
+    assert await letters.request_replay(DeadLetterFilter(Reason.NO_EMAIL)) == 1
     assert list(await ledger.without_contact([CustomerId(7)])) == at(2)
-    assert await letters.ask(Choice(positions=at(0))) == 1
+    assert await letters.request_replay(DeadLetterFilter(positions=at(0))) == 1
     assert list(await letters.replay_requests()) == at(0, 2)
     assert list(await ledger.without_contact([CustomerId(7)])) == at(0, 2)
 
@@ -120,8 +123,8 @@ async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_re
 async def test_customers_of_one_contact_are_meant_together(store: Store, letters: SiteDeadLetters) -> None:
     one, two, other, unknown = (CustomerId(n) for n in (1, 2, 3, 4))
     await ContactLinks(store, 1).link({one: ANN, two: ANN, other: BEA})
-    assert await letters.of_one_contact(one) == {one, two}
-    assert await letters.of_one_contact(unknown) == {unknown}
+    assert await letters.customers_of_same_contact(one) == {one, two}
+    assert await letters.customers_of_same_contact(unknown) == {unknown}
 
 
 async def test_refused_orders_are_asked_for_and_discarded_too(
@@ -134,16 +137,16 @@ async def test_refused_orders_are_asked_for_and_discarded_too(
         return SentOrder(OrderId(number), OrderSource.HISTORICAL, bytes([number]), now, refused)
 
     await states.record([order(1, ""), order(2), order(3), order(4)])
-    assert [each.id for each in await letters.orders(None, None)] == [4, 3, 2]
-    assert await letters.discard_orders([OrderId(4), OrderId(1)]) == 1
-    assert await letters.ask_orders(None, with_discarded=False) == 2
+    assert [each.id for each in await letters.refused_orders(None, None)] == [4, 3, 2]
+    assert await letters.discard_refused_orders([OrderId(4), OrderId(1)]) == 1
+    assert await letters.request_order_replay(None, with_discarded=False) == 2
     assert await letters.order_replay_requests() == [2, 3]
-    count = await letters.count_orders(None)
+    count = await letters.count_refused_orders(None)
     assert (count.why, count.count, count.asked, count.discarded) == (Reason.ORDER_INVALID, 3, 2, 1)
     await states.record([order(2, ""), order(3, "still no"), order(4, "changed, and no")])
     assert await letters.order_replay_requests() == []
-    assert [each.discarded_at for each in await letters.orders(None, None)] == [None, None]
-    assert await letters.ask_orders([OrderId(4)], with_discarded=True) == 1
+    assert [each.discarded_at for each in await letters.refused_orders(None, None)] == [None, None]
+    assert await letters.request_order_replay([OrderId(4)], with_discarded=True) == 1
 
 
 # Rewind
@@ -153,8 +156,8 @@ def start(to: Position, *, resend: bool = False, horizon: bool = True) -> NewSta
     return NewStart(to, str(to), None, horizon, resend)
 
 
-async def kept_of(rewinds: SiteRewinds) -> Kept:
-    kept = await rewinds.kept()
+async def kept_of(rewinds: SiteRewinds) -> KeptCheckpoint:
+    kept = await rewinds.checkpoint()
     assert kept is not None
     return kept
 
@@ -183,12 +186,12 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
         )
     )
     above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 70)), no_txids)
-    assert above == await rewinds.above(Position(7, 70)) == Above(deliveries=1, letters=1)
+    assert above == await rewinds.above(Position(7, 70)) == KeptAbove(deliveries=1, dead_letters=1)
     status = await read_status(store, 1)
     assert status is not None
     assert (status.watermark, status.counted_from, status.since) == (Position(7, 70),) * 2 + ("7:70",)
     assert (status.outcomes, status.events, status.notes, status.pending) == ({}, {}, {}, 0)
-    left = await ledger.left()
+    left = await ledger.leftovers()
     assert (left.parked, left.in_doubt) == (frozenset({Position(6, 1)}), out)
 
 
@@ -197,9 +200,9 @@ async def test_a_rewind_that_resends_forgets_what_lies_above_and_nothing_below(
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, [delivered(6, 60), delivered(8, 80)], [letter(0), letter(1)]))
     above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 0), resend=True), no_txids)
-    assert above == Above(deliveries=1, letters=2)
+    assert above == KeptAbove(deliveries=1, dead_letters=2)
     assert await look.fetchval("SELECT array_agg(log_id) FROM kiva_stream.ledger") == [60]
-    assert await rewinds.above(Position(7, 0)) == Above(0, 0)
+    assert await rewinds.above(Position(7, 0)) == KeptAbove(0, 0)
 
 
 async def test_who_lost_the_site_rewinds_nothing(
@@ -210,21 +213,21 @@ async def test_who_lost_the_site_rewinds_nothing(
     with pytest.raises(HeldError):
         await rewinds.move(lease, await kept_of(rewinds), start(START, resend=True), no_txids)
     assert (await kept_of(rewinds)).watermark == WATERMARK
-    assert await rewinds.above(START) == Above(1, 0)
+    assert await rewinds.above(START) == KeptAbove(1, 0)
 
 
 async def test_the_checkpoint_knows_up_to_where_the_ledger_forgot(
     ledger: SiteLedger, rewinds: SiteRewinds, look: asyncpg.Connection
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, [delivered(7, 70), delivered(6, 60), delivered(8, 80)]))
-    assert (await kept_of(rewinds)).forgotten is None
+    assert (await kept_of(rewinds)).pruned_to is None
     await look.execute(
         "UPDATE kiva_stream.ledger SET delivered_at = now() - interval '9 days' WHERE txid < 8"
     )
     await ledger.forget_old_deliveries(5, WATERMARK)
-    assert (await kept_of(rewinds)).forgotten == Position(7, 70)
+    assert (await kept_of(rewinds)).pruned_to == Position(7, 70)
     await ledger.forget_old_deliveries(5, WATERMARK)
-    assert (await kept_of(rewinds)).forgotten == Position(7, 70)
+    assert (await kept_of(rewinds)).pruned_to == Position(7, 70)
 
 
 async def test_where_positions_change_their_meaning_all_that_is_kept_gets_its_new_ones(

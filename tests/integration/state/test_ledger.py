@@ -419,7 +419,7 @@ async def test_the_letters_of_customers_are_those_that_died_for_want_of_a_contac
         Position(6, 80): Reason.NO_EMAIL
     }
     assert await ledger.without_contact([]) == {}
-    assert await ledger.customers_with_letters() == {5, 6}
+    assert await ledger.customers_with_dead_letters() == {5, 6}
 
 
 async def test_who_is_revived_is_no_dead_letter_any_more(

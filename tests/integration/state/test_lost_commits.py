@@ -23,9 +23,9 @@ LETTER = DeadLetter(A, Reason.NO_EMAIL, CustomerId(5))
 
 async def test_events_that_may_be_out_are_doubts_until_they_are_in_the_ledger(ledger: SiteLedger) -> None:
     await ledger.commit(commit_of(START)._replace(intents=frozenset({A, B})))
-    assert (await ledger.left()).in_doubt == {A, B}
+    assert (await ledger.leftovers()).in_doubt == {A, B}
     await ledger.commit(commit_of(START, [delivered(*A)])._replace(intents=frozenset({A, B})))
-    assert (await ledger.left()).in_doubt == {B}
+    assert (await ledger.leftovers()).in_doubt == {B}
 
 
 async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_comes_again(
@@ -34,7 +34,7 @@ async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_come
     dead = [LETTER]
     parked = ((B, ContactId(7)),)
     await ledger.commit(commit_of(D, [], dead)._replace(intents=frozenset({A, B, C}), parked=parked))
-    assert (await ledger.left()).in_doubt == {A, B}
+    assert (await ledger.leftovers()).in_doubt == {A, B}
 
 
 async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, ledger: SiteLedger) -> None:
@@ -43,10 +43,10 @@ async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, 
     status = await read_status(store, 1)
     assert status is not None
     assert status.parked == 2
-    left = await ledger.left()
+    left = await ledger.leftovers()
     assert (left.parked, left.earlier_outcomes_to) == (frozenset({A, C}), C)
     await ledger.commit(commit_of(B, [delivered(*A)], delivered=1)._replace(unparked=(A,)))
-    assert (await ledger.left()).parked == {C}
+    assert (await ledger.leftovers()).parked == {C}
 
 
 async def test_what_is_settled_is_read_a_stretch_at_a_time(ledger: SiteLedger) -> None:
@@ -59,7 +59,7 @@ async def test_what_is_settled_is_read_a_stretch_at_a_time(ledger: SiteLedger) -
         C: PARKED,
     }
     assert await ledger.earlier_outcomes(C, D) == {D: DELIVERED}
-    assert (await ledger.left()).earlier_outcomes_to == D
+    assert (await ledger.leftovers()).earlier_outcomes_to == D
 
 
 async def test_what_may_be_resumed_was_not_delivered_and_is_still_dead_where_it_was(
@@ -71,7 +71,7 @@ async def test_what_may_be_resumed_was_not_delivered_and_is_still_dead_where_it_
 
 
 async def test_nothing_is_left_before_the_first_commit(ledger: SiteLedger) -> None:
-    left = await ledger.left()
+    left = await ledger.leftovers()
     assert [*left.parked, *left.in_doubt, *left.dead_letter_customers] == []
     assert left.earlier_outcomes_to < START
 

@@ -81,6 +81,6 @@ async def test_leftovers_of_the_previous_state_are_parked_entries_and_events_in_
     parked = {Position(*row) for row in await dump.fetch("SELECT txid, log_id FROM kiva_stream.parked")}
     out = await dump.fetchrow("SELECT out_txids, out_ids FROM kiva_stream.checkpoint")
     async with Store.open(state_settings(database)) as store, held_ledger(store) as ledger:
-        left = await ledger.left()
+        left = await ledger.leftovers()
     assert left.parked == parked
     assert left.in_doubt == {Position(*each) for each in zip(*out, strict=True)}

@@ -17,7 +17,7 @@ from kiva_stream.commands.plan import BackfillPlan, estimated, work_left
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
-from kiva_stream.model.tombstones import Forgotten
+from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings, Settings
 from kiva_stream.state.status import SiteStatus
@@ -61,7 +61,7 @@ class SmallShop:
         self._customers = customers
         self._orders = orders
 
-    def without(self, _forgotten: Forgotten) -> SmallShop:
+    def without(self, _forgotten: ForgottenPeople) -> SmallShop:
         return self
 
     def with_customers(self, *_: object) -> SmallShop:

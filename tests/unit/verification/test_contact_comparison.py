@@ -223,7 +223,7 @@ def test_an_unexpected_event_is_a_discrepancy_unless_the_state_cannot_know_of_it
     assert world.kinds() == []
     world.forgotten_ones, world.now = set(), PROGRESS._replace(watermark=Position(29, 29))
     assert world.kinds() == []  # on its way to its outcome
-    world.now = PROGRESS._replace(forgotten=Position(30, 30))
+    world.now = PROGRESS._replace(pruned_to=Position(30, 30))
     assert world.kinds() == []  # from before the ledger began
     world.now, world.in_source = PROGRESS, {}
     assert world.kinds() == [DiscrepancyKind.UNEXPECTED]  # of no entry at all
