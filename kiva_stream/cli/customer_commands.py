@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 
 from kiva_stream.cli.arguments import AsJson, CustomerOption, Yes, customer_of
-from kiva_stream.cli.rendering.customers import render_customer_sync, render_receipt
 from kiva_stream.cli.shell import answer, run, shell_of
-from kiva_stream.primitives.lazy_import import lazy
-
-if TYPE_CHECKING:
-    from kiva_stream.commands import forget as forget_command
-    from kiva_stream.commands import sync_customer as sync_command
-else:  # loaded when a command runs: `--help` needs none
-    forget_command, sync_command = map(lazy, ("commands.forget", "commands.sync_customer"))
 
 
 def sync(context: typer.Context, customer: CustomerOption, as_json: AsJson = False) -> None:
@@ -25,6 +16,9 @@ def sync(context: typer.Context, customer: CustomerOption, as_json: AsJson = Fal
     Contact, paid orders and week tag, without starting automations; no events, no checkpoint. It shows what
     became of them, and holds the site meanwhile.
     """
+    from kiva_stream.cli.rendering.customers import render_customer_sync
+    from kiva_stream.commands import sync_customer as sync_command
+
     wanted = customer_of(customer)
     report = run(sync_command.sync_customer, shell_of(context).load(), wanted)
     answer(report, render_customer_sync, as_json=as_json)
@@ -37,6 +31,9 @@ def forget(
 
     A tombstone stays, which keeps them out for good. It holds the site meanwhile: stop the service first.
     """
+    from kiva_stream.cli.rendering.customers import render_receipt
+    from kiva_stream.commands import forget as forget_command
+
     wanted = customer_of(customer)
     loaded = shell_of(context).load()
     if sys.stdin.isatty() and not yes and not typer.confirm(f"Erase customer {customer} for good?"):

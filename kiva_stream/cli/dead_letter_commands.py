@@ -19,22 +19,10 @@ from kiva_stream.cli.arguments import (
     reason_of,
 )
 from kiva_stream.cli.exit_codes import exit_by_signal
-from kiva_stream.cli.rendering.dead_letters import (
-    render_details,
-    render_discard,
-    render_list,
-    render_replay,
-)
 from kiva_stream.cli.shell import answer, is_on_terminal, run, shell_of
-from kiva_stream.primitives.lazy_import import lazy
 
 if TYPE_CHECKING:
-    from kiva_stream.commands.dead_letters import details, discard, listing, replay, selection
-else:  # each is loaded by the command that runs: `--help` needs none
-    details, discard, listing, replay, selection = (
-        lazy(f"commands.dead_letters.{name}")
-        for name in ("details", "discard", "listing", "replay", "selection")
-    )
+    from kiva_stream.commands.dead_letters.selection import DeadLetterRequest
 
 
 def list_dead_letters(
@@ -51,6 +39,9 @@ def list_dead_letters(
 
     Refused orders are among them, as order:ID. It works beside a running process.
     """
+    from kiva_stream.cli.rendering.dead_letters import render_list
+    from kiva_stream.commands.dead_letters import listing
+
     loaded, request = shell_of(context).load(), _request(reason, customer)
     shown = limit or loaded.state.dead_letter_sample
     report = run(partial(listing.list_dead_letters, oldest_first=oldest), loaded, request, shown)
@@ -63,6 +54,9 @@ def show_dead_letter(
     as_json: AsJson = False,
 ) -> None:
     """Show all about one, its entry as the shop has it now, and what can be done."""
+    from kiva_stream.cli.rendering.dead_letters import render_details
+    from kiva_stream.commands.dead_letters import details
+
     found = run(details.show_dead_letter, shell_of(context).load(), place_of(place))
     answer(found, render_details, as_json=as_json)
 
@@ -79,6 +73,9 @@ def replay_dead_letters(
 
     When a process holds the site, that one does it. A discarded one has to be named by its place.
     """
+    from kiva_stream.cli.rendering.dead_letters import render_replay
+    from kiva_stream.commands.dead_letters import replay
+
     _require_one_way_of_naming(places, reason or customer, is_all=all_)
     request = _request(reason, customer, places)
     report = run(replay.replay, shell_of(context).load(), request)
@@ -96,6 +93,9 @@ def discard_dead_letters(
     as_json: AsJson = False,
 ) -> None:
     """Mark them: they stay dead, and nobody need look at them."""
+    from kiva_stream.cli.rendering.dead_letters import render_discard
+    from kiva_stream.commands.dead_letters import discard
+
     _require_one_way_of_naming(places, reason or customer, is_all=all_)
     request = _request(reason, customer, places)
     loaded = shell_of(context).load()
@@ -111,10 +111,10 @@ def _require_one_way_of_naming(places: list[str] | None, by: str | None, *, is_a
         raise typer.BadParameter("name places, or --reason and --customer, or --all.")
 
 
-def _request(
-    reason: str | None, customer: str | None, places: list[str] | None = None
-) -> selection.DeadLetterRequest:
-    return selection.DeadLetterRequest(
+def _request(reason: str | None, customer: str | None, places: list[str] | None = None) -> DeadLetterRequest:
+    from kiva_stream.commands.dead_letters.selection import DeadLetterRequest
+
+    return DeadLetterRequest(
         reason=None if reason is None else reason_of(reason),
         customer=None if customer is None else customer_of(customer),
         places=tuple(map(place_of, places or ())),

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kiva_stream.cli.arguments import AsJson, Yes, customer_of, date_of, position_of
 from kiva_stream.cli.exit_codes import FOUND_SOMETHING
-from kiva_stream.cli.rendering.repairs import render_rewind, render_verification
 from kiva_stream.cli.shell import answer, answers, is_on_terminal, run, shell_of
 from kiva_stream.errors import SettingsError
-from kiva_stream.primitives.lazy_import import lazy
-
-if TYPE_CHECKING:
-    from kiva_stream.commands import rewind as rewind_command
-    from kiva_stream.verification import verify as verify_command
-else:  # loaded when a command runs: `--help` needs none
-    rewind_command, verify_command = map(lazy, ("commands.rewind", "verification.verify"))
 
 NONE = "none"
 
@@ -42,6 +34,9 @@ def verify(
     their tracking logs. Without --repair it leaves no trace, and works beside a running process; with it, it
     holds the site meanwhile.
     """
+    from kiva_stream.cli.rendering.repairs import render_verification
+    from kiva_stream.verification import verify as verify_command
+
     if events and not repair:
         raise SettingsError("--events belongs to --repair: give both, or none.")
     loaded = shell_of(context).load()
@@ -76,6 +71,9 @@ def rewind(
     What the ledger holds is not sent again, unless --resend. Counts begin anew. It also changes
     --events-since, and how the log is read when source.horizon was changed. It holds the site meanwhile.
     """
+    from kiva_stream.cli.rendering.repairs import render_rewind
+    from kiva_stream.commands import rewind as rewind_command
+
     request = rewind_command.RewindRequest(
         to=position_of("--to", to),
         resend=resend,

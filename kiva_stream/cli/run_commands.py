@@ -11,21 +11,10 @@ import typer
 from kiva_stream.cli.arguments import BOUND, AsJson, EventsSince, Since, Until, Yes, bound_of, date_of
 from kiva_stream.cli.exit_codes import exit_by_signal
 from kiva_stream.cli.progress import backfill_progress
-from kiva_stream.cli.rendering.backfill import render_plan, render_summary
-from kiva_stream.cli.rendering.status import render_status
 from kiva_stream.cli.shell import answer, answers, is_on_terminal, run, shell_of
-from kiva_stream.primitives.lazy_import import lazy
 
 if TYPE_CHECKING:
-    from kiva_stream.commands import backfill as backfill_command
-    from kiva_stream.commands import backfill_report
-    from kiva_stream.commands import follow as follow_command
-    from kiva_stream.commands import plan as plan_command
-    from kiva_stream.commands import status as status_command
-else:  # each is loaded by the command that runs: `--help` needs none
-    backfill_command, backfill_report = map(lazy, ("commands.backfill", "commands.backfill_report"))
-    follow_command, plan_command = map(lazy, ("commands.follow", "commands.plan"))
-    status_command = lazy("commands.status")
+    from kiva_stream.commands.backfill_report import BackfillRequest
 
 
 def plan(
@@ -41,6 +30,9 @@ def plan(
     settings. What is there already is not counted as work; figures with "about" are estimates. A DATE is
     midnight of the site.
     """
+    from kiva_stream.cli.rendering.backfill import render_plan
+    from kiva_stream.commands import plan as plan_command
+
     request = _backfill_request(since, until, events_since)
     answer(run(plan_command.plan, shell_of(context).load(), request), render_plan, as_json=as_json)
 
@@ -57,6 +49,10 @@ def backfill(
 
     --since and --events-since are kept with the checkpoint. A DATE is midnight of the site.
     """
+    from kiva_stream.cli.rendering.backfill import render_plan, render_summary
+    from kiva_stream.commands import backfill as backfill_command
+    from kiva_stream.commands import plan as plan_command
+
     request = _backfill_request(since, until, events_since)
     loaded = shell_of(context).load()
     if dry_run or is_on_terminal():
@@ -83,6 +79,8 @@ def follow(
     What runs as a service. It goes on at a backfill's checkpoint. SIGTERM and Ctrl-C let what is in flight
     finish. A DATE is midnight of the site.
     """
+    from kiva_stream.commands import follow as follow_command
+
     bound = bound_of("--since", since)
     stopped = run(partial(follow_command.follow, wait=wait), shell_of(context).load(), bound)
     if stopped.signal != signal.SIGTERM or stopped.was_cut_short:
@@ -94,13 +92,16 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
     It reads the state database alone, so it works beside a running backfill.
     """
+    from kiva_stream.cli.rendering.status import render_status
+    from kiva_stream.commands import status as status_command
+
     answer(run(status_command.status, shell_of(context).load()), render_status, as_json=as_json)
 
 
-def _backfill_request(
-    since: str | None, until: str | None, events_since: str | None
-) -> backfill_report.BackfillRequest:
-    return backfill_report.BackfillRequest(
+def _backfill_request(since: str | None, until: str | None, events_since: str | None) -> BackfillRequest:
+    from kiva_stream.commands.backfill_report import BackfillRequest
+
+    return BackfillRequest(
         since=bound_of("--since", since),
         until=bound_of("--until", until),
         events_since=date_of("--events-since", events_since),

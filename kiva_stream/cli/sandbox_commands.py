@@ -14,7 +14,6 @@ import typer
 from kiva_stream.cli.arguments import AsJson
 from kiva_stream.cli.exit_codes import FOUND_SOMETHING, exit_by_signal
 from kiva_stream.cli.progress import backfill_progress, count_progress
-from kiva_stream.cli.rendering.backfill import render_summary
 from kiva_stream.cli.shell import answer, answers, run, shell_of
 from kiva_stream.errors import SettingsError
 from kiva_stream.observability import logs
@@ -45,8 +44,10 @@ def demo(
 
     A generated shop, a local ActiveCampaign, setup, a backfill, and what arrived.
     """
+    from kiva_stream.cli.rendering.backfill import render_summary
+
     with _extra():
-        from kiva_stream.commands import demo as demo_command  # noqa: PLC0415  a shop need not install what this needs
+        from kiva_stream.commands import demo as demo_command
 
     shell_of(context).set_up_logs(LogSettings(), [])
     with backfill_progress() as on_progress:
@@ -68,7 +69,7 @@ def generate(
 ) -> None:
     """Fill a source database with a realistic history."""
     with _extra():
-        from kiva_stream.sandbox import generator  # noqa: PLC0415  as for demo
+        from kiva_stream.sandbox import generator
 
     shell_of(context).set_up_logs(LogSettings(), [dsn])
     with count_progress("entries", entries) as count:
@@ -95,7 +96,7 @@ def sandbox(
     Its address and its keys are printed as one line of JSON.
     """
     with _extra():
-        from kiva_stream.sandbox.activecampaign import command, faults  # noqa: PLC0415  as for demo
+        from kiva_stream.sandbox.activecampaign import command, faults
 
     try:
         wanted = [faults.parse_fault(text) for text in fault or []]
@@ -123,7 +124,7 @@ def drill(
     wrong, databases stop; what arrived is compared with the truth. Nothing of the shop's own is touched.
     """
     with _extra():
-        from kiva_stream.sandbox import drill as drills  # noqa: PLC0415  as for demo
+        from kiva_stream.sandbox import drill as drills
 
     shell_of(context).set_up_logs(LogSettings(), [])
     wanted = drills.Intensity(kills=kills, outage_s=outage_s)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kiva_stream.cli.arguments import AsJson
 from kiva_stream.cli.exit_codes import FOUND_SOMETHING
-from kiva_stream.cli.rendering.check import render_check
 from kiva_stream.cli.shell import answer, run, shell_of
 from kiva_stream.errors import SettingsError
-from kiva_stream.primitives.lazy_import import lazy
 from kiva_stream.settings import documentation
-
-if TYPE_CHECKING:
-    from kiva_stream.commands import check as check_command
-    from kiva_stream.commands import setup as setup_command
-else:  # loaded when a command runs: `--help` needs none
-    check_command, setup_command = map(lazy, ("commands.check", "commands.setup"))
 
 CONFIG_FILE = Path("kiva_stream.toml")
 
@@ -46,6 +38,9 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
     Settings, source contract, state schema and account. It sends nothing that leaves a trace.
     """
+    from kiva_stream.cli.rendering.check import render_check
+    from kiva_stream.commands import check as check_command
+
     report = run(check_command.check, shell_of(context).load())
     answer(report, render_check, as_json=as_json)
     raise typer.Exit(0 if report.ok else FOUND_SOMETHING)
@@ -56,5 +51,7 @@ def setup(context: typer.Context) -> None:
 
     The state schema; at ActiveCampaign the list, tags, fields, connection and event names.
     """
+    from kiva_stream.commands import setup as setup_command
+
     for created in run(setup_command.set_up, shell_of(context).load()) or ["nothing, all is there"]:
         typer.echo(f"set up: {created}")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import HOUR_S, counts, duration, figures, moment, pairs
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.backfill_report import Summary
-    from kiva_stream.commands.plan import BackfillPlan
+from kiva_stream.commands.backfill_report import Summary
+from kiva_stream.commands.plan import BackfillPlan
 
 
 def render_plan(plan: BackfillPlan) -> RenderableType:

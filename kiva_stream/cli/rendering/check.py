@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import RenderableType
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import grid
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.check import CheckReport
+from kiva_stream.commands.check import CheckReport
 
 
 def render_check(report: CheckReport) -> RenderableType:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Group, RenderableType
 
 from kiva_stream.cli.rendering.tables import counts, moment, pairs
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.forget import Receipt
-    from kiva_stream.commands.sync_customer import CustomerSyncReport
+from kiva_stream.commands.forget import Receipt
+from kiva_stream.commands.sync_customer import CustomerSyncReport
 
 
 def render_customer_sync(report: CustomerSyncReport) -> RenderableType:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import counts, figures, listing, moment, pairs
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.dead_letters.details import DeadLetterDetails
-    from kiva_stream.commands.dead_letters.discard import DiscardReport
-    from kiva_stream.commands.dead_letters.listing import DeadLetterList, DeadLetterRow
-    from kiva_stream.commands.dead_letters.replay import ReplayReport
+from kiva_stream.commands.dead_letters.details import DeadLetterDetails
+from kiva_stream.commands.dead_letters.discard import DiscardReport
+from kiva_stream.commands.dead_letters.listing import DeadLetterList, DeadLetterRow
+from kiva_stream.commands.dead_letters.replay import ReplayReport
 
 
 def render_list(report: DeadLetterList) -> RenderableType:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import moment, pairs
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.rewind import RewindReport
-    from kiva_stream.verification.verify import DiscrepancyRow, VerifyReport
+from kiva_stream.commands.rewind import RewindReport
+from kiva_stream.verification.verify import DiscrepancyRow, VerifyReport
 
 
 def render_verification(report: VerifyReport) -> RenderableType:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import counts, duration, moment, pairs
-
-if TYPE_CHECKING:
-    from kiva_stream.commands.status import StatusReport
+from kiva_stream.commands.status import StatusReport
 
 SHOWN_ERASED = 10
 
