@@ -126,7 +126,10 @@ def over_http(settings: Settings) -> Sink:
         limits = settings.activecampaign
         async with Client(limits, fencing=lease) as client:
             yield lambda checkpoint: HttpEvents(
-                limits, client, sleep=checkpoint.sleep, unless_drained=checkpoint.unless_drained
+                limits,
+                client,
+                sleep=checkpoint.draining.sleep,
+                unless_drained=checkpoint.draining.unless_drained,
             )
 
     return connected
@@ -168,9 +171,19 @@ async def _pipeline(
         max_in_flight=limits.max_in_flight,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
-    classify, events = classifier_of(shop.site), events_of(checkpoint)
-    stages = settings, shop.log, shop.log, classify, links, ledger, contacts, events, None, checkpoint
-    return Pipeline(*stages), checkpoint
+    pipeline = Pipeline(
+        settings,
+        log=shop.log,
+        entries=shop.log,
+        classify=classifier_of(shop.site),
+        links=links,
+        dead_letters=ledger,
+        contact_delivery=contacts,
+        events=events_of(checkpoint),
+        lookup=None,
+        checkpoint=checkpoint,
+    )
+    return pipeline, checkpoint
 
 
 async def _contacts(

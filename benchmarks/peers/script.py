@@ -80,10 +80,9 @@ class Script:
     def _due(self, entry: Entry) -> DueEvent | None:
         """Return the event of an entry; None: there is none, or the shop wrote it twice."""
         classification, customer = self._classify(entry), entry.customer
-        if not isinstance(classification, Event) or customer is None or customer.email is None:
-            self._duplicates.pass_over()
+        if self._duplicates.is_repeat(entry, classification):
             return None
-        if self._duplicates.is_repeat(entry):
+        if not isinstance(classification, Event) or customer is None or customer.email is None:
             return None
         return DueEvent(
             entry.position,

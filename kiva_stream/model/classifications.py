@@ -40,3 +40,4 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 
 Classification = Event | SyncOnly | Noise | Reject
+FOR_A_CONTACT = (Event, SyncOnly)  # those whose contact is needed

@@ -48,12 +48,25 @@ class Batch(msgspec.Struct):
     done: int = 0  # of the deliveries, from the first
     park_at: float = math.inf  # when it is parked, by the sender's clock; an answer may come before
 
-    def ahead(self, count: int) -> list[Position]:
-        """Return the positions of up to so many events after the current delivery."""
-        rest = islice(self.deliveries, self.done + 1, None)
-        return list(islice((each.position for each in rest if each.line is not None), count))
-
     @property
     def current(self) -> Delivery | None:
         """The delivery that is worked on, None when all are done. It may be parked meanwhile."""
         return self.deliveries[self.done] if self.done < len(self.deliveries) else None
+
+    def lookahead(self, count: int) -> list[Position]:
+        """Return the positions of up to so many events after the current delivery."""
+        rest = islice(self.deliveries, self.done + 1, None)
+        return list(islice((each.position for each in rest if each.line is not None), count))
+
+    def finish_current(self) -> None:
+        """Go on to the next delivery."""
+        self.done += 1
+        self.park_at = math.inf
+
+    def park_from(self, moment: float) -> None:
+        """Have it parked at a moment, if it still waits then and is not to be parked before."""
+        self.park_at = min(self.park_at, moment)
+
+    def end_wait(self) -> None:
+        """Have it parked no more: what it waited for is there."""
+        self.park_at = math.inf

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from datetime import datetime, timedelta
 
+from kiva_stream.model.classifications import Classification, Event
 from kiva_stream.model.entries import Entry
 
 
 class Duplicates:
-    """Knows an event that the shop wrote twice: the same customer, action, message and data.
+    """Recognizes an event that the shop wrote twice: the same customer, action, message and data.
 
-    Compared are the events among the `window` positions before it, `within_s` seconds of `inserted_at`.
+    An event is compared with the events among the `window` positions before it, within `within_s` seconds of
+    `inserted_at`.
     """
 
     def __init__(self, window: int, within_s: float) -> None:
@@ -21,13 +23,11 @@ class Duplicates:
         self._seen: dict[int, list[datetime]] = {}
         self._order: deque[tuple[int, int]] = deque()
 
-    def pass_over(self) -> None:
-        """Count an entry that is no event: it takes a place in the window."""
+    def is_repeat(self, entry: Entry, classification: Classification) -> bool:
+        """Add the next entry in log order; return whether it is an event, and an earlier one is the same."""
         self._entries += 1
-
-    def is_repeat(self, entry: Entry) -> bool:
-        """Take in an event, in log order; return whether an earlier one is the same."""
-        self._entries += 1
+        if not isinstance(classification, Event):  # it only counts as a position of the window
+            return False
         self._forget()
         key = hash((entry.customer_id, entry.action, entry.message, entry.data))
         self._order.append((self._entries, key))

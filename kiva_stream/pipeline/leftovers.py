@@ -1,4 +1,4 @@
-"""Returning: what earlier runs left comes before what the log has."""
+"""Leftovers: what earlier runs left comes before what the log has."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from itertools import islice
 from kiva_stream.model.entries import Change, Changes, Entry, ReopenedEntries
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.pipeline.parking import returns_first
 from kiva_stream.ports.source import Entries, Log
 
 PAGE_ROWS = 1_000
 
 
 class LeftoversFirst:
-    """Implements the port Log: what earlier runs left aside, then what another log has.
+    """Implements the port Log: what earlier runs left outside the log's order, then what another log has.
 
-    Left are entries that are `parked`, dead letters that are to be replayed, with what they died of, and
-    changes: of customers whose entries are dead, and whose address may have come while nobody looked.
+    That is: entries that are `parked`; dead letters to be replayed, with their reasons; and changes of
+    customers with dead letters, whose address may have come while no process ran.
     """
 
     def __init__(
         self,
         log: Log,
         entries: Entries,
+        *,
         parked: Collection[Position] = (),
         replays: Mapping[Position, Reason] | None = None,
         changes: Sequence[Change] = (),
@@ -37,12 +39,8 @@ class LeftoversFirst:
     async def pages(
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
-        """Yield what was left, then all pages; what is parked above `after` comes again in its place.
-
-        Raises SourceError.
-        """
-        parked = [position for position in self._parked if position <= after]
-        async for reopened in reopened_pages(self._entries, parked):
+        """Yield what was left, then all pages. Raises SourceError."""
+        async for reopened in reopened_pages(self._entries, returns_first(self._parked, after)):
             yield reopened
         async for reopened in reopened_pages(self._entries, self._replays, self._replays):
             yield reopened
@@ -57,7 +55,7 @@ async def reopened_pages(
 ) -> AsyncIterator[ReopenedEntries]:
     """Yield the entries at these positions, a page at a time, as they are now.
 
-    `dead_letters` say what those of them died of that are dead. Raises SourceError.
+    `dead_letters` has the reasons of those that are dead. Raises SourceError.
     """
     in_order = iter(sorted(positions))
     while page := list(islice(in_order, PAGE_ROWS)):

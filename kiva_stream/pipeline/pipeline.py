@@ -3,8 +3,8 @@
 Wiring only. It ends as a cascade of closes: the producer closes its stream at the mark, each stage closes
 its own when the one before it did, the senders end with the last batch, and the checkpoint commits once
 more. A drain starts in the middle of the same cascade: the stages before the senders are cancelled (what
-they hold is read again by the next run), no event gets a slot any more, and those in flight finish. A stage
-that fails starts a drain too: an event whose answer nobody waited for would be of unknown outcome.
+they hold is read again by the next run), no event gets a permit any more, and those in flight finish. A stage
+that fails starts a drain too: an event whose answer is not waited for would be of unknown outcome.
 """
 
 from __future__ import annotations
@@ -24,37 +24,36 @@ from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import Classify, classify_pages
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.lanes import Lanes
+from kiva_stream.pipeline.parking import Parking
 from kiva_stream.pipeline.producer import produce
 from kiva_stream.pipeline.revivals import Revivals
-from kiva_stream.pipeline.sender import Again, Sender
+from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.ports.destination import Events
 from kiva_stream.ports.source import Entries, Log
 from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup
 from kiva_stream.ports.state import ContactDeadLetters, Links
 from kiva_stream.settings.sections import Settings
 
-LOOK_EVERY_S = 1.0
-WELL_AFTER_S = 5.0
-
 
 class Pipeline:
     """Carries the log from the checkpoint to a mark. For one run.
 
-    `look_up` finds events whose answer was lost; without one they are sent again. While the account
-    `is_down`, all wait for the same, and nobody is parked.
+    `lookup` finds events whose answer was lost; without one they are sent again. `is_down` says whether the
+    whole account has to wait just now.
     """
 
     def __init__(
         self,
         settings: Settings,
+        *,
         log: Log,
         entries: Entries,
         classify: Classify,
         links: Links,
         dead_letters: ContactDeadLetters,
-        arrivals: ContactDelivery,
+        contact_delivery: ContactDelivery,
         events: Events,
-        look_up: DeliveryLookup | None,
+        lookup: DeliveryLookup | None,
         checkpoint: Checkpoint,
         is_down: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -64,17 +63,40 @@ class Pipeline:
         self._checkpoint = checkpoint
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
-        self._is_down = is_down
-        self._lanes = lanes = Lanes(checkpoint.park)
-        duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
-        revivals = Revivals(dead_letters, entries, classify, checkpoint)
-        self._batcher = Batcher(links, arrivals, checkpoint, revivals, duplicates, lanes)
-        again = Again(look_up, settings.activecampaign.lookup_settle_s, settings.activecampaign.backoff_max_s)
-        self._sender = Sender(arrivals, events, checkpoint, lanes.next, again)
+        self._duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
+        self._parking = Parking(checkpoint.reopened, settings.state.parked_max_entries, is_down)
+        self._lanes = Lanes(self._parking.park_behind)
+        self._batcher = Batcher(
+            links,
+            contact_delivery=contact_delivery,
+            outcomes=checkpoint,
+            earlier=checkpoint.earlier,
+            reopened=checkpoint.reopened,
+            revivals=Revivals(
+                dead_letters,
+                entries,
+                classify=classify,
+                outcomes=checkpoint,
+                earlier=checkpoint.earlier,
+            ),
+            duplicates=self._duplicates,
+            lanes=self._lanes,
+        )
+        account = settings.activecampaign
+        self._sender = Sender(
+            contact_delivery,
+            events,
+            permits=checkpoint.intents,
+            outcomes=checkpoint,
+            unless_drained=checkpoint.draining.unless_drained,
+            next_batch=self._lanes.next,
+            lookups=LookupPolicy(lookup, account.lookup_settle_s, account.backoff_max_s),
+        )
 
     def remember(self, entries: Iterable[Entry]) -> None:
-        """Take in entries before the checkpoint, in log order: only for telling duplicates of them."""
-        self._batcher.remember((entry, self._classify(entry)) for entry in entries)
+        """Add entries before the checkpoint, in log order, so that duplicates of them are recognized."""
+        for entry in entries:
+            self._duplicates.is_repeat(entry, self._classify(entry))
 
     async def run(self, mark: HighWaterMark) -> None:
         """Return when every entry up to the mark has its outcome, or after a drain.
@@ -85,7 +107,7 @@ class Pipeline:
             commits.start_soon(self._checkpoint.run)
             try:
                 async with anyio.create_task_group() as parking:
-                    parking.start_soon(self._park_waiting)
+                    parking.start_soon(self._parking.run, self._lanes)
                     await self._stages(mark)
                     parking.cancel_scope.cancel()
             finally:
@@ -99,7 +121,7 @@ class Pipeline:
         return self._upstream.cancel_called
 
     def drain(self) -> None:
-        """Let what is in flight finish, and `run` return."""
+        """Have `run` return when what is in flight has finished."""
         self._upstream.cancel()
         self._checkpoint.drain()
 
@@ -107,10 +129,10 @@ class Pipeline:
         size = self._settings.pipeline.queue_chunks
         pages_in, pages_out = anyio.create_memory_object_stream[Page](size)
         classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](size)
-        window = self._settings.pipeline.window  # entries are no more batches than that: no page waits whole
-        batches_in, batches_out = anyio.create_memory_object_stream[Batch](window)
+        # A page yields at most `window` batches, so that the batcher never waits with a page half sent on.
+        batches_in, batches_out = anyio.create_memory_object_stream[Batch](self._settings.pipeline.window)
         async with anyio.create_task_group() as senders, batches_out:
-            for _ in range(self._senders):
+            for _ in range(self._settings.activecampaign.max_in_flight):
                 senders.start_soon(self._or_drain, senders, self._sender.run, batches_out.clone())
             with self._upstream:
                 start = self._checkpoint.position
@@ -134,21 +156,3 @@ class Pipeline:
                 senders.cancel_scope.deadline = anyio.current_time() + patience_s
                 self.drain()
             self._errors.append(error)
-
-    async def _park_waiting(self) -> None:
-        """Park whoever waits long for an answer of their own, so that the watermark passes them.
-
-        While the account is down all wait for the same, and a little after it all get their answers.
-        """
-        well_since = anyio.current_time()
-        while True:
-            await anyio.sleep(LOOK_EVERY_S)
-            now = anyio.current_time()
-            if self._is_down():
-                well_since = now
-            elif now - well_since >= WELL_AFTER_S:
-                self._lanes.park_waiting(now)
-
-    @property
-    def _senders(self) -> int:
-        return self._settings.activecampaign.max_in_flight

@@ -9,11 +9,11 @@ from kiva_stream.model.outcomes import Span
 from kiva_stream.model.pages import Page
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.ports.source import Log
-from kiva_stream.ports.stages import Outcomes
+from kiva_stream.ports.stages import Tracking
 
 
 async def produce(
-    log: Log, outcomes: Outcomes, after: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
+    log: Log, tracking: Tracking, after: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
 ) -> None:
     """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
 
@@ -27,5 +27,5 @@ async def produce(
             elif isinstance(chunk, ReopenedEntries):
                 await pages.send(Page(Span(after, 0), chunk.entries, reopened=chunk))
             else:
-                span = await outcomes.track(chunk[-1].position, len(chunk))
+                span = await tracking.track(chunk[-1].position, len(chunk))
                 await pages.send(Page(span, chunk))

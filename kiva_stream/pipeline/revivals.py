@@ -1,26 +1,35 @@
-"""Revivals: dead letters of customers who have a contact since."""
+"""Revivals: dead letters of customers who have got a contact since."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from kiva_stream.model.classifications import Classification
+from kiva_stream.model.classifications import FOR_A_CONTACT, Classification
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.outcomes import Reason
+from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.ports.source import Entries
-from kiva_stream.ports.stages import Outcomes
+from kiva_stream.ports.stages import DeadLetterOutcomes
 from kiva_stream.ports.state import ContactDeadLetters
 
 
 class Revived(NamedTuple):
-    """A dead entry whose customer may have a contact now: its classification now, and what it died of."""
+    """A dead letter that may be delivered now: its entry, how that is classified now, and its reason."""
 
     entry: Entry
     classification: Classification
-    why: Reason
+    was_dead: Reason
+
+
+def can_be_revived(
+    entry: Entry, classification: Classification, contacts: Mapping[CustomerId, Contact]
+) -> bool:
+    """Return whether a dead letter for want of a contact has a contact that takes it."""
+    contact = contacts.get(entry.customer_id) if entry.customer_id else None
+    return contact is not None and not contact.is_refused and isinstance(classification, FOR_A_CONTACT)
 
 
 class Revivals:
@@ -29,20 +38,22 @@ class Revivals:
     def __init__(
         self,
         dead_letters: ContactDeadLetters,
-        log: Entries,
+        entries: Entries,
+        *,
         classify: Callable[[Entry], Classification],
-        outcomes: Outcomes,
+        outcomes: DeadLetterOutcomes,
+        earlier: EarlierRuns,
     ) -> None:
         self._dead_letters = dead_letters
-        self._log = log
+        self._entries = entries
         self._classify = classify
         self._outcomes = outcomes
+        self._earlier = earlier
 
     async def of(self, contacts: Mapping[CustomerId, Contact]) -> list[Revived]:
-        """Return the dead entries of those of these customers whose contact is not refused, in log order.
+        """Return the dead letters of these customers that their contact takes now, in log order.
 
-        Those that an earlier run left above the watermark are left out: they come again in their place.
-
+        Those that an earlier run left above the watermark are left out, since they are read again there.
         Raises SourceError, CheckpointError.
         """
         customers = [
@@ -55,7 +66,11 @@ class Revivals:
         dead_letters = {
             position: why
             for position, why in (await self._dead_letters.without_contact(customers)).items()
-            if not self._outcomes.will_be_reread(position)
+            if not self._earlier.will_be_reread(position)
         }
-        entries = await self._log.entries(dead_letters)
-        return [Revived(entry, self._classify(entry), dead_letters[entry.position]) for entry in entries]
+        classified = [(entry, self._classify(entry)) for entry in await self._entries.entries(dead_letters)]
+        return [
+            Revived(entry, classification, dead_letters[entry.position])
+            for entry, classification in classified
+            if can_be_revived(entry, classification, contacts)
+        ]

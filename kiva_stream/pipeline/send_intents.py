@@ -1,133 +1,163 @@
-"""Out: the events that may have arrived and have no outcome yet, each named before it is sent.
+"""Send intents: a write-ahead log of the events that may be sent, with a bounded number of permits.
 
-After a crash nobody knows which of the events that were sent have arrived; but each of them was named by the
-last commit, and there are never more than `most`. Places that nobody asks for go to the events that those who
-ask will send next, so that a contact with many events does not wait for a commit with each. Pure, but for the
-waiting.
+ActiveCampaign takes no idempotency key for an event. If a process crashes, an event that it sent may have
+arrived though the state does not know it. So a commit records each event, as an intent, before the event is
+sent, and at most `permits` events are recorded at a time. Only these are in doubt for the next run.
+
+The protocol of one event, in the order of its calls:
+
+1. `claim_prerecorded`: the sender asks whether a commit has recorded the event as lookahead of an earlier
+   event of its contact. If so, it goes on with step 4; so a long batch does not wait for a commit an event.
+2. `wait_recorded`: otherwise the intent is pending. The sender waits for step 3, and passes its lookahead:
+   the events that it will send next.
+3. `next_commit`: the checkpoint asks what its commit records. Events that have their outcome free their
+   permits. Free permits go to the pending intents, in order; what is left goes to their lookahead, in
+   equal shares. When the commit is kept, `grant` wakes the senders.
+4. The sender sends the event and waits for the answer.
+5. `resolve`, when the checkpoint has the outcome, or `withdraw`, when the event was surely not sent. The
+   permit is free with the next commit, which keeps the outcome. `release_lookahead` frees permits not
+   claimed yet.
+
+What a crash leaves, and what the next run does about it:
+
+| the crash comes                    | the state has | the next run                                    |
+|------------------------------------|---------------|-------------------------------------------------|
+| before the commit of 3 is kept     | nothing       | sends the event for the first time              |
+| after that, before 4               | an intent     | looks the event up, does not find it, sends it  |
+| after 4, before the commit of 5    | an intent     | looks the event up, and repeats it only if lost |
+| after the commit of 5 is kept      | an outcome    | reads it in the ledger, sends nothing           |
+
+`close` begins a drain: nothing is granted from then on. Pending intents are refused; if a commit was
+recording one at that moment, the following commit takes it back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.group_commit import GroupCommit
+from kiva_stream.ports.stages import Lookahead
 
-LOOKAHEAD = 16  # events of one contact that are named before their turn: the places are for many contacts
-
-Lookahead = Callable[[int], Sequence[Position]]  # returns up to so many events that will be asked for next
-
-
-def no_lookahead(_most: int) -> Sequence[Position]:
-    """Have nothing else to send."""
-    return ()
+LOOKAHEAD_MAX = 16  # events of one pending intent that are recorded with it: permits are for many contacts
 
 
 class PendingIntent(NamedTuple):
-    """Somebody who wants to send an event, as soon as a commit names it."""
+    """A sender that waits until a commit has recorded its event."""
 
     position: Position
-    ahead: Lookahead
-    named: asyncio.Future[None]  # made for most events: anyio.Event takes ten times as long
+    lookahead: Lookahead
+    recorded: asyncio.Future[None]  # one is made for most events: anyio.Event takes ten times as long
 
-    def go(self) -> None:
-        """Let who asks go on: a commit has named the event, or none will."""
-        if not self.named.done():  # cancelled, say
-            self.named.set_result(None)
+    def wake(self) -> None:
+        """Let the sender go on: its event is recorded, or never will be."""
+        if not self.recorded.done():  # it is when the sender was cancelled
+            self.recorded.set_result(None)
 
 
 class SendIntents:
-    """At most `most` events at a time. A closed one lets no more go out."""
+    """Implements the port SendPermits for at most `permits` events at a time. The module has the protocol."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._named: set[Position] = set()
-        self._ahead: set[Position] = set()  # of these, those that nobody has asked for yet
-        self._answered: list[Position] = []
-        self._asking: deque[PendingIntent] = deque()
+    def __init__(self, permits: int, commits: GroupCommit) -> None:
+        self._permits = permits
+        self._commits = commits
+        self._recorded: set[Position] = set()  # that the next commit records: each holds a permit
+        self._lookahead: set[Position] = set()  # those of them that no sender has claimed yet
+        self._resolved: list[Position] = []  # their permits are free with the next commit
+        self._pending: deque[PendingIntent] = deque()
         self._is_open = True
 
     @property
-    def positions(self) -> frozenset[Position]:
-        """The events that a commit is to name."""
-        return frozenset(self._named)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether a commit would name others than the last one did."""
-        return bool(self._answered) or bool(self._asking and len(self._named) < self._most)
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether so many places wait for a commit that those who ask should not wait for more."""
-        return 2 * len(self._answered) >= self._most
+    def has_changes(self) -> bool:
+        """Whether a commit would record other events than the last one did."""
+        return bool(self._resolved) or bool(self._pending and len(self._recorded) < self._permits)
 
     def claim_prerecorded(self, position: Position) -> bool:
-        """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
-        if position not in self._ahead:
+        """Return whether a commit has recorded the event as lookahead; it is claimed once."""
+        if position not in self._lookahead:
             return False
-        self._ahead.discard(position)
+        self._lookahead.discard(position)
         return True
 
-    async def wait_recorded(self, position: Position, ahead: Lookahead = no_lookahead) -> bool:
-        """Wait until a commit has named this event; False: none goes out any more.
-
-        What lies `ahead` is named with it, as far as there are places.
-        """
+    async def wait_recorded(self, position: Position, lookahead: Lookahead = lambda _count: ()) -> bool:
+        """Wait until a commit has recorded the event; an intent that is refused or cancelled is withdrawn."""
         if not self._is_open:
             return False
-        ask = PendingIntent(position, ahead, asyncio.get_running_loop().create_future())
-        self._asking.append(ask)
-        is_sent = False
+        intent = PendingIntent(position, lookahead, asyncio.get_running_loop().create_future())
+        self._pending.append(intent)
+        self._commits.request()
+        is_granted = False
         try:
-            await ask.named
-            is_sent = self._is_open
+            await intent.recorded
+            is_granted = self._is_open
         finally:
-            if not is_sent:
-                self._withdraw(ask)
-        return is_sent
+            if not is_granted:
+                self._withdraw(intent)
+        return is_granted
 
-    def answered(self, position: Position) -> None:
-        """Take in that an event has its outcome; its place is free with the commit that keeps this."""
-        self._answered.append(position)
+    def resolve(self, position: Position) -> None:
+        """Free the permit of an event that has its outcome, with the commit that keeps this outcome."""
+        self._free((position,))
+
+    def withdraw(self, position: Position) -> None:
+        """Free the permit of an event that was surely not sent."""
+        self._free((position,))
 
     def release_lookahead(self, positions: Iterable[Position]) -> None:
-        """Take back the places of events that nobody has asked for yet."""
-        released = self._ahead.intersection(positions)
-        self._ahead -= released
-        self._answered.extend(released)
+        """Free the permits of those of these events that no sender has claimed."""
+        released = self._lookahead.intersection(positions)
+        self._lookahead -= released
+        self._free(released)
 
-    def next(self) -> list[PendingIntent]:
-        """Return who goes out next, as soon as the commit that is made now has named them."""
-        self._named.difference_update(self._answered)
-        self._answered.clear()
-        if not self._is_open:  # who waited withdraws, and what lies ahead of them would keep its place
-            return []
-        room = self._most - len(self._named)
-        taken = [self._asking.popleft() for _ in range(min(room, len(self._asking)))]
-        self._named.update(ask.position for ask in taken)
-        self._name_ahead(taken)
-        return taken
+    def next_commit(self) -> tuple[frozenset[Position], list[PendingIntent]]:
+        """Return the events that the next commit records, and the intents to grant when it is kept."""
+        # Permits of events with an outcome are free: the commit that keeps the outcome records them no more.
+        self._recorded.difference_update(self._resolved)
+        self._resolved.clear()
+        granted: list[PendingIntent] = []
+        if (
+            self._is_open
+        ):  # a closed one refuses what is pending, and lookahead would keep its permits for ever
+            # Pending intents come first, in order: each is a sender that waits.
+            free = self._permits - len(self._recorded)
+            granted = [self._pending.popleft() for _ in range(min(free, len(self._pending)))]
+            self._recorded.update(intent.position for intent in granted)
+            self._record_lookahead(granted)
+        return frozenset(self._recorded), granted
 
-    def _name_ahead(self, taken: Sequence[PendingIntent]) -> None:
-        """Share the places that are left among those who ask."""
-        share = (self._most - len(self._named)) // len(taken) if taken else 0
-        for ask in taken if share else ():
-            ahead = [each for each in ask.ahead(min(share, LOOKAHEAD)) if each not in self._named]
-            self._ahead.update(ahead)
-            self._named.update(ahead)
+    def _record_lookahead(self, granted: Sequence[PendingIntent]) -> None:
+        """Share the permits that are left among the lookahead of the intents that are granted."""
+        share = (self._permits - len(self._recorded)) // len(granted) if granted else 0
+        for intent in granted if share else ():
+            events = [
+                each for each in intent.lookahead(min(share, LOOKAHEAD_MAX)) if each not in self._recorded
+            ]
+            self._lookahead.update(events)
+            self._recorded.update(events)
+
+    @staticmethod
+    def grant(granted: Iterable[PendingIntent]) -> None:
+        """Wake the senders of these intents: a commit has recorded them."""
+        for intent in granted:
+            intent.wake()
 
     def close(self) -> None:
-        """Let no more go out, nor those who wait."""
+        """Grant nothing from now on, refuse what is pending, release the lookahead."""
         self._is_open = False
-        self.release_lookahead(set(self._ahead))
-        for ask in self._asking:
-            ask.go()
+        self.release_lookahead(set(self._lookahead))
+        self.grant(self._pending)
 
-    def _withdraw(self, ask: PendingIntent) -> None:
-        if ask in self._asking:
-            self._asking.remove(ask)
-        else:  # a commit has named it, and another one has to take that back
-            self._answered.append(ask.position)
+    def _withdraw(self, intent: PendingIntent) -> None:
+        if intent in self._pending:
+            self._pending.remove(intent)
+        else:  # a commit has recorded it, and another one has to take that back
+            self._free((intent.position,))
+
+    def _free(self, positions: Collection[Position]) -> None:
+        """Free permits with the next commit, which is due at once when half of all permits wait for it."""
+        if positions:
+            self._resolved.extend(positions)
+            self._commits.request(is_urgent=2 * len(self._resolved) >= self._permits)

@@ -1,16 +1,15 @@
 """Sender: delivers a contact's batch: the contact and its orders first, then its events one after another.
 
-Many senders run side by side, each with one batch at a time, so that one task serves many entries. What
-keeps the order is that a contact has at most one batch out, and that an event is sent only after the one
+Many senders run side by side, each with one batch at a time, so that one task serves many entries. What keeps
+the order is that a contact has at most one batch at a sender, and that an event is sent only after the one
 before it has its outcome. An event that may have arrived is looked up before it is sent again: it has no
 idempotency key at ActiveCampaign.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 import anyio
@@ -22,21 +21,19 @@ from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery
 from kiva_stream.model.outcomes import SYNCED, Reason
 from kiva_stream.observability.logs import ThrottledWarning
-from kiva_stream.pipeline.send_intents import LOOKAHEAD
+from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
+from kiva_stream.pipeline.send_intents import LOOKAHEAD_MAX
 from kiva_stream.ports.destination import Events
-from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup, Outcomes
+from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup, EventOutcomes, SendPermits
 from kiva_stream.primitives.backoff import backoff_s
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.streams import take
 
-CONTACT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
-ANSWER_S = 5.0  # others wait no longer for the look-up of an event
 
+class LookupPolicy(NamedTuple):
+    """What to do about an event that may have arrived: look it up, or without a look-up back off."""
 
-class Again(NamedTuple):
-    """What to do about an event that may have arrived: look it up, where there is a look-up, or wait."""
-
-    look_up: DeliveryLookup | None
+    lookup: DeliveryLookup | None
     settle_s: float  # an event that arrived is shown by then
     backoff_max_s: float  # bounds the wait where nothing is looked up
 
@@ -44,32 +41,37 @@ class Again(NamedTuple):
 class Sender:
     """Delivers batches.
 
-    `next_batch` gives what gathered for a contact while its batch was out, and must be asked exactly once
-    a batch.
+    `next_batch` returns what gathered for a contact while its batch was here. It is called exactly once a
+    batch.
     """
 
     def __init__(
         self,
-        arrivals: ContactDelivery,
+        contact_delivery: ContactDelivery,
         events: Events,
-        outcomes: Outcomes,
+        *,
+        permits: SendPermits,
+        outcomes: EventOutcomes,
+        unless_drained: Callable[[], AbstractContextManager[None]],
         next_batch: Callable[[Contact], Batch | None],
-        again: Again,
+        lookups: LookupPolicy,
         sleep: Sleep = anyio.sleep,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
-        self._arrivals = arrivals
+        self._contact_delivery = contact_delivery
         self._events = events
+        self._permits = permits
         self._outcomes = outcomes
+        self._unless_drained = unless_drained
         self._next_batch = next_batch
-        self._again = again
+        self._lookups = lookups
         self._sleep = sleep
         self._clock = clock
         self._began_at = clock()  # what an earlier run sent was sent before
         self._warn = ThrottledWarning()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
-        """Deliver batches until there are no more, or none may be sent any more.
+        """Deliver batches until the stream ends or a drain begins.
 
         Raises AccountRefused, SourceError, CheckpointError.
         """
@@ -82,92 +84,102 @@ class Sender:
 
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError when a drain begins before."""
-        if need := self._arrivals.need(batch):
-            batch.park_at = self._clock() + CONTACT_S
-            with self._outcomes.unless_drained():
-                await self._arrivals.ensure(need)
-            batch.park_at = math.inf
+        if need := self._contact_delivery.need(batch):
+            began_waiting_for_contact(batch, self._clock())
+            with self._unless_drained():
+                await self._contact_delivery.ensure(need)
+            batch.end_wait()
             if batch.contact.status is ContactStatus.LINKED:
                 self._outcomes.mark_tag_due(batch.contact.id)
         while (delivery := batch.current) is not None:
             if batch.contact.status is ContactStatus.REJECTED:
-                self._bury(batch.contact, delivery)
+                self._record_dead(batch.contact, delivery)
             elif delivery.line is None:
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.request_commit()
             else:
                 await self._send(batch, delivery)
-            batch.done += 1
-            batch.park_at = math.inf
+            batch.finish_current()
 
-    def _bury(self, contact: Contact, delivery: Delivery) -> None:
-        self._outcomes.release_lookahead([delivery.position])
+    def _record_dead(self, contact: Contact, delivery: Delivery) -> None:
+        self._permits.release_lookahead([delivery.position])
         if delivery.is_entry:
             dead_letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
     async def _send(self, batch: Batch, delivery: Delivery) -> None:
-        """Send one event until it has its outcome. Raises DrainedError."""
-        is_there: bool | None = False
-        if self._outcomes.is_in_doubt(delivery.position):
-            is_there = await self._is_there(batch, self._began_at, 1)
-            if is_there:
-                self._delivered(batch, 1)
+        """Send one event until it has its outcome. Raises DrainedError.
+
+        | an earlier run                   | the look-up       | the event                              |
+        |----------------------------------|-------------------|----------------------------------------|
+        | did not send it                  | is not made       | is sent                                |
+        | may have sent it: it is in doubt | finds it          | is delivered                           |
+        |                                  | does not find it  | is sent                                |
+        |                                  | cannot say        | is sent, and counted as `sent_again`   |
+        """
+        position, may_repeat = delivery.position, False
+        if self._outcomes.is_in_doubt(position):
+            found = await self._look_up(batch, self._began_at, attempts=1)
+            if found:
+                self._record_delivered(batch, attempts=1)
                 return
-        outcomes, position = self._outcomes, delivery.position
-        if not (outcomes.claim_prerecorded(position) or await outcomes.wait_recorded(position, batch.ahead)):
+            may_repeat = found is None
+        if not (
+            self._permits.claim_prerecorded(position)
+            or await self._permits.wait_recorded(position, batch.lookahead)
+        ):
             raise DrainedError("the rest of the batch is left to the next run")
-        if is_there is None:
+        if may_repeat:
             self._outcomes.count_note("sent_again")
         attempts = 1
-        while not await self._is_sent(batch, delivery, attempts):
+        while not await self._try_to_send(batch, delivery, attempts):
             self._outcomes.count_note("sent_again")
             attempts += 1
 
-    async def _is_sent(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
+    async def _try_to_send(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
         """Send one event, once; False: it has no outcome, and is to be sent again."""
         assert delivery.line is not None  # noqa: S101  what has no event is not sent
         try:
             await self._events.send(batch.contact.email, delivery.line.ac_name, delivery.eventdata)
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
-            if not await self._is_there(batch, self._clock(), attempts):
+            if not await self._look_up(batch, self._clock(), attempts):
                 return False
-            self._delivered(batch, attempts)
+            self._record_delivered(batch, attempts)
         except DrainedError:
-            if attempts == 1:  # it was not written, and is no doubt for the next run
-                self._outcomes.withdraw(delivery.position)
+            if attempts == 1:  # it was not written, and is not in doubt for the next run
+                self._permits.withdraw(delivery.position)
             raise
         except Rejected as error:
-            self._rejected(batch, attempts, error.reply)
+            self._record_rejected(batch, attempts, error.reply)
         else:
-            self._delivered(batch, attempts)
+            self._record_delivered(batch, attempts)
         return True
 
-    async def _is_there(self, batch: Batch, sent_at: float, attempts: int) -> bool | None:
-        """Return whether the event in hand, sent at a moment or before, is there; None: nobody can say."""
-        delivery, again = batch.current, self._again
-        assert delivery is not None  # noqa: S101  one is in hand
+    async def _look_up(self, batch: Batch, sent_at: float, attempts: int) -> bool | None:
+        """Return whether the current event, sent by `sent_at`, has arrived; None: that cannot be known."""
+        delivery, lookups = batch.current, self._lookups
+        assert delivery is not None  # noqa: S101  one is current
         assert delivery.line is not None  # noqa: S101  which is an event
-        batch.park_at = min(batch.park_at, self._clock() + ANSWER_S)  # of the first attempt
-        self._outcomes.release_lookahead(batch.ahead(LOOKAHEAD))  # their places are for others meanwhile
-        with self._outcomes.unless_drained():
-            if again.look_up is None:
-                await self._sleep(backoff_s(attempts, again.backoff_max_s))
+        began_waiting_for_answer(batch, self._clock())
+        self._permits.release_lookahead(batch.lookahead(LOOKAHEAD_MAX))  # others can use them meanwhile
+        with self._unless_drained():
+            if lookups.lookup is None:
+                await self._sleep(backoff_s(attempts, lookups.backoff_max_s))
                 return None
-            await self._sleep(max(0.0, sent_at + again.settle_s - self._clock()))
-            is_there = await again.look_up.has_arrived(
+            await self._sleep(max(0.0, sent_at + lookups.settle_s - self._clock()))
+            has_arrived = await lookups.lookup.has_arrived(
                 batch.contact, delivery.line.ac_name, delivery.eventdata
             )
         self._outcomes.count_note("looked_up")
-        return is_there
+        return has_arrived
 
-    def _delivered(self, batch: Batch, attempts: int) -> None:
-        """Take in that the event in hand is there; by now it may be a parked one."""
+    def _record_delivered(self, batch: Batch, attempts: int) -> None:
+        """Record that the current event has arrived; it may have been parked since it was sent."""
         if delivery := batch.current:
             self._outcomes.record_delivered(delivery, batch.contact.id, attempts)
 
-    def _rejected(self, batch: Batch, attempts: int, reply: str) -> None:
+    def _record_rejected(self, batch: Batch, attempts: int, reply: str) -> None:
         if delivery := batch.current:
             dead_letter = DeadLetter(
                 delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, reply

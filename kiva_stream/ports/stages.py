@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.outcomes import Outcome, Reason, Span
+from kiva_stream.model.outcomes import Span
 from kiva_stream.model.positions import Position
+
+Lookahead = Callable[[int], Sequence[Position]]  # returns up to so many events that the sender will send next
 
 
 class DeliveryLookup(Protocol):
@@ -25,100 +26,97 @@ class DeliveryLookup(Protocol):
         ...
 
 
-class Outcomes(Protocol):
-    """Where every entry that is read gets its one outcome: the checkpoint, as the stages see it."""
+class Tracking(Protocol):
+    """Where the producer registers what it reads."""
 
     async def track(self, last: Position, size: int) -> Span:
-        """Take in the next entries in log order, when the window has room for them."""
-        ...
+        """Return the span of the next `size` entries in log order, when the window has room for them.
 
-    def earlier_outcome(self, position: Position) -> Outcome | None:
-        """Return the outcome that an earlier run kept of an entry above the watermark, once."""
-        ...
-
-    def will_be_reread(self, position: Position) -> bool:
-        """Return whether an earlier run kept an outcome of an entry that is still to be read again."""
-        ...
-
-    def unless_drained(self) -> AbstractContextManager[None]:
-        """Do in this block what may be given up at any moment. Raises DrainedError when a drain begins."""
-        ...
-
-    def claim_prerecorded(self, position: Position) -> bool:
-        """Let an event go out at once if a commit has named it ahead of its turn; return whether it did."""
-        ...
-
-    async def wait_recorded(self, position: Position, ahead: Callable[[int], Sequence[Position]]) -> bool:
-        """Wait until a commit has named an event as one that may be out; False: none is sent any more.
-
-        What the sender has `ahead`, up to a number, is named with it, as far as there are places.
+        `last` is the position of the last of them. Raises CheckpointError.
         """
         ...
 
-    def release_lookahead(self, positions: Iterable[Position]) -> None:
-        """Take in that these events are not sent soon, though they lay ahead."""
+
+class Outcomes(Protocol):
+    """Where entries that are not sent get their outcome."""
+
+    def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
+        """Record the dead letter of an entry that was never sent, and give it this outcome in its span."""
         ...
 
-    def withdraw(self, position: Position) -> None:
-        """Take in that an event that was named is surely not out, and that this run does not send it."""
+    def request_commit(self) -> None:
+        """Have a commit follow, since spans were resolved directly."""
         ...
 
-    def may_reopen(self, position: Position) -> bool:
-        """Return whether a dead entry that comes again may get another outcome: not a discarded one."""
+
+class EntryOutcomes(Outcomes, Protocol):
+    """What the batcher asks of the checkpoint."""
+
+    async def unresolved(
+        self, positions: Collection[Position], dead_letters: Collection[Position]
+    ) -> Collection[Position]:
+        """Return those of these entries that may be reopened: not reopened already, and without an outcome.
+
+        Entries among the `dead_letters` have none as long as they are dead. Raises CheckpointError.
+        """
         ...
+
+
+class EventOutcomes(Outcomes, Protocol):
+    """What the sender asks of the checkpoint: which events are in doubt, and where their outcomes go."""
 
     def is_in_doubt(self, position: Position) -> bool:
         """Return whether an event may have arrived that an earlier run sent."""
         ...
 
-    async def unresolved(
-        self, positions: Collection[Position], dead_letters: Collection[Position]
-    ) -> Collection[Position]:
-        """Return those of these entries that may be resumed: not on their way, and without an outcome yet.
-
-        Those of the `dead_letters` have none as long as they are dead. Raises CheckpointError.
-        """
-        ...
-
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
-        """Take in an event that ActiveCampaign has; its place is free when that is committed."""
+        """Record that ActiveCampaign has an event; its permit is free when that is committed."""
         ...
 
     def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:
-        """Take in an event that ActiveCampaign refuses; its place is free when that is committed."""
-        ...
-
-    def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
-        """Take in a dead entry that was never sent."""
+        """Record that ActiveCampaign refuses an event; its permit is free when that is committed."""
         ...
 
     def count_note(self, what: str) -> None:
-        """Count something odd that was done about an entry; once, however often it is read again."""
+        """Count something odd that was done about an entry; once, however often the entry is read again."""
         ...
 
     def mark_tag_due(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
         ...
 
-    async def has_dead_letters(self, customer: CustomerId) -> bool:
-        """Return whether entries of a customer died for want of a contact; asked once, it is forgotten.
 
-        All of them are in the state by then.
+class DeadLetterOutcomes(Protocol):
+    """What revivals ask of the checkpoint."""
+
+    async def has_dead_letters(self, customer: CustomerId) -> bool:
+        """Return whether a customer has dead letters for want of a contact, once all of them are committed.
+
+        It is asked once: afterwards the customer has none until another entry of theirs is dead.
         """
         ...
 
-    def park(self, delivery: Delivery, contact: ContactId) -> Delivery | None:
-        """Keep an entry that waits long in the state; return its delivery from now on, None: too many are."""
+
+class SendPermits(Protocol):
+    """What the sender asks before it sends an event. `pipeline/send_intents.py` has the protocol."""
+
+    def claim_prerecorded(self, position: Position) -> bool:
+        """Return whether a commit has recorded the event ahead of its turn: it may be sent at once."""
         ...
 
-    def reopen(
-        self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
-    ) -> Span | None:
-        """Take in an entry that gets its outcome outside the log's order; None: it is on its way to it."""
+    async def wait_recorded(self, position: Position, lookahead: Lookahead) -> bool:
+        """Wait until a commit has recorded the event, so that it may be sent; False: a drain has begun.
+
+        The events of `lookahead` are recorded with it, as far as there are permits.
+        """
         ...
 
-    def request_commit(self) -> None:
-        """See to it that a commit follows, where spans were resolved directly."""
+    def release_lookahead(self, positions: Iterable[Position]) -> None:
+        """Free the permits of those of these events that are recorded and not claimed."""
+        ...
+
+    def withdraw(self, position: Position) -> None:
+        """Free the permit of an event that was surely not sent, and that this run does not send."""
         ...
 
 

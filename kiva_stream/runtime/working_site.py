@@ -144,7 +144,6 @@ class PipelineRun:
             window=settings.pipeline.window,
             max_in_flight=settings.activecampaign.max_in_flight,
             commit_interval_s=settings.state.commit_interval_ms / 1000,
-            parked_max=settings.state.parked_max_entries,
         )
         self.replays = replays
         self._site = site
@@ -157,27 +156,29 @@ class PipelineRun:
         changes = await self._now_with_address(self._left.dead_letter_customers)
         pipeline = Pipeline(
             settings,
-            LeftoversFirst(log, shop.log, self._left.parked, self.replays, changes),
-            shop.log,
-            classifier_of(shop.site, self._start.events_since),
-            site.links,
-            site.held.ledger,
-            site.contacts,
-            self._events(),
-            self._lookup() if settings.activecampaign.lookup else None,
-            self.checkpoint,
-            site.held.is_account_down,
+            log=LeftoversFirst(
+                log, shop.log, parked=self._left.parked, replays=self.replays, changes=changes
+            ),
+            entries=shop.log,
+            classify=classifier_of(shop.site, self._start.events_since),
+            links=site.links,
+            dead_letters=site.held.ledger,
+            contact_delivery=site.contacts,
+            events=self._events(),
+            lookup=self._lookup() if settings.activecampaign.lookup else None,
+            checkpoint=self.checkpoint,
+            is_down=site.held.is_account_down,
         )
         await self._remember(pipeline)
         return pipeline
 
     def _events(self) -> Events:
-        held, checkpoint = self._site.held, self.checkpoint
+        held, draining = self._site.held, self.checkpoint.draining
         return Events(
             held.settings.activecampaign,
             held.client,
-            sleep=checkpoint.sleep,
-            unless_drained=checkpoint.unless_drained,
+            sleep=draining.sleep,
+            unless_drained=draining.unless_drained,
         )
 
     def _lookup(self) -> TrackingLogLookup:

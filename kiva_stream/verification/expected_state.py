@@ -155,8 +155,9 @@ class ExpectedState:
     ) -> list[Position]:
         """Return which of these entries are events, without those that the shop wrote twice."""
         duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
-        events = (entry for entry in entries if isinstance(classifications[entry.position], Event))
-        return [entry.position for entry in events if not duplicates.is_repeat(entry)]
+        classified = ((entry, classifications[entry.position]) for entry in entries)
+        events = ((entry, each) for entry, each in classified if isinstance(each, Event))
+        return [entry.position for entry, event in events if not duplicates.is_repeat(entry, event)]
 
 
 def wanted_order(

@@ -144,9 +144,10 @@ def make_troubled_world(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[in
     outcomes[4] = outcomes[7] = "delivered"
     world.replays = dict(world.ledger.dead)
     assert 4 in map(place_of, world.replays)
-    for name in ("pipeline.WELL_AFTER_S", "sender.CONTACT_S", "sender.ANSWER_S"):
-        monkeypatch.setattr(f"kiva_stream.pipeline.{name}", 0.0)  # whoever waits at all is parked
-    monkeypatch.setattr("kiva_stream.pipeline.pipeline.LOOK_EVERY_S", 0.0)
+    for name in ("UP_FOR_S", "CONTACT_WAIT_S", "ANSWER_WAIT_S", "POLL_S"):
+        monkeypatch.setattr(
+            f"kiva_stream.pipeline.parking.{name}", 0.0
+        )  # an entry that waits at all is parked
     return world, outcomes
 
 

@@ -2,106 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kiva_stream.errors import CheckpointError, DrainedError
+from kiva_stream.errors import CheckpointError
 from kiva_stream.model.checkpoint import Delivered
-from kiva_stream.model.dead_letters import DeadLetter
-from kiva_stream.model.ids import ContactId, CustomerId
-from kiva_stream.model.outcomes import DELIVERED, SYNCED, Outcome, Reason, tally_of
+from kiva_stream.model.outcomes import DELIVERED, SYNCED, Outcome, Reason
 from kiva_stream.model.positions import DAY1, Position
-from kiva_stream.pipeline.checkpoint import Checkpoint
-from kiva_stream.pipeline.watermark import Watermark
-from tests.fakes import LOGGED_OUT, FakeLedger, delivery, no_time, position, raises_one, until
-
-CONTACT = ContactId(1)
+from tests.fakes import LOGGED_OUT, FakeLedger, delivery, position, raises_one, until
+from tests.unit.pipeline.builders import CONTACT, dead_letter, make_checkpoint, running
 
 
-def make_checkpoint(
-    ledger: FakeLedger,
-    *,
-    window: int = 10,
-    max_in_flight: int = 2,
-    settled: Mapping[Position, Outcome] | None = None,
-) -> Checkpoint:
-    ledger.earlier = dict(settled or {})
-    return Checkpoint(
-        ledger,
-        DAY1,
-        ledger.left(),
-        window=window,
-        max_in_flight=max_in_flight,
-        commit_interval_s=0.02,
-        sleep=no_time,
-    )
-
-
-@asynccontextmanager
-async def running(checkpoint: Checkpoint) -> AsyncIterator[None]:
-    """Run a checkpoint until the block is left; its last commit is done then."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(checkpoint.run)
-        yield
-        checkpoint.close()
-
-
-def dead_letter(place: int, why: Reason = Reason.EVENT_REJECTED) -> DeadLetter:
-    return DeadLetter(position(place), why, CustomerId(1))
-
-
-def test_the_watermark_stays_before_a_span_that_lacks_an_outcome() -> None:
-    watermark = Watermark(DAY1)
-    first, second = watermark.track(position(2), 2), watermark.track(position(3), 1)
-    second.resolve(SYNCED)
-    first.resolve(SYNCED)
-    assert watermark.advance() == Counter()
-    assert (watermark.position, watermark.width, watermark.pending) == (DAY1, 3, 1)
-    assert watermark.ahead == {SYNCED: 2}
-    first.resolve(DELIVERED, line=7)
-    assert tally_of(watermark.advance()) == {
-        ("outcome", "synced"): 2,
-        ("outcome", "delivered"): 1,
-        ("event", "7"): 1,
-    }
-    assert (watermark.position, watermark.width, watermark.pending) == (position(3), 0, 0)
-    assert +watermark.ahead == Counter()
-
-
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.data())
-def test_the_watermark_is_never_ahead_of_an_entry_without_an_outcome(
-    sizes: list[int], data: st.DataObject
-) -> None:
-    watermark = Watermark(DAY1)
-    spans = [watermark.track(position(sum(sizes[: at + 1])), size) for at, size in enumerate(sizes)]
-    order = data.draw(st.permutations([at for at, size in enumerate(sizes) for _ in range(size)]))
-    left, counted = list(sizes), 0
-    for at in order:
-        spans[at].resolve(SYNCED)
-        left[at] -= 1
-        counted += watermark.advance()[SYNCED]
-        done = next((at for at, count in enumerate(left) if count), len(left))
-        assert watermark.position == (spans[done - 1].last if done else DAY1)
-        assert watermark.width == sum(sizes[done:])
-        assert watermark.pending == sum(left)
-        assert counted == sum(sizes[:done])
-        assert counted + sum(watermark.ahead.values()) + watermark.pending == sum(sizes)
-
-
-async def test_an_event_is_named_by_a_commit_before_it_may_be_sent() -> None:
+async def test_an_event_is_recorded_by_a_commit_before_it_is_sent() -> None:
     ledger = FakeLedger()
     ledger.gate, ledger.gates_all = anyio.Event(), True
     checkpoint = make_checkpoint(ledger)
     answers: list[bool] = []
 
     async def ask() -> None:
-        answers.append(await checkpoint.wait_recorded(position(1)))
+        answers.append(await checkpoint.intents.wait_recorded(position(1)))
 
     async with running(checkpoint), anyio.create_task_group() as group:
         group.start_soon(ask)
@@ -114,17 +33,17 @@ async def test_an_event_is_named_by_a_commit_before_it_may_be_sent() -> None:
     assert answers == [True]
 
 
-async def test_a_place_is_free_only_with_the_commit_that_keeps_the_outcome() -> None:
+async def test_a_permit_is_free_only_with_the_commit_that_keeps_the_outcome() -> None:
     ledger = FakeLedger()
     checkpoint = make_checkpoint(ledger, max_in_flight=1)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.wait_recorded(position(1))
+        assert await checkpoint.intents.wait_recorded(position(1))
         with anyio.move_on_after(0.05) as patience:
-            await checkpoint.wait_recorded(position(2))
+            await checkpoint.intents.wait_recorded(position(2))
         assert patience.cancelled_caught
         checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
-        assert await checkpoint.wait_recorded(position(2))
+        assert await checkpoint.intents.wait_recorded(position(2))
         kept = next(commit for commit in ledger.commits if commit.delivered)
         assert all(
             position(2) not in commit.intents for commit in ledger.commits[: ledger.commits.index(kept)]
@@ -132,26 +51,26 @@ async def test_a_place_is_free_only_with_the_commit_that_keeps_the_outcome() -> 
         assert ledger.commits[-1].intents == {position(2)}
 
 
-async def test_a_place_that_is_given_back_goes_to_who_waits_for_one() -> None:
+async def test_a_permit_that_is_released_goes_to_a_sender_that_waits_for_one() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=2)
     async with running(checkpoint):
-        assert await checkpoint.wait_recorded(position(1), lambda _most: [position(2)])
+        assert await checkpoint.intents.wait_recorded(position(1), lambda _most: [position(2)])
         with anyio.fail_after(5):
             async with anyio.create_task_group() as group:
-                group.start_soon(checkpoint.wait_recorded, position(3))
+                group.start_soon(checkpoint.intents.wait_recorded, position(3))
                 await anyio.wait_all_tasks_blocked()
-                checkpoint.release_lookahead([position(2)])
+                checkpoint.intents.release_lookahead([position(2)])
         assert ledger.commits[-1].intents == {position(1), position(3)}
 
 
 @pytest.mark.parametrize("outcome", ["delivered", "rejected"])
-async def test_the_place_of_a_committed_event_is_free_again(outcome: str) -> None:
+async def test_the_permit_of_a_committed_event_is_free_again(outcome: str) -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         with anyio.fail_after(5):
             for place in (1, 2, 3):
-                assert await checkpoint.wait_recorded(position(place))
+                assert await checkpoint.intents.wait_recorded(position(place))
                 if outcome == "delivered":
                     checkpoint.record_delivered(delivery(place, span), CONTACT, attempts=1)
                 else:
@@ -159,29 +78,29 @@ async def test_the_place_of_a_committed_event_is_free_again(outcome: str) -> Non
     assert ledger.commits[-1].intents == frozenset()
 
 
-async def test_a_dead_entry_that_was_never_sent_frees_no_place() -> None:
+async def test_a_dead_letter_that_was_never_sent_frees_no_permit() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.wait_recorded(position(2))
+        assert await checkpoint.intents.wait_recorded(position(2))
         checkpoint.record_dead(span, dead_letter(1, Reason.NO_EMAIL))
         await until(lambda: len(ledger.commits) == 2)
         with anyio.move_on_after(0.05) as patience:
-            await checkpoint.wait_recorded(position(3))
+            await checkpoint.intents.wait_recorded(position(3))
         assert patience.cancelled_caught
 
 
-async def test_after_a_drain_nothing_may_be_sent_and_what_was_not_is_named_no_more() -> None:
+async def test_after_a_drain_nothing_is_sent_and_events_that_were_not_sent_are_recorded_no_more() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=1)
     span = await checkpoint.track(position(1), 1)
     answers: list[bool] = []
 
     async def ask(place: int) -> None:
-        answers.append(await checkpoint.wait_recorded(position(place)))
+        answers.append(await checkpoint.intents.wait_recorded(position(place)))
 
     async with running(checkpoint):
         async with anyio.create_task_group() as group:
-            assert await checkpoint.wait_recorded(position(1))
+            assert await checkpoint.intents.wait_recorded(position(1))
             group.start_soon(ask, 2)
             group.start_soon(ask, 3)
             await anyio.wait_all_tasks_blocked()
@@ -189,18 +108,18 @@ async def test_after_a_drain_nothing_may_be_sent_and_what_was_not_is_named_no_mo
             checkpoint.drain()
             with anyio.fail_after(5):
                 await until(lambda: len(answers) == 2)
-        assert [*answers, await checkpoint.wait_recorded(position(4))] == [False] * 3
+        assert [*answers, await checkpoint.intents.wait_recorded(position(4))] == [False] * 3
         checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
     assert ledger.commits[-1].intents == frozenset()
 
 
-async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> None:
+async def test_of_many_senders_that_wait_at_once_no_more_are_granted_than_there_are_permits() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), max_in_flight=2)
     span = await checkpoint.track(position(5), 5)
     sent: list[int] = []
 
     async def send(place: int) -> None:
-        if await checkpoint.wait_recorded(position(place)):
+        if await checkpoint.intents.wait_recorded(position(place)):
             sent.append(place)
 
     async with running(checkpoint), anyio.create_task_group() as group:
@@ -217,30 +136,23 @@ async def test_of_many_that_ask_at_once_no_more_are_named_than_may_be_out() -> N
     assert max(len(commit.intents) for commit in ledger.commits) == 2
 
 
-async def test_what_is_begun_after_a_drain_is_given_up_at_once() -> None:
-    checkpoint = make_checkpoint(FakeLedger())
-    checkpoint.drain()
-    with pytest.raises(DrainedError), anyio.fail_after(1), checkpoint.unless_drained():
-        await anyio.sleep_forever()
-
-
-async def test_an_event_without_an_outcome_stays_named_by_every_commit() -> None:
+async def test_an_event_without_an_outcome_stays_recorded_by_every_commit() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(2), 2)
     async with running(checkpoint):
-        assert await checkpoint.wait_recorded(position(1))
+        assert await checkpoint.intents.wait_recorded(position(1))
         span.resolve(SYNCED)
         checkpoint.request_commit()
     assert ledger.commits[-1].intents == {position(1)}
     assert ledger.left().in_doubt == {position(1)}
 
 
-async def test_a_doubt_stays_named_until_its_entry_has_an_outcome() -> None:
+async def test_an_event_in_doubt_stays_recorded_until_its_entry_has_an_outcome() -> None:
     ledger = FakeLedger()
     first = make_checkpoint(ledger)
     await first.track(position(1), 1)
     async with running(first):
-        assert await first.wait_recorded(position(1))
+        assert await first.intents.wait_recorded(position(1))
     second = make_checkpoint(ledger)
     span = await second.track(position(2), 2)
     async with running(second):
@@ -254,12 +166,12 @@ async def test_a_doubt_stays_named_until_its_entry_has_an_outcome() -> None:
     assert ledger.commits[-1].intents == frozenset()
 
 
-async def test_a_doubt_is_over_when_its_entry_was_skipped() -> None:
+async def test_an_event_in_doubt_is_in_doubt_no_more_when_its_entry_was_skipped() -> None:
     ledger = FakeLedger()
     first = make_checkpoint(ledger)
     await first.track(position(1), 1)
     async with running(first):
-        assert await first.wait_recorded(position(1))
+        assert await first.intents.wait_recorded(position(1))
     second = make_checkpoint(ledger)
     span = await second.track(position(1), 1)
     async with running(second):
@@ -309,7 +221,7 @@ async def test_an_event_above_the_watermark_is_saved_before_its_span_is_passed()
     assert ledger.tally() == {"delivered": 2}
 
 
-async def test_what_is_resolved_while_a_commit_runs_goes_into_the_next() -> None:
+async def test_an_outcome_that_comes_while_a_commit_runs_goes_into_the_next() -> None:
     ledger = FakeLedger()
     ledger.gate = anyio.Event()
     checkpoint = make_checkpoint(ledger)
@@ -324,7 +236,7 @@ async def test_what_is_resolved_while_a_commit_runs_goes_into_the_next() -> None
     assert ledger.watermark == position(2)
 
 
-async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
+async def test_outcomes_within_the_interval_share_a_commit() -> None:
     ledger, gate = FakeLedger(), anyio.Event()
     waits: list[float] = []
 
@@ -332,7 +244,7 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
         waits.append(seconds)
         await gate.wait()
 
-    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=7, commit_interval_s=0.02, sleep=interval)
+    checkpoint = make_checkpoint(ledger, max_in_flight=7, sleep=interval)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2, 3):
@@ -344,13 +256,13 @@ async def test_what_gathers_within_the_interval_shares_a_commit() -> None:
     assert [len(commit.delivered) for commit in ledger.commits] == [3]
 
 
-async def test_the_interval_ends_when_half_of_the_places_wait_for_the_commit() -> None:
+async def test_the_interval_ends_when_half_of_the_permits_wait_for_the_commit() -> None:
     ledger = FakeLedger()
 
     async def interval(_seconds: float, /) -> None:
         await anyio.sleep_forever()
 
-    checkpoint = Checkpoint(ledger, DAY1, window=10, max_in_flight=5, commit_interval_s=0.02, sleep=interval)
+    checkpoint = make_checkpoint(ledger, max_in_flight=5, sleep=interval)
     span = await checkpoint.track(position(3), 3)
     async with running(checkpoint):
         for place in (1, 2):
@@ -362,7 +274,7 @@ async def test_the_interval_ends_when_half_of_the_places_wait_for_the_commit() -
     assert [len(commit.delivered) for commit in ledger.commits] == [3]
 
 
-async def test_nothing_new_is_no_commit() -> None:
+async def test_a_request_without_anything_new_makes_no_commit() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger())
     await checkpoint.track(position(1), 1)
     async with running(checkpoint):
@@ -370,7 +282,7 @@ async def test_nothing_new_is_no_commit() -> None:
     assert ledger.asked == 0
 
 
-async def test_entries_are_taken_in_when_the_window_has_room_for_them() -> None:
+async def test_entries_are_tracked_when_the_window_has_room_for_them() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger(), window=4)
     first = await checkpoint.track(position(3), 3)
     taken: list[Position] = []
@@ -406,10 +318,12 @@ async def test_a_page_as_large_as_the_room_left_fits_and_a_larger_one_than_the_w
         assert large.pending == 5
 
 
-async def test_an_outcome_of_an_earlier_run_is_given_once() -> None:
-    checkpoint = make_checkpoint(FakeLedger(), settled={position(2): DELIVERED})
+async def test_an_outcome_of_an_earlier_run_is_returned_once() -> None:
+    ledger = FakeLedger()
+    ledger.earlier = {position(2): DELIVERED}
+    checkpoint = make_checkpoint(ledger)
     await checkpoint.track(position(3), 3)
-    asked = [checkpoint.earlier_outcome(position(place)) for place in (1, 2, 2, 3)]
+    asked = [checkpoint.earlier.take_outcome(position(place)) for place in (1, 2, 2, 3)]
     assert asked == [None, DELIVERED, None, None]
 
 
@@ -421,20 +335,20 @@ async def test_statistics_count_what_was_read_resolved_and_committed_by_this_run
         assert checkpoint.statistics() == (DAY1, 5, 0, 0)
         checkpoint.record_delivered(delivery(1, first), CONTACT, attempts=1)
         assert checkpoint.statistics() == (DAY1, 5, 1, 0)
-        checkpoint.record_rejected(delivery(2, first), dead_letter(2))
+        checkpoint.record_rejected(delivery(2, first), dead_letter(2, attempts=1))
     assert checkpoint.statistics() == (position(2), 5, 2, 2)
 
 
-async def test_a_failing_ledger_ends_the_checkpoint_and_frees_no_place() -> None:
+async def test_a_failing_ledger_ends_the_checkpoint_and_frees_no_permit() -> None:
     ledger = FakeLedger()
     ledger.fails_at = 2
     checkpoint = make_checkpoint(ledger, max_in_flight=1)
     span = await checkpoint.track(position(1), 1)
     with raises_one(CheckpointError):
         async with running(checkpoint):
-            assert await checkpoint.wait_recorded(position(1))
+            assert await checkpoint.intents.wait_recorded(position(1))
             checkpoint.record_delivered(delivery(1, span), CONTACT, attempts=1)
             await anyio.sleep_forever()
     with anyio.move_on_after(0) as patience:
-        await checkpoint.wait_recorded(position(2))
+        await checkpoint.intents.wait_recorded(position(2))
     assert patience.cancelled_caught

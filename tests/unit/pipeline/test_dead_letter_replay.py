@@ -68,7 +68,7 @@ async def given(replays: DeadLetterReplay, until: Position = THREE) -> list[Reop
     return [page async for page in replays.pages(until)]
 
 
-async def test_what_is_asked_for_is_given_in_log_order_with_what_it_died_of(
+async def test_dead_letters_are_replayed_in_log_order_with_their_reasons(
     shop: Shop, replays: DeadLetterReplay
 ) -> None:
     shop.dead_letters = {TWO: ReplayRequest(WHY, MOMENT), ONE: ReplayRequest(WHY, MOMENT)}
@@ -78,7 +78,7 @@ async def test_what_is_asked_for_is_given_in_log_order_with_what_it_died_of(
     assert reopened.dead_letters == {ONE: WHY, TWO: WHY}
 
 
-async def test_a_letter_on_its_way_is_not_given_again_but_one_that_is_asked_for_again_is(
+async def test_a_dead_letter_is_replayed_once_and_again_when_it_is_asked_for_again(
     shop: Shop, replays: DeadLetterReplay
 ) -> None:
     shop.dead_letters = {ONE: ReplayRequest(WHY, MOMENT)}
@@ -89,7 +89,9 @@ async def test_a_letter_on_its_way_is_not_given_again_but_one_that_is_asked_for_
     assert shop.looked_up == [ONE, ONE]
 
 
-async def test_what_the_log_has_not_been_read_up_to_waits(shop: Shop, replays: DeadLetterReplay) -> None:
+async def test_a_dead_letter_above_what_has_been_read_waits_for_its_replay(
+    shop: Shop, replays: DeadLetterReplay
+) -> None:
     shop.dead_letters = {ONE: ReplayRequest(WHY, MOMENT), THREE: ReplayRequest(WHY, MOMENT)}
     await given(replays, DAY1)
     assert shop.looked_up == []

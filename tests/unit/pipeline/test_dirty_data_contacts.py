@@ -61,7 +61,7 @@ def names(world: World) -> list[str]:
     return [each.name for each in world.events.arrivals]
 
 
-async def test_row_11_one_whose_address_activecampaign_refuses_is_a_dead_letter_and_is_not_tried_again() -> (
+async def test_row_11_an_entry_of_an_address_that_activecampaign_refuses_is_dead_and_not_tried_again() -> (
     None
 ):
     world, outcomes = story([(REFUSED, EVENT), (FAILING, EVENT), (FAILING, EVENT), (REFUSED, EVENT)])
@@ -111,7 +111,7 @@ async def test_row_13_an_address_that_went_and_came_back_is_the_final_one_of_one
     assert (shown(world, ANN).email, shown(world, ANN).customer_id) == (A, str(ANN.id))
 
 
-async def test_row_14_an_address_that_another_contact_has_is_adopted_and_the_old_one_is_nobodys() -> None:
+async def test_row_14_an_address_that_another_contact_has_is_adopted_and_the_old_one_is_empty() -> None:
     bobs = customer(2).email
     world = World(
         [entry(place, who) for place, who in enumerate([ANN, BOB, ANN, BOB, ANN], start=1)], page_rows=2
@@ -176,7 +176,7 @@ async def test_row_17_cancelled_twice_are_two_events_and_one_change_of_the_statu
     assert (shown(world, ANN).status, shown(world, ANN).cancel_date) == ("cancelled", "2018-03-04")
 
 
-async def test_row_18_of_one_who_cancelled_and_came_back_the_present_row_counts_and_both_entries() -> None:
+async def test_row_18_of_a_customer_who_cancelled_and_returned_the_present_row_counts() -> None:
     world = following(CANCEL, REACTIVATE, EVENT)
     await carry_the_first(world)
     world.shop.change(ANN, status="active", cancel_date=date(2018, 3, 4), phone="+1 555 0100")

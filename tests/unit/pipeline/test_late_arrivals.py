@@ -68,7 +68,7 @@ def given_out(gaps: FakeGaps, until: int = 2**62) -> list[list[int]]:
 
 
 @given(st.sets(st.integers(5, 30)))
-def test_what_is_left_of_a_gap_is_just_the_other_ids(ids: set[int]) -> None:
+def test_a_gap_without_some_ids_has_just_the_other_ids(ids: set[int]) -> None:
     left = IdGap(5, 30, SEEN).without(ids)
     assert sorted(each for gap in left for each in range(gap.first, gap.last + 1)) == sorted(
         set(range(5, 31)) - ids

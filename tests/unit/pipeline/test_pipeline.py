@@ -85,7 +85,7 @@ async def test_every_entry_gets_the_outcome_that_it_should() -> None:
     assert Counter(world.events.places()).most_common(1)[0][1] == 1
 
 
-async def test_contacts_that_no_snapshot_brought_come_before_their_first_event() -> None:
+async def test_contacts_that_no_snapshot_upserted_arrive_before_their_first_event() -> None:
     world, outcomes = story(ALL_KINDS)
     await world.run()
     world.assert_complete(outcomes)
@@ -236,7 +236,7 @@ async def test_a_slow_contact_does_not_hold_up_another() -> None:
 
 
 @pytest.mark.parametrize("keeps_failed", [False, True], ids=["commit lost", "answer lost"])
-def test_after_a_crash_at_any_commit_a_second_run_makes_it_whole(keeps_failed: bool) -> None:
+def test_after_a_crash_at_any_commit_a_second_run_completes_the_log(keeps_failed: bool) -> None:
     for fails_at in range(1, 100):
         world, outcomes = story(ALL_KINDS)
         world.ledger.fails_at, world.ledger.keeps_failed = fails_at, keeps_failed
@@ -384,7 +384,7 @@ async def test_a_source_that_is_gone_ends_the_pipeline_and_what_is_in_flight_is_
     assert max(Counter(world.events.places()).values()) == 1
 
 
-def test_what_does_not_finish_in_time_when_a_stage_failed_is_cut_short() -> None:
+def test_events_that_do_not_finish_in_time_when_a_stage_failed_are_cut_short() -> None:
     world = World(many(30), page_rows=2)
     world.link_everybody()
     world.log.breaks_after = 2
@@ -461,7 +461,7 @@ def test_a_drain_commits_what_is_in_flight_and_a_second_run_repeats_nothing(
 
 
 @pytest.mark.parametrize("window", [100, 8], ids=["in the stream", "before it, in the batcher"])
-async def test_in_a_drain_what_waits_for_a_slot_is_not_sent(window: int) -> None:
+async def test_in_a_drain_events_that_wait_for_a_permit_are_not_sent(window: int) -> None:
     world = World(many(30, people=30), page_rows=30, window=window, max_in_flight=3)
     world.link_everybody()
     answer = anyio.Event()
@@ -479,7 +479,7 @@ async def test_in_a_drain_what_waits_for_a_slot_is_not_sent(window: int) -> None
     assert world.pipeline.is_draining
 
 
-async def test_a_drain_while_the_commit_waits_lets_nothing_more_out() -> None:
+async def test_a_drain_while_the_commit_waits_sends_nothing_more() -> None:
     world = World(many(30, people=10), page_rows=30, max_in_flight=3)
     world.link_everybody()
     world.ledger.gate = anyio.Event()

@@ -9,21 +9,17 @@ from kiva_stream.errors import SourceError
 from kiva_stream.model.outcomes import SYNCED
 from kiva_stream.model.pages import Page
 from kiva_stream.model.positions import DAY1
-from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.producer import produce
-from tests.fakes import FakeLedger, FakeLog, customer, entry, no_time, position, until, up_to
+from tests.fakes import FakeLedger, FakeLog, customer, entry, position, until, up_to
+from tests.unit.pipeline.builders import make_checkpoint
 
 ANN = customer(1)
-
-
-def make_checkpoint(window: int = 100) -> Checkpoint:
-    return Checkpoint(FakeLedger(), DAY1, window=window, max_in_flight=1, commit_interval_s=0, sleep=no_time)
 
 
 async def test_entries_above_the_checkpoint_up_to_the_mark_are_sent_on_page_by_page() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=3)
     send, receive = anyio.create_memory_object_stream[Page](10)
-    await produce(log, make_checkpoint(), position(2), up_to(8), send)
+    await produce(log, make_checkpoint(FakeLedger()), position(2), up_to(8), send)
     with receive, anyio.fail_after(5):
         pages = [page async for page in receive]  # ends, since the stream is closed
     assert [[each.position for each in page.entries] for page in pages] == [
@@ -35,7 +31,7 @@ async def test_entries_above_the_checkpoint_up_to_the_mark_are_sent_on_page_by_p
 
 async def test_a_page_is_sent_on_only_when_the_window_has_room_for_it() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=2)
-    checkpoint = make_checkpoint(window=4)
+    checkpoint = make_checkpoint(FakeLedger(), window=4)
     send, receive = anyio.create_memory_object_stream[Page](10)
     async with anyio.create_task_group() as group, receive:
         group.start_soon(checkpoint.run)
@@ -52,21 +48,21 @@ async def test_a_page_is_sent_on_only_when_the_window_has_room_for_it() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_pages_wait_until_somebody_takes_them() -> None:
+async def test_pages_wait_until_they_are_received() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=1)
     send, receive = anyio.create_memory_object_stream[Page](1)
     async with anyio.create_task_group() as group, receive:
-        group.start_soon(produce, log, make_checkpoint(), DAY1, up_to(9), send)
+        group.start_soon(produce, log, make_checkpoint(FakeLedger()), DAY1, up_to(9), send)
         await anyio.wait_all_tasks_blocked()
         assert len(log.read) == 2
         group.cancel_scope.cancel()
 
 
-async def test_a_source_that_is_gone_closes_the_stream_after_what_was_read() -> None:
+async def test_a_source_that_is_gone_closes_the_stream_after_the_pages_read() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=2)
     log.breaks_after = 2
     send, receive = anyio.create_memory_object_stream[Page](10)
     with pytest.raises(SourceError):
-        await produce(log, make_checkpoint(), DAY1, up_to(9), send)
+        await produce(log, make_checkpoint(FakeLedger()), DAY1, up_to(9), send)
     with receive, anyio.fail_after(5):
         assert [page.span.last async for page in receive] == [position(2), position(4)]

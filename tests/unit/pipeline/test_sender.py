@@ -18,9 +18,8 @@ from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.outcomes import Reason, Span
-from kiva_stream.model.positions import DAY1
-from kiva_stream.pipeline.checkpoint import NOTHING_LEFT, Checkpoint
-from kiva_stream.pipeline.sender import Again, Sender
+from kiva_stream.pipeline.checkpoint import NOTHING_LEFT
+from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.primitives.backoff import backoff_s
 from tests.fakes import (
     LOGGED_OUT,
@@ -33,11 +32,11 @@ from tests.fakes import (
     contact,
     delivery,
     moment,
-    no_time,
     position,
     raises_one,
     until,
 )
+from tests.unit.pipeline.builders import make_checkpoint
 
 
 def nothing_gathered(_contact: Contact) -> Batch | None:
@@ -55,20 +54,28 @@ class Bench:
         looks_up: bool = False,
     ) -> None:
         self.now = 100.0
-        self.arrivals = FakeContactDelivery()
+        self.contact_delivery = FakeContactDelivery()
         self.events = FakeEvents()
         self.ledger = FakeLedger()
         self.slept: list[float] = []
-        self.checkpoint = Checkpoint(
-            self.ledger, DAY1, left, window=100, max_in_flight=2, commit_interval_s=0, sleep=no_time
-        )
+        self.checkpoint = make_checkpoint(self.ledger, commit_interval_s=0, left=left)
         self.look_ups = FakeLookUps(self.events)
-        self.sender = Sender(
-            self.arrivals,
-            self.events,
-            self.checkpoint,
-            next_batch,
-            Again(self.look_ups if looks_up else None, settle_s=30, backoff_max_s=8),
+        self.sender = self.sender_to(self.events, next_batch, self.look_ups if looks_up else None)
+
+    def sender_to(
+        self,
+        events: FakeEvents,
+        next_batch: Callable[[Contact], Batch | None] = nothing_gathered,
+        lookup: FakeLookUps | None = None,
+    ) -> Sender:
+        return Sender(
+            self.contact_delivery,
+            events,
+            permits=self.checkpoint.intents,
+            outcomes=self.checkpoint,
+            unless_drained=self.checkpoint.draining.unless_drained,
+            next_batch=next_batch,
+            lookups=LookupPolicy(lookup, settle_s=30, backoff_max_s=8),
             sleep=self._sleep,
             clock=lambda: self.now,
         )
@@ -108,33 +115,33 @@ async def test_events_of_a_batch_go_one_after_another_in_log_order() -> None:
 
 async def test_a_linked_contact_whose_row_changed_arrives_before_its_next_event() -> None:
     bench, ann = Bench(), contact()
-    bench.arrivals.changed = {ann.email}
-    bench.arrivals.gate = anyio.Event()
+    bench.contact_delivery.changed = {ann.email}
+    bench.contact_delivery.gate = anyio.Event()
     span = await bench.span(1)
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run, batch(ann, delivery(1, span)))
-        await until(lambda: bench.arrivals.asked)
+        await until(lambda: bench.contact_delivery.asked)
         await anyio.wait_all_tasks_blocked()
         assert bench.events.arrivals == []
-        bench.arrivals.gate.set()
+        bench.contact_delivery.gate.set()
     assert bench.events.places() == [1]
 
 
 async def test_the_week_tag_of_a_contact_that_arrived_may_differ() -> None:
     bench, ann, bob = Bench(), contact(1, ContactStatus.NEW), contact(2, ContactStatus.NEW)
-    bench.arrivals.bad = (bob.email,)
+    bench.contact_delivery.bad = (bob.email,)
     span = await bench.span(3)
     nothing_new = batch(contact(3), delivery(3, span))
     await bench.run(batch(ann, delivery(1, span)), batch(bob, delivery(2, span)), nothing_new)
     assert bench.ledger.tags_due == {ann.id}
 
 
-async def test_a_change_has_no_outcome_and_its_contact_is_looked_at() -> None:
+async def test_a_change_has_no_outcome_and_its_contact_is_upserted() -> None:
     bench, ann = Bench(), contact()
-    bench.arrivals.changed = {ann.email}
+    bench.contact_delivery.changed = {ann.email}
     change = replace(delivery(1, Span(position(1), 1), is_event=False), is_entry=False)
     await bench.run(batch(ann, change))
-    assert bench.arrivals.asked == [ann.email]
+    assert bench.contact_delivery.asked == [ann.email]
     assert bench.ledger.tally() == {}
     assert bench.ledger.tags_due == {ann.id}
 
@@ -148,9 +155,9 @@ async def test_a_change_of_a_refused_contact_is_no_dead_letter() -> None:
     assert bench.ledger.commits == []
 
 
-async def test_a_contact_that_cannot_arrive_ends_the_sender_and_its_events_have_no_outcome() -> None:
+async def test_a_contact_that_cannot_be_upserted_ends_the_sender_and_its_events_have_no_outcome() -> None:
     bench = Bench()
-    bench.arrivals.refuses = True
+    bench.contact_delivery.refuses = True
     span = await bench.span(1)
     with raises_one(AccountRefused):
         await bench.run(batch(contact(status=ContactStatus.NEW), delivery(1, span)))
@@ -161,35 +168,35 @@ async def test_a_linked_contact_is_not_waited_for() -> None:
     bench = Bench()
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
-    assert bench.arrivals.asked == []
+    assert bench.contact_delivery.asked == []
 
 
 async def test_a_new_contact_arrives_before_its_first_event() -> None:
     bench, ann = Bench(), contact(status=ContactStatus.NEW)
-    bench.arrivals.gate = anyio.Event()
+    bench.contact_delivery.gate = anyio.Event()
     span = await bench.span(2)
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run, batch(ann, delivery(1, span, is_event=False), delivery(2, span)))
-        await until(lambda: bench.arrivals.asked)
+        await until(lambda: bench.contact_delivery.asked)
         await anyio.wait_all_tasks_blocked()
         assert bench.events.arrivals == []
         assert span.pending == 2
-        bench.arrivals.gate.set()
-    assert bench.arrivals.asked == [ann.email]
+        bench.contact_delivery.gate.set()
+    assert bench.contact_delivery.asked == [ann.email]
     assert bench.events.places() == [2]
     assert bench.ledger.tally() == {"synced": 1, "delivered": 1}
 
 
-async def test_a_contact_arrives_with_the_moment_of_the_newest_entry_that_waits() -> None:
+async def test_a_contact_is_upserted_with_the_moment_of_the_newest_entry_that_waits() -> None:
     bench = Bench()
     span = await bench.span(3)
     deliveries = [delivery(place, span) for place in (1, 3, 2)]
     await bench.run(batch(contact(status=ContactStatus.NEW), *deliveries))
-    (need,) = bench.arrivals.needs
+    (need,) = bench.contact_delivery.needs
     assert (need.position, need.inserted_at) == (position(3), moment(3))
 
 
-async def test_sync_only_takes_no_slot_and_sends_no_event() -> None:
+async def test_sync_only_takes_no_permit_and_sends_no_event() -> None:
     bench = Bench()
     bench.checkpoint.drain()
     span = await bench.span(2)
@@ -200,12 +207,12 @@ async def test_sync_only_takes_no_slot_and_sends_no_event() -> None:
     assert bench.ledger.tally("note") == {"odd": 2}
 
 
-async def test_entries_of_a_rejected_contact_die_with_its_reason() -> None:
+async def test_entries_of_a_rejected_contact_become_dead_letters_with_its_reason() -> None:
     bench = Bench()
     span = await bench.span(2)
     rejected = contact(status=ContactStatus.REJECTED, why=Reason.AC_REJECTED)
     await bench.run(batch(rejected, delivery(1, span, notes=("odd",)), delivery(2, span, is_event=False)))
-    assert bench.arrivals.asked == []
+    assert bench.contact_delivery.asked == []
     assert bench.events.arrivals == []
     assert bench.ledger.commits[-1].dead == [
         DeadLetter(position(place), Reason.AC_REJECTED, CustomerId(1)) for place in (1, 2)
@@ -216,14 +223,14 @@ async def test_entries_of_a_rejected_contact_die_with_its_reason() -> None:
 
 async def test_a_contact_that_turns_out_to_be_refused_gets_no_event() -> None:
     bench, ann = Bench(), contact(status=ContactStatus.NEW)
-    bench.arrivals.bad = (ann.email,)
+    bench.contact_delivery.bad = (ann.email,)
     span = await bench.span(1)
     await bench.run(batch(ann, delivery(1, span)))
     assert bench.events.arrivals == []
     assert bench.ledger.tally() == {"dead ac_rejected": 1}
 
 
-async def test_an_event_named_ahead_whose_contact_is_refused_meanwhile_keeps_no_place() -> None:
+async def test_a_prerecorded_event_whose_contact_is_refused_meanwhile_frees_its_permit() -> None:
     bench, ann = Bench(), contact()
 
     class Events(FakeEvents):
@@ -231,13 +238,7 @@ async def test_an_event_named_ahead_whose_contact_is_refused_meanwhile_keeps_no_
             await super().send(email, name, eventdata)
             ann.status, ann.why = ContactStatus.REJECTED, Reason.AC_REJECTED
 
-    bench.sender = Sender(
-        bench.arrivals,
-        Events(),
-        bench.checkpoint,
-        nothing_gathered,
-        Again(None, settle_s=30, backoff_max_s=8),
-    )
+    bench.sender = bench.sender_to(Events())
     span = await bench.span(2)
     await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
     assert [commit.intents for commit in bench.ledger.commits] == [{position(1), position(2)}, frozenset()]
@@ -291,7 +292,7 @@ async def test_an_event_that_the_look_up_does_not_find_is_sent_again_and_looked_
     assert bench.ledger.tally("note") == {"looked_up": 2, "sent_again": 2}
 
 
-async def test_while_an_event_is_looked_up_it_stays_named_as_one_that_may_be_out() -> None:
+async def test_an_event_that_is_looked_up_stays_recorded() -> None:
     bench = Bench(looks_up=True)
     bench.events.answers[1] = [UnknownOutcome("?")]
     bench.look_ups.gate = anyio.Event()
@@ -319,7 +320,7 @@ async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it
     assert bench.ledger.tally() == {"delivered": 2}
 
 
-async def test_without_look_ups_what_an_earlier_run_may_have_sent_is_sent_and_counted() -> None:
+async def test_without_look_ups_an_event_in_doubt_is_sent_and_counted() -> None:
     bench = Bench(left=Leftovers(in_doubt=frozenset({position(1)})))
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
@@ -327,7 +328,7 @@ async def test_without_look_ups_what_an_earlier_run_may_have_sent_is_sent_and_co
     assert bench.ledger.tally("note") == {"sent_again": 1}
 
 
-async def test_an_event_that_a_drain_kept_from_being_written_is_no_doubt() -> None:
+async def test_an_event_that_a_drain_kept_from_being_written_is_not_in_doubt() -> None:
     bench = Bench(looks_up=True)
     bench.events.answers[1] = [DrainedError("it waited for its turn")]
     span = await bench.span(1)
@@ -336,7 +337,9 @@ async def test_an_event_that_a_drain_kept_from_being_written_is_no_doubt() -> No
     assert bench.ledger.left().in_doubt == frozenset()
 
 
-async def test_an_event_that_may_have_arrived_stays_a_doubt_whatever_keeps_it_from_being_sent_again() -> None:
+async def test_an_event_that_may_have_arrived_stays_in_doubt_whatever_keeps_it_from_being_sent_again() -> (
+    None
+):
     bench = Bench(looks_up=True)
     bench.events.answers[1] = [UnknownOutcome("?"), DrainedError("it waited for its turn")]
     span = await bench.span(1)
@@ -357,7 +360,7 @@ async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt(
     assert bench.ledger.left().in_doubt == {position(1)}
 
 
-async def test_before_each_attempt_it_backs_off_by_the_number_of_the_last(
+async def test_before_each_attempt_the_sender_backs_off_by_the_number_of_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kiva_stream.pipeline.sender.backoff_s", lambda attempt, max_s: attempt + max_s)
@@ -368,7 +371,7 @@ async def test_before_each_attempt_it_backs_off_by_the_number_of_the_last(
     assert bench.slept == [9, 10, 11]
 
 
-async def test_what_gathered_meanwhile_follows_at_once() -> None:
+async def test_a_batch_that_gathered_meanwhile_follows_at_once() -> None:
     gathered: list[Batch] = []
     bench = Bench(lambda _: gathered.pop(0) if gathered else None)
     span, ann, bob = await bench.span(4), contact(1), contact(2)
@@ -377,7 +380,7 @@ async def test_what_gathered_meanwhile_follows_at_once() -> None:
     assert bench.events.places() == [1, 2, 3, 4]
 
 
-async def test_next_is_asked_once_a_batch() -> None:
+async def test_the_next_batch_is_asked_for_once_a_batch() -> None:
     asked: list[Contact] = []
 
     def next_batch(whose: Contact) -> None:

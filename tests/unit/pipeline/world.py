@@ -113,6 +113,9 @@ class World:
             max_in_flight=max_in_flight,
             **activecampaign,
         )
+        self.settings = replace(
+            self.settings, state=replace(self.settings.state, parked_max_entries=parked_max)
+        )
 
     @property
     def size(self) -> int:
@@ -130,21 +133,20 @@ class World:
             window=window,
             max_in_flight=in_flight,
             commit_interval_s=0.02,
-            parked_max=self.parked_max,
             sleep=self.commit_sleep,
         )
         self.sync = self._sync()
         self.pipeline = Pipeline(
             self.settings,
-            LeftoversFirst(self.log, self.entries, self.ledger.parked, self.replays),
-            self.entries,
-            classifier_of(SITE),
-            self.links,
-            self.dead_letters,
-            self.sync,
-            self.events,
-            self.look_ups,
-            self.checkpoint,
+            log=LeftoversFirst(self.log, self.entries, parked=self.ledger.parked, replays=self.replays),
+            entries=self.entries,
+            classify=classifier_of(SITE),
+            links=self.links,
+            dead_letters=self.dead_letters,
+            contact_delivery=self.sync,
+            events=self.events,
+            lookup=self.look_ups,
+            checkpoint=self.checkpoint,
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
         self.pipeline.remember(behind[-window:])

@@ -1,0 +1,57 @@
+"""Earlier runs: what they left of the entries that this run reads again, or looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kiva_stream.model.checkpoint import Leftovers
+from kiva_stream.model.outcomes import Outcome
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.watermark import Watermark
+from kiva_stream.ports.state import Ledger
+
+
+class EarlierRuns:
+    """Outcomes kept of entries above the watermark at which this run starts, and events in doubt."""
+
+    def __init__(self, ledger: Ledger, watermark: Watermark, left: Leftovers) -> None:
+        self._ledger = ledger
+        self._watermark = watermark
+        self._start = watermark.position
+        self._outcomes_to = left.earlier_outcomes_to
+        self._discarded = left.discarded
+        self._outcomes: dict[Position, Outcome] = {}  # of the entries that were read again
+        self.in_doubt = set(left.in_doubt)
+
+    async def read(self, until: Position) -> None:
+        """Read the outcomes kept of the entries that are read next. Raises CheckpointError."""
+        newest = self._watermark.newest
+        if newest < self._outcomes_to:
+            self._outcomes |= await self._ledger.earlier_outcomes(newest, until)
+
+    def take_outcome(self, position: Position) -> Outcome | None:
+        """Return the outcome kept of an entry, once."""
+        return self._outcomes.pop(position, None) if self._outcomes else None
+
+    def will_be_reread(self, position: Position) -> bool:
+        """Return whether an entry may have an outcome and is still to be read again."""
+        return position in self._outcomes or self._watermark.newest < position <= self._outcomes_to
+
+    def may_reopen(self, position: Position) -> bool:
+        """Return whether a dead letter that is read again may get another outcome: not a discarded one."""
+        return position not in self._discarded
+
+    def forget_in_doubt(self, resolved: Collection[Position], reopened: Collection[Position]) -> None:
+        """Forget events in doubt that have their outcome, though this run did not send them.
+
+        | the entry                                         | is in doubt             |
+        |---------------------------------------------------|-------------------------|
+        | reopened, and resolved                            | no more                 |
+        | passed by the watermark in this run               | no more                 |
+        | passed by the watermark because it is parked      | still, while it is open |
+        | above the watermark, or not above the start       | still                   |
+        """
+        if self.in_doubt:
+            self.in_doubt.difference_update(resolved)
+            passed = {each for each in self.in_doubt if self._start < each <= self._watermark.position}
+            self.in_doubt -= passed.difference(reopened)

@@ -1,0 +1,106 @@
+"""Parking: entries that wait long leave the log's order, so that the watermark passes them.
+
+An entry that waits for an answer holds the watermark, and with it the window: reading would stop for all
+contacts. So it becomes a row of the state and leaves the span of its page. Nothing changes for the sender,
+which goes on with the same delivery. What is parked, and when:
+
+| an entry                           | is parked                                                         |
+|------------------------------------|-------------------------------------------------------------------|
+| waits for its contact and orders   | `CONTACT_WAIT_S` after the sender began to wait                   |
+| may have arrived, and waits to be  | `ANSWER_WAIT_S` after the first of these waits began              |
+| looked up or sent again            |                                                                   |
+| is behind such an entry in its     | with it, or as soon as it is added, while the lane still waits    |
+| lane                               | for the same answer                                               |
+| is behind one that found no room   | not before that one: a lane is parked in log order                |
+| waits while the account is down    | not at all, nor until the account is up for `UP_FOR_S`: all wait  |
+|                                    | for the same                                                      |
+
+At most `parked_max` entries are parked. If more wait, they stay in their spans, and reading stops at the
+window.
+
+When a parked entry returns to its lane:
+
+| it has its outcome                  | it returns                                                       |
+|-------------------------------------|------------------------------------------------------------------|
+| in the run that parked it           | never: its lane has had it all the time                          |
+| in a later run, at or below the     | first of all, before the log is read (`returns_first`)           |
+| watermark                           |                                                                  |
+| in a later run, above the watermark | where the log is read again, so its lane stays in log order      |
+
+Its outcome is counted outside the log's order, and its row goes with the same commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import anyio
+
+from kiva_stream.model.deliveries import Batch, Delivery
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.lanes import Lane, Lanes
+from kiva_stream.pipeline.reopened_spans import ReopenedSpans
+
+CONTACT_WAIT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
+ANSWER_WAIT_S = 5.0  # other contacts wait no longer for the look-up of an event
+POLL_S = 1.0
+UP_FOR_S = 5.0  # a little after an outage all get their answers
+
+
+def began_waiting_for_contact(batch: Batch, now: float) -> None:
+    """Note that a batch waits for its contact and orders."""
+    batch.park_from(now + CONTACT_WAIT_S)
+
+
+def began_waiting_for_answer(batch: Batch, now: float) -> None:
+    """Note that a batch waits for an answer about an event; of many such waits the first counts."""
+    batch.park_from(now + ANSWER_WAIT_S)
+
+
+def returns_first(parked: Collection[Position], watermark: Position) -> list[Position]:
+    """Return the parked entries that come before the log; those above the watermark are read again there."""
+    return [position for position in parked if position <= watermark]
+
+
+class Parking:
+    """Parks entries of lanes that wait long; `reopened` stores what is parked, at most `parked_max`."""
+
+    def __init__(
+        self, reopened: ReopenedSpans, parked_max: int, is_down: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._reopened = reopened
+        self._parked_max = parked_max
+        self._is_down = is_down
+
+    async def run(self, lanes: Lanes) -> None:
+        """Look at the lanes again and again, until cancelled."""
+        up_since = anyio.current_time()
+        while True:
+            await anyio.sleep(POLL_S)
+            now = anyio.current_time()
+            if self._is_down():
+                up_since = now
+            elif now - up_since >= UP_FOR_S:
+                self.park_waiting(lanes, now)
+
+    def park_waiting(self, lanes: Lanes, now: float) -> None:
+        """Park the lanes whose batch waits longer for one answer than others should wait for it."""
+        for lane in lanes.at_sender:
+            is_waiting = lane.batch.park_at <= now and not lane.is_parked
+            if is_waiting and self._park_all(lane, lane.batch.deliveries, lane.batch.done):
+                lane.set_parked(is_whole=self._park_all(lane, lane.gathered, 0))
+
+    def park_behind(self, lane: Lane) -> None:
+        """Park the newest delivery of a lane that is parked, since it waits for the same answer."""
+        if lane.is_parked:
+            lane.set_parked(is_whole=self._park_all(lane, lane.gathered, len(lane.gathered) - 1))
+
+    def _park_all(self, lane: Lane, deliveries: list[Delivery], first: int) -> bool:
+        """Park deliveries of a lane from one on; False: there was no room for one, nor for what follows."""
+        for index in range(first, len(deliveries)):
+            delivery = deliveries[index]
+            if delivery.is_entry and delivery.position not in self._reopened:
+                if self._reopened.parked_count >= self._parked_max:
+                    return False
+                deliveries[index] = self._reopened.park(delivery, lane.batch.contact.id)
+        return True

@@ -1,0 +1,130 @@
+"""Reopened spans: entries that get their outcome outside the log's order, each in a span of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from kiva_stream.model.deliveries import Delivery
+from kiva_stream.model.ids import ContactId
+from kiva_stream.model.outcomes import Counted, Outcome, Reason, Span
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.group_commit import GroupCommit
+from kiva_stream.pipeline.watermark import Watermark
+
+
+class ReopenedSpan(NamedTuple):
+    """An entry that was dead or parked before, or was found late."""
+
+    span: Span  # its own, besides that of its page
+    position: Position
+    was_dead: Reason | None = None
+    is_parked: bool = False  # a row of the state goes when it is resolved
+
+
+class ReopenedSpans:
+    """The reopened entries without an outcome, and the parked rows that they have in the state.
+
+    `parked` are those that earlier runs left.
+    """
+
+    def __init__(self, parked: Collection[Position], commits: GroupCommit) -> None:
+        self._commits = commits
+        self._open: dict[Position, ReopenedSpan] = {}
+        self._left_parked = set(parked)  # and not reopened yet
+        self._new_rows: dict[Position, ContactId] = {}  # parked since the last commit
+        self.parked_count = len(parked)
+
+    def __contains__(self, position: Position) -> bool:
+        return position in self._open
+
+    @property
+    def positions(self) -> Collection[Position]:
+        """Where the reopened entries stand in the log."""
+        return self._open.keys()
+
+    @property
+    def has_resolved(self) -> bool:
+        """Whether one of them has its outcome, which is to be committed."""
+        return any(each.span.pending == 0 for each in self._open.values())
+
+    def park(self, delivery: Delivery, contact: ContactId) -> Delivery:
+        """Have an entry leave the span of its page; return its delivery, with a span of its own."""
+        delivery.span.detach()
+        self._new_rows[delivery.position] = contact
+        self.parked_count += 1
+        self._commits.request()
+        span = Span(delivery.position, 1)
+        return replace(delivery, span=self._add(ReopenedSpan(span, delivery.position, is_parked=True)))
+
+    def reopen(
+        self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
+    ) -> Span | None:
+        """Return a span for an entry that gets its outcome outside the log's order; None: it has one already.
+
+        `was_dead` is the reason of a dead letter. Entries that earlier runs parked are known; of an entry
+        that was parked since this run began, `is_parked` says so.
+        """
+        if position in self._open:
+            return None
+        if position in self._left_parked:
+            self._left_parked.discard(position)
+            is_parked = True
+        else:
+            self.parked_count += is_parked
+        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked))
+
+    def _add(self, reopened: ReopenedSpan) -> Span:
+        self._open[reopened.position] = reopened
+        return reopened.span
+
+    def take_resolved(self) -> list[ReopenedSpan]:
+        """Return those that have their outcome, and forget them."""
+        resolved = [each for each in self._open.values() if each.span.pending == 0]
+        for each in resolved:
+            del self._open[each.position]
+            self.parked_count -= each.is_parked
+        return resolved
+
+    def take_rows(
+        self, resolved: Collection[ReopenedSpan]
+    ) -> tuple[tuple[tuple[Position, ContactId], ...], tuple[Position, ...]]:
+        """Return the parked rows that a commit adds, then those that it deletes.
+
+        An entry that was parked and resolved since the last commit has no row, and gets none.
+        """
+        new = tuple(each for each in self._new_rows.items() if each[0] in self._open)
+        gone = tuple(
+            each.position for each in resolved if each.is_parked and each.position not in self._new_rows
+        )
+        self._new_rows = {}
+        return new, gone
+
+
+def count_reopened(
+    reopened: ReopenedSpan, watermark: Watermark, passed: Counter[Counted], counted_from: Position
+) -> None:
+    """Count a reopened entry where its page is counted.
+
+    With a commit, the ledger adds `passed` to the saved counts, and takes from them the old outcomes of
+    all dead letters that it supersedes. Where the old outcome is not among the saved counts, `passed`
+    makes up for that.
+
+    | the entry's page is      | its old outcome is counted | so it is taken from      | its new one goes to |
+    |--------------------------|----------------------------|--------------------------|---------------------|
+    | above the watermark      | in the page                | the page; `passed` has 1 | the page            |
+    | passed by the watermark  | in the saved counts        | nothing else             | `passed`            |
+    | not above `counted_from` | nowhere                    | nothing; `passed` has 1  | nowhere             |
+    """
+    page, is_counted = watermark.above(reopened.position), reopened.position > counted_from
+    if reopened.was_dead:
+        old = Outcome("dead", reopened.was_dead)
+        if page or not is_counted:
+            passed[old] += 1  # the ledger takes it away again
+        if page:
+            page.counts[old] -= 1
+    if is_counted:
+        (page.counts if page else passed).update(reopened.span.counts)
