@@ -28,6 +28,7 @@ from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 
@@ -200,12 +201,14 @@ async def _contacts(
     )
     contacts = ContactSync(
         shop.site,
-        customers=shop.customers,
-        links=links,
-        orders=shop.orders,
-        order_delivery=NOBODY,
-        weeks=shop.weeks,
-        due=due,
+        ContactPorts(
+            customers=shop.customers,
+            links=links,
+            orders=shop.orders,
+            order_delivery=NOBODY,
+            weeks=shop.weeks,
+            due=due,
+        ),
         writes=writes,
         moves=moves,
         settings=limits,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
 from kiva_stream.model.ids import CustomerId, Email, OrderId
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # when a refused order was accepted that never was
 
 
 class OrderItem(msgspec.Struct, frozen=True):
@@ -99,3 +101,8 @@ class SentOrder(msgspec.Struct, frozen=True):
     fingerprint: bytes
     accepted_at: datetime
     refused: str = ""  # what ActiveCampaign said against it; "": it was accepted
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether ActiveCampaign ever accepted the order, also if it refused what was sent last."""
+        return self.accepted_at != NEVER

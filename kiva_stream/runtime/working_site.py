@@ -32,6 +32,7 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.order_sync import OrderSync
@@ -60,12 +61,14 @@ class WorkingSite:
         )
         self.contacts = ContactSync(
             shop.site,
-            customers=shop.customers,
-            links=links,
-            orders=shop.orders,
-            order_delivery=self.orders,
-            weeks=shop.weeks,
-            due=due,
+            ContactPorts(
+                customers=shop.customers,
+                links=links,
+                orders=shop.orders,
+                order_delivery=self.orders,
+                weeks=shop.weeks,
+                due=due,
+            ),
             writes=ContactWrites(links=links, due=due, contacts=account, locks=locks, settings=settings),
             moves=ContactMoves(
                 shop.site.id,

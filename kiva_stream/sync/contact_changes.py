@@ -18,7 +18,7 @@ from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.ports.source import Customers, Weeks
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import (
     countable,
     desired_contact,
@@ -87,22 +87,20 @@ class ContactChanges:
     def __init__(
         self,
         site: Site,
+        ports: ContactPorts,
         *,
-        customers: Customers,
-        weeks: Weeks,
         is_refused: Callable[[ContactChange], bool],
         now: Callable[[], datetime],
     ) -> None:
         self._site = site
-        self._customers = customers
-        self._weeks = weeks
+        self._ports = ports
         self._is_refused = is_refused
         self._now = now
 
     async def current(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
         """Read the rows of contacts' customers."""
         ids = {customer for record in records for customer in record.customers}
-        rows = {row.customer.id: row for row in await self._customers.accounts(ids)}
+        rows = {row.customer.id: row for row in await self._ports.customers.accounts(ids)}
         found = []
         for record in records:
             mine = [rows[customer] for customer in record.customers if customer in rows]
@@ -137,7 +135,7 @@ class ContactChanges:
         if not newcomers:
             return {}
         customers = {row.customer.id for each in newcomers for row in each.counted}
-        statuses = await self._weeks.statuses(customers, await self._weeks.current())
+        statuses = await self._ports.weeks.statuses(customers, await self._ports.weeks.current())
         return {
             each.id: each.record.tag or week_tag(statuses.get(row.customer.id, set()) for row in each.counted)
             for each in newcomers

@@ -8,15 +8,13 @@ from typing import NamedTuple
 
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId, Email
-from kiva_stream.ports.source import Customers
-from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move
-from kiva_stream.sync.subscriptions import Subscriptions
 
 PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
@@ -39,27 +37,19 @@ class ContactSnapshot:
 
     def __init__(
         self,
+        ports: ContactPorts,
         *,
-        customers: Customers,
-        links: Links,
-        due: TagsDue,
         changes: ContactChanges,
         writes: ContactWrites,
         moves: ContactMoves,
-        subscriptions: Subscriptions,
         upserts: ContactUpserts,
-        is_history: Callable[[datetime], bool],
         is_live: bool,
     ) -> None:
-        self._customers = customers
-        self._links = links
-        self._due = due
+        self._ports = ports
         self._changes = changes
         self._writes = writes
         self._moves = moves
-        self._subscriptions = subscriptions
         self._upserts = upserts
-        self._is_history = is_history
         self._is_live = is_live
 
     async def take(self, on_done: Callable[[int], None]) -> None:
@@ -83,15 +73,15 @@ class ContactSnapshot:
         if written:
             await self._writes.learn_ids()
         # 4. Orders may have changed without an entry that says so, and week tags with them.
-        await self._due.mark_all_due()
+        await self._ports.due.mark_all_due()
 
     async def _link_customers(self) -> None:
         """Give every customer with a usable address its contact, and move those whose address changed."""
         after = CustomerId(0)
-        while page := await self._customers.page(after, PAGE_ROWS):
+        while page := await self._ports.customers.page(after, PAGE_ROWS):
             after = page[-1].id
             emails = _addresses(page)
-            contacts = await self._links.link(emails)
+            contacts = await self._ports.links.link(emails)
             await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
 
     async def _parts(self) -> AsyncIterator[_Part]:
@@ -112,17 +102,15 @@ class ContactSnapshot:
     async def _pages(self) -> AsyncIterator[list[CurrentContact]]:
         """Yield all contacts; those that their customers left are dissolved or unsubscribed before."""
         after = ContactId(0)
-        while page := await self._links.page(after, PAGE_ROWS):
+        while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
             await self._moves.dissolve_left(page)
-            current = await self._changes.current(page)
-            await self._subscriptions.unsubscribe(current)
-            yield current
+            yield await self._upserts.read(page)
 
     def _has_just_joined(self, contact: CurrentContact) -> bool:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
         is_new = self._is_live and not contact.is_linked
-        return is_new and any(not self._is_history(each.joined_at) for each in contact.counted)
+        return is_new and any(not self._writes.is_history(each.joined_at) for each in contact.counted)
 
 
 def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:

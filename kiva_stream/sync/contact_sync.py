@@ -18,8 +18,8 @@ no automations.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
@@ -27,12 +27,10 @@ from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.site import Site
-from kiva_stream.ports.source import Customers, Orders, Weeks
-from kiva_stream.ports.stages import OrderDelivery
-from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_snapshot import ContactSnapshot
 from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
@@ -54,59 +52,39 @@ class ContactSync:
     def __init__(
         self,
         site: Site,
+        ports: ContactPorts,
         *,
-        customers: Customers,
-        links: Links,
-        orders: Orders,
-        order_delivery: OrderDelivery,
-        weeks: Weeks,
-        due: TagsDue,
         writes: ContactWrites,
         moves: ContactMoves,
         settings: ActiveCampaignSettings,
         is_live: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings = settings
+        self._resubscribe_max_age = timedelta(seconds=settings.resubscribe_max_age_s)
         self._is_live = is_live
         self._now = now
         self._writes = writes
         self._moves = moves
         self._dirty = DirtyContacts()
         self._floor = DAY1  # what entries up to here changed was there when the snapshot was taken
-        changes = ContactChanges(
-            site, customers=customers, weeks=weeks, is_refused=writes.is_refused, now=now
+        changes = ContactChanges(site, ports, is_refused=writes.is_refused, now=now)
+        self._pending = PendingContacts(
+            links=ports.links,
+            changes=changes,
+            writes=writes,
+            import_min_contacts=settings.import_min_contacts,
         )
-        self._subscriptions = Subscriptions(links=links, due=due, changes=changes, writes=writes)
+        self._subscriptions = Subscriptions(ports, changes=changes, writes=writes)
         self._upserts = ContactUpserts(
-            links=links,
-            orders=orders,
-            order_delivery=order_delivery,
+            ports,
             changes=changes,
             writes=writes,
             moves=moves,
             subscriptions=self._subscriptions,
             dirty=self._dirty,
-            is_history=self._is_history,
         )
         self._snapshot = ContactSnapshot(
-            customers=customers,
-            links=links,
-            due=due,
-            changes=changes,
-            writes=writes,
-            moves=moves,
-            subscriptions=self._subscriptions,
-            upserts=self._upserts,
-            is_history=self._is_history,
-            is_live=is_live,
-        )
-        self._pending = PendingContacts(
-            links=links,
-            changes=changes,
-            writes=writes,
-            is_history=self._is_history,
-            import_min_contacts=settings.import_min_contacts,
+            ports, changes=changes, writes=writes, moves=moves, upserts=self._upserts, is_live=is_live
         )
 
     # --- all contacts ---
@@ -155,11 +133,9 @@ class ContactSync:
         """Mark a contact dirty, and these orders."""
         self._dirty.mark(contact, orders)
 
-    @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    def working(self) -> AbstractAsyncContextManager[None]:
         """Serve the calls of `ensure` while this lasts."""
-        async with self._pending.working():
-            yield
+        return self._pending.working()
 
     async def ensure(self, need: Need) -> None:
         """Write the contact, upsert its orders, and resubscribe it if an entry asks for that.
@@ -197,8 +173,4 @@ class ContactSync:
     def _resubscribes(self, delivery: Delivery) -> bool:
         age = self._now() - delivery.inserted_at
         is_asked = delivery.line is not None and delivery.line.slug == RESUBSCRIBED
-        return is_asked and age < timedelta(seconds=self._settings.resubscribe_max_age_s)
-
-    def _is_history(self, moment: datetime) -> bool:
-        """Return whether a moment is so long ago that what happened then starts no automations."""
-        return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
+        return is_asked and age < self._resubscribe_max_age

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.model.positions import DAY1
-from kiva_stream.ports.source import Orders
-from kiva_stream.ports.stages import OrderDelivery
-from kiva_stream.ports.state import Links
-from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.dirty_contacts import DirtyContacts
 from kiva_stream.sync.subscriptions import Subscriptions
@@ -24,26 +22,20 @@ class ContactUpserts:
 
     def __init__(
         self,
+        ports: ContactPorts,
         *,
-        links: Links,
-        orders: Orders,
-        order_delivery: OrderDelivery,
         changes: ContactChanges,
         writes: ContactWrites,
         moves: ContactMoves,
         subscriptions: Subscriptions,
         dirty: DirtyContacts,
-        is_history: Callable[[datetime], bool],
     ) -> None:
-        self._links = links
-        self._orders = orders
-        self._order_delivery = order_delivery
+        self._ports = ports
         self._changes = changes
         self._writes = writes
         self._moves = moves
         self._subscriptions = subscriptions
         self._dirty = dirty
-        self._is_history = is_history
 
     async def move(self, customers: Mapping[CustomerId, Email], moment: datetime) -> None:
         """Move customers whose address changed at `moment`, then upsert the contacts that were concerned.
@@ -51,7 +43,7 @@ class ContactUpserts:
         All orders of these customers are upserted too: they may have another contact now.
         """
         if customers and (contacts := await self._moves.move(customers)):
-            orders = frozenset(await self._orders.paid_by(customers))
+            orders = frozenset(await self._ports.orders.paid_by(customers))
             await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     async def upsert(self, needs: Collection[Need]) -> None:
@@ -59,14 +51,19 @@ class ContactUpserts:
         by_id = {need.contact.id: self._dirty.take(need) for need in needs}
         if not by_id:
             return
-        records = await self._links.records(by_id)
-        current = await self._changes.current(records)
-        await self._subscriptions.unsubscribe(current)
+        records = await self._ports.links.records(by_id)
+        current = await self.read(records)
         for changes, newest in self._parts(await self._changes.of(current), by_id):
-            await self._writes.write(changes, exclude_automations=self._is_history(newest))
+            await self._writes.write(changes, exclude_automations=self._writes.is_history(newest))
         for record in records:
             await self._writes.reject_unwritten(record)
         await self.complete(records, by_id)
+
+    async def read(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
+        """Read the rows of contacts' customers, and unsubscribe the contacts that must be."""
+        current = await self._changes.current(records)
+        await self._subscriptions.unsubscribe(current)
+        return current
 
     def _parts(
         self, changes: list[ContactChange], needs: Mapping[ContactId, Need]
@@ -95,6 +92,6 @@ class ContactUpserts:
         orders = {order for record in linked for order in needs[record.contact.id].orders}
         newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]
         if newcomers:
-            orders.update(await self._orders.paid_by(newcomers))
+            orders.update(await self._ports.orders.paid_by(newcomers))
         if orders:
-            await self._order_delivery.upsert(orders)
+            await self._ports.order_delivery.upsert(orders)

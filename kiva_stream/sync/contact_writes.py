@@ -16,7 +16,8 @@ end of an import that an earlier run began is asked for, and the import is not s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from datetime import UTC, datetime, timedelta
 
 import anyio
 
@@ -47,6 +48,7 @@ class ContactWrites:
         locks: ContactLocks,
         settings: ActiveCampaignSettings,
         sleep: Sleep = anyio.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._links = links
         self._due = due
@@ -54,7 +56,12 @@ class ContactWrites:
         self._locks = locks
         self._settings = settings
         self._sleep = sleep
+        self._now = now
         self._refusals: dict[ContactId, bytes] = {}  # of contacts that ActiveCampaign has
+
+    def is_history(self, moment: datetime) -> bool:
+        """Return whether a moment is so long ago that what happened then starts no automations."""
+        return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
 
     def is_refused(self, change: ContactChange) -> bool:
         """Return whether ActiveCampaign refused just this change of a contact that it has."""

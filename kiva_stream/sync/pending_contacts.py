@@ -19,9 +19,8 @@ Contacts that are pending at the same moment are looked at together and written 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import NamedTuple
 
 import anyio
@@ -75,13 +74,11 @@ class PendingContacts:
         links: Links,
         changes: ContactChanges,
         writes: ContactWrites,
-        is_history: Callable[[datetime], bool],
         import_min_contacts: int,
     ) -> None:
         self._links = links
         self._changes = changes
         self._writes = writes
-        self._is_history = is_history
         self._import_min_contacts = import_min_contacts
         self._queued: dict[ContactId, PendingContact] = {}  # to be looked at
         self._unwritten: dict[ContactId, _Unwritten] = {}  # looked at, to be written
@@ -176,6 +173,6 @@ class PendingContacts:
         newest = max(each.pending.need.inserted_at for each in part)
         has_new = any(each.change.needs_import for each in part)
         changes = [each.change for each in part]
-        await self._writes.write(changes, exclude_automations=self._is_history(newest))
+        await self._writes.write(changes, exclude_automations=self._writes.is_history(newest))
         if has_new:
             await self._writes.learn_ids()

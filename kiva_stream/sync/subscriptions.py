@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import ContactId
-from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.sync.contact_changes import ContactChanges, CurrentContact
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import wants_emails
 
@@ -20,9 +20,8 @@ from kiva_stream.sync.desired_contact import wants_emails
 class Subscriptions:
     """Unsubscribes and resubscribes. Every call raises AccountRefused, SourceError, CheckpointError."""
 
-    def __init__(self, *, links: Links, due: TagsDue, changes: ContactChanges, writes: ContactWrites) -> None:
-        self._links = links
-        self._due = due
+    def __init__(self, ports: ContactPorts, *, changes: ContactChanges, writes: ContactWrites) -> None:
+        self._ports = ports
         self._changes = changes
         self._writes = writes
 
@@ -34,9 +33,9 @@ class Subscriptions:
 
     async def _unsubscribe(self, contact: CurrentContact) -> None:
         if contact.is_erased:
-            await self._links.record_erased(contact.id)
+            await self._ports.links.record_erased(contact.id)
         if contact.record.tag is not None:
-            await self._due.mark_due([contact.id])
+            await self._ports.due.mark_due([contact.id])
         if not contact.record.unsubscribed:
             await self._writes.set_list(contact.record, subscribed=False)
 
@@ -48,7 +47,7 @@ class Subscriptions:
         """
         if not contacts:
             return
-        records = await self._links.records(contacts)
+        records = await self._ports.links.records(contacts)
         linked = [each for each in records if each.contact.status is ContactStatus.LINKED]
         current = await self._changes.current(linked)
         for change in await self._changes.of(current):

@@ -13,7 +13,6 @@ from datetime import date
 from typing import NamedTuple
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from kiva_stream.errors import AccountRefused, ContactGone, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
@@ -24,6 +23,7 @@ from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts, WeekTags
 from kiva_stream.ports.source import Customers, Weeks
 from kiva_stream.ports.state import TagsDue
+from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.desired_contact import countable, week_tag
 
@@ -97,13 +97,7 @@ class WeekTagSync:
 
     async def sync_due(self) -> None:
         """Give all contacts that are due their tag; a contact that becomes due meanwhile may stay so."""
-        send, receive = anyio.create_memory_object_stream[_Swap]()
-        async with anyio.create_task_group() as swaps, receive:
-            for _ in range(SWAPS_AT_ONCE):
-                swaps.start_soon(self._swap_each, receive.clone())
-            async with send:
-                async for swap in self._differing():
-                    await send.send(swap)
+        await for_each(self._differing(), self._swap, at_once=SWAPS_AT_ONCE)
 
     async def sync_one(self, contact: ContactId) -> None:
         """Give one contact its tag, whether it was due or not, and leave the others due."""
@@ -112,11 +106,6 @@ class WeekTagSync:
         page = await self._due.page(ContactId(contact - 1), 1)
         for swap in await self._begun([due for due in page if due.record.contact.id == contact], week):
             await self._swap(swap)
-
-    async def _swap_each(self, swaps: MemoryObjectReceiveStream[_Swap]) -> None:
-        async with swaps:
-            async for swap in swaps:
-                await self._swap(swap)
 
     # --- which tag ---
 

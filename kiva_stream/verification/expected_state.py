@@ -30,7 +30,6 @@ from kiva_stream.state.evidence import Evidence, LedgerEvent, SiteProgress
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe, week_tag
 from kiva_stream.sync.desired_order import desired_order, invalid
-from kiva_stream.sync.order_sync import NEVER
 from kiva_stream.verification.discrepancies import ExpectedEvent
 
 NAMES = {line.line: line.ac_name for line in CATALOG.events}
@@ -164,7 +163,7 @@ def wanted_order(
     order: Order, contact: Contact, currency: str, sent: SentOrder | None
 ) -> DesiredOrder | None:
     """Return an order as ActiveCampaign should show it; None: it does not belong there, or was refused."""
-    was_accepted = sent is not None and sent.accepted_at != NEVER
+    was_accepted = sent is not None and sent.was_accepted
     is_refused = bool(invalid(order)) or (sent is not None and bool(sent.refused))
     if is_refused or not (order.is_paid or was_accepted):
         return None

@@ -23,6 +23,7 @@ from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from tests.fakes import (
@@ -156,12 +157,14 @@ class World:
         contacts = self.contacts
         return ContactSync(
             SITE,
-            customers=self.shop,
-            links=self.links,
-            orders=self.orders,
-            order_delivery=self.order_delivery,
-            weeks=self.weeks,
-            due=self.due,
+            ContactPorts(
+                customers=self.shop,
+                links=self.links,
+                orders=self.orders,
+                order_delivery=self.order_delivery,
+                weeks=self.weeks,
+                due=self.due,
+            ),
             writes=ContactWrites(
                 links=self.links,
                 due=self.due,
@@ -169,6 +172,7 @@ class World:
                 locks=locks,
                 settings=settings,
                 sleep=no_time,
+                now=lambda: self.now,
             ),
             moves=ContactMoves(
                 SITE.id, customers=self.shop, links=self.links, contacts=contacts, tags=tags, locks=locks

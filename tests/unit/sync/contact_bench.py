@@ -20,6 +20,7 @@ from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
@@ -94,18 +95,21 @@ class Bench:
             locks=self.locks,
             settings=self.settings,
             sleep=self.sleep,
+            now=lambda: NOW,
         )
         self.moves = ContactMoves(
             SITE.id, customers=shop, links=links, contacts=contacts, tags=self.tags, locks=self.locks
         )
         self.sync = ContactSync(
             SITE,
-            customers=shop,
-            links=links,
-            orders=self.orders,
-            order_delivery=self.order_delivery,
-            weeks=self.weeks,
-            due=self.due,
+            ContactPorts(
+                customers=shop,
+                links=links,
+                orders=self.orders,
+                order_delivery=self.order_delivery,
+                weeks=self.weeks,
+                due=self.due,
+            ),
             writes=self.writes,
             moves=self.moves,
             settings=self.settings,

@@ -18,9 +18,10 @@ from msgspec.structs import replace
 from kiva_stream.errors import AccountRefused, CheckpointError
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import OrderId
-from kiva_stream.model.orders import Order, OrderSource
+from kiva_stream.model.orders import NEVER, Order, OrderSource
 from kiva_stream.ports.state import Links
-from kiva_stream.sync.order_sync import NEVER, PAGE_ROWS, TOO_LARGE, OrderSync
+from kiva_stream.sync.order_sync import PAGE_ROWS, OrderSync
+from kiva_stream.sync.order_writes import TOO_LARGE
 from tests.fakes import activecampaign_settings, raises_one, until
 from tests.sync_fakes import (
     ITEM,
@@ -77,8 +78,8 @@ class Bench:
             await story(self)
 
         run(play())
-        assert not self.sync._asked
-        assert not self.sync._under_way
+        assert not self.sync._pending._queued
+        assert not self.sync._pending._under_way
         return self
 
     async def upsert(self, *numbers: int) -> None:

@@ -31,6 +31,7 @@ from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.week_tags import WeekTagSync
@@ -468,14 +469,22 @@ class Life(World):
         )
         return ContactSync(
             SITE,
-            customers=self.read,
-            links=links,
-            orders=self.orders,
-            order_delivery=self.order_delivery,
-            weeks=weeks,
-            due=due,
+            ContactPorts(
+                customers=self.read,
+                links=links,
+                orders=self.orders,
+                order_delivery=self.order_delivery,
+                weeks=weeks,
+                due=due,
+            ),
             writes=ContactWrites(
-                links=links, due=due, contacts=there, locks=locks, settings=settings, sleep=no_time
+                links=links,
+                due=due,
+                contacts=there,
+                locks=locks,
+                settings=settings,
+                sleep=no_time,
+                now=lambda: self.now,
             ),
             moves=ContactMoves(SITE.id, customers=shop, links=links, contacts=there, tags=tags, locks=locks),
             settings=settings,

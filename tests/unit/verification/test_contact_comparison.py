@@ -22,14 +22,13 @@ from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.orders import Order, OrderSource, SentOrder, ShownOrder
+from kiva_stream.model.orders import NEVER, Order, OrderSource, SentOrder, ShownOrder
 from kiva_stream.model.positions import Position
 from kiva_stream.model.tracked_events import LoggedEvent
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.state.evidence import SiteProgress
-from kiva_stream.sync.order_sync import NEVER
 from kiva_stream.verification.contact_comparison import Account, ContactComparison
 from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, ExpectedEvent
 from kiva_stream.verification.expected_state import ExpectedContact, wanted_order

@@ -1,0 +1,126 @@
+"""Pending upserts: calls for orders that are made at the same time share their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+import anyio
+
+from kiva_stream.model.ids import OrderId
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.primitives.signal import Signal
+
+BATCHES_AT_ONCE = 4  # while ActiveCampaign answers one, the next are read and on their way
+
+
+class PendingUpsert:
+    """A pending upsert call: the order ids still awaited, or the error that ended it."""
+
+    def __init__(self, ids: Collection[OrderId]) -> None:
+        self.ids = set(ids)
+        self.error: Exception | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether orders are awaited still."""
+        return bool(self.ids) and self.error is None
+
+    def fail(self, error: Exception) -> None:
+        """End the call by an error."""
+        self.error = error
+
+
+Batch = Mapping[OrderId, list[PendingUpsert]]  # orders, each with the calls that await it
+
+
+class PendingUpserts:
+    """Orders that are to be upserted, each in one batch at a time.
+
+    An order is queued, under way in a batch, or neither. It may be both, if it is asked for while it is under
+    way: then it is looked at once more, since it may have changed after it was read.
+    """
+
+    def __init__(self, sleep: Sleep) -> None:
+        self._sleep = sleep
+        self._queued: dict[OrderId, list[PendingUpsert]] = {}  # in the order in which they were asked for
+        self._ready_at: dict[OrderId, float] = {}  # of orders asked for too soon, by the clock of the loop
+        self._under_way: set[OrderId] = set()
+        self._batches = 0  # under way
+        self._progressed = Signal()
+
+    @contextmanager
+    def call(self, ids: Collection[OrderId]) -> Iterator[PendingUpsert]:
+        """Queue orders for a call; those it still awaits when it ends are withdrawn."""
+        call = PendingUpsert(ids)
+        for order in dict.fromkeys(ids):
+            self._queued.setdefault(order, []).append(call)
+        try:
+            yield call
+        finally:
+            for order in call.ids & self._queued.keys():
+                self._queued[order] = [each for each in self._queued[order] if each is not call]
+                if not self._queued[order]:
+                    del self._queued[order]
+            call.ids.clear()
+
+    def take(self, size: int, now: float) -> Batch:
+        """Take up to `size` queued orders that may be sent now; none while enough batches are under way."""
+        if self._batches >= BATCHES_AT_ONCE:
+            return {}
+        ready = (
+            order
+            for order in self._queued
+            if order not in self._under_way and self._ready_at.get(order, now) <= now
+        )
+        ids = list(islice(ready, size))
+        for order in ids:
+            self._ready_at.pop(order, None)
+        return {order: self._queued.pop(order) for order in ids}
+
+    async def work(
+        self, batch: Batch, upsert: Callable[[Collection[OrderId]], Awaitable[Mapping[OrderId, float]]]
+    ) -> None:
+        """Upsert a batch, then end what the calls await, by success or by error.
+
+        `upsert` returns the orders that it left because they were sent too short a time ago, each with the
+        moment from which it may be sent. These are queued again, as are all orders of a cancelled batch.
+        """
+        self._under_way |= batch.keys()
+        self._batches += 1
+        left: Collection[OrderId] = batch
+        try:
+            left = not_ready = await upsert(batch)
+        except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+            for call in (each for calls in batch.values() for each in calls):
+                call.fail(error)
+        else:
+            self._ready_at |= not_ready
+            for order in batch.keys() - left:
+                for call in batch[order]:
+                    call.ids.discard(order)
+        finally:
+            self._batches -= 1
+            self._under_way -= batch.keys()
+            for order in left:
+                self._queue_again(order, batch[order])
+            self._progressed.notify()
+
+    def _queue_again(self, order: OrderId, calls: Collection[PendingUpsert]) -> None:
+        """Queue an order for those of its calls that were not withdrawn meanwhile."""
+        if awaiting := [call for call in calls if order in call.ids]:
+            self._queued.setdefault(order, []).extend(awaiting)
+
+    async def progress(self, now: float) -> None:
+        """Return when a batch ended, or when the next order that was asked for too soon is ready."""
+        wait_s = min((at - now for at in self._ready_at.values() if at > now), default=None)
+        async with anyio.create_task_group() as group:
+            if wait_s is not None:
+                group.start_soon(self._notify_after, wait_s)
+            await self._progressed.wait()
+            group.cancel_scope.cancel()
+
+    async def _notify_after(self, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._progressed.notify()
