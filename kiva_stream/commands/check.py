@@ -1,4 +1,4 @@
-"""`check`: what kiva_stream relies on, a line each. It sends nothing that leaves a trace."""
+"""`check`: what kiva_stream relies on, a row each. It sends nothing that leaves a trace."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ from kiva_stream.source.source import Source
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
 
-PATIENCE_S = 10.0  # somebody waits for the answer
-CLOCK_SKEW = timedelta(minutes=1)  # the ages of entries, orders and accepted batches are told by both clocks
-SLOW_S = 1.0  # for a look that should take milliseconds
+PATIENCE_S = 10.0  # for ActiveCampaign; longer than that, the answer is that it is out of reach
+CLOCK_SKEW = timedelta(
+    minutes=1
+)  # ages of entries, orders and accepted batches are computed from both clocks
+SLOW_S = 1.0  # for a query that should take milliseconds
 OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
 
 
 class _Part(NamedTuple):
-    """A part of the account's set-up: a word of what is missing of it, and what is said when it is there."""
+    """A part of the account's set-up."""
 
     subject: str
-    word: str
-    there: str
+    word: str  # which the phrase for a missing part contains
+    there: str  # the text of its row when nothing is missing
 
 
 PARTS = (
@@ -69,7 +71,7 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 
 async def check(settings: Settings) -> CheckReport:
-    """Look at the source, the state schema and the account; what is wrong with one hides no other."""
+    """Check the source, the state schema and the account; what is wrong with one hides no other."""
     saved, state = await _check_state(settings)
     site, source = await _check_source(settings, saved)
     rows = [*source, *state, *await _check_account(settings, site)]
@@ -124,7 +126,7 @@ def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
 
 
 async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckRow:
-    """Look whether something keeps the log from being read on, from the checkpoint or from its end."""
+    """Check that nothing keeps the log from being read on, from the checkpoint or from its end."""
     if saved is not None and saved.horizon != shop.horizon.is_used:
         return CheckRow("horizon", False, "source.horizon is not the checkpoint's: only `rewind` changes it")
     mark = await shop.horizon.high_water_mark()
@@ -165,7 +167,7 @@ async def _check_weeks(shop: Shop) -> CheckRow:
 
 
 async def _check_changes(shop: Shop) -> CheckRow:
-    """Look for changes as `follow` does at every poll, and see how long that takes."""
+    """Query for changes as `follow` does at every poll, and measure how long that takes."""
     now = await shop.changes.now()
     began_at = time.monotonic()
     async for _ in shop.changes.since(now):
@@ -174,7 +176,7 @@ async def _check_changes(shop: Shop) -> CheckRow:
 
 
 def changes_row(took_s: float) -> CheckRow:
-    """Judge how long it took to find that nothing has just changed."""
+    """Return whether it took long to find that nothing has just changed."""
     if took_s <= SLOW_S:
         return CheckRow("changes", True, "what changes without an entry of the log is found quickly")
     return CheckRow(
@@ -222,14 +224,14 @@ async def _check_account(settings: Settings, site: Site | None) -> list[CheckRow
 
 
 def account_rows(missing: Sequence[str]) -> list[CheckRow]:
-    """Return a line for each part of the account that is there, and one for each thing that is missing."""
-    lines: list[CheckRow] = []
+    """Return a row for each part of the account that is there, and one for each thing that is missing."""
+    rows: list[CheckRow] = []
     left = list(missing)
     for part in PARTS:
         lacks = [what for what in left if part.word in what]
         left = [what for what in left if what not in lacks]
-        lines += map(_missing, lacks) if lacks else [CheckRow(part.subject, True, part.there)]
-    return [*lines, *map(_missing, left)]
+        rows += map(_missing, lacks) if lacks else [CheckRow(part.subject, True, part.there)]
+    return [*rows, *map(_missing, left)]
 
 
 def _missing(what: str) -> CheckRow:

@@ -1,4 +1,4 @@
-"""`demo`: everything local. A generated shop, a local ActiveCampaign, then the real set-up and backfill."""
+"""`demo`: a generated shop and a local ActiveCampaign, then the real set-up and backfill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SITE_ID = 1
 
 
 async def demo(entries: int, seed: int, on_progress: OnProgress) -> Summary:
-    """Run it, and return what arrived. Raises what a backfill raises."""
+    """Run everything locally, and return what arrived. Raises what a backfill raises."""
     log.info("starting a PostgreSQL and an ActiveCampaign of its own")
     with embedded_postgres() as server:
         dsn = await server.create_database("shop")

@@ -1,4 +1,4 @@
-"""About how many requests work takes, and how long, at the limits in the settings. Pure."""
+"""Estimates of the requests that work takes, and of its time at the limits in the settings. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from kiva_stream.settings.sections import ActiveCampaignSettings, SourceSettings
 
-ROUND_TRIP_S = 0.1  # taken for the time to ActiveCampaign and back
-POLLS = 2  # for an import, asking how far it is
+ROUND_TRIP_S = 0.1  # assumed between here and ActiveCampaign
+POLLS = 2  # of an import's progress
 IDS_A_PAGE = 100
 LAST_PAGES = 2  # the empty ones that end the two listings of contact ids
-SWAP_REQUESTS = 3  # of a week tag, at the most: which link it has, if that is not known; it off; another on
-UNPACED_EVENTS_PER_SECOND = 1_000  # what `events_per_second = 0` is taken for
+SWAP_REQUESTS = 3  # of a week tag, at most: read its link, take it off, put another on
+UNPACED_EVENTS_PER_SECOND = 1_000  # assumed where `events_per_second` is 0
 MINUTE_S, HOUR_S = 60, 3_600
 
 
@@ -58,7 +58,7 @@ def seconds(work: Work, limits: ActiveCampaignSettings) -> dict[str, float]:
 
 
 def reading_s(entries: int, source: SourceSettings) -> float:
-    """Return the least seconds that reading so many log entries takes; 0 where it is as fast as it goes."""
+    """Return the least seconds that reading so many log entries takes; 0 without a limit on it."""
     return entries / source.max_rows_per_s if source.max_rows_per_s else 0.0
 
 
@@ -68,5 +68,5 @@ def swaps_s(tags: int, limits: ActiveCampaignSettings) -> float:
 
 
 def request_s(limits: ActiveCampaignSettings) -> float:
-    """Return the seconds a request takes of the budget: it keeps its slot until a second after its answer."""
+    """Return the seconds of budget a request takes: it keeps its slot until a second after its answer."""
     return (1 + ROUND_TRIP_S) / limits.requests_per_second

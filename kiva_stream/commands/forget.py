@@ -1,4 +1,4 @@
-"""`forget --customer`: erases a person at ActiveCampaign and here, but for a tombstone to keep them out."""
+"""`forget --customer`: erases a person at ActiveCampaign and here; a tombstone stays, and keeps them out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kiva_stream.state.dead_letters import DeadLetterFilter
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: that somebody left is to start no automation
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: an erasure is to start no automation
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -37,21 +37,22 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 async def forget(settings: Settings, customer: CustomerId) -> Receipt:
-    """Erase a customer; return what was deleted where. Holds the site. Run again, it finishes what was begun.
+    """Erase a customer; return what was deleted where. It holds the site.
 
-    Raises SettingsError when nobody knows this customer, SourceError, AccountRefused, CheckpointError,
-    HeldError, and TryLater when ActiveCampaign stays out of reach.
+    Run again after an interruption, it finishes what was begun. Raises SettingsError when neither the shop
+    nor the state knows this customer, SourceError, AccountRefused, CheckpointError, HeldError, and TryLater
+    when ActiveCampaign stays out of reach.
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
         async with hold_site(settings, shop, store, patience_s=PATIENCE_S) as held:
             site = await WorkingSite.open(held)
             settle_s = settings.activecampaign.order_settle_s
-            return await Forgetting(site, Tombstones(store, shop.site.id), settle_s).go(customer)
+            return await CustomerErasure(site, Tombstones(store, shop.site.id), settle_s).go(customer)
 
 
-class Forgetting:
-    """One run of it. The tombstone comes first: whatever is pulled, nobody brings the person back."""
+class CustomerErasure:
+    """One run of `forget`. The tombstone is written first, so that an interrupted run keeps them out too."""
 
     def __init__(self, site: WorkingSite, tombstones: Tombstones, settle_s: float) -> None:
         self._site = site
@@ -61,9 +62,9 @@ class Forgetting:
         self._deleted: Counter[str] = Counter()
 
     async def go(self, customer: CustomerId) -> Receipt:
-        """Do it."""
+        """Erase the customer, and return what was deleted."""
         site = self._site
-        await site.contacts.finish_imports()  # one that is under way would bring the contact back
+        await site.contacts.finish_imports()  # one under way would create the contact again
         contact = (await site.links.of_customers([customer])).get(customer)
         email = await self._address(customer, contact)
         is_shared = email is not None and await self._is_shared(customer, contact, email)
@@ -72,7 +73,7 @@ class Forgetting:
         if contact is None:
             self._count(await self._tombstones.forget_customer(customer))
         elif is_shared:
-            await self._leave(customer, contact)
+            await self._detach(customer, contact)
         else:
             await self._delete(contact)
         await site.held.ledger.count_contacts()
@@ -86,7 +87,7 @@ class Forgetting:
         )
 
     async def _address(self, customer: CustomerId, contact: Contact | None) -> Email | None:
-        """Return the address of a customer. Raises SettingsError when nobody knows them."""
+        """Return the address of a customer. Raises SettingsError when shop and state do not know them."""
         if contact is not None:
             return contact.email
         for found in await self._site.shop.customers.by_id([customer]):
@@ -98,12 +99,12 @@ class Forgetting:
         return None
 
     async def _is_shared(self, customer: CustomerId, contact: Contact | None, email: Email) -> bool:
-        """Return whether somebody else has this contact, or will have it by the address."""
+        """Return whether another customer has this contact, or will have it by the address."""
         customers = self._site.shop.customers
         others = (await customers.by_email([email])).get(email, [])
         if contact is not None:
-            (linked,) = await self._site.links.records([contact.id])
-            others = others + await customers.by_id(linked.customers)
+            (record,) = await self._site.links.records([contact.id])
+            others = others + await customers.by_id(record.customers)
         site_id = self._site.shop.site.id
         return any(
             other.id != customer and other.site_id == site_id and not (other.erased or other.is_test)
@@ -111,9 +112,10 @@ class Forgetting:
         )
 
     async def _forget_orders(self, customer: CustomerId) -> None:
-        """Delete a customer's orders there, those too that were accepted just now, then forget them here.
+        """Delete a customer's orders at ActiveCampaign, then in the state.
 
-        Nobody names those: the shop may have deleted them, and ActiveCampaign does not list them yet.
+        Orders accepted just now may be in no list: the shop may have deleted them, and ActiveCampaign does
+        not show them yet. So wait until it does.
         """
         known = [order.id for order in await self._site.shop.orders.of([customer])]
         await anyio.sleep(self._settle_s)
@@ -121,17 +123,17 @@ class Forgetting:
         self._deleted["orders at ActiveCampaign"] += len(there)
         self._deleted["orders in the state"] += await self._tombstones.forget_orders(there | set(known))
 
-    async def _leave(self, customer: CustomerId, contact: Contact) -> None:
-        """Bring a contact that stays as the others have it, then take the customer off it."""
+    async def _detach(self, customer: CustomerId, contact: Contact) -> None:
+        """Upsert a shared contact as the other customers want it, then take this customer off it."""
         site = self._site.without(await self._tombstones.forgotten_people())
         await site.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
         self._count(await self._tombstones.forget_customer(customer))
         await site.tags.sync_one(contact.id)
 
     async def _delete(self, contact: Contact) -> None:
-        """Delete a contact there, then here."""
-        (linked,) = await self._site.links.records([contact.id])
-        ac_id = linked.ac_id or await self._site.account.find(contact.email)
+        """Delete a contact at ActiveCampaign, then in the state."""
+        (record,) = await self._site.links.records([contact.id])
+        ac_id = record.ac_id or await self._site.account.find(contact.email)
         if ac_id is not None:
             self._deleted["contacts at ActiveCampaign"] += await self._erasure.delete_contact(ac_id)
         self._count(await self._tombstones.forget_contact(contact.id))

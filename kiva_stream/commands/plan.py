@@ -1,4 +1,4 @@
-"""`plan`: what a backfill would do, before it does it. Sends nothing, and leaves no trace."""
+"""`plan`: what a backfill would do. It sends nothing, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         customers = await shop.customers.count_reachable()
         orders = await shop.orders.count_paid()
         classifications = await _sample(shop, start, mark)
-    events = estimated(
-        entries, (each.line.ac_name for each in classifications if isinstance(each, Event)), classifications
-    )
+    names = [each.line.ac_name for each in classifications if isinstance(each, Event)]
+    reasons = [str(each.why) for each in classifications if isinstance(each, Reject)]
+    events = estimated(entries, names, classifications)
     work = work_left(customers, orders, sum(events.values()), status)
     limits = settings.activecampaign
     spent = seconds(work, limits)
@@ -86,9 +86,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         sampled=len(classifications),
         classes=estimated(entries, (CLASSES[type(each)] for each in classifications), classifications),
         events=events,
-        dead=estimated(
-            entries, (str(each.why) for each in classifications if isinstance(each, Reject)), classifications
-        ),
+        dead=estimated(entries, reasons, classifications),
         customers=customers,
         orders=orders,
         requests=_flat(requests(work, limits)),
@@ -102,23 +100,26 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
 
 
 def estimated(entries: int, found: Iterable[str], sample: Sequence[object]) -> dict[str, int]:
-    """Return about how many of so many entries are what was found in a sample of them, by its name."""
+    """Scale the names found in a sample of entries to all entries, and count them."""
     return {name: round(entries * count / len(sample)) for name, count in Counter(found).items()}
 
 
 def work_left(customers: int, orders: int | None, events: int, status: SiteStatus | None) -> Work:
-    """Return what a backfill has to send: what the state says is there is not sent again."""
+    """Return what a backfill has to send, without what the state says is there."""
     if status is None:
         return Work(customers, orders or 0, events)
     contacts_there = status.contacts.get("linked", 0) + status.contacts.get("rejected", 0)
     orders_there = sum(status.orders.values())
     return Work(
-        max(customers - contacts_there, 0), max((orders or 0) - orders_there, 0), events, status.tags_due
+        contacts=max(customers - contacts_there, 0),
+        orders=max((orders or 0) - orders_there, 0),
+        events=events,
+        tags=status.tags_due,
     )
 
 
 async def _state(settings: Settings, store: Store) -> _State:
-    """Return what is kept of the site; nothing before `setup`."""
+    """Return what the state schema says of the site; nothing before `setup`."""
     if not await store.version():
         return _State()
     await store.require_version()

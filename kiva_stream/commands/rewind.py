@@ -1,7 +1,8 @@
-"""`rewind`: moves the checkpoint back on purpose. The only way to read again what has its outcome.
+"""`rewind`: moves the checkpoint back. Only then are entries read again that have their outcome.
 
 It also changes what else is kept with the checkpoint: from when on entries become events, and whether the log
-is read below a horizon. Where that changes, positions change their meaning: without one they are `(0, id)`.
+is read below a horizon. A change of the latter changes what positions mean: without a horizon they are
+`(0, id)`.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ async def preview(settings: Settings, request: RewindRequest) -> RewindReport:
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
         rewinds = SiteRewinds(store, shop.site.id)
-        kept, start = await _plan(settings, shop, rewinds, request)
-        is_same = kept.horizon == start.horizon  # else nobody knows yet what will lie above it
+        kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
+        is_same = kept.horizon == start.horizon  # else what will lie above it is not known yet
         return _report(kept, start, await rewinds.above(start.to) if is_same else None, is_done=False)
 
 
 async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
-    """Move the checkpoint back; return what was done. Holds the site.
+    """Move the checkpoint back; return what was done. It holds the site.
 
     Raises SettingsError when it cannot go there, SourceError, CheckpointError, HeldError.
     """
@@ -64,7 +65,7 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
         await store.require_version()
         async with hold(store, shop.site.id, account, lease_s) as lease:
             rewinds = SiteRewinds(store, shop.site.id)
-            kept, start = await _plan(settings, shop, rewinds, request)
+            kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
             async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
                 group.start_soon(renew, store, lease)
                 above = await rewinds.move(lease, kept, start, shop.positions.txids)
@@ -72,10 +73,10 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
             return _report(kept, start, above, is_done=True)
 
 
-async def _plan(
-    settings: Settings, shop: Shop, rewinds: SiteRewinds, request: RewindRequest
+async def _start(
+    settings: Settings, shop: Shop, *, rewinds: SiteRewinds, request: RewindRequest
 ) -> tuple[KeptCheckpoint, NewStart]:
-    """Return what there is, and what is to be. Raises SettingsError when it cannot be."""
+    """Return the checkpoint that is kept and the one to begin with. Raises SettingsError if it cannot be."""
     kept = await rewinds.checkpoint()
     if kept is None:
         raise CheckpointError(f"Nothing has been done for site {shop.site.id} yet: start a backfill.")
@@ -109,7 +110,7 @@ async def _events_since(shop: Shop, kept: KeptCheckpoint, request: RewindRequest
 
 
 async def _require_possible(shop: Shop, kept: KeptCheckpoint, start: NewStart) -> None:
-    """Raise SettingsError when entries would be lost, or sent again though nobody said so."""
+    """Raise SettingsError when entries would be lost, or would be sent again without --resend."""
     if not start.horizon and start.to.txid:
         raise SettingsError(
             f"--to {start.to} has a transaction id, and source.horizon is off: positions are 0:ID then."
@@ -129,7 +130,7 @@ async def _require_possible(shop: Shop, kept: KeptCheckpoint, start: NewStart) -
 
 
 async def _newest_in_common(shop: Shop, kept: KeptCheckpoint, start: NewStart) -> Position:
-    """Return the newest position, as positions are from now on, at or below which all have their outcome."""
+    """Return the newest position, as positions are from now on, at or below which all entries are done."""
     if start.horizon:
         return await shop.positions.newest_without_ids_above(kept.done_to_id)
     first = await shop.positions.lowest_id_above(kept.watermark)

@@ -11,10 +11,10 @@ from kiva_stream.state.store import Store
 
 
 async def set_up(settings: Settings) -> list[str]:
-    """Create what is missing, in the state database and at ActiveCampaign; return it, a phrase each.
+    """Create what is missing in the state database and at ActiveCampaign; return a phrase for each.
 
-    Safe to repeat. Raises SourceError, CheckpointError, AccountRefused, SettingsError, and TryLater when
-    ActiveCampaign stays out of reach.
+    It is safe to repeat. Raises SourceError, CheckpointError, AccountRefused, SettingsError, and TryLater
+    when ActiveCampaign stays out of reach.
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         created = [f"the state schema {settings.state.schema}"] if await store.migrate() else []

@@ -51,11 +51,11 @@ class CustomerSyncReport(msgspec.Struct, frozen=True):
 
 
 async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyncReport:
-    """Bring one customer's contact, orders and week tag; return what became of them. Holds the site.
+    """Upsert a customer's contact, orders and week tag; return what became of them. It holds the site.
 
-    Raises SettingsError also when this customer does not belong at ActiveCampaign, then nothing was sent;
-    SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out of
-    reach.
+    Raises SettingsError, also when this customer does not belong at ActiveCampaign; then nothing was sent.
+    Raises SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out
+    of reach.
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.require_version()
@@ -67,7 +67,7 @@ async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyn
 
 
 class CustomerSync:
-    """One run of a trial."""
+    """One run of `sync --customer`."""
 
     def __init__(self, settings: ActiveCampaignSettings, site: WorkingSite, sent: OrderStates) -> None:
         self._settings = settings
@@ -76,16 +76,16 @@ class CustomerSync:
         self._sent = sent
 
     async def go(self, customer: CustomerId, email: Email) -> CustomerSyncReport:
-        """Do it."""
+        """Upsert the contact, its orders and its week tag; compare what the state knows before and after."""
         contact = await self._contact(customer, email)
         orders = await self._shop.orders.paid_by([customer])
-        before, sent_before = await self._linked(contact), await self._sent.sent(orders)
+        before, sent_before = await self._record(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
         await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
-        await self._learn_id(contact)
+        await self._look_up_id(contact)
         if contact.status is ContactStatus.LINKED:
             await self._site.tags.sync_one(contact.id)
-        after, sent_after = await self._linked(contact), await self._sent.sent(orders)
+        after, sent_after = await self._record(contact), await self._sent.sent(orders)
         return CustomerSyncReport(
             customer=str(customer),
             contact=contact.status,
@@ -102,9 +102,9 @@ class CustomerSync:
         )
 
     async def _contact(self, customer: CustomerId, email: Email) -> Contact:
-        """Return the contact of a customer, moved to its address of now, and known if it is there.
+        """Return the contact of a customer's address, linked with all customers of that address.
 
-        Others of that address share it: one of them may have opted out.
+        One of the others may have opted out. If ActiveCampaign has the contact already, its id is learned.
         """
         links = self._site.links
         others = (await self._shop.customers.by_email([email])).get(email, [])
@@ -112,26 +112,26 @@ class CustomerSync:
         emails[customer] = email
         await self._site.contacts.move(customers_to_move(await links.link(emails), emails))
         contact = (await links.link(emails))[customer]
-        await self._learn_id(contact)
+        await self._look_up_id(contact)
         return contact
 
-    async def _learn_id(self, contact: Contact) -> None:
-        """Learn ActiveCampaign's id of a contact, that it has perhaps: one that it has gets no second tag."""
+    async def _look_up_id(self, contact: Contact) -> None:
+        """Look up ActiveCampaign's id of a contact, if none is known: else it could get a second week tag."""
         links = self._site.links
-        if (await self._linked(contact)).ac_id is None:
+        if (await self._record(contact)).ac_id is None:
             ac_id = await self._site.account.find(contact.email)
             if ac_id is not None:
                 await links.record_ids({contact.email: ac_id}, await links.ids_known_up_to())
 
-    async def _linked(self, contact: Contact) -> ContactRecord:
-        (linked,) = await self._site.links.records([contact.id])
-        return linked
+    async def _record(self, contact: Contact) -> ContactRecord:
+        (record,) = await self._site.links.records([contact.id])
+        return record
 
-    async def _desired(self, linked: ContactRecord) -> DesiredContact | None:
-        """Return the contact as it is wanted; None when none of its customers counts any more."""
-        site, contact = self._shop.site, linked.contact
-        accounts = await self._shop.customers.accounts(linked.customers)
-        counted = countable(accounts, site.id, contact.email)
+    async def _desired(self, record: ContactRecord) -> DesiredContact | None:
+        """Return the desired contact; None when none of its customers counts any more."""
+        site, contact = self._shop.site, record.contact
+        customer_accounts = await self._shop.customers.accounts(record.customers)
+        counted = countable(customer_accounts, site.id, contact.email)
         today = datetime.now(ZoneInfo(site.timezone)).date()
         is_new = contact.status is ContactStatus.NEW
         return desired_contact(contact.email, counted, is_new=is_new, today=today) if counted else None
@@ -144,14 +144,14 @@ async def _address(shop: Shop, customer: CustomerId) -> Email:
         raise SettingsError(f"There is no customer {customer} in the shop's database.")
     if why := obstacle(found, shop.site.id):
         raise SettingsError(f"Customer {customer} {why}: nothing of it is sent.")
-    assert found.email is not None  # noqa: S101  `obstacle` looked
+    assert found.email is not None  # noqa: S101  `obstacle` requires one
     return found.email
 
 
 def order_counts(
     orders: Collection[OrderId], before: Mapping[OrderId, SentOrder], after: Mapping[OrderId, SentOrder]
 ) -> dict[str, int]:
-    """Return what became of orders, by what was last sent of each before and after."""
+    """Count orders by what became of them, from what was last sent of each before and after."""
     return dict(Counter(_became(before.get(order), after.get(order)) for order in orders))
 
 
@@ -164,6 +164,6 @@ def _became(before: SentOrder | None, after: SentOrder | None) -> str:
 
 
 def _fields(desired: DesiredContact, settings: ActiveCampaignSettings) -> dict[str, str]:
-    """Return the custom fields by title; one that is not sent is not among them."""
+    """Return the custom fields that are sent, by title."""
     fields = {title: getattr(desired, name) for name, title in field_titles(settings).items()}
     return {title: text for title, text in fields.items() if text is not None}

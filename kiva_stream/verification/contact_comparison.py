@@ -94,12 +94,14 @@ class ContactComparison:
         while page := await self._shop.customers.page(after, CUSTOMERS_AT_ONCE):
             after = page[-1].id
             found += await self.compare_links(page)
-        for record in await self._evidence.without_customer():
-            what = "no customer has it, and it was not cleared"
-            found.append(_discrepancy(record, DiscrepancyKind.NO_CUSTOMER, what))
-        for record in await self._evidence.without_id():
-            what = "the state does not know its id there"
-            found.append(_discrepancy(record, DiscrepancyKind.CONTACT_ID, what))
+        found += [
+            _discrepancy(record, DiscrepancyKind.NO_CUSTOMER, "no customer has it, and it was not cleared")
+            for record in await self._evidence.without_customer()
+        ]
+        found += [
+            _discrepancy(record, DiscrepancyKind.CONTACT_ID, "the state does not know its id there")
+            for record in await self._evidence.without_id()
+        ]
         return found
 
     async def compare_links(self, customers: Iterable[Customer]) -> list[Discrepancy]:
@@ -125,10 +127,11 @@ class ContactComparison:
 
     async def compare(self, contacts: Sequence[ContactRecord]) -> list[Discrepancy]:
         """Return the discrepancies of these contacts, in the order of the contacts."""
-        found: list[Discrepancy] = []
-        for first in range(0, len(contacts), CONTACTS_AT_ONCE):
-            found += await self._compare(contacts[first : first + CONTACTS_AT_ONCE])
-        return found
+        return [
+            each
+            for first in range(0, len(contacts), CONTACTS_AT_ONCE)
+            for each in await self._compare(contacts[first : first + CONTACTS_AT_ONCE])
+        ]
 
     async def _compare(self, contacts: Sequence[ContactRecord]) -> list[Discrepancy]:
         progress = await self.progress()  # read first, so that all else is at least as new

@@ -72,7 +72,7 @@ class Repair:
         emails = await self._emails([customer])
         if emails:
             contact = (await self._links.link(emails))[customer]
-            await self._learn_id(contact)
+            await self._look_up_id(contact)
             await self._upsert(contact, ())
 
     async def _close_of_contact(
@@ -90,7 +90,7 @@ class Repair:
     async def _correct_identity(self, record: ContactRecord, kinds: Collection[DiscrepancyKind]) -> None:
         """Correct a contact's id, its address and its customers."""
         if DiscrepancyKind.CONTACT_ID in kinds:
-            await self._learn_id(record.contact)
+            await self._look_up_id(record.contact)
         if DiscrepancyKind.ADDRESS in kinds:
             await self._rename(record)
         if DiscrepancyKind.MOVED in kinds:
@@ -104,7 +104,7 @@ class Repair:
             if record.ac_id is not None:
                 await self._site.account.rename(record.ac_id, contact.email)
         except AddressTaken:
-            await self._learn_id(contact)
+            await self._look_up_id(contact)
         except Rejected as error:
             log.warning("a contact's address is refused", contact=contact.id, said=error.reply)
 
@@ -113,10 +113,10 @@ class Repair:
         if contact.status is ContactStatus.LINKED:
             (record,) = await self._links.records([contact.id])
             if record.ac_id is None:
-                await self._learn_id(contact)
+                await self._look_up_id(contact)
             await self._site.tags.sync_one(contact.id)
 
-    async def _learn_id(self, contact: Contact) -> None:
+    async def _look_up_id(self, contact: Contact) -> None:
         ac_id = await self._site.account.find(contact.email)
         if ac_id is not None:
             await self._links.record_ids({contact.email: ac_id}, await self._links.ids_known_up_to())
