@@ -74,7 +74,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
     names = [each.line.ac_name for each in classifications if isinstance(each, Event)]
     reasons = [str(each.why) for each in classifications if isinstance(each, Reject)]
     events = estimated(entries, names, classifications)
-    work = work_left(customers, orders, sum(events.values()), status)
+    work = work_left(customers, orders, events=sum(events.values()), status=status)
     limits = settings.activecampaign
     spent = seconds(work, limits)
     spent["events"] = max(spent["events"], reading_s(entries, settings.source))  # sent as they are read
@@ -104,7 +104,7 @@ def estimated(entries: int, found: Iterable[str], sample: Sequence[object]) -> d
     return {name: round(entries * count / len(sample)) for name, count in Counter(found).items()}
 
 
-def work_left(customers: int, orders: int | None, events: int, status: SiteStatus | None) -> Work:
+def work_left(customers: int, orders: int | None, *, events: int, status: SiteStatus | None) -> Work:
     """Return what a backfill has to send, without what the state says is there."""
     if status is None:
         return Work(customers, orders or 0, events)

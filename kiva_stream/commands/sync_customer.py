@@ -81,7 +81,7 @@ class CustomerSync:
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._record(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
-        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
         await self._look_up_id(contact)
         if contact.status is ContactStatus.LINKED:
             await self._site.tags.sync_one(contact.id)

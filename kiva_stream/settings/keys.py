@@ -96,7 +96,7 @@ def _rows() -> Iterator[Key]:
     for section, struct in hints(Settings):
         annotations = dict(hints(struct))
         for field in msgspec.structs.fields(struct):
-            yield Key(section, field.name, annotations[field.name], field.default)
+            yield Key(section=section, name=field.name, hint=annotations[field.name], default=field.default)
 
 
 KEYS: tuple[Key, ...] = tuple(_rows())

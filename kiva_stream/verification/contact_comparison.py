@@ -168,12 +168,12 @@ class ContactComparison:
             return [*found, _discrepancy(record, DiscrepancyKind.NO_CONTACT, what)]
         if shown is None:
             what = f"its id there is {ac_id}, by the state {record.ac_id or 'not known'}"
-            found.append(_discrepancy(record, DiscrepancyKind.CONTACT_ID, what, ac_id))
+            found.append(_discrepancy(record, DiscrepancyKind.CONTACT_ID, what, ac_id=ac_id))
             shown = await self._account.read_backs.contact(ac_id)
         differences = [*self._contact_differences(expected, shown)]
         if with_tag:
             differences += await self._tag_differences(expected, ac_id)
-        found += [_discrepancy(record, *each, ac_id) for each in differences]
+        found += [_discrepancy(record, *each, ac_id=ac_id) for each in differences]
         found += await self._compare_orders(expected, ac_id)
         return [*found, *await self._compare_events(expected, progress, ac_id)]
 
@@ -200,7 +200,7 @@ class ContactComparison:
         shown = await self._account.read_backs.orders(wanted)
         differences = ((order, order_difference(wanted[order], shown.get(order))) for order in wanted)
         return [
-            _discrepancy(expected.record, *each, ac_id)._replace(order=order)
+            _discrepancy(expected.record, *each, ac_id=ac_id)._replace(order=order)
             for order, each in differences
             if each
         ]
@@ -214,7 +214,9 @@ class ContactComparison:
         differences = compare_events(expected.events, logged, EVENT_NAMES)
         found = [*self._of_expected_events(differences, expected.record, ac_id)]
         if differences.unexpected:
-            found += await self._unexpected_events(differences, expected.record, progress, ac_id)
+            found += await self._unexpected_events(
+                differences, expected.record, progress=progress, ac_id=ac_id
+            )
         return found
 
     def _of_expected_events(
@@ -227,13 +229,13 @@ class ContactComparison:
         ):
             for each in events:
                 what = f"{words} '{each.name}' of entry {each.position}"
-                yield _discrepancy(record, kind, what, ac_id)._replace(position=each.position)
+                yield _discrepancy(record, kind, what, ac_id=ac_id)._replace(position=each.position)
         if not_listed := self._listed_by_now(found.not_listed):
             what = (
                 f"{len(not_listed):,} events up to entry {not_listed[-1].position} are older than all that "
                 "its log lists: lost, or listed no more"
             )
-            yield _discrepancy(record, DiscrepancyKind.NOT_LISTED, what, ac_id)
+            yield _discrepancy(record, DiscrepancyKind.NOT_LISTED, what, ac_id=ac_id)
 
     def _listed_by_now(self, events: Iterable[ExpectedEvent]) -> list[ExpectedEvent]:
         """Return the events that ActiveCampaign has had the time to list."""
@@ -241,7 +243,7 @@ class ContactComparison:
         return [each for each in events if each.delivered_at is None or each.delivered_at <= until]
 
     async def _unexpected_events(
-        self, found: EventDifferences, record: ContactRecord, progress: SiteProgress, ac_id: AcId
+        self, found: EventDifferences, record: ContactRecord, *, progress: SiteProgress, ac_id: AcId
     ) -> list[Discrepancy]:
         """Return the listed events that are of no entry, or of an entry that is no event of this contact.
 
@@ -260,7 +262,7 @@ class ContactComparison:
                 record,
                 DiscrepancyKind.UNEXPECTED,
                 f"its log lists '{name}' of the entry with the id {mark.log}",
-                ac_id,
+                ac_id=ac_id,
             )._replace(position=positions.get(mark.log))
             for name, mark in found.unexpected
             if mark.log not in passed
@@ -274,7 +276,7 @@ class ContactComparison:
 
 
 def _discrepancy(
-    record: ContactRecord, kind: DiscrepancyKind, what: str, ac_id: AcId | None = None
+    record: ContactRecord, kind: DiscrepancyKind, what: str, *, ac_id: AcId | None = None
 ) -> Discrepancy:
     customer = record.customers[0] if record.customers else None
     return Discrepancy(

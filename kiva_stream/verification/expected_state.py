@@ -118,7 +118,10 @@ class ExpectedState:
         counted = countable(mine, site.id, contact.email)
         statuses = [facts.statuses.get(each.customer.id, ()) for each in counted]
         orders = (order for order in facts.orders if order.customer_id in record.customers)
-        wanted = (wanted_order(each, contact, site.currency, facts.sent.get(each.id)) for each in orders)
+        wanted = (
+            wanted_order(each, contact, currency=site.currency, sent=facts.sent.get(each.id))
+            for each in orders
+        )
         return ExpectedContact(
             record=record,
             contact=desired_contact(contact.email, counted, is_new=False, today=facts.today)
@@ -160,7 +163,7 @@ class ExpectedState:
 
 
 def wanted_order(
-    order: Order, contact: Contact, currency: str, sent: SentOrder | None
+    order: Order, contact: Contact, *, currency: str, sent: SentOrder | None
 ) -> DesiredOrder | None:
     """Return an order as ActiveCampaign should show it; None: it does not belong there, or was refused."""
     was_accepted = sent is not None and sent.was_accepted

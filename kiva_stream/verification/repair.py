@@ -109,7 +109,7 @@ class Repair:
             log.warning("a contact's address is refused", contact=contact.id, said=error.reply)
 
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, frozenset(orders))])
+        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
         if contact.status is ContactStatus.LINKED:
             (record,) = await self._links.records([contact.id])
             if record.ac_id is None:

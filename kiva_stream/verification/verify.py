@@ -200,7 +200,9 @@ class Verification:
         why = obstacle(found, self._shop.site.id) if found else "is not in the shop's database"
         if why and not await self._evidence.contacts_of([asked]):
             raise SettingsError(f"Customer {asked} {why}, and has no contact: there is nothing to look at.")
-        return found or Customer(asked, self._shop.site.id, None, "", is_test=False, erased=True)
+        return found or Customer(
+            id=asked, site_id=self._shop.site.id, email=None, name="", is_test=False, erased=True
+        )
 
     async def _contacts(
         self, request: VerifyRequest, customer: Customer | None

@@ -68,7 +68,10 @@ async def list_dead_letters(
         )
     return DeadLetterList(
         sum(each.count for each in counts),
-        [ReasonCount(each.why, each.count, each.asked, each.discarded) for each in counts],
+        [
+            ReasonCount(reason=each.why, count=each.count, replay_asked=each.asked, discarded=each.discarded)
+            for each in counts
+        ],
         [*map(row_of_entry, entries), *map(row_of_order, orders)],
     )
 

@@ -1,4 +1,4 @@
-"""Check: which findings are well, and what it says to do about the others."""
+"""Check: which rows are ok, and what the others say to do."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOON = datetime(2018, 11, 27, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("took_s", [0, SLOW_S])
-def test_changes_that_are_found_quickly_are_well(took_s: float) -> None:
+def test_changes_that_are_found_quickly_are_ok(took_s: float) -> None:
     line = changes_row(took_s)
     assert (line.subject, line.ok) == ("changes", True)
     assert "index" not in line.text
 
 
-def test_changes_that_are_found_slowly_want_an_index_that_the_line_names() -> None:
+def test_changes_that_are_found_slowly_are_not_ok_and_the_row_names_the_index() -> None:
     line = changes_row(SLOW_S + 2.34)
     assert (line.subject, line.ok) == ("changes", False)
     assert "3.3 s" in line.text

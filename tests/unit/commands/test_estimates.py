@@ -26,7 +26,7 @@ def test_the_sizes_of_imports_and_batches_are_those_of_the_settings() -> None:
     assert wanted["orders"] == {"POST /ecom/graphql": 101}
 
 
-def test_nothing_to_send_takes_no_more_than_a_look_at_who_is_there() -> None:
+def test_nothing_to_send_takes_only_the_listings_of_contacts() -> None:
     wanted = requests(Work(), LIMITS)
     assert {name: count for phase in wanted.values() for name, count in phase.items() if count} == {
         "GET /contacts": 2

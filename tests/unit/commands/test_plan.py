@@ -1,4 +1,4 @@
-"""What a backfill would do: the parts that are estimated, and what of it is left to be done."""
+"""Plan: what is estimated, and what is left to be sent."""
 
 from __future__ import annotations
 
@@ -133,26 +133,30 @@ def test_nothing_is_estimated_of_nothing() -> None:
 
 
 def test_before_a_set_up_everything_is_to_be_sent() -> None:
-    assert work_left(90, 1_430, 500, None) == Work(contacts=90, orders=1_430, events=500, tags=0)
+    assert work_left(90, 1_430, events=500, status=None) == Work(
+        contacts=90, orders=1_430, events=500, tags=0
+    )
 
 
 def test_what_activecampaign_has_or_refused_is_not_sent_again() -> None:
-    assert work_left(90, 1_430, 500, STATUS) == Work(contacts=20, orders=1_110, events=500, tags=7)
+    assert work_left(90, 1_430, events=500, status=STATUS) == Work(
+        contacts=20, orders=1_110, events=500, tags=7
+    )
 
 
 def test_more_than_was_counted_leaves_nothing_to_do() -> None:
-    assert work_left(60, 300, 0, STATUS) == Work(contacts=0, orders=0, events=0, tags=7)
+    assert work_left(60, 300, events=0, status=STATUS) == Work(contacts=0, orders=0, events=0, tags=7)
 
 
 @pytest.mark.parametrize("status", [None, STATUS])
 def test_orders_that_were_not_counted_are_no_work(status: SiteStatus | None) -> None:
-    assert work_left(90, None, 500, status).orders == 0
+    assert work_left(90, None, events=500, status=status).orders == 0
 
 
 # --- the whole
 
 
-async def test_a_plan_tells_of_entries_customers_orders_requests_hours_and_dead_letters(
+async def test_a_plan_has_entries_customers_orders_requests_hours_and_dead_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known, unknown = customer(1), customer(2, email=None)

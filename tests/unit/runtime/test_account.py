@@ -29,5 +29,5 @@ def test_the_website_of_the_shop_has_scheme_and_host(url: str, website: str) -> 
         ("https://crm.example.com", "https://crm.example.com/app/contacts/"),
     ],
 )
-def test_people_look_at_a_contact_where_the_account_is_for_people(api_url: str, contacts: str) -> None:
+def test_the_page_of_a_contact_is_on_the_host_for_people(api_url: str, contacts: str) -> None:
     assert account.contact_url(api_url) == contacts

@@ -12,7 +12,7 @@ from kiva_stream.settings.loading import load
 from tests.unit.settings.environment import REQUIRED
 
 
-def test_a_dsn_whose_password_cannot_be_told_is_a_secret_as_a_whole() -> None:
+def test_a_dsn_whose_password_cannot_be_told_apart_is_a_secret_as_a_whole() -> None:
     dsn = "postgresql://ro:s3cret[word@db/shop"
     assert dsn in load(None, REQUIRED | {"KIVA_STREAM__SOURCE__DSN": dsn}).secrets()
 

@@ -251,7 +251,7 @@ ORDER = Order(OrderId(4), CustomerId(7), "complete", "completed", NOW, NOW, 350,
 
 
 def wanted(order: Order, sent: SentOrder | None) -> str | None:
-    found = wanted_order(order, CONTACT, "USD", sent)
+    found = wanted_order(order, CONTACT, currency="USD", sent=sent)
     return None if found is None else found.normalized_status
 
 
