@@ -11,9 +11,7 @@ import msgspec
 from kiva_stream.activecampaign.erasure import Erasure
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact
-from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import CustomerId, Email
-from kiva_stream.model.positions import DAY1
 from kiva_stream.runtime.account import PATIENCE_S
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import open_shop
@@ -22,8 +20,6 @@ from kiva_stream.settings.sections import Settings
 from kiva_stream.state.dead_letters import DeadLetterFilter
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
-
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: an erasure is to start no automation
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -126,7 +122,7 @@ class CustomerErasure:
     async def _detach(self, customer: CustomerId, contact: Contact) -> None:
         """Upsert a shared contact as the other customers want it, then take this customer off it."""
         site = self._site.without(await self._tombstones.forgotten_people())
-        await site.contacts.upsert([Need(contact, DAY1, LONG_AGO)])
+        await site.upsert_as_history(contact)
         self._count(await self._tombstones.forget_customer(customer))
         await site.tags.sync_one(contact.id)
 

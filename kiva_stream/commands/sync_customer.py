@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -12,10 +12,8 @@ import msgspec
 from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
-from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
-from kiva_stream.model.positions import DAY1
 from kiva_stream.runtime.account import PATIENCE_S, contact_url
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -25,7 +23,6 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
 from kiva_stream.sync.desired_contact import countable, customers_to_move, desired_contact, obstacle
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: a trial is to start no automation
 LIST_WORDS = {
     ListStatus.SUBSCRIBE: "subscribed",
     ListStatus.UNSUBSCRIBE: "unsubscribed",
@@ -81,7 +78,7 @@ class CustomerSync:
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._record(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
-        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
+        await self._site.upsert_as_history(contact, orders)
         await self._look_up_id(contact)
         if contact.status is ContactStatus.LINKED:
             await self._site.tags.sync_one(contact.id)
@@ -117,11 +114,8 @@ class CustomerSync:
 
     async def _look_up_id(self, contact: Contact) -> None:
         """Look up ActiveCampaign's id of a contact, if none is known: else it could get a second week tag."""
-        links = self._site.links
         if (await self._record(contact)).ac_id is None:
-            ac_id = await self._site.account.find(contact.email)
-            if ac_id is not None:
-                await links.record_ids({contact.email: ac_id}, await links.ids_known_up_to())
+            await self._site.look_up_id(contact)
 
     async def _record(self, contact: Contact) -> ContactRecord:
         (record,) = await self._site.links.records([contact.id])

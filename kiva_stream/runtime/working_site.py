@@ -12,10 +12,12 @@ from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.model.checkpoint import Leftovers
+from kiva_stream.model.contacts import Contact
+from kiva_stream.model.deliveries import Need
 from kiva_stream.model.entries import Change
-from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.ids import CustomerId, OrderId
 from kiva_stream.model.outcomes import Reason
-from kiva_stream.model.positions import Position
+from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
@@ -37,6 +39,8 @@ from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.order_sync import OrderSync
 from kiva_stream.sync.week_tags import WeekTagSync
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WorkingSite:
@@ -105,6 +109,22 @@ class WorkingSite:
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:
         """Return the same site, whose forgotten people are these; no work of this one may be under way."""
         return WorkingSite(self.held.without(forgotten), self.ids)
+
+    async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> None:
+        """Upsert a contact and orders as entries of long ago would, so that no automation starts.
+
+        Raises SourceError, AccountRefused, CheckpointError.
+        """
+        await self.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
+
+    async def look_up_id(self, contact: Contact) -> None:
+        """Record ActiveCampaign's id of a contact, if it has one of this address.
+
+        Raises AccountRefused, CheckpointError.
+        """
+        ac_id = await self.account.find(contact.email)
+        if ac_id is not None:
+            await self.links.record_ids({contact.email: ac_id}, await self.links.ids_known_up_to())
 
     def whole_log(self) -> Log:
         """Return the log as a backfill reads it: with late arrivals, if it is read without a horizon."""

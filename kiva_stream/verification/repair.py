@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 
 from kiva_stream.errors import AddressTaken, Rejected, UnknownOutcome
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
-from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.positions import DAY1
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Events
 from kiva_stream.runtime.working_site import WorkingSite
@@ -23,7 +20,6 @@ from kiva_stream.sync.desired_contact import customers_to_move
 from kiva_stream.verification.discrepancies import Discrepancy, DiscrepancyKind, ExpectedEvent
 from kiva_stream.verification.expected_state import ExpectedState
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # history: a repair is to start no automation
 OF_CONTACT = frozenset(
     {
         DiscrepancyKind.MOVED,
@@ -72,7 +68,7 @@ class Repair:
         emails = await self._emails([customer])
         if emails:
             contact = (await self._links.link(emails))[customer]
-            await self._look_up_id(contact)
+            await self._site.look_up_id(contact)
             await self._upsert(contact, ())
 
     async def _close_of_contact(
@@ -90,7 +86,7 @@ class Repair:
     async def _correct_identity(self, record: ContactRecord, kinds: Collection[DiscrepancyKind]) -> None:
         """Correct a contact's id, its address and its customers."""
         if DiscrepancyKind.CONTACT_ID in kinds:
-            await self._look_up_id(record.contact)
+            await self._site.look_up_id(record.contact)
         if DiscrepancyKind.ADDRESS in kinds:
             await self._rename(record)
         if DiscrepancyKind.MOVED in kinds:
@@ -104,22 +100,17 @@ class Repair:
             if record.ac_id is not None:
                 await self._site.account.rename(record.ac_id, contact.email)
         except AddressTaken:
-            await self._look_up_id(contact)
+            await self._site.look_up_id(contact)
         except Rejected as error:
             log.warning("a contact's address is refused", contact=contact.id, said=error.reply)
 
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        await self._site.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
+        await self._site.upsert_as_history(contact, orders)
         if contact.status is ContactStatus.LINKED:
             (record,) = await self._links.records([contact.id])
             if record.ac_id is None:
-                await self._look_up_id(contact)
+                await self._site.look_up_id(contact)
             await self._site.tags.sync_one(contact.id)
-
-    async def _look_up_id(self, contact: Contact) -> None:
-        ac_id = await self._site.account.find(contact.email)
-        if ac_id is not None:
-            await self._links.record_ids({contact.email: ac_id}, await self._links.ids_known_up_to())
 
     async def _emails(self, customers: Collection[CustomerId]) -> dict[CustomerId, Email]:
         found = await self._site.shop.customers.by_id(customers)
