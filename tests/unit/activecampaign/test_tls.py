@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 from aiohttp import web
 
 from kiva_stream.activecampaign.client import Client
@@ -17,9 +17,6 @@ from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import TryLater
 from kiva_stream.model.ids import Email
 from kiva_stream.settings.sections import ActiveCampaignSettings
-
-# For localhost and 127.0.0.1, for a hundred years, and signed by itself: only trust is missing.
-CERTIFICATE = Path(__file__).with_name("self_signed.pem")
 
 
 class Impostor(NamedTuple):
@@ -38,7 +35,8 @@ async def impostor() -> AsyncIterator[Impostor]:
         return web.json_response({"tags": [], "success": 1, "message": "Event spawned"})
 
     identity = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    identity.load_cert_chain(CERTIFICATE)
+    # The certificate is valid for this host and this day: only trust in its authority is missing.
+    trustme.CA().issue_cert("localhost", "127.0.0.1").configure_cert(identity)
     runner = web.ServerRunner(web.Server(answer, access_log=None))
     await runner.setup()
     try:
