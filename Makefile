@@ -1,4 +1,4 @@
-# What a checkout can do. Needed: GNU make and Python 3.11, 3.12 or 3.13, nothing else. The first target that
+# What a checkout can do. Needed: GNU make and one of Python 3.11 to 3.15, nothing else. The first target that
 # runs builds .venv from the lock file; it is brought up to date when pyproject.toml or the lock file changed.
 
 .DELETE_ON_ERROR:
@@ -6,7 +6,7 @@
 
 PYTHON := .venv/bin/python
 BUILT := .venv/built
-SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))
 BY_FILE := --dist loadfile --no-loadscope-reorder
 GATED := pipeline/* sync/* events/classifier.py commands/follow.py runtime/log_tail.py \
     activecampaign/contacts.py activecampaign/responses/*
@@ -56,11 +56,11 @@ lock: $(BUILT) # the newest versions that pyproject.toml allows, for every suppo
 
 $(BUILT): pyproject.toml requirements.lock
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -c "$(SUPPORTED)" || { \
-	    for python in python3 python3.13 python3.12 python3.11; do \
+	    for python in python3 python3.15 python3.14 python3.13 python3.12 python3.11; do \
 	        $$python -c "$(SUPPORTED)" 2>/dev/null && break; \
 	        python=; \
 	    done; \
-	    test -n "$$python" || { echo "kiva_stream needs Python 3.11, 3.12 or 3.13; python3 is" \
+	    test -n "$$python" || { echo "kiva_stream needs one of Python 3.11 to 3.15; python3 is" \
 	        "$$(python3 --version 2>/dev/null || echo missing). Install one of them and run make again." >&2; exit 1; }; \
 	    echo "$$python -m venv .venv"; \
 	    $$python -m venv --clear .venv || { echo "$$python cannot build an environment:" \
