@@ -102,7 +102,7 @@ def totals(entries: int) -> dict[Key, int]:
 def by_week(total: int, profile: Sequence[float], earliness: float = 0.5) -> list[int]:
     """Return how many of `total` each week has; the higher `earliness` (0 to 1), the earlier they come."""
     whole = sum(profile)
-    reached = [int(total * share / whole + earliness) for share in accumulate(profile)]
+    reached = [min(int(total * share / whole + earliness), total) for share in accumulate(profile)]
     reached[-1] = total
     return [after - before for before, after in zip([0, *reached], reached, strict=False)]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kiva_stream.model.event_catalog import CATALOG
@@ -30,6 +30,7 @@ def test_the_kinds_add_up_to_the_entries_asked_for(entries: int) -> None:
     assert all(abs(count - entries * KINDS[key].share / 100) <= 1 for key, count in counts.items())
 
 
+@example(0, 1.0)
 @given(st.integers(0, 100_000), st.floats(0, 1))
 def test_the_weeks_of_a_kind_add_up_and_none_is_negative(total: int, earliness: float) -> None:
     weeks = by_week(total, RAMP, earliness)
