@@ -1,4 +1,4 @@
-"""Documentation of the settings: the example file, `--help` and the table of docs/settings.md."""
+"""What the settings' table is shown as: the example file, `--help`, and the table of docs/settings.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kiva_stream.settings.value_types import hints
 
 
 def example() -> str:
-    """Return the commented settings file that `init` writes: required keys open, the others as defaults."""
+    """Return the settings file that `init` writes: required keys empty, defaults commented out."""
     lines = [
         "# Settings of kiva_stream. A key without # must be filled in; one with # shows its default.",
         "# Numbers stand without quotes.",
@@ -55,5 +55,5 @@ def _default_words(key: Key, shape: str) -> str:
 
 
 def toml_value(value: object) -> str:
-    """Write a value as TOML does; JSON writes numbers, texts, booleans and lists of texts the same way."""
+    """Write a value as TOML does. JSON writes numbers, texts, booleans and lists of texts in the same way."""
     return msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""Types of the settings' values: range, what is expected in words, secrecy; and how they are read back."""
+"""The types of the settings' values, with their ranges and secrecy, and functions that read these back."""
 
 from __future__ import annotations
 

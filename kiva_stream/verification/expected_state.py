@@ -48,7 +48,7 @@ class ExpectedContact(NamedTuple):
 
     @property
     def all_moved(self) -> bool:
-        """Whether all its customers have another address: what it shows moves with them."""
+        """Whether its customers have another address by now, so that what it shows moves with them."""
         return self.contact is None and bool(self.movers)
 
 
@@ -140,7 +140,7 @@ class ExpectedState:
         kept: Mapping[ContactId, Sequence[LedgerEvent]],
         progress: SiteProgress,
     ) -> _Log:
-        """Return the entries of these customers below the watermark, and those of which events are kept."""
+        """Return these customers' entries up to the watermark, and those whose events the ledger has."""
         named = await self._shop.log.entries_of(customers, progress.watermark)
         delivered = {each.position for rows in kept.values() for each in rows}
         others = await self._shop.log.entries(delivered - {entry.position for entry in named})
