@@ -11,10 +11,10 @@ from kiva_stream.model.ids import ContactId
 
 
 class AcceptedImport(NamedTuple):
-    """What ActiveCampaign said of an import it accepted."""
+    """ActiveCampaign's answer to an import that it accepted."""
 
     id: str
-    is_short: bool  # fewer contacts were queued than were sent, and it does not say which
+    is_short: bool  # fewer contacts were queued than were sent, and the answer does not name them
 
 
 class OpenImport(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class OpenImport(msgspec.Struct, frozen=True):
     id: str
     fingerprints: dict[ContactId, bytes]
     is_short: bool  # see AcceptedImport
-    unsubscribed: frozenset[ContactId] = frozenset()  # those whom it takes off the list
+    unsubscribed: frozenset[ContactId] = frozenset()  # the contacts that it unsubscribes
 
 
 class ImportState(StrEnum):
@@ -38,4 +38,4 @@ class ImportReport(msgspec.Struct, frozen=True):
     """What ActiveCampaign says of an accepted bulk import."""
 
     state: ImportState
-    failures: frozenset[str] = frozenset()  # lower-case addresses that did not make it
+    failures: frozenset[str] = frozenset()  # lower-case addresses of the contacts that failed

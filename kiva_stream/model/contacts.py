@@ -17,28 +17,28 @@ from kiva_stream.model.week_tags import WeekTag
 class ContactStatus(StrEnum):
     """How far a contact has come."""
 
-    NEW = "new"  # wanted, not yet confirmed at ActiveCampaign
+    NEW = "new"  # to be created; ActiveCampaign has not confirmed it
     LINKED = "linked"  # ActiveCampaign confirmed it
     REJECTED = "rejected"  # ActiveCampaign refuses its address
 
 
 class Contact(msgspec.Struct, weakref=True):
-    """A contact's link: the ordering key. One object a contact in a process, so that all see it change."""
+    """A contact: the ordering key. A process has one object for each, so that every part sees it change."""
 
     id: ContactId
-    email: Email  # the address last confirmed, or, while new, the one wanted
+    email: Email  # the address last confirmed; while the contact is new, the one it is to have
     status: ContactStatus
-    why: str = ""  # of a rejected one: the Reason its entries die with
-    synced_to: Position = Position(0, 0)  # what entries up to here changed is at ActiveCampaign
+    why: str = ""  # of a rejected contact: the Reason its entries are dead for
+    synced_to: Position = Position(0, 0)  # ActiveCampaign shows what entries up to here changed
 
     @property
     def is_refused(self) -> bool:
-        """Whether ActiveCampaign refuses it; one that nobody was left of may still come back."""
+        """True if ActiveCampaign rejected it. NO_CONTACT does not count: it may become valid again."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
 
 class ContactRecord(msgspec.Struct, frozen=True):
-    """A contact, its customers, and what is known of it at ActiveCampaign."""
+    """What the state knows of a contact: its customers, and what ActiveCampaign has of it."""
 
     contact: Contact
     customers: tuple[CustomerId, ...]
@@ -61,7 +61,7 @@ class ListStatus(StrEnum):
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
-    LEAVE = "leave"  # say nothing about it
+    LEAVE = "leave"  # as it is
 
 
 class DesiredContact(msgspec.Struct, frozen=True):

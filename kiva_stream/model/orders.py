@@ -14,7 +14,7 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # when a refused order was accepted th
 
 
 class OrderItem(msgspec.Struct, frozen=True):
-    """A row of `order_items` that is not removed."""
+    """A row of `order_items` that was not removed."""
 
     id: int
     product_id: int | None
@@ -40,12 +40,12 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def is_paid(self) -> bool:
-        """Whether it belongs at ActiveCampaign at all, even if it was never sent."""
+        """Whether the order belongs at ActiveCampaign, even if it was never sent."""
         return self.paid_at is not None or self.payment_status in {"completed", "refunded"}
 
 
 class OrderSource(StrEnum):
-    """Whether automations may start on an order; decided at its first sending, and kept."""
+    """Whether automations may start on an order; decided when it is first sent, and kept."""
 
     HISTORICAL = "HISTORICAL"
     REAL_TIME = "REAL_TIME"
@@ -80,7 +80,7 @@ class DesiredOrder(msgspec.Struct, frozen=True):
 
 
 class ShownOrder(msgspec.Struct, frozen=True):
-    """An order as ActiveCampaign shows it; "" for what it does not say."""
+    """An order as ActiveCampaign shows it; "" for what is missing there."""
 
     customer_id: str
     created_at: str  # as it was sent
@@ -90,7 +90,7 @@ class ShownOrder(msgspec.Struct, frozen=True):
     total_cents: Decimal
     discounts_cents: Decimal
     source: str
-    lines: tuple[tuple[str, str, str, str, int, Decimal], ...]  # as an OrderLine, the price in cents
+    lines: tuple[tuple[str, str, str, str, int, Decimal], ...]  # the attributes of a LineItem
 
 
 class SentOrder(msgspec.Struct, frozen=True):
@@ -100,7 +100,7 @@ class SentOrder(msgspec.Struct, frozen=True):
     source: OrderSource
     fingerprint: bytes
     accepted_at: datetime
-    refused: str = ""  # what ActiveCampaign said against it; "": it was accepted
+    refused: str = ""  # ActiveCampaign's reason for the refusal; "": it accepted the order
 
     @property
     def was_accepted(self) -> bool:

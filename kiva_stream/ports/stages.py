@@ -121,10 +121,10 @@ class SendPermits(Protocol):
 
 
 class OrderDelivery(Protocol):
-    """Brings orders to ActiveCampaign, as the shop has them now."""
+    """Keeps ActiveCampaign's orders as the shop has them now."""
 
     async def upsert(self, ids: Collection[OrderId]) -> None:
-        """Return when these orders are there, or refused, or none that belong there.
+        """Return when these orders are upserted, refused, or found not to belong to ActiveCampaign.
 
         Raises AccountRefused, SourceError, CheckpointError.
         """
@@ -132,26 +132,26 @@ class OrderDelivery(Protocol):
 
 
 class ContactDelivery(Protocol):
-    """Brings contacts and their orders to ActiveCampaign, as the shop has them now.
+    """Keeps ActiveCampaign's contacts and their orders as the shop has them now.
 
     Every call raises AccountRefused, SourceError, CheckpointError.
     """
 
     def need(self, batch: Batch) -> Need | None:
-        """Return what a batch must wait for before its events; None: nothing, all is there."""
+        """Return what a batch must wait for before its events are sent; None: nothing."""
         ...
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
-        """Have the contact and these orders looked at when its next batch comes, in any case."""
+        """Mark a contact dirty, and these orders: its next batch waits for them, whatever its entries say."""
         ...
 
     async def ensure(self, need: Need) -> None:
-        """Return when the contact is linked or rejected, and shows what its entries changed."""
+        """Return when the contact is rejected, or is linked and shows what its entries changed."""
         ...
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
-        """Bring customers whose address changed to the contact they belong to now, and these contacts.
+        """Move customers whose address changed to the contact of their new one, and upsert these contacts.
 
-        No work of the contacts concerned may be at the sender meanwhile.
+        No batch of the contacts concerned may be at the sender meanwhile.
         """
         ...

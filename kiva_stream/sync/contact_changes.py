@@ -14,46 +14,12 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, DesiredContact, ListStatus
-from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.sync.contact_ports import ContactPorts
-from kiva_stream.sync.desired_contact import (
-    countable,
-    desired_contact,
-    fingerprint,
-    must_unsubscribe,
-    week_tag,
-)
-
-
-class CurrentContact(NamedTuple):
-    """A contact's record, with its customers' rows as they are now."""
-
-    record: ContactRecord
-    accounts: list[CustomerAccount]  # of all its customers whom the shop still has
-    counted: list[CustomerAccount]  # those of them that make up the contact: see `countable`
-
-    @property
-    def id(self) -> ContactId:
-        """The contact's id."""
-        return self.record.contact.id
-
-    @property
-    def is_linked(self) -> bool:
-        """Whether ActiveCampaign confirmed the contact."""
-        return self.record.contact.status is ContactStatus.LINKED
-
-    @property
-    def is_erased(self) -> bool:
-        """Whether the shop erased all customers of the contact; the rows of some may be gone too."""
-        return all(account.customer.erased for account in self.accounts)
-
-    @property
-    def must_unsubscribe(self) -> bool:
-        """Whether the contact belongs off the list because none of its customers counts any more."""
-        return bool(self.record.customers) and not self.counted and must_unsubscribe(self.accounts)
+from kiva_stream.sync.current_contacts import CurrentContact, counted_customers, read_current
+from kiva_stream.sync.desired_contact import desired_contact, fingerprint
 
 
 class ContactChange(NamedTuple):
@@ -99,14 +65,7 @@ class ContactChanges:
 
     async def current(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
         """Read the rows of contacts' customers."""
-        ids = {customer for record in records for customer in record.customers}
-        rows = {row.customer.id: row for row in await self._ports.customers.accounts(ids)}
-        found = []
-        for record in records:
-            mine = [rows[customer] for customer in record.customers if customer in rows]
-            counted = countable(mine, self._site.id, record.contact.email)
-            found.append(CurrentContact(record, mine, counted))
-        return found
+        return await read_current(self._ports.customers, self._site.id, records)
 
     async def of(self, contacts: Iterable[CurrentContact]) -> list[ContactChange]:
         """Return the changes of those contacts that ActiveCampaign does not show as their rows have them."""
@@ -134,9 +93,6 @@ class ContactChanges:
         newcomers = [each for each in contacts if not each.is_linked and each.record.ac_id is None]
         if not newcomers:
             return {}
-        customers = {row.customer.id for each in newcomers for row in each.counted}
-        statuses = await self._ports.weeks.statuses(customers, await self._ports.weeks.current())
-        return {
-            each.id: each.record.tag or week_tag(statuses.get(row.customer.id, set()) for row in each.counted)
-            for each in newcomers
-        }
+        weeks = self._ports.weeks
+        statuses = await weeks.statuses(counted_customers(newcomers), await weeks.current())
+        return {each.id: each.record.tag or each.week_tag(statuses) for each in newcomers}

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.primitives.workers import for_each
-from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.current_contacts import CurrentContact
 from kiva_stream.sync.desired_contact import customers_to_move
 
 PAGE_ROWS = 250  # the most that an import takes

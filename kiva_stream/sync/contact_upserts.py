@@ -9,10 +9,11 @@ from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.model.positions import DAY1
-from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.current_contacts import CurrentContact
 from kiva_stream.sync.dirty_contacts import DirtyContacts
 from kiva_stream.sync.subscriptions import Subscriptions
 

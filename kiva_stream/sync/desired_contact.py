@@ -1,4 +1,4 @@
-"""The contact that ActiveCampaign should show for an address: its desired state, pure."""
+"""The contact that ActiveCampaign should show for an address: its desired state, without I/O."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST)
 
 
 def countable(accounts: Iterable[CustomerAccount], site_id: int, email: Email) -> list[CustomerAccount]:
-    """Return the accounts that share the contact of `email`: of this site, neither erased nor for testing."""
+    """Return the customer accounts that make up a contact: of its address and site, not erased, no tests."""
     return [account for account in accounts if _counts(account, site_id, email)]
 
 
 def obstacle(customer: Customer, site_id: int) -> str:
-    """Return why a customer does not belong at ActiveCampaign, "" when it does."""
+    """Return why a customer does not belong at ActiveCampaign; "" if they do."""
     if customer.site_id != site_id:
         return f"is of site {customer.site_id}, and source.site_id is {site_id}"
     if customer.erased:
@@ -47,10 +47,10 @@ def obstacle(customer: Customer, site_id: int) -> str:
 def desired_contact(
     email: Email, accounts: Sequence[CustomerAccount], *, is_new: bool, today: date
 ) -> DesiredContact:
-    """Return the contact of `email` as its accounts want it; at least one account, all of them countable.
+    """Return the contact that one or more customer accounts make up, all of them countable.
 
-    `is_new` says that ActiveCampaign has not confirmed the contact yet: only then may it be subscribed.
-    `today` is the site's.
+    With `is_new`, ActiveCampaign has not confirmed the contact yet; only then may it be subscribed. `today`
+    is the date at the site.
     """
     best = max(accounts, key=_merit)
     return DesiredContact(
@@ -72,7 +72,7 @@ def desired_contact(
 def customers_to_move(
     contacts: Mapping[CustomerId, Contact], emails: Mapping[CustomerId, Email]
 ) -> dict[CustomerId, Email]:
-    """Return the customers whose contact at ActiveCampaign has another address than they have now."""
+    """Return the customers whose contact at ActiveCampaign has an address that is not theirs any more."""
     return {
         customer: emails[customer]
         for customer, contact in contacts.items()
@@ -81,14 +81,14 @@ def customers_to_move(
 
 
 def wants_emails(accounts: Iterable[CustomerAccount]) -> bool:
-    """Return whether nobody of these accounts opted out or is blacklisted."""
+    """Return whether none of these customer accounts opted out or is blacklisted."""
     return all(account.email_opt_in and not account.email_blacklisted for account in accounts)
 
 
 def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
-    """Return whether a contact of which nobody counts any more is let go, by the accounts it had.
+    """Return whether a contact of which no customer counts any more must leave the list, by all its accounts.
 
-    It is when all of them are erased, or when one opted out.
+    It must if all of them are erased, or if one of them opted out.
     """
     return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
 
@@ -102,9 +102,9 @@ def week_tag(statuses: Iterable[Collection[str]]) -> WeekTag:
 
 
 def fingerprint(desired: DesiredContact) -> bytes:
-    """Return 16 bytes that differ when something differs which a linked contact would be sent.
+    """Return 16 bytes that differ if something differs that would be sent for a linked contact.
 
-    A subscription and a tag are sent to a new contact only, so they do not count; an unsubscription does.
+    A subscription and a tag are sent for new contacts only, so they do not count; an unsubscription does.
     """
     if desired.list_status is ListStatus.SUBSCRIBE:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.LEAVE)

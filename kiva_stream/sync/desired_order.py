@@ -1,4 +1,4 @@
-"""The order that ActiveCampaign should show for an order of the shop: its desired state, pure."""
+"""The order that ActiveCampaign should show for an order of the shop: its desired state, without I/O."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NAME_ROOM = 220  # of MAX_NAME, where the quantity stands behind the name
 
 
 def invalid(order: Order) -> str:
-    """Return why an order cannot be sent, "" when it can."""
+    """Return why an order cannot be sent; "" if it can."""
     return "its total is negative" if order.total_cents < 0 else ""
 
 
 def order_source(order: Order, now: datetime, realtime_max_age_s: float) -> OrderSource:
-    """Return whether automations may start on an order that was never sent: by the age of its payment."""
+    """Return whether automations may start on an order that was never sent, by the age of its payment."""
     if order.paid_at is None or now - order.paid_at > timedelta(seconds=realtime_max_age_s):
         return OrderSource.HISTORICAL
     return OrderSource.REAL_TIME
@@ -41,8 +41,8 @@ def desired_order(
 ) -> DesiredOrder:
     """Return an order as ActiveCampaign should show it, for the contact of `email`.
 
-    `currency` has three capitals; `was_sent` says that ActiveCampaign has accepted the order before. The
-    shop's total stands, whether or not the lines add up to it.
+    `currency` has three capitals. With `was_sent`, ActiveCampaign accepted the order before. The shop's total
+    is sent as it is, whether or not the items add up to it.
     """
     lines = tuple(_line(item) for item in order.items if 0 < _known(item.qty) <= MAX_QUANTITY)
     return DesiredOrder(
@@ -62,9 +62,9 @@ def desired_order(
 
 
 def fingerprint(desired: DesiredOrder, contact: ContactId) -> bytes:
-    """Return 16 bytes that differ when something differs which makes an order worth sending again.
+    """Return 16 bytes that differ if something differs for which an order must be sent again.
 
-    Not so the address: the order goes with its contact when that moves, but not to another contact.
+    The address does not count, as ActiveCampaign moves an order with its contact; another contact does.
     """
     shown = msgspec.structs.replace(desired, email=Email(""), notes=())
     return blake2b(msgspec.json.encode((shown, contact)), digest_size=FINGERPRINT_BYTES).digest()
@@ -79,12 +79,15 @@ def _normalized_status(order: Order, was_sent: bool) -> str:
 
 
 def _known(qty: Decimal) -> Decimal:
-    """Return a quantity, 0 where PostgreSQL's numeric holds no number."""
+    """Return a quantity, 0 for PostgreSQL's NaN and infinities."""
     return qty if qty.is_finite() else Decimal(0)
 
 
 def _line(item: OrderItem) -> LineItem:
-    """Return the line of an item. ActiveCampaign counts in whole numbers: 1.5 lb are one thing named so."""
+    """Return an item as a line item.
+
+    ActiveCampaign's quantities are whole numbers: 1.5 lb become one thing, with the quantity in its name.
+    """
     is_whole = item.qty == item.qty.to_integral_value()
     price = Decimal(item.unit_price_cents) if is_whole else item.qty * item.unit_price_cents
     return LineItem(

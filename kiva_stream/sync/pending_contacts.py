@@ -29,8 +29,9 @@ from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId
 from kiva_stream.ports.state import Links
 from kiva_stream.primitives.signal import Signal
-from kiva_stream.sync.contact_changes import ContactChange, ContactChanges, CurrentContact
+from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.current_contacts import CurrentContact
 
 WRITES_AT_ONCE = 4  # what differs meanwhile gathers, and goes together
 

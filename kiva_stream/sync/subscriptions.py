@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable
 
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import ContactId
-from kiva_stream.sync.contact_changes import ContactChanges, CurrentContact
+from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.current_contacts import CurrentContact
 from kiva_stream.sync.desired_contact import wants_emails
 
 
