@@ -37,6 +37,17 @@ def test_every_guarantee_names_tests_that_exist() -> None:
         assert named <= tests
 
 
+def test_the_picture_of_the_readme_names_the_stages_and_the_adapters_by_their_files() -> None:
+    picture = document("README.md").split("## The picture")[1].split("```")[1]
+    stages = {f"pipeline/{name}" for name in re.findall(r"(\w+\.py)", picture)}
+    assert stages == {
+        f"pipeline/{name}.py" for name in ("producer", "classification", "batcher", "sender", "checkpoint")
+    }
+    packages = set(re.findall(r"(\w+)/", picture))
+    assert packages == {"source", "activecampaign", "state", "sync", "pipeline"}
+    assert all((CHECKOUT / "kiva_stream" / name).exists() for name in stages | packages)
+
+
 def test_the_picture_of_the_import_rules_is_the_import_contract() -> None:
     contracts = tomllib.loads(document("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["id"] == "downwards")
