@@ -162,7 +162,7 @@ class BackfillRun:
         entries = await site.shop.positions.count_or_distance(start.after, mark.position)
         self._meter.expect("entries", entries)
         await site.ledger.begin_backfill(mark, entries)
-        await site.ledger.forget_old_deliveries(keep_days, start.after)
+        await site.ledger.prune(keep_days, start.after)
 
     async def _snapshot(self, working: WorkingSite, mark: HighWaterMark) -> None:
         """Sync all contacts, then all orders."""

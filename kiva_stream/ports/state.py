@@ -31,62 +31,75 @@ class FencingCheck(Protocol):
 
 
 class IdGaps(Protocol):
-    """The gaps of ids that the log was read past without a horizon. Every call raises CheckpointError."""
+    """The id gaps of a log that is read without a horizon: ids that no entry had when reading passed them.
+
+    Every call raises CheckpointError. One that writes raises HeldError if the lease was lost.
+    """
 
     async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
-        """Have it say just these of the ids above `after` up to `until`, which have been read."""
+        """Store the gaps among the ids above `after` up to and including `until`, which were just read.
+
+        They replace those stored for these ids. A gap that reaches into it from below ends at `after`.
+        """
         ...
 
     async def page(self, after: int, until: int, count: int) -> list[IdGap]:
-        """Return up to `count` gaps above one id that end at or below another, by their ids."""
+        """Return up to `count` gaps that begin above one id and end at or below another, by their ids."""
         ...
 
     async def record_found(
         self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
     ) -> None:
-        """Put what is left of gaps in their place, and park what was found in them. All of it, or nothing."""
+        """Replace the gaps `before` by what is left of them, `after`, and park the entries found in them.
+
+        Both happen in one transaction.
+        """
         ...
 
     async def expire(self, keep_s: float) -> None:
-        """Forget the gaps that have been looked at for this long."""
+        """Delete the gaps that were seen more than `keep_s` seconds ago."""
         ...
 
 
 class ContactDeadLetters(Protocol):
-    """Dead letters that a customer's new address may bring back to life."""
+    """The dead letters that may be delivered after a customer's address appears or changes."""
 
     async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
-        """Return the entries of these customers that died for want of a contact. Raises CheckpointError."""
+        """Return the entries of these customers that are dead for one of CONTACT_REASONS, in log order.
+
+        Discarded ones are left out. Raises CheckpointError.
+        """
         ...
 
 
 class ReplayRequests(Protocol):
-    """Dead letters that are to be replayed. Every call raises CheckpointError."""
+    """The requested replays of dead letters. Every call raises CheckpointError."""
 
     async def replay_requests(self) -> dict[Position, ReplayRequest]:
-        """Return the entries that are, in log order."""
+        """Return the entries whose replay was requested, in log order."""
         ...
 
     async def order_replay_requests(self) -> list[OrderId]:
-        """Return the refused orders that are to be sent again."""
+        """Return the refused orders whose replay was requested, by id."""
         ...
 
 
 class Links(Protocol):
-    """Which customer is which contact, and how far each contact has come.
+    """Which contact each customer has, and what is known of each contact at ActiveCampaign.
 
     Every call raises CheckpointError.
     """
 
     async def link(self, customers: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
-        """Return these customers' contacts; a customer without a link joins the contact of its address.
+        """Return the contacts of these customers; create and link those that are missing.
 
-        So does one whose address changed before ActiveCampaign confirmed the contact of the old one.
+        A customer is linked to the contact of the address given if it has no contact yet, or if its contact
+        has another address and was never confirmed by ActiveCampaign.
         """
         ...
 
     async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
-        """Return the contacts of those of these customers who have one."""
+        """Return the contacts of these customers. A customer without one is left out."""
         ...
 
     async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
@@ -94,72 +107,83 @@ class Links(Protocol):
         ...
 
     async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
-        """Return these contacts, with their customers."""
-        ...
-
-    async def open_imports(self) -> list[OpenImport]:
-        """Return the imports that ActiveCampaign accepted and whose end is not known yet."""
-        ...
-
-    async def record_import(self, started: OpenImport) -> None:
-        """Remember an accepted import until its end is known."""
-        ...
-
-    async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
-        """Forget an import; these contacts of it are linked as they were sent."""
-        ...
-
-    async def record_confirmed(
-        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
-    ) -> None:
-        """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
-        ...
-
-    async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
-        """Note that ActiveCampaign has this contact on the list, or not any more."""
-        ...
-
-    async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
-        """Note which tag the import that creates these contacts puts on each, before it is sent."""
-        ...
-
-    async def ids_known_up_to(self) -> AcId:
-        """Return up to which id ActiveCampaign's contacts have been looked at."""
+        """Return the contacts of these ids."""
         ...
 
     async def find_by_email(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
         ...
 
-    async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
-        """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
-        ...
-
-    async def record_email(self, contact: ContactId, email: Email) -> None:
-        """Note that ActiveCampaign's contact has another address now."""
-        ...
-
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
-        """Have these customers leave their contact for that of an address, which is new if there is none.
+        """Link these customers to the contact of an address, which is created if there is none; return it.
 
-        `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
+        `ac_id` is the contact's id at ActiveCampaign; None leaves what is known of it. The week tags of the
+        contacts they leave and of this one become due, since their customers changed.
         """
         ...
 
+    async def open_imports(self) -> list[OpenImport]:
+        """Return the imports that ActiveCampaign accepted and whose end is not recorded, the oldest first."""
+        ...
+
+    async def record_import(self, started: OpenImport) -> None:
+        """Record an import that ActiveCampaign accepted."""
+        ...
+
+    async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
+        """Delete a recorded import, and record these contacts of it as confirmed as they were sent."""
+        ...
+
+    async def record_confirmed(
+        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+    ) -> None:
+        """Record that ActiveCampaign has a contact as it was sent.
+
+        The contact is linked, and no longer erased; its week tag becomes due if it was not linked before.
+        `unsubscribed`: kiva_stream took it off the list.
+        """
+        ...
+
+    async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
+        """Record whether kiva_stream took a contact off the list."""
+        ...
+
+    async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
+        """Record the week tag that an import gives to each contact it creates. Call it before the import."""
+        ...
+
+    async def ids_known_up_to(self) -> AcId:
+        """Return the highest of ActiveCampaign's contact ids that was looked at, 0 before the first."""
+        ...
+
+    async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
+        """Record ActiveCampaign's ids of the contacts of these addresses, and up to which id was looked.
+
+        Addresses without a contact are left out.
+        """
+        ...
+
+    async def record_email(self, contact: ContactId, email: Email) -> None:
+        """Record that a contact has another address at ActiveCampaign."""
+        ...
+
     async def record_orphaned(self, contact: ContactId) -> None:
-        """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
+        """Record that a contact has no customers, and neither fields nor a week tag at ActiveCampaign.
+
+        It is new again, and its week tag is not due.
+        """
         ...
 
     async def record_erased(self, contact: ContactId) -> None:
-        """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
-        ...
-
-    async def count_notes(self, notes: Mapping[str, int]) -> None:
-        """Add to the counts of what was odd."""
+        """Record that the shop erased a contact's customers, and that it is still at ActiveCampaign."""
         ...
 
     async def record_rejected(self, contact: ContactId, why: Reason) -> None:
-        """Note that ActiveCampaign refuses this contact."""
+        """Record that ActiveCampaign refuses a contact, and the reason that its dead letters get."""
+        ...
+
+    async def count_notes(self, notes: Mapping[str, int]) -> None:
+        """Add to the tallies of notes, by their names."""
         ...
 
 
@@ -167,35 +191,38 @@ class SentOrders(Protocol):
     """What ActiveCampaign has of the site's orders. Every call raises CheckpointError."""
 
     async def sent(self, ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
-        """Return what was last sent of these orders; of those never sent, nothing."""
+        """Return what was last sent of these orders. An order that was never sent is left out."""
         ...
 
     async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
-        """Return the ids of the orders sent that lie above one id, up to and including another."""
+        """Return the ids of the orders sent above one id, up to and including another, in order."""
         ...
 
     async def record(self, orders: Collection[SentOrder]) -> None:
-        """Note what ActiveCampaign has now, or refused."""
+        """Record what ActiveCampaign accepted or refused of these orders."""
         ...
 
 
 class TagsDue(Protocol):
-    """The contacts whose week tag may differ from what it should be. Every call raises CheckpointError."""
+    """The contacts whose week tag is due, which may differ from what it should be.
+
+    Only linked contacts are due; another becomes due when it is linked. Every call raises CheckpointError.
+    """
 
     async def week(self) -> date | None:
-        """Return the week that the tags speak of; None before the first."""
+        """Return the Monday of the week that the tags are about, None before the first."""
         ...
 
     async def begin_week(self, week: date) -> None:
-        """Note that the tags are to speak of another week: every linked contact is due."""
+        """Record the week that the tags are about from now on, and mark all contacts due."""
         ...
 
     async def mark_all_due(self) -> None:
-        """Have every linked contact looked at."""
+        """Mark all contacts due."""
         ...
 
     async def mark_due(self, contacts: Collection[ContactId]) -> None:
-        """Have these contacts looked at."""
+        """Mark these contacts due."""
         ...
 
     async def page(self, after: ContactId, count: int) -> list[DueContact]:
@@ -203,33 +230,39 @@ class TagsDue(Protocol):
         ...
 
     async def clear_due(self, due: Collection[DueContact]) -> None:
-        """Note that these are as they should be; who became due again meanwhile stays due."""
+        """Record that these contacts have the right tag. One that was marked due again stays due."""
         ...
 
     async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
-        """Note, before it is changed, that a contact's tag is not known any more."""
+        """Record that the tags of these contacts are not known. Call it before a tag is changed."""
         ...
 
     async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
-        """Note which tag a contact has now, and the id of its link."""
+        """Record the tag of a contact, and ActiveCampaign's ids of the contact and of its link to the tag."""
         ...
 
 
 class Ledger(Protocol):
-    """The checkpoint and what goes with it. Every call raises CheckpointError."""
+    """The checkpoint, and the outcomes that are saved with it. Every call raises CheckpointError."""
 
     async def commit(self, commit: Commit) -> None:
-        """Save outcomes and watermark together."""
+        """Save outcomes, write-ahead intents and watermark in one transaction, and renew the lease.
+
+        Raises HeldError if the lease was lost; then nothing is saved.
+        """
         ...
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
-        """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
+        """Return the stored outcomes of entries above one position, up to and including another.
+
+        A parked entry has the outcome PARKED. Skipped and synced entries are not stored.
+        """
         ...
 
     async def unresolved(
         self, positions: Collection[Position], letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return those of these entries that are not delivered, and, of the letters, still dead."""
+        """Return the entries that are not delivered, and of the `letters` among them those still dead."""
         ...
 
 

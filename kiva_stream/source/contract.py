@@ -110,7 +110,7 @@ async def check_contract(
     Only looks, and never changes anything. Call it through `Source.read`, which tries again what may pass
     (a time-out, a restart) and then raises SourceError.
     """
-    queries = sql_blocks.load("kiva_stream.source", "contract.sql", schema)
+    queries = sql_blocks.load("kiva_stream.source", schema, "contract.sql")
     server = await connection.fetchrow(queries["server"])
     findings = list(server_findings(server["version"], in_recovery=server["in_recovery"]))
     usage = await connection.fetchval(queries["usage"], schema)

@@ -57,8 +57,8 @@ class Source:
         incidents: Incidents | None = None,
     ) -> None:
         self._pool = pool
-        instead = None if settings.horizon else "queries_by_id.sql"
-        self._sql = sql_blocks.load("kiva_stream.source", "queries.sql", settings.schema, instead)
+        replaced = () if settings.horizon else ("queries_by_id.sql",)
+        self._sql = sql_blocks.load("kiva_stream.source", settings.schema, "queries.sql", *replaced)
         self._statement_s = settings.statement_timeout_s
         self._sleep = sleep
         self._waits_s = waits_s

@@ -1,6 +1,7 @@
-"""Dead letters in the state schema: looked at, asked for, discarded. Implements the port Asked.
+"""The dead letters of a site: listed, marked for a replay, discarded.
 
-Refused orders are dead letters too; they have no position, but an order's id.
+An entry's dead letter is a row of `dead_letter`, by its position. A refused order is a dead letter too: a row
+of `sent_order` with a reply, by the order's id.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ OLDEST_FIRST, NEWEST_FIRST = 1, -1
 
 
 class DeadLetterFilter(NamedTuple):
-    """Which dead letters are meant. None: that does not matter."""
+    """Selects dead letters of entries by each of its fields that is not None."""
 
     reason: Reason | None = None
     customers: Collection[CustomerId] | None = None
@@ -30,74 +31,77 @@ class DeadLetterFilter(NamedTuple):
 
 
 class StoredDeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter of an entry."""
+    """The dead letter of an entry."""
 
     position: Position
     why: Reason
     customer: CustomerId | None
     attempts: int  # 0: nothing was sent
-    reply: str  # what ActiveCampaign said, without secrets and addresses
+    reply: str  # of ActiveCampaign, without secrets and addresses
     died_at: datetime
-    replay_at: datetime | None  # when its replay was asked for
+    replay_at: datetime | None  # when its replay was requested
     discarded_at: datetime | None
 
 
 class RefusedOrder(msgspec.Struct, frozen=True):
-    """A dead letter of an order."""
+    """The dead letter of an order."""
 
     id: OrderId
-    reply: str  # what was said against it
-    is_asked: bool  # to be sent again
+    reply: str  # of ActiveCampaign
+    is_asked: bool  # its replay is requested
     discarded_at: datetime | None
 
 
 class DeadLetterCount(msgspec.Struct, frozen=True):
-    """How many letters died of a reason, and what is to become of some of them."""
+    """The number of dead letters of a reason, and how many of them are marked."""
 
     why: Reason
     count: int
-    asked: int
+    asked: int  # a replay is requested
     discarded: int
 
 
 class SiteDeadLetters:
-    """The dead letters of one site. Every call raises CheckpointError."""
+    """Implements the port ReplayRequests for one site. Every call raises CheckpointError."""
 
     def __init__(self, store: Store, site_id: int) -> None:
         self._store = store
         self._site_id = site_id
 
     async def customers_of_same_contact(self, customer: CustomerId) -> set[CustomerId]:
-        """Return the customers of a customer's contact, itself among them in any case."""
-        rows = await self._fetch("of_one_contact", customer)
+        """Return this customer and all others that are linked to the same contact."""
+        rows = await self._fetch("customers_of_same_contact", customer)
         return {customer, *(row["customer_id"] for row in rows)}
 
     # --- entries ---
 
     async def page(
-        self, choice: DeadLetterFilter, count: int | None, *, oldest_first: bool = False
+        self, selected: DeadLetterFilter, count: int | None, *, oldest_first: bool = False
     ) -> list[StoredDeadLetter]:
-        """Return up to `count` of these letters, all of them where it is None."""
+        """Return up to `count` of the selected dead letters, by when they died; all of them if it is None."""
         direction = OLDEST_FIRST if oldest_first else NEWEST_FIRST
-        rows = await self._fetch("dead_letters", *_arguments(choice), direction, count)
-        return [_letter(row) for row in rows]
+        rows = await self._fetch("dead_letters", *_arguments(selected), direction, count)
+        return [_dead_letter(row) for row in rows]
 
-    async def counts(self, choice: DeadLetterFilter) -> list[DeadLetterCount]:
-        """Return how many of these letters there are, by reason."""
-        rows = await self._fetch("count_letters", *_arguments(choice))
-        return [_counted(Reason(row["reason"]), row) for row in rows]
+    async def counts(self, selected: DeadLetterFilter) -> list[DeadLetterCount]:
+        """Return the number of the selected dead letters, by reason."""
+        rows = await self._fetch("count_dead_letters", *_arguments(selected))
+        return [_count_of(Reason(row["reason"]), row) for row in rows]
 
-    async def request_replay(self, choice: DeadLetterFilter) -> int:
-        """Have these letters replayed, discarded ones only where positions are named; return how many."""
-        return await self._count("ask_letters", *_arguments(choice))
+    async def request_replay(self, selected: DeadLetterFilter) -> int:
+        """Mark the selected dead letters for a replay; return how many are.
 
-    async def discard(self, choice: DeadLetterFilter) -> int:
-        """Mark these letters as discarded; return how many were not before."""
-        return await self._count("discard_letters", *_arguments(choice))
+        Discarded ones are marked only if the filter names positions.
+        """
+        return await self._count("request_replay", *_arguments(selected))
+
+    async def discard(self, selected: DeadLetterFilter) -> int:
+        """Mark the selected dead letters as discarded; return how many were not discarded before."""
+        return await self._count("discard_dead_letters", *_arguments(selected))
 
     async def replay_requests(self) -> dict[Position, ReplayRequest]:
-        """Return the entries that are to be replayed, in log order."""
-        rows = await self._fetch("asked_letters")
+        """Return requests by position, each with the reason and the moment of the request."""
+        rows = await self._fetch("replay_requests")
         return {_position(row): ReplayRequest(Reason(row["reason"]), row["replay_at"]) for row in rows}
 
     # --- orders ---
@@ -105,27 +109,27 @@ class SiteDeadLetters:
     async def refused_orders(
         self, ids: Collection[OrderId] | None, count: int | None, *, oldest_first: bool = False
     ) -> list[RefusedOrder]:
-        """Return up to `count` of the refused orders of these ids, of all where it is None; by their ids."""
+        """Return up to `count` of the refused orders of these ids, by id. None means all, for both."""
         direction = OLDEST_FIRST if oldest_first else NEWEST_FIRST
         rows = await self._fetch("refused_orders", _ids(ids), direction, count)
         return [_refused(row) for row in rows]
 
     async def count_refused_orders(self, ids: Collection[OrderId] | None) -> DeadLetterCount:
-        """Return how many refused orders there are."""
-        (row,) = await self._fetch("count_refused", _ids(ids))
-        return _counted(Reason.ORDER_INVALID, row)
+        """Return the number of the refused orders of these ids, of all if it is None."""
+        (row,) = await self._fetch("count_refused_orders", _ids(ids))
+        return _count_of(Reason.ORDER_INVALID, row)
 
     async def request_order_replay(self, ids: Collection[OrderId] | None, *, with_discarded: bool) -> int:
-        """Have refused orders sent again when they are looked at; return how many."""
-        return await self._count("ask_orders", _ids(ids), with_discarded)
+        """Clear the fingerprints of refused orders, so that they are sent again; return how many."""
+        return await self._count("request_order_replay", _ids(ids), with_discarded)
 
     async def discard_refused_orders(self, ids: Collection[OrderId] | None) -> int:
-        """Mark refused orders as discarded; return how many were not before."""
-        return await self._count("discard_orders", _ids(ids))
+        """Mark refused orders as discarded; return how many were not discarded before."""
+        return await self._count("discard_refused_orders", _ids(ids))
 
     async def order_replay_requests(self) -> list[OrderId]:
-        """Return the refused orders that are to be sent again."""
-        return [row["order_id"] for row in await self._fetch("asked_orders")]
+        """Return the refused orders without a fingerprint that are not discarded."""
+        return [row["order_id"] for row in await self._fetch("order_replay_requests")]
 
     async def _count(self, block: str, *args: object) -> int:
         rows = await self._fetch(block, *args)
@@ -135,11 +139,11 @@ class SiteDeadLetters:
         return await self._store.fetch(block, self._site_id, *args)
 
 
-def _arguments(choice: DeadLetterFilter) -> tuple[object, ...]:
-    """Return a choice as the arguments of the block `chosen`, but for the site."""
-    positions = choice.positions
+def _arguments(selected: DeadLetterFilter) -> tuple[object, ...]:
+    """Return a filter as the arguments of the block `is_selected`, but for the site."""
+    positions = selected.positions
     txids, ids = (None, None) if positions is None else columns(list(positions), 2)
-    return choice.reason, None if choice.customers is None else list(choice.customers), txids, ids
+    return selected.reason, None if selected.customers is None else list(selected.customers), txids, ids
 
 
 def _ids(ids: Collection[OrderId] | None) -> list[OrderId] | None:
@@ -150,7 +154,7 @@ def _position(row: asyncpg.Record) -> Position:
     return Position(row["txid"], row["log_id"])
 
 
-def _letter(row: asyncpg.Record) -> StoredDeadLetter:
+def _dead_letter(row: asyncpg.Record) -> StoredDeadLetter:
     return StoredDeadLetter(
         position=_position(row),
         why=Reason(row["reason"]),
@@ -167,5 +171,5 @@ def _refused(row: asyncpg.Record) -> RefusedOrder:
     return RefusedOrder(row["order_id"], row["refused"], row["is_asked"], row["discarded_at"])
 
 
-def _counted(why: Reason, row: asyncpg.Record) -> DeadLetterCount:
+def _count_of(why: Reason, row: asyncpg.Record) -> DeadLetterCount:
     return DeadLetterCount(why, row["count"], row["asked"], row["discarded"])

@@ -11,16 +11,16 @@ from kiva_stream.errors import CheckpointError, SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import Position
-from kiva_stream.state.links import contact_from, linked_from
+from kiva_stream.state.links import contact_from, record_from
 from kiva_stream.state.store import Store, columns
 
 
 class SiteProgress(NamedTuple):
-    """How far a site is, at one moment."""
+    """How far a site has come, at one moment."""
 
     counted_from: Position
     watermark: Position
-    pruned_to: Position | None  # the ledger was kept from behind this position on; None: from its beginning
+    pruned_to: Position | None  # up to here the ledger was pruned; None: it was not
     events_since: datetime | None
     outcomes: int  # of entries at or below the watermark
     parked: int
@@ -36,19 +36,22 @@ class LedgerEvent(NamedTuple):
     """A delivered event, as the ledger has it."""
 
     position: Position
-    line: int
+    event_line: int  # the number in the catalogue
     delivered_at: datetime
 
 
 class Evidence:
-    """What is known of one site. Every call raises CheckpointError."""
+    """What the state says of one site. Every call raises CheckpointError.
+
+    It reads what is stored now, past the cache of `ContactLinks`: another process may write.
+    """
 
     def __init__(self, store: Store, site_id: int) -> None:
         self._store = store
         self._site_id = site_id
 
     async def progress(self, account: str) -> SiteProgress:
-        """Return how far the site is. Raises SettingsError when its state is another account's."""
+        """Return how far the site has come. Raises SettingsError when its state is another account's."""
         for row in await self._store.fetch("site_progress", self._site_id):
             if row["account"] != account:
                 raise SettingsError(
@@ -69,7 +72,7 @@ class Evidence:
 
     async def sample(self, count: int) -> list[ContactRecord]:
         """Return up to `count` contacts at ActiveCampaign that have a customer, drawn at random."""
-        return await self._linked("sample_contacts", count)
+        return await self._records("sample_contacts", count)
 
     async def count(self) -> int:
         """Return how many contacts at ActiveCampaign have a customer."""
@@ -77,57 +80,57 @@ class Evidence:
         return rows[0][0]  # type: ignore[no-any-return]  # bigint
 
     async def contacts(self, ids: Collection[ContactId]) -> list[ContactRecord]:
-        """Return these contacts as they are stored now, whoever changed them."""
-        return await self._linked("contacts", list(ids))
+        """Return the records of these contacts."""
+        return await self._records("contacts", list(ids))
 
     async def contacts_of(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
-        """Return the contacts of those of these customers who have one, as they are stored now."""
+        """Return the contacts of these customers. A customer without one is left out."""
         rows = await self._store.fetch("contacts_of_customers", self._site_id, list(customers))
         return {row["customer_id"]: contact_from(row) for row in rows}
 
     async def without_customer(self) -> list[ContactRecord]:
-        """Return the contacts at ActiveCampaign that no customer has."""
-        return await self._linked("contacts_without_customer")
+        """Return the contacts at ActiveCampaign that have no customer."""
+        return await self._records("contacts_without_customer")
 
     async def without_id(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign whose id there is not known."""
-        return await self._linked("contacts_without_id")
+        return await self._records("contacts_without_id")
 
     async def due(self, contacts: Collection[ContactId]) -> set[ContactId]:
-        """Return those of these contacts whose week tag is due."""
+        """Return which of these contacts have a week tag that is due."""
         rows = await self._store.fetch("due_among", self._site_id, list(contacts))
         return {row["contact_id"] for row in rows}
 
     async def deliveries(self, contacts: Collection[ContactId]) -> dict[ContactId, list[LedgerEvent]]:
-        """Return the events that these contacts got, in log order."""
+        """Return the events that were delivered to these contacts, in log order."""
         found: defaultdict[ContactId, list[LedgerEvent]] = defaultdict(list)
-        for row in await self._store.fetch("deliveries_of", self._site_id, list(contacts)):
-            kept = LedgerEvent(Position(row["txid"], row["log_id"]), row["event"], row["delivered_at"])
-            found[row["contact_id"]].append(kept)
+        for row in await self._store.fetch("events_of_contacts", self._site_id, list(contacts)):
+            event = LedgerEvent(Position(row["txid"], row["log_id"]), row["event"], row["delivered_at"])
+            found[row["contact_id"]].append(event)
         return found
 
     async def accounted_for(self, positions: Collection[Position]) -> set[Position]:
-        """Return which of these events were delivered, to whichever contact, or are dead or parked."""
+        """Return which of these entries were delivered, to any contact, or are dead or parked."""
         rows = await self._store.fetch("accounted_for", self._site_id, *columns(list(positions), 2))
         return {Position(row["txid"], row["log_id"]) for row in rows}
 
     async def forgotten(self, customers: Collection[CustomerId]) -> set[CustomerId]:
-        """Return those of these customers who are forgotten on request."""
+        """Return which of these customers were forgotten on request."""
         rows = await self._store.fetch("forgotten_among", self._site_id, list(customers))
         return {row["customer_id"] for row in rows}
 
     async def unconfirm_contact(self, contact: ContactId) -> None:
-        """Note that nothing is known any more of what ActiveCampaign has of a contact, but its id."""
+        """Record that nothing but its id is known of a contact at ActiveCampaign."""
         await self._store.fetch("unconfirm_contacts", self._site_id, [contact])
 
     async def unconfirm_orders(self, orders: Collection[OrderId]) -> None:
-        """Note that it is not known any more what ActiveCampaign has of these orders."""
+        """Record that nothing is known of these orders at ActiveCampaign."""
         await self._store.fetch("unconfirm_orders", self._site_id, list(orders))
 
-    async def record_resent(self, position: Position, contact: ContactId, line: int) -> None:
-        """Note that ActiveCampaign has got an event that it did not list."""
-        await self._store.fetch("keep_resent", self._site_id, *position, contact, line)
+    async def record_resent(self, position: Position, contact: ContactId, event_line: int) -> None:
+        """Record an event that was sent again since its contact's log did not list it."""
+        await self._store.fetch("record_resent", self._site_id, *position, contact, event_line)
 
-    async def _linked(self, block: str, *args: object) -> list[ContactRecord]:
+    async def _records(self, block: str, *args: object) -> list[ContactRecord]:
         rows = await self._store.fetch(block, self._site_id, *args)
-        return [linked_from(row, contact_from(row)) for row in rows]
+        return [record_from(row, contact_from(row)) for row in rows]

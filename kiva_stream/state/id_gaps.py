@@ -1,4 +1,4 @@
-"""The gaps of ids that the log was read past without a horizon: implements the port Gaps."""
+"""The id gaps of a log that is read without a horizon (the table `gap`)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from kiva_stream.state.store import Connection, Store, columns
 
 
 class SiteIdGaps:
-    """The gaps of one site, which `lease` holds.
-
-    Every call raises CheckpointError; what writes raises HeldError when the lease was lost.
-    """
+    """Implements the port IdGaps for the site that `lease` holds."""
 
     def __init__(self, store: Store, lease: Lease, site_id: int) -> None:
         self._store = store
@@ -23,34 +20,34 @@ class SiteIdGaps:
         self._site_id = site_id
 
     async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
-        """Have the state say just these of the ids above `after` up to `until`, which have been read."""
+        """Store gaps in one transaction, which renews the lease first."""
         async with self._store.transaction() as connection:
-            await self._require(connection)
-            await self._fetch(connection, "drop_gaps", after, until)
-            await self._fetch(connection, "cut_gap", after)
-            await self._fetch(connection, "add_gaps", *columns(gaps, 3))
+            await self._renew(connection)
+            await self._fetch(connection, "delete_id_gaps", after, until)
+            await self._fetch(connection, "end_id_gap", after)
+            await self._fetch(connection, "insert_id_gaps", *columns(gaps, 3))
 
     async def page(self, after: int, until: int, count: int) -> list[IdGap]:
-        """Return up to `count` gaps above one id that end at or below another, by their ids."""
-        rows = await self._store.fetch("gaps", self._site_id, after, until, count)
+        """Return gaps by their first id."""
+        rows = await self._store.fetch("id_gaps", self._site_id, after, until, count)
         return [IdGap(*row) for row in rows]
 
     async def record_found(
         self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
     ) -> None:
-        """Put what is left of gaps in their place, and park what was found in them. All of it, or nothing."""
+        """Replace gaps and park entries in one transaction, which renews the lease first."""
         async with self._store.transaction() as connection:
-            await self._require(connection)
-            await self._fetch(connection, "close_gaps", [gap.first for gap in before])
-            await self._fetch(connection, "add_gaps", *columns(after, 3))
-            await self._fetch(connection, "park_late", *columns(found, 2))
+            await self._renew(connection)
+            await self._fetch(connection, "delete_id_gaps_by_first", [gap.first for gap in before])
+            await self._fetch(connection, "insert_id_gaps", *columns(after, 3))
+            await self._fetch(connection, "park_late_entries", *columns(found, 2))
 
     async def expire(self, keep_s: float) -> None:
-        """Forget the gaps that have been looked at for this long."""
-        await self._store.fetch("forget_gaps", self._site_id, keep_s)
+        """Delete old gaps, by the clock of the state database."""
+        await self._store.fetch("expire_id_gaps", self._site_id, keep_s)
 
-    async def _require(self, connection: Connection) -> None:
-        await self._fetch(connection, "renew", self._lease.token, self._lease.lease_s)
+    async def _renew(self, connection: Connection) -> None:
+        await self._fetch(connection, "renew_lease", self._lease.token, self._lease.lease_s)
 
     async def _fetch(self, connection: Connection, block: str, *args: object) -> list[asyncpg.Record]:
         return await connection.fetch(self._store.sql[block], self._site_id, *args)  # type: ignore[no-any-return]

@@ -95,7 +95,7 @@ def _require_both(taken: Sequence[asyncpg.Record]) -> None:
 async def _who_holds(store: Store, site_id: int, names: list[str]) -> str:
     """Return a sentence about the process that holds one of these."""
     advice = "stop that process first, or let `follow --wait` wait for it."
-    for row in await store.fetch("who_holds", names):
+    for row in await store.fetch("lease_holder", names):
         held = f"Site {row['site_id']} is held by {row['holder']}"
         return f"{held}, for at most {max(row['left_s'], 0):.0f} s more unless it renews that: {advice}"
     return f"Site {site_id} was held by another process until just now: try again."
@@ -111,7 +111,7 @@ async def renew(store: Store, lease: Lease) -> None:
         asked_at = time.monotonic()
         try:
             await store.fetch(
-                "renew", lease.site_id, lease.token, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
+                "renew_lease", lease.site_id, lease.token, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
             )
         except StateBusyError as error:
             log.warning("the lease cannot be renewed now", site=lease.site_id, why=str(error))

@@ -1,4 +1,4 @@
-"""The checkpoint and the ledger of one site: implements the ports Ledger and Letters."""
+"""The checkpoint of a site, and what is committed with it: ledger, dead letters, parked entries, tallies."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ import msgspec
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError, StateBusyError
 from kiva_stream.model.checkpoint import Commit, Leftovers, SavedCheckpoint
 from kiva_stream.model.ids import CustomerId
-from kiva_stream.model.outcomes import Outcome, Reason, Tally
+from kiva_stream.model.outcomes import CONTACT_REASONS, Outcome, Reason, Tally
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.state.leases import Lease
 from kiva_stream.state.store import Store, columns, literals
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between two tries to commit
-FORGET_SLICE = 10_000  # rows a statement, so that none runs long
-FOR_WANT_OF_A_CONTACT = [Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT]
+PRUNE_SLICE = 10_000  # rows a statement, so that none runs long
 
 
 class SiteLedger:
-    """The checkpoint and the ledger of one site, which `lease` holds.
+    """Implements the ports Ledger and ContactDeadLetters for the site that `lease` holds.
 
     Every call raises CheckpointError.
     """
@@ -35,11 +34,11 @@ class SiteLedger:
         self._store = store
         self._lease = lease
         self._site_id = site_id
-        self._commits = 0  # made of this site, by whoever
+        self._commits = 0  # the number of the last commit of this site
         self._warn = ThrottledWarning()
 
     async def bind(self, account: str, contact_url: str) -> None:
-        """Note which account the site's state speaks of, and where people look at a contact there.
+        """Record which account the site's state is about, and the URL of a contact's page there.
 
         Raises SettingsError, HeldError as `saved`.
         """
@@ -72,43 +71,48 @@ class SiteLedger:
         await self._fetch("begin_checkpoint", since, events_since, *after, horizon)
 
     async def begin_backfill(self, mark: HighWaterMark, entries: int) -> None:
-        """Note how far a backfill goes, and how many entries lay before it when it began."""
+        """Record up to where a backfill reads, and how many entries it has before it."""
         await self._fetch("begin_backfill", *mark.position, entries)
 
     async def set_phase(self, phase: str) -> None:
-        """Note what is being done: contacts, orders, events, tags, done, sweep or follow."""
+        """Record the phase: contacts, orders, events, tags, done, sweep or follow."""
         await self._fetch("set_phase", phase)
 
     async def count_contacts(self) -> None:
-        """Save how many contacts there are by status, so that nobody has to count them."""
-        await self._fetch("count_contacts")
+        """Save the number of contacts by status, which `status` shows."""
+        await self._fetch("tally_contacts")
 
     async def begin_sweep(self) -> None:
-        """Note that all contacts and orders are compared, before the log is followed from the watermark."""
+        """Record the phase `sweep`: all contacts and orders are compared before the log is followed."""
         await self._fetch("begin_sweep")
 
     async def set_caught_up(self, moment: datetime) -> None:
-        """Note that all that was readable at a moment has its outcome."""
+        """Record that every entry that was readable at a moment has its outcome."""
         await self._fetch("set_caught_up", moment)
 
     async def commit(self, commit: Commit) -> None:
-        """Save outcomes and watermark together, and renew the lease with them.
+        """Run the commit's statement, and again after an error that may pass, for as long as the lease lasts.
 
-        What may pass is tried again for as long as the lease lasts. Raises HeldError when it is lost.
+        A statement whose answer was lost may have saved the commit. Commits are numbered, and the statement
+        refuses a number that is not the next one. Before each repetition there are three cases:
+        - the saved number is this commit's: it is saved, and nothing is left to do;
+        - the saved number is the one before: the statement is sent again;
+        - the number cannot be read now: the statement is sent again, and refused if the commit is saved.
         """
         number, ends_at, wait_s = self._commits + 1, time.monotonic() + self._lease.lease_s, FIRST_WAIT_S
-        is_again = False
-        while not (is_again and await self._is_kept(number)):
+        may_be_saved = False
+        while not (may_be_saved and await self._is_saved(number)):
             try:
                 await self._commit(commit, number)
                 break
             except CheckpointError as error:
-                may_pass = isinstance(error, StateBusyError) or is_again  # what was kept is refused
+                # A repetition may be refused since the commit is saved: the next round finds out.
+                may_pass = isinstance(error, StateBusyError) or may_be_saved
                 if not may_pass or time.monotonic() + wait_s > ends_at:
                     raise
                 self._warn("the state database refuses a commit: trying again", why=str(error))
             await anyio.sleep(wait_s)
-            is_again, wait_s = True, min(2 * wait_s, LONGEST_WAIT_S)
+            may_be_saved, wait_s = True, min(2 * wait_s, LONGEST_WAIT_S)
         self._commits = number
 
     async def _commit(self, commit: Commit, number: int) -> None:
@@ -119,7 +123,7 @@ class SiteLedger:
             commit.pending,
             *literals([(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered], 5),
             *columns(_dead_rows(commit), 7),
-            *columns(_gone(commit), 2),
+            *columns(_resolved(commit), 2),
             _counts(_counted(commit)),
             list(commit.tags_due),
             _counts(commit.ahead),
@@ -133,27 +137,32 @@ class SiteLedger:
         )
         self._lease.renewed(asked_at)
 
-    async def _is_kept(self, number: int) -> bool:
-        """Return whether a commit was kept though its answer was lost; False also when nobody can say."""
+    async def _is_saved(self, number: int) -> bool:
+        """Return whether the commit of a number is saved; False also if that cannot be read."""
         try:
             return await self._number() == number
-        except StateBusyError:  # then the statement itself finds out
+        except StateBusyError:
             return False
 
     async def _number(self) -> int:
         """Return the number of the last commit, 0 before the first."""
-        return next((row["commits"] for row in await self._fetch("commits")), 0)
+        return next((row["commits"] for row in await self._fetch("last_commit")), 0)
 
     async def leftovers(self) -> Leftovers:
         """Return what earlier runs left for the next one."""
         self._commits = await self._number()
-        to = next((_position(row) for row in await self._fetch("settled_to")), DAY1)
-        letters = await self.customers_with_dead_letters()
-        parked, doubts = await self.parked(), map(_position, await self._fetch("doubts"))
+        resolved_to = next((_position(row) for row in await self._fetch("last_resolved")), DAY1)
+        customers = await self.customers_with_dead_letters()
+        parked, in_doubt = await self.parked(), map(_position, await self._fetch("unresolved_intents"))
         counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
-        discarded = map(_position, await self._fetch("discarded"))
+        discarded = map(_position, await self._fetch("discarded_above"))
         return Leftovers(
-            to, frozenset(letters), frozenset(parked), frozenset(doubts), counted, frozenset(discarded)
+            resolved_to,
+            frozenset(customers),
+            frozenset(parked),
+            frozenset(in_doubt),
+            counted,
+            frozenset(discarded),
         )
 
     async def parked(self) -> list[Position]:
@@ -161,30 +170,30 @@ class SiteLedger:
         return [_position(row) for row in await self._fetch("parked")]
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
-        """Return the outcomes kept of entries between two positions, the second included; PARKED is one."""
-        rows = await self._fetch("settled", *after, *until)
+        """Return outcomes from the ledger, the dead letters and the parked entries."""
+        rows = await self._fetch("earlier_outcomes", *after, *until)
         return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
 
     async def unresolved(
         self, positions: Collection[Position], letters: Collection[Position]
     ) -> set[Position]:
-        """Return those of these entries that are not delivered, and, of the letters, still dead."""
+        """Compare the positions with the ledger and the dead letters."""
         asked = [(*position, position in letters) for position in positions]
         return {_position(row) for row in await self._fetch("unresolved", *columns(asked, 3))}
 
     async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
-        """Return the entries of these customers that died for want of a contact."""
-        rows = await self._fetch("letters", FOR_WANT_OF_A_CONTACT, list(customers))
-        return {Position(row["txid"], row["log_id"]): Reason(row["reason"]) for row in rows}
+        """Return dead letters by position."""
+        rows = await self._fetch("dead_letters_without_contact", list(CONTACT_REASONS), list(customers))
+        return {_position(row): Reason(row["reason"]) for row in rows}
 
     async def customers_with_dead_letters(self) -> set[CustomerId]:
-        """Return the customers whose entries died for want of a contact."""
-        rows = await self._fetch("customers_with_letters", FOR_WANT_OF_A_CONTACT)
+        """Return the customers with dead letters that `without_contact` would return."""
+        rows = await self._fetch("customers_with_dead_letters", list(CONTACT_REASONS))
         return {row["customer_id"] for row in rows}
 
-    async def forget_old_deliveries(self, keep_days: int, watermark: Position) -> None:
-        """Remove ledger rows older than `keep_days`, a slice at a time; none above the watermark."""
-        while await self._fetch("forget_old_deliveries", keep_days, *watermark, FORGET_SLICE):
+    async def prune(self, keep_days: int, watermark: Position) -> None:
+        """Delete ledger rows at or below the watermark that are older than `keep_days`, a slice at a time."""
+        while await self._fetch("prune_ledger", keep_days, *watermark, PRUNE_SLICE):
             pass
 
     async def _require(self, account: str) -> None:
@@ -212,27 +221,27 @@ def _position(row: asyncpg.Record) -> Position:
 
 
 def _dead_rows(commit: Commit) -> list[tuple[object, ...]]:
-    """Return the dead letters as rows, each with whether it is one that died before."""
-    revived = {position for position, _ in commit.superseded}
+    """Return dead letters as rows, each with whether it replaces an earlier one of the same entry."""
+    reopened = {position for position, _ in commit.superseded}
     return [
-        (*row.position, row.why, row.customer, row.attempts, row.reply, row.position in revived)
+        (*row.position, row.why, row.customer, row.attempts, row.reply, row.position in reopened)
         for row in commit.dead
     ]
 
 
-def _gone(commit: Commit) -> list[Position]:
-    """Return the dead letters that are none any more: whoever died again stays one."""
+def _resolved(commit: Commit) -> list[Position]:
+    """Return the positions of reopened dead letters that are not dead again."""
     dead = {row.position for row in commit.dead}
     return [position for position, _ in commit.superseded if position not in dead]
 
 
 def _counted(commit: Commit) -> Tally:
-    """Return what a commit adds to the counts: who was revived is not counted as dead any more."""
+    """Return what a commit adds to the tallies: a reopened dead letter no longer counts as dead."""
     counts = Counter(commit.passed)
     counts.subtract(("outcome", str(Outcome("dead", why))) for _, why in commit.superseded)
     return counts
 
 
 def _counts(tally: Tally) -> str:
-    """Write counts as the JSON rows of the queries."""
+    """Return a tally as the JSON rows that the statement reads."""
     return msgspec.json.encode([[*key, count] for key, count in tally.items()]).decode()

@@ -1,4 +1,4 @@
-"""Contact links in the state schema: implements the port Links."""
+"""The links of customers to contacts (the tables `customer`, `contact` and `import`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ CACHE_ROWS = 50_000
 
 
 class ContactLinks:
-    """The links of one site. Every call raises CheckpointError.
+    """Implements the port Links for one site.
 
-    A contact is one object in a process, so that who holds it sees it change.
+    A contact is one object in a process, so that every holder sees its status and address change. The
+    contacts of the `cache_rows` customers used last are cached.
     """
 
     def __init__(self, store: Store, site_id: int, cache_rows: int = CACHE_ROWS) -> None:
@@ -32,131 +33,124 @@ class ContactLinks:
         self._by_customer: OrderedDict[CustomerId, Contact] = OrderedDict()
 
     async def link(self, customers: Mapping[CustomerId, Email]) -> dict[CustomerId, Contact]:
-        """Return these customers' contacts; a customer without a link joins the contact of its address.
-
-        So does one whose address changed before ActiveCampaign confirmed the contact of the old one.
-        """
+        """Return contacts from the cache and the state; the missing ones are inserted in one transaction."""
         links = await self.of_customers(customers)
-        new = {key: email for key, email in customers.items() if _is_open(links.get(key), email)}
+        new = {key: email for key, email in customers.items() if _may_link(links.get(key), email)}
         if new:
             await self._add(new)
             links |= await self._stored(new)
-            self._remember(links)
+            self._cache(links)
         return links
 
     async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
-        """Return the contacts of those of these customers who have one."""
+        """Return contacts from the cache, and from the state those that it lacks."""
         links = self._cached(customers)
-        unknown = [customer for customer in customers if customer not in links]
-        if unknown:
-            links |= await self._stored(unknown) | self._cached(unknown)  # who joined meanwhile is cached
-        self._remember(links)
+        missing = [customer for customer in customers if customer not in links]
+        if missing:
+            links |= await self._stored(missing) | self._cached(missing)  # one linked meanwhile is cached
+        self._cache(links)
         return links
 
     async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
-        """Return up to `count` contacts with ids above `after`, by id."""
-        return self._linked(await self._store.fetch("contacts_after", self._site_id, after, count))
+        """Return the records of a range of ids."""
+        return self._records(await self._store.fetch("contacts_after", self._site_id, after, count))
 
     async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
-        """Return these contacts, with their customers."""
-        return self._linked(await self._store.fetch("contacts", self._site_id, list(ids)))
+        """Return records by id."""
+        return self._records(await self._store.fetch("contacts", self._site_id, list(ids)))
 
     async def find_by_email(self, email: Email) -> ContactRecord | None:
-        """Return the contact of an address, None when there is none."""
-        rows = await self._store.fetch("contact_at", self._site_id, email)
-        return next(iter(self._linked(rows)), None)
+        """Return the record of an address."""
+        rows = await self._store.fetch("contact_of_email", self._site_id, email)
+        return next(iter(self._records(rows)), None)
 
     async def open_imports(self) -> list[OpenImport]:
-        """Return the imports that ActiveCampaign accepted and whose end is not known yet."""
+        """Return the rows of `import`."""
         rows = await self._store.fetch("open_imports", self._site_id)
         return [_open_import(row) for row in rows]
 
     async def record_import(self, started: OpenImport) -> None:
-        """Remember an accepted import until its end is known."""
+        """Insert a row of `import`."""
         contacts, fingerprints = list(started.fingerprints), list(started.fingerprints.values())
         unsubscribed = [contact in started.unsubscribed for contact in contacts]
         await self._store.fetch(
-            "keep_import", self._site_id, started.id, contacts, fingerprints, unsubscribed, started.is_short
+            "insert_import", self._site_id, started.id, contacts, fingerprints, unsubscribed, started.is_short
         )
 
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
-        """Forget an import; these contacts of it are linked as they were sent."""
+        """Confirm contacts and delete the row of the import in one transaction."""
         sent = [
             (contact, ended.fingerprints[contact], contact in ended.unsubscribed, None)
             for contact in confirmed
         ]
         async with self._store.transaction() as connection:
-            await connection.execute(self._store.sql["confirm"], *columns(sent, 4))
-            await connection.execute(self._store.sql["close_import"], self._site_id, ended.id)
-        self._mark(confirmed, ContactStatus.LINKED)
+            await connection.execute(self._store.sql["confirm_contacts"], *columns(sent, 4))
+            await connection.execute(self._store.sql["delete_import"], self._site_id, ended.id)
+        self._set_status(confirmed, ContactStatus.LINKED)
 
     async def record_confirmed(
         self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
     ) -> None:
-        """Note that ActiveCampaign has this contact as it was sent; `unsubscribed` is of the list, by us."""
-        await self._store.fetch("confirm", [contact], [fingerprint], [unsubscribed], [ac_id])
-        self._mark([contact], ContactStatus.LINKED)
+        """Write what was confirmed of a contact, and set the status of its object."""
+        await self._store.fetch("confirm_contacts", [contact], [fingerprint], [unsubscribed], [ac_id])
+        self._set_status([contact], ContactStatus.LINKED)
 
     async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
-        """Note that ActiveCampaign has this contact on the list, or not any more."""
+        """Write the column `unsubscribed`."""
         await self._store.fetch("set_unsubscribed", contact, unsubscribed)
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
-        """Note which tag the import that creates these contacts puts on each, before it is sent."""
-        await self._store.fetch("give_tags", list(tags), list(tags.values()))
+        """Write the tags of contacts, without their links, whose ids an import does not tell."""
+        await self._store.fetch("set_import_tags", list(tags), list(tags.values()))
 
     async def ids_known_up_to(self) -> AcId:
-        """Return up to which id ActiveCampaign's contacts have been looked at."""
+        """Return `known_to` of the row of the site."""
         rows = await self._store.fetch("site", self._site_id)
         return next((row["known_to"] for row in rows), AcId(0))
 
     async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
-        """Note ActiveCampaign's ids of contacts by their address; addresses of no contact are passed over."""
-        await self._store.fetch("learn", self._site_id, list(ids), list(ids.values()), known_to)
+        """Write ids and `known_to` in one statement."""
+        await self._store.fetch("set_ac_ids", self._site_id, list(ids), list(ids.values()), known_to)
 
     async def record_email(self, contact: ContactId, email: Email) -> None:
-        """Note that ActiveCampaign's contact has another address now."""
+        """Write the address, and set it in the contact's object."""
         await self._store.fetch("set_email", contact, email)
         if (known := self._contacts.get(contact)) is not None:
             known.email = email
 
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
-        """Have these customers leave their contact for that of an address, which is new if there is none.
-
-        `ac_id` is of the contact that ActiveCampaign has already, None when it has none or is not known to.
-        The week tags of those left and of the one joined are due: their customers are others now.
-        """
+        """Insert a missing contact, link the customers and mark the tags due in one transaction."""
         ids, statements = list(customers), self._store.sql
         async with self._store.transaction() as connection:
-            left = await connection.fetch(statements["contacts_of_customers"], self._site_id, ids)
-            await connection.execute(statements["add_contacts"], self._site_id, [email])
-            row = await connection.fetchrow(statements["adopt"], self._site_id, email, ac_id)
-            await connection.execute(statements["add_customers"], self._site_id, ids, [email] * len(ids))
-            concerned = [each["id"] for each in (*left, row)]
-            await connection.execute(statements["add_due"], self._site_id, concerned)
-        joined = self._contact(row)
-        self._remember(dict.fromkeys(ids, joined))
-        return joined
+            before = await connection.fetch(statements["contacts_of_customers"], self._site_id, ids)
+            await connection.execute(statements["insert_contacts"], self._site_id, [email])
+            row = await connection.fetchrow(statements["set_ac_id_of_email"], self._site_id, email, ac_id)
+            await connection.execute(statements["link_customers"], self._site_id, ids, [email] * len(ids))
+            changed = [each["id"] for each in (*before, row)]
+            await connection.execute(statements["mark_due"], self._site_id, changed)
+        contact = self._contact(row)
+        self._cache(dict.fromkeys(ids, contact))
+        return contact
 
     async def record_orphaned(self, contact: ContactId) -> None:
-        """Note that a contact without customers is nobody's: its fields and its tag are taken off."""
-        await self._store.fetch("dissolve", contact)
-        for customer in [key for key, place in self._by_customer.items() if place.id == contact]:
+        """Reset the contact's row, and delete those of its customers and its due tag, in one statement."""
+        await self._store.fetch("orphan_contact", contact)
+        for customer in [key for key, linked in self._by_customer.items() if linked.id == contact]:
             del self._by_customer[customer]
-        self._mark([contact], ContactStatus.NEW)
+        self._set_status([contact], ContactStatus.NEW)
 
     async def record_erased(self, contact: ContactId) -> None:
-        """Note that a contact is still at ActiveCampaign whose customers the shop erased."""
-        await self._store.fetch("note_erased", contact)
+        """Write the column `erased_at`, unless it has a moment already."""
+        await self._store.fetch("set_erased", contact)
 
     async def count_notes(self, notes: Mapping[str, int]) -> None:
-        """Add to the counts of what was odd."""
-        await self._store.fetch("add_notes", self._site_id, list(notes), list(notes.values()))
+        """Add to the rows of the tally."""
+        await self._store.fetch("count_notes", self._site_id, list(notes), list(notes.values()))
 
     async def record_rejected(self, contact: ContactId, why: Reason) -> None:
-        """Note that ActiveCampaign refuses this contact."""
-        await self._store.fetch("reject", contact, why)
-        self._mark([contact], ContactStatus.REJECTED, why)
+        """Write status and reason, and set them in the contact's object."""
+        await self._store.fetch("reject_contact", contact, why)
+        self._set_status([contact], ContactStatus.REJECTED, why)
 
     def _cached(self, customers: Iterable[CustomerId]) -> dict[CustomerId, Contact]:
         return {key: self._by_customer[key] for key in customers if key in self._by_customer}
@@ -168,11 +162,13 @@ class ContactLinks:
     async def _add(self, customers: Mapping[CustomerId, Email]) -> None:
         emails = list(customers.values())
         async with self._store.transaction() as connection:
-            await connection.execute(self._store.sql["add_contacts"], self._site_id, emails)
-            await connection.execute(self._store.sql["add_customers"], self._site_id, list(customers), emails)
+            await connection.execute(self._store.sql["insert_contacts"], self._site_id, emails)
+            await connection.execute(
+                self._store.sql["link_customers"], self._site_id, list(customers), emails
+            )
 
-    def _linked(self, rows: Iterable[asyncpg.Record]) -> list[ContactRecord]:
-        return [linked_from(row, self._contact(row)) for row in rows]
+    def _records(self, rows: Iterable[asyncpg.Record]) -> list[ContactRecord]:
+        return [record_from(row, self._contact(row)) for row in rows]
 
     def _contact(self, row: asyncpg.Record) -> Contact:
         contact = self._contacts.get(row["id"])
@@ -181,11 +177,11 @@ class ContactLinks:
             self._contacts[contact.id] = contact
         return contact
 
-    def _mark(self, ids: Iterable[ContactId], status: ContactStatus, why: str = "") -> None:
+    def _set_status(self, ids: Iterable[ContactId], status: ContactStatus, why: str = "") -> None:
         for contact in filter(None, map(self._contacts.get, ids)):
             contact.status, contact.why = status, why
 
-    def _remember(self, links: Mapping[CustomerId, Contact]) -> None:
+    def _cache(self, links: Mapping[CustomerId, Contact]) -> None:
         self._by_customer.update(links)
         for customer in links:
             self._by_customer.move_to_end(customer)
@@ -198,8 +194,8 @@ def contact_from(row: asyncpg.Record) -> Contact:
     return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"])
 
 
-def linked_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
-    """Return what is known of a contact, of a row of the query `linked`."""
+def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
+    """Return the record of a contact, whose row is one of the block `contact_records`."""
     return ContactRecord(
         contact,
         customers=tuple(row["customers"]),
@@ -221,5 +217,5 @@ def _open_import(row: asyncpg.Record) -> OpenImport:
     )
 
 
-def _is_open(contact: Contact | None, email: Email) -> bool:
+def _may_link(contact: Contact | None, email: Email) -> bool:
     return contact is None or (contact.status is not ContactStatus.LINKED and contact.email != email)

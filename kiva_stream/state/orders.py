@@ -1,4 +1,4 @@
-"""What ActiveCampaign has of the orders, in the state schema: implements the port SentOrders."""
+"""The orders as they were last sent to ActiveCampaign (the table `sent_order`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kiva_stream.state.store import Store, columns
 
 
 class OrderStates:
-    """The orders of one site as they were last sent. Every call raises CheckpointError."""
+    """Implements the port SentOrders for one site."""
 
     def __init__(self, store: Store, site_id: int) -> None:
         self._store = store
         self._site_id = site_id
 
     async def sent(self, ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
-        """Return what was last sent of these orders; of those never sent, nothing."""
+        """Return what was last sent, by order."""
         rows = await self._store.fetch("sent_orders", self._site_id, list(ids))
         return {
             row["order_id"]: SentOrder(
@@ -31,13 +31,13 @@ class OrderStates:
         }
 
     async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
-        """Return the ids of the orders sent that lie above one id, up to and including another, in order."""
-        rows = await self._store.fetch("sent_between", self._site_id, after, until)
+        """Return the ids of the rows in a range of ids."""
+        rows = await self._store.fetch("order_ids_between", self._site_id, after, until)
         return [row["order_id"] for row in rows]
 
     async def record(self, orders: Collection[SentOrder]) -> None:
-        """Note what ActiveCampaign has now, or refused."""
+        """Write the rows and their tallies in one statement."""
         rows = [
             (order.id, order.source, order.fingerprint, order.refused, order.accepted_at) for order in orders
         ]
-        await self._store.fetch("keep_orders", self._site_id, *columns(rows, 5))
+        await self._store.fetch("record_orders", self._site_id, *columns(rows, 5))

@@ -1,4 +1,4 @@
-"""The state side of `rewind`: the checkpoint moved back, and what is kept above it, in one transaction."""
+"""The state side of `rewind`: moves the checkpoint back, in one transaction with what is stored above it."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ Txids = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]  # of entries,
 
 
 class KeptCheckpoint(NamedTuple):
-    """What is kept with the checkpoint."""
+    """What a rewind needs of the checkpoint."""
 
     account: str
     watermark: Position
     events_since: datetime | None
-    horizon: bool  # whether the log was read below one; else positions are (0, id)
-    pruned_to: Position | None  # up to here deliveries may be missing from the ledger; None: none is
-    done_to_id: int  # without a horizon: each entry of an id up to here has its outcome
+    horizon: bool  # whether the log was read with one; else positions are (0, id)
+    pruned_to: Position | None  # up to here the ledger was pruned; None: it was not
+    done_to_id: int  # without a horizon: every entry with an id up to here has its outcome
 
 
 class NewStart(NamedTuple):
-    """What is to be kept instead."""
+    """What the checkpoint becomes."""
 
     to: Position
     since: str
     events_since: datetime | None
     horizon: bool
-    resend: bool  # also what the ledger holds, and what is dead
+    resend: bool  # deliver again what the ledger holds, and what is dead
 
 
 class KeptAbove(NamedTuple):
-    """How much is kept above a position."""
+    """How much is stored above a position."""
 
     deliveries: int
     dead_letters: int
 
 
 class SiteRewinds:
-    """The checkpoint of one site, as far as a rewind looks at it. Every call raises CheckpointError."""
+    """The rewinds of one site. Every call raises CheckpointError."""
 
     def __init__(self, store: Store, site_id: int) -> None:
         self._store = store
         self._site_id = site_id
 
     async def checkpoint(self) -> KeptCheckpoint | None:
-        """Return what is kept, None when the site has no checkpoint."""
-        for row in await self._store.fetch("kept_start", self._site_id):
+        """Return the checkpoint, None when the site has none."""
+        for row in await self._store.fetch("checkpoint_to_rewind", self._site_id):
             return KeptCheckpoint(
                 account=row["account"],
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
@@ -68,22 +68,22 @@ class SiteRewinds:
         return None
 
     async def above(self, position: Position) -> KeptAbove:
-        """Return how much is kept above a position."""
-        (row,) = await self._store.fetch("above", self._site_id, *position)
+        """Return how much is stored above a position."""
+        (row,) = await self._store.fetch("count_above", self._site_id, *position)
         return KeptAbove(**row)
 
     async def move(self, lease: Lease, kept: KeptCheckpoint, start: NewStart, txids: Txids) -> KeptAbove:
-        """Move the checkpoint back; return how much was kept above it. All of it, or nothing.
+        """Move the checkpoint back in one transaction; return how much was stored above it.
 
-        Where positions change their meaning, what is kept gets its new ones. Raises HeldError when the lease
-        was lost.
+        If the horizon is switched on or off, positions change their form, and stored ones are rewritten.
+        Raises HeldError if the lease was lost.
         """
         async with self._store.transaction() as connection:
             if kept.horizon and not start.horizon:
                 await self._fetch(connection, "drop_txids")
             elif start.horizon and not kept.horizon:
                 await self._set_txids(connection, txids)
-            (row,) = await self._fetch(connection, "above", *start.to)
+            (row,) = await self._fetch(connection, "count_above", *start.to)
             await self._fetch(
                 connection,
                 "rewind",
@@ -98,17 +98,19 @@ class SiteRewinds:
             return KeptAbove(**row)
 
     async def _set_txids(self, connection: Connection, txids: Txids) -> None:
-        """Give what is kept by id alone its transaction ids, a page at a time; what the log lost stays."""
+        """Write the transaction ids of rows that have none, a page at a time. One not in the log keeps 0."""
         last = 0
-        while rows := await self._fetch(connection, "keys_without_txid", last, PAGE_ROWS):
+        while rows := await self._fetch(connection, "ids_without_txid", last, PAGE_ROWS):
             found = await txids([row["log_id"] for row in rows])
-            places = [(txid, log_id) for log_id, txid in found.items()]
-            await self._fetch(connection, "set_txids", *columns(places, 2))
+            positions = [(txid, log_id) for log_id, txid in found.items()]
+            await self._fetch(connection, "set_txids", *columns(positions, 2))
             last = rows[-1]["log_id"]
-        (row,) = await self._fetch(connection, "kept_ids")
+        (row,) = await self._fetch(connection, "checkpoint_ids")
         found = await txids([*row["out_ids"], row["forgotten_id"] or 0])
-        places = [(found.get(log_id, 0), log_id) for log_id in row["out_ids"]]
-        await self._fetch(connection, "set_kept_txids", *columns(places, 2), found.get(row["forgotten_id"]))
+        intents = [(found.get(log_id, 0), log_id) for log_id in row["out_ids"]]
+        await self._fetch(
+            connection, "set_checkpoint_txids", *columns(intents, 2), found.get(row["forgotten_id"])
+        )
 
     async def _fetch(self, connection: Connection, block: str, *args: object) -> list[asyncpg.Record]:
         return await connection.fetch(self._store.sql[block], self._site_id, *args)  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
-"""What the state schema says of a site: saved counts, read beside a running process."""
+"""The status of a site: its checkpoint and tallies, which can be read while a process works the site."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -18,7 +19,7 @@ EVENT_NAMES = {str(line.line): line.ac_name for line in CATALOG.events}
 
 
 class SiteStatus(msgspec.Struct, frozen=True):
-    """Where a site stands. The counts are of all entries that have their outcome."""
+    """How far a site has come. The counts are of all entries that have their outcome."""
 
     account: str
     phase: str
@@ -35,31 +36,23 @@ class SiteStatus(msgspec.Struct, frozen=True):
     events: dict[str, int]  # by name
     notes: dict[str, int]
     contacts: dict[str, int]  # by status
-    tags_due: int  # contacts whose week tag may differ
+    tags_due: int  # contacts whose week tag is due
     orders: dict[str, int]  # sent, refused
     incidents: list[Incident]
-    erased: list[CustomerId]  # at the shop, and still at ActiveCampaign
-    held_by: str | None  # who works the site just now: host and pid
+    erased: list[CustomerId]  # by the shop, while their contact is still at ActiveCampaign
+    held_by: str | None  # host and pid of the process that works the site
     held_since: datetime | None
-    caught_up_at: datetime | None  # what following could read at this moment has its outcome
+    caught_up_at: datetime | None  # every entry that was readable at this moment has its outcome
 
 
 async def read_status(store: Store, site_id: int) -> SiteStatus | None:
-    """Return where a site stands, None when it has no checkpoint. Raises CheckpointError."""
+    """Return how far a site has come, None when it has no checkpoint. Raises CheckpointError."""
     for row in await store.fetch("checkpoint", site_id):
-        tallies: dict[str, dict[str, int]] = {
-            kind: {} for kind in ("outcome", "event", "note", "contact", "order")
-        }
-        ahead = msgspec.json.decode(row["ahead"], type=list[tuple[str, str, int]])
-        for kind, name, count in (*await store.fetch("tallies", site_id), *ahead):
-            tallies[kind][name] = tallies[kind].get(name, 0) + count
-        events: dict[str, int] = {}
-        for line, count in tallies["event"].items():
-            events[EVENT_NAMES[line]] = events.get(EVENT_NAMES[line], 0) + count
-        (backlog,) = await store.fetch("backlog", site_id)
+        tallies = await _tallies(store, site_id, row["ahead"])
+        (due,) = await store.fetch("count_due", site_id)
         counted_from = Position(row["counted_txid"], row["counted_id"])
         parked = [each for each in await store.fetch("parked", site_id) if Position(*each) > counted_from]
-        holder = next(iter(await store.fetch("holder", site_id)), None)
+        holder = next(iter(await store.fetch("site_holder", site_id)), None)
         return SiteStatus(
             account=row["account"],
             phase=row["phase"],
@@ -75,15 +68,35 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             outcomes={
                 Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items() if count
             },
-            events=events,
+            events=_by_event_name(tallies["event"]),
             notes=tallies["note"],
             contacts=tallies["contact"],
-            tags_due=backlog["count"],
+            tags_due=due["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
             incidents=await read_incidents(store, site_id),
-            erased=[row["customer_id"] for row in await store.fetch("erased", site_id)],
+            erased=[row["customer_id"] for row in await store.fetch("erased_customers", site_id)],
             held_by=holder["holder"] if holder else None,
             held_since=holder["taken_at"] if holder else None,
             caught_up_at=row["caught_up_at"],
         )
     return None
+
+
+async def _tallies(store: Store, site_id: int, ahead: str) -> dict[str, dict[str, int]]:
+    """Return the tallies by kind and name; `ahead` is what is counted above the watermark."""
+    tallies: dict[str, dict[str, int]] = {
+        kind: {} for kind in ("outcome", "event", "note", "contact", "order")
+    }
+    rows = msgspec.json.decode(ahead, type=list[tuple[str, str, int]])
+    for kind, name, count in (*await store.fetch("tallies", site_id), *rows):
+        tallies[kind][name] = tallies[kind].get(name, 0) + count
+    return tallies
+
+
+def _by_event_name(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts of event lines by the event's name. Two lines may be one event."""
+    events: dict[str, int] = {}
+    for event_line, count in counts.items():
+        name = EVENT_NAMES[event_line]
+        events[name] = events.get(name, 0) + count
+    return events

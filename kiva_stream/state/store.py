@@ -1,4 +1,4 @@
-"""The state schema's server: connections, versions and migrations, and who holds a site."""
+"""The state schema: its connections, version and migrations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from kiva_stream.settings.sections import StateSettings
 
 Connection: TypeAlias = asyncpg.Connection
 VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …
-
-
+SQL_FILES = (
+    *("store.sql", "leases.sql", "ledger.sql", "links.sql", "orders.sql", "tags.sql", "evidence.sql"),
+    *("status.sql", "incidents.sql", "dead_letters.sql", "rewinds.sql", "tombstones.sql", "id_gaps.sql"),
+)
 LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
 
-# What may pass by itself: a restart, a failover, a cut connection, a full disk, two that wait for each other.
+# May pass by itself: a restart, a failover, a cut connection, a full disk, a deadlock.
 PASSING = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -28,31 +30,31 @@ PASSING = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut
+    asyncpg.InternalClientError,  # asyncpg raises it when an idle connection is being cut
     OSError,
     TimeoutError,
 )
 
 
 class Store:
-    """The state schema. Every call raises CheckpointError when it cannot be read or written."""
+    """The state schema. Every call raises CheckpointError if it cannot be read or written."""
 
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool = pool
         self._schema = schema
-        self.sql = sql_blocks.load("kiva_stream.state", "queries.sql", schema)
+        self.sql = sql_blocks.load("kiva_stream.state", schema, *SQL_FILES)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: StateSettings) -> AsyncIterator[Store]:
-        """Connect, and close what is open on leaving."""
+        """Connect; close the connections on leaving."""
         with translated(), reading_dsn("state.dsn", CheckpointError):
             pool = await asyncpg.create_pool(
                 settings.dsn,
                 min_size=1,
                 max_size=3,
                 server_settings={"application_name": "kiva_stream state"},
-                reset=_nothing,  # no session is ever changed, and resetting one is a round trip a query
+                reset=_nothing,  # no session is ever changed, and resetting costs a round trip a query
             )
         try:
             yield cls(pool, settings.schema)
@@ -60,7 +62,7 @@ class Store:
             pool.terminate()
 
     async def fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
-        """Return the rows of a named query; one that takes longer may pass when it is tried again."""
+        """Return the rows of a query block. If it takes longer than `timeout_s`, StateBusyError is raised."""
         with translated():
             return await self._pool.fetch(  # type: ignore[no-any-return]
                 self.sql[block], *args, timeout=timeout_s
@@ -68,7 +70,7 @@ class Store:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Give a connection whose work is kept together or not at all."""
+        """Yield a connection in a transaction, which is committed unless the block raises."""
         with translated():
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
@@ -95,7 +97,7 @@ class Store:
             )
 
     async def migrate(self) -> bool:
-        """Bring the schema to this program's version; return whether there was anything to do."""
+        """Migrate the schema to this program's version; return whether it was older."""
         found = await self.version()
         if found >= VERSION:
             await self.require_version()
@@ -119,7 +121,7 @@ class Store:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what asyncpg raises into CheckpointError."""
+    """Turn asyncpg's errors into CheckpointError, those that may pass into StateBusyError."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -136,7 +138,7 @@ def translated() -> Iterator[None]:
 
 
 async def _nothing(_connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Leave a session as it is."""
+    """Leave a session as it is: the pool's reset."""
 
 
 def _sentence(error: BaseException) -> str:
@@ -145,13 +147,13 @@ def _sentence(error: BaseException) -> str:
 
 
 def columns(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:
-    """Turn rows into `count` columns, for unnest()."""
+    """Return rows as `count` columns, the arguments of unnest()."""
     return [[row[index] for row in rows] for index in range(count)]
 
 
 def literals(rows: Collection[Sequence[int]], count: int) -> list[str]:
-    """Turn rows of numbers into `count` columns, each written as PostgreSQL writes an array.
+    """Return rows of numbers as `count` columns, each an array in PostgreSQL's text form.
 
-    For unnest() of many: asyncpg takes 0.3 µs for each element of a list, ten times as long as this.
+    asyncpg takes 0.3 µs for each element of a list; this takes a tenth of that.
     """
     return [f"{{{','.join([str(row[index]) for row in rows])}}}" for index in range(count)]

@@ -1,4 +1,4 @@
-"""Who is forgotten at a site, and the forgetting of what the state knows of a person."""
+"""The tombstones of forgotten people, and the deletion of what the state knows of a person."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ class Tombstones:
         self._site_id = site_id
 
     async def forgotten_people(self) -> ForgottenPeople:
-        """Return who is forgotten; it changes nothing."""
+        """Return the people that are forgotten."""
         rows = await self._store.fetch("tombstones", self._site_id)
         customers = frozenset(CustomerId(row["customer_id"]) for row in rows)
         hashes = frozenset(row["address_hash"] for row in rows if row["address_hash"])
         return ForgottenPeople(customers, hashes, next((row["hash_key"] or b"" for row in rows), b""))
 
     async def record(self, customer: CustomerId, email: Email | None) -> None:
-        """Bar a customer, and an address, None where that is somebody else's too; the site must be bound."""
+        """Insert the tombstone of a customer. The site must be bound to its account.
+
+        `email` is kept out too; give None if another customer has that address.
+        """
         hashed = None if email is None else address_hash(await self._key(), email)
-        await self._store.fetch("put_tombstone", self._site_id, customer, hashed)
+        await self._store.fetch("insert_tombstone", self._site_id, customer, hashed)
 
     async def forget_orders(self, orders: Collection[OrderId]) -> int:
-        """Forget what was sent of orders; return of how many."""
+        """Delete what was sent of these orders; return of how many."""
         return len(await self._store.fetch("forget_orders", self._site_id, list(orders)))
 
     async def forget_customer(self, customer: CustomerId) -> dict[str, int]:
-        """Forget which contact a customer is, and the dead letters; return how many rows of what are gone."""
+        """Delete a customer's link and dead letters; return how many rows by name."""
         (row,) = await self._store.fetch("forget_customer", self._site_id, customer)
         return dict(row)
 
     async def forget_contact(self, contact: ContactId) -> dict[str, int]:
-        """Forget a contact with all of its customers; return how many rows of what are gone."""
+        """Delete a contact with all of its customers; return how many rows by name."""
         (row,) = await self._store.fetch("forget_contact", self._site_id, contact)
         return dict(row)
 
     async def _key(self) -> bytes:
-        """Return the site's key; the first who asks makes it."""
+        """Return the site's key for hashes; the first call makes it."""
         (row,) = await self._store.fetch("hash_key", self._site_id, os.urandom(KEY_BYTES))
         return bytes(row["hash_key"])

@@ -197,11 +197,11 @@ def _events(record: ContactRecord, kept: Sequence[LedgerEvent], log: _Log) -> li
 def _of_ledger(kept: LedgerEvent, log: _Log) -> ExpectedEvent:
     """Return a delivered event. What it said is known only while its entry still is the same event."""
     classification = log.classifications.get(kept.position)
-    name = NAMES[kept.line]
+    name = NAMES[kept.event_line]
     if isinstance(classification, Event) and classification.line.ac_name == name:
         return _event(kept.position, classification)._replace(delivered_at=kept.delivered_at)
     return ExpectedEvent(
-        position=kept.position, line=kept.line, name=name, at=None, delivered_at=kept.delivered_at
+        position=kept.position, line=kept.event_line, name=name, at=None, delivered_at=kept.delivered_at
     )
 
 

@@ -449,7 +449,7 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
         "SELECT 1 + n % 2, (n / 70)::text::xid8, now(), now(), repeat('x', 200)"
         f"FROM generate_series(1, 20000) n; ANALYZE kiva.system_log; SET plan_cache_mode = {plans}"
     )
-    queries = sql_blocks.load("kiva_stream.source", "queries.sql", "kiva")
+    queries = sql_blocks.load("kiva_stream.source", "kiva", "queries.sql")
     for block, arguments in {
         "read": "1, '30', 2000, '1000000', 1, 1000",
         "before": "1, '30', 2000, 100",

@@ -210,7 +210,7 @@ async def filled(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_a_log_is_read_by_id_along_its_index(filled: asyncpg.Connection) -> None:
-    queries = sql_blocks.load("kiva_stream.source", "queries.sql", "kiva", "queries_by_id.sql")
+    queries = sql_blocks.load("kiva_stream.source", "kiva", "queries.sql", "queries_by_id.sql")
     for block, arguments in (
         ("read", "1, 0, 500, 0, 9000, 100"),
         ("high_water_mark", "1, 600"),

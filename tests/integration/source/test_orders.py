@@ -477,7 +477,7 @@ async def filled(shop: ShopRows) -> asyncpg.Connection:
 
 
 async def test_sets_are_read_along_indexes(filled: asyncpg.Connection) -> None:
-    queries = sql_blocks.load("kiva_stream.source", "queries.sql", "kiva")
+    queries = sql_blocks.load("kiva_stream.source", "kiva", "queries.sql")
     for block, (arguments, index) in PLANS.items():
         await filled.execute(f"PREPARE {block} AS {queries[block]}")
         explained = await filled.fetch(f"EXPLAIN EXECUTE {block} ({arguments})")

@@ -224,9 +224,9 @@ async def test_the_checkpoint_knows_up_to_where_the_ledger_forgot(
     await look.execute(
         "UPDATE kiva_stream.ledger SET delivered_at = now() - interval '9 days' WHERE txid < 8"
     )
-    await ledger.forget_old_deliveries(5, WATERMARK)
+    await ledger.prune(5, WATERMARK)
     assert (await kept_of(rewinds)).pruned_to == Position(7, 70)
-    await ledger.forget_old_deliveries(5, WATERMARK)
+    await ledger.prune(5, WATERMARK)
     assert (await kept_of(rewinds)).pruned_to == Position(7, 70)
 
 

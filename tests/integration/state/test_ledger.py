@@ -25,7 +25,7 @@ from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.status import read_status
-from kiva_stream.state.store import VERSION, Store
+from kiva_stream.state.store import SQL_FILES, VERSION, Store
 from tests.dsn import UNREADABLE_DSNS, as_role, connected
 from tests.states import (
     ACCOUNT,
@@ -254,7 +254,7 @@ async def test_a_ledger_may_be_asked_by_several_at_once(ledger: SiteLedger) -> N
         ledger.commit(commit_of(Position(6, 61), [delivered(6, 61)])),
         ledger.set_caught_up(moment),
         ledger.without_contact([CustomerId(5)]),
-        ledger.forget_old_deliveries(400, START),
+        ledger.prune(400, START),
     )
     status = await read_status(ledger._store, 1)
     assert status is not None
@@ -528,7 +528,7 @@ async def test_what_fails_while_a_site_is_held_is_not_the_state_databases_fault(
 async def test_old_deliveries_are_forgotten_in_slices_and_never_above_the_watermark(
     ledger: SiteLedger, look: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "FORGET_SLICE", 2)
+    monkeypatch.setattr(ledger_module, "PRUNE_SLICE", 2)
     await ledger.commit(commit_of(START, [delivered(6, log_id) for log_id in range(60, 70)]))
     await look.execute(
         "CREATE TABLE kiva_stream.slice (rows bigint);"
@@ -539,7 +539,7 @@ async def test_old_deliveries_are_forgotten_in_slices_and_never_above_the_waterm
         "UPDATE kiva_stream.ledger SET delivered_at = now() - make_interval(days => 401) WHERE log_id <> 62;"
         "UPDATE kiva_stream.ledger SET delivered_at = now() - make_interval(days => 399) WHERE log_id = 62"
     )
-    await ledger.forget_old_deliveries(400, Position(6, 66))
+    await ledger.prune(400, Position(6, 66))
     left = [row[0] for row in await look.fetch("SELECT log_id FROM kiva_stream.ledger ORDER BY 1")]
     assert left == [62, 67, 68, 69]  # 62 is young, the others lie above the watermark
     assert [row[0] for row in await look.fetch("SELECT rows FROM kiva_stream.slice")] == [2, 2, 2, 0]
@@ -551,7 +551,7 @@ async def test_other_sites_deliveries_are_not_forgotten(store: Store, look: asyn
         await second.commit(commit_of(START, [delivered(6, 60)]))
     await look.execute("UPDATE kiva_stream.ledger SET delivered_at = '2018-01-01'")
     async with held_ledger(store, 1) as first:
-        await first.forget_old_deliveries(400, Position(9, 9))
+        await first.prune(400, Position(9, 9))
     assert await look.fetchval("SELECT count(*) FROM kiva_stream.ledger") == 1
 
 
@@ -673,15 +673,15 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
 
     monkeypatch.setattr(asyncpg.Pool, "fetch", noted)
     assert await read_status(store, 1)
-    queries = sql_blocks.load("kiva_stream.state", "queries.sql", "kiva_stream")
+    queries = sql_blocks.load("kiva_stream.state", "kiva_stream", *SQL_FILES)
     assert asked == [
         queries["checkpoint"],
         queries["tallies"],
-        queries["backlog"],
+        queries["count_due"],
         queries["parked"],
-        queries["holder"],
+        queries["site_holder"],
         queries["incidents"],
-        queries["erased"],
+        queries["erased_customers"],
     ]
     assert not any("count(" in query.lower() for query in asked[:2])
 

@@ -115,7 +115,7 @@ async def test_a_commit_that_never_passes_is_given_up_when_the_lease_is_over(
 async def test_a_commit_whose_answer_was_lost_is_made_once_though_nobody_can_say_that_it_was_kept(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, failures = Store.fetch, ["commit", "commits"]
+    fetch, failures = Store.fetch, ["commit", "last_commit"]
 
     async def losing(
         self: Store, block: str, *args: object, timeout_s: float | None = None

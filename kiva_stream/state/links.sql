@@ -1,0 +1,115 @@
+-- name: contacts_of_customers
+SELECT l.customer_id, c.id, c.email, c.status, c.why
+FROM {schema}.customer l JOIN {schema}.contact c ON c.id = l.contact_id
+WHERE l.site_id = $1 AND l.customer_id = ANY($2::bigint[])
+
+-- name: insert_contacts
+INSERT INTO {schema}.contact (site_id, email)
+SELECT $1, e FROM unnest($2::text[]) e
+ON CONFLICT (site_id, email) DO NOTHING
+
+-- name: link_customers
+INSERT INTO {schema}.customer (site_id, customer_id, contact_id)
+SELECT $1, n.customer_id, c.id
+FROM unnest($2::bigint[], $3::text[]) AS n (customer_id, email)
+JOIN {schema}.contact c ON c.site_id = $1 AND c.email = n.email
+ON CONFLICT (site_id, customer_id) DO UPDATE SET contact_id = excluded.contact_id
+
+-- name: set_ac_id_of_email
+UPDATE {schema}.contact SET ac_id = coalesce($3, ac_id) WHERE site_id = $1 AND email = $2
+RETURNING id, email, status, why
+
+-- name: contact_records
+SELECT c.id, c.email, c.status, c.why, c.fingerprint, c.ac_id, c.tag, c.tag_link, c.unsubscribed,
+       ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = c.id ORDER BY 1) AS customers
+FROM {schema}.contact c
+
+-- name: contacts_after
+{contact_records}
+WHERE c.site_id = $1 AND c.id > $2
+ORDER BY c.id
+LIMIT $3
+
+-- name: contacts
+{contact_records}
+WHERE c.site_id = $1 AND c.id = ANY($2::bigint[])
+
+-- name: contact_of_email
+{contact_records}
+WHERE c.site_id = $1 AND c.email = $2
+
+-- name: confirm_contacts
+-- An `unsubscribed` or `ac_id` that is NULL changes nothing. A contact that was not linked before is due: the
+-- week may have changed since its tag was chosen.
+WITH sent AS (
+  SELECT c.id, c.status, n.fingerprint, n.unsubscribed, n.ac_id
+  FROM unnest($1::bigint[], $2::bytea[], $3::boolean[], $4::bigint[])
+    AS n (id, fingerprint, unsubscribed, ac_id)
+  JOIN {schema}.contact c ON c.id = n.id
+  ORDER BY c.id
+  FOR NO KEY UPDATE OF c
+), confirmed AS (
+  UPDATE {schema}.contact c
+  SET status = 'linked', why = '', fingerprint = sent.fingerprint, confirmed_at = now(), erased_at = NULL,
+      unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed), ac_id = coalesce(sent.ac_id, c.ac_id)
+  FROM sent
+  WHERE c.id = sent.id
+  RETURNING c.site_id, c.id, sent.status
+)
+INSERT INTO {schema}.tag_due (site_id, contact_id)
+SELECT site_id, id FROM confirmed WHERE status <> 'linked' ORDER BY id
+ON CONFLICT (site_id, contact_id) DO UPDATE SET mark = DEFAULT
+
+-- name: set_erased
+UPDATE {schema}.contact SET erased_at = coalesce(erased_at, now()) WHERE id = $1
+
+-- name: set_unsubscribed
+UPDATE {schema}.contact SET unsubscribed = $2 WHERE id = $1
+
+-- name: reject_contact
+UPDATE {schema}.contact SET status = 'rejected', why = $2 WHERE id = $1
+
+-- name: set_import_tags
+UPDATE {schema}.contact c
+SET tag = n.tag, tag_link = NULL
+FROM unnest($1::bigint[], $2::text[]) AS n (id, tag)
+WHERE c.id = n.id
+
+-- name: set_ac_ids
+WITH written AS (
+  UPDATE {schema}.contact c
+  SET ac_id = n.ac_id
+  FROM unnest($2::text[], $3::bigint[]) AS n (email, ac_id)
+  WHERE c.site_id = $1 AND c.email = n.email
+)
+UPDATE {schema}.site SET known_to = $4 WHERE site_id = $1
+
+-- name: set_email
+UPDATE {schema}.contact SET email = $2 WHERE id = $1
+
+-- name: orphan_contact
+WITH unlinked AS (
+  DELETE FROM {schema}.customer WHERE contact_id = $1
+), not_due AS (
+  DELETE FROM {schema}.tag_due WHERE contact_id = $1
+)
+UPDATE {schema}.contact
+SET status = 'new', why = '', fingerprint = NULL, confirmed_at = NULL, tag = NULL, tag_link = NULL,
+    unsubscribed = false, erased_at = NULL
+WHERE id = $1
+
+-- name: count_notes
+INSERT INTO {schema}.tally (site_id, kind, name, count)
+SELECT $1, 'note', * FROM unnest($2::text[], $3::bigint[]) AS n (name, count) ORDER BY name
+ON CONFLICT (site_id, kind, name) DO UPDATE SET count = tally.count + excluded.count
+
+-- name: open_imports
+SELECT id, contact_ids, fingerprints, unsubscribed, is_short
+FROM {schema}.import WHERE site_id = $1 ORDER BY accepted_at
+
+-- name: insert_import
+INSERT INTO {schema}.import (site_id, id, contact_ids, fingerprints, unsubscribed, is_short)
+VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: delete_import
+DELETE FROM {schema}.import WHERE site_id = $1 AND id = $2
