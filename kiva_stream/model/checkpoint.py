@@ -24,7 +24,7 @@ class Delivered(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What moves together in the state schema, or not at all."""
+    """What is saved together in the state schema, or not at all."""
 
     watermark: Position
     pending: int  # entries read, without an outcome yet
@@ -32,15 +32,13 @@ class Commit(NamedTuple):
     dead: list[DeadLetter]
     passed: Tally  # of the entries that the watermark passed since the last commit
     ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
-    tags_due: frozenset[ContactId] = frozenset()  # whose entries got their outcome: their week tag is due
+    tags_due: frozenset[ContactId] = frozenset()  # whose week tag may differ: their contact was upserted
     superseded: tuple[
         tuple[Position, Reason], ...
-    ] = ()  # dead letters that got another outcome, with the old
-    intents: frozenset[Position] = (
-        frozenset()
-    )  # events that may have arrived, or may be sent after this commit
+    ] = ()  # dead letters that got another outcome, with their reasons
+    intents: frozenset[Position] = frozenset()  # events that may be sent after this commit, or are in doubt
     parked: tuple[tuple[Position, ContactId], ...] = ()
-    unparked: tuple[Position, ...] = ()  # that got their outcome
+    unparked: tuple[Position, ...] = ()  # their entries got their outcome
 
 
 class Leftovers(NamedTuple):
@@ -51,15 +49,15 @@ class Leftovers(NamedTuple):
     )
     dead_letter_customers: frozenset[CustomerId] = (
         frozenset()
-    )  # customers whose entries died for want of a contact
+    )  # customers with dead letters for want of a contact
     parked: frozenset[Position] = frozenset()
     in_doubt: frozenset[Position] = frozenset()  # events that may have arrived
     counted_from: Position = Position(-1, 0)  # what lies at or below it is not among the counts
-    discarded: frozenset[Position] = frozenset()  # dead letters that nobody revives
+    discarded: frozenset[Position] = frozenset()  # dead letters that get no other outcome
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):
-    """Where a site stands, as the state schema has it."""
+    """The checkpoint of a site, as the state schema has it."""
 
     account: str
     since: str

@@ -11,7 +11,7 @@ from kiva_stream.model.positions import Position
 
 
 class DeadLetter(NamedTuple):
-    """What could not be delivered, and why."""
+    """An entry that could not be delivered, and why."""
 
     position: Position
     why: Reason
@@ -21,7 +21,7 @@ class DeadLetter(NamedTuple):
 
 
 class ReplayRequest(NamedTuple):
-    """A dead letter that is to be replayed: what it died of, and when it was asked for."""
+    """A dead letter that is to be replayed: its reason, and when the replay was asked for."""
 
     why: Reason
     asked_at: datetime

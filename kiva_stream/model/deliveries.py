@@ -31,13 +31,13 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Need(NamedTuple):
-    """What waits for a contact: entries up to a position, that may have changed it and these orders."""
+    """What a batch waits for: a contact, and orders, as entries up to a position may have changed them."""
 
     contact: Contact
     position: Position
     inserted_at: datetime  # of the newest of them
     orders: frozenset[OrderId] = frozenset()
-    resubscribes: bool = False  # one of them, young enough, says that the customer wants e-mails again
+    resubscribes: bool = False  # one of them, young enough, says that the customer subscribed again
 
 
 class Batch(msgspec.Struct):

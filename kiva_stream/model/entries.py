@@ -46,12 +46,14 @@ class Changes(NamedTuple):
 
 
 class ReopenedEntries(NamedTuple):
-    """Entries outside the log's order, in theirs: parked before, dead and to be replayed, or found late.
+    """Entries that are parked, dead letters to be replayed, or late, sorted by position.
 
-    Those of the positions that are among no entries are not in the log any more.
+    A position without an entry is of one that the log has lost.
     """
 
     positions: Collection[Position]
     entries: list[Entry]
-    dead_letters: Mapping[Position, Reason] = MappingProxyType({})  # what those of them died of that are dead
-    are_parked: bool = False  # since they were found
+    dead_letters: Mapping[Position, Reason] = MappingProxyType(
+        {}
+    )  # the reasons of those that are dead letters
+    are_parked: bool = False  # in the state, since they were found late

@@ -36,12 +36,12 @@ DEAD_REASONS = (
     *(Reason.AC_REJECTED, Reason.ORDER_INVALID, Reason.EVENT_REJECTED),
 )
 
-# What an entry dies of that may be delivered when its customer's address appears or changes.
+# Reasons of dead letters that may be delivered when their customer's address appears or changes.
 CONTACT_REASONS = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONTACT})
 
 
 class Outcome(NamedTuple):
-    """What became of an entry, exactly one each."""
+    """What became of an entry; each has exactly one."""
 
     kind: str  # delivered | synced | skipped | dead
     why: str = ""  # of skipped and dead: a Reason
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 DELIVERED = Outcome("delivered")
 SYNCED = Outcome("synced")
-PARKED = Outcome("parked")  # none yet: the entry is kept, and comes outside the log's order
+PARKED = Outcome("parked")  # no outcome yet: the entry gets it outside the log's order
 
 
 Tally = Mapping[tuple[str, str], int]  # how many, by (outcome | event | note, its name)
@@ -60,7 +60,7 @@ Counted = Outcome | int | str  # an outcome, the line of a delivered event, a no
 
 
 def tally_of(counts: Mapping[Counted, int]) -> Counter[tuple[str, str]]:
-    """Return counts by name, without those that came to nothing."""
+    """Return counts by name, without those that are 0."""
     return Counter({_named(each): count for each, count in counts.items() if count})
 
 
@@ -91,5 +91,5 @@ class Span:
             self.counts[note] += 1
 
     def detach(self) -> None:
-        """Have one entry get its outcome outside of this span."""
+        """Remove one entry, which gets its outcome outside of this span."""
         self.pending -= 1

@@ -11,12 +11,12 @@ from kiva_stream.model.outcomes import Span
 
 
 class Page(NamedTuple):
-    """Consecutive entries, in log order; or changes, or reopened entries, which have no place in it."""
+    """Consecutive entries of the log; or changes, or entries outside the log's order."""
 
     span: Span
     entries: list[Entry]
     changes: Sequence[Change] = ()
-    reopened: ReopenedEntries | None = None  # then `entries` are theirs
+    reopened: ReopenedEntries | None = None  # if given, `entries` are theirs
 
 
 class ClassifiedPage(NamedTuple):

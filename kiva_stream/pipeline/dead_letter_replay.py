@@ -1,4 +1,4 @@
-"""Replays: dead letters that somebody asked for while the log is followed. Each is given out once."""
+"""Dead-letter replay: dead letters whose replay was requested while the log is followed, each once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kiva_stream.ports.state import ReplayRequests
 
 
 class DeadLetterReplay:
-    """What is asked for while a process works the site.
+    """Finds the replays that were requested since it last looked.
 
-    A dead_letter stays asked for until its outcome is committed; only a later question brings it again.
+    A request stays in the state until the outcome is committed; only a later request replays the entry again.
     """
 
     def __init__(
@@ -32,10 +32,9 @@ class DeadLetterReplay:
         self._given_orders: set[OrderId] = set()
 
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries | Changes]:
-        """Yield the dead entries up to `until` that were asked for since, then the orders, as changes.
+        """Yield the dead letters up to `until` that were requested since, then the orders, as changes.
 
-        What lies above `until`, to where the log has been read, comes again there. Raises SourceError,
-        CheckpointError.
+        Above `until` the log has not been read yet. Raises SourceError, CheckpointError.
         """
         async for reopened in reopened_pages(
             self._entries, dead_letters := await self._new(until), dead_letters
@@ -61,7 +60,7 @@ class DeadLetterReplay:
         return new
 
     async def _changes(self, ids: Collection[OrderId]) -> Changes:
-        """Return orders as changes of their customers: whoever looks at a customer looks at them."""
+        """Return orders as changes of their customers, with whom they are upserted."""
         by_customer: dict[CustomerId, set[OrderId]] = {}
         for order in await self._orders.orders(ids):
             by_customer.setdefault(order.customer_id, set()).add(order.id)

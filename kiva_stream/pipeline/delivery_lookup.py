@@ -1,4 +1,4 @@
-"""Look-ups: whether an event arrived whose answer was lost, by its contact's tracking log."""
+"""Look-ups: whether an event whose answer was lost is in its contact's tracking log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kiva_stream.ports.state import Links
 
 
 class TrackingLogLookup:
-    """Implements the port LookUp. Every call raises AccountRefused, CheckpointError."""
+    """Implements the port DeliveryLookup. Every call raises AccountRefused, CheckpointError."""
 
     def __init__(self, links: Links, contacts: Contacts, logs: TrackingLogs) -> None:
         self._links = links
@@ -20,22 +20,22 @@ class TrackingLogLookup:
         self._logs = logs
 
     async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool | None:
-        """Return whether the contact's log shows this event; None where there is no log to look into.
+        """Return whether the contact's log shows this event; None if there is no log.
 
-        An event is known by its name, its `at=` and its last `log=`.
+        An event is identified by its name, its `at=` and its last `log=`.
         """
         ac_id = await self._id_of(contact)
         if ac_id is None:
             return None
         try:
             events = await self._logs.events(ac_id)
-        except Rejected as error:  # the contact is gone, say
+        except Rejected as error:  # the contact may be gone
             log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
             return None
         wanted = name, mark_of(eventdata)
         return any((event.name, mark_of(event.eventdata)) == wanted for event in events)
 
     async def _id_of(self, contact: Contact) -> AcId | None:
-        """Return ActiveCampaign's id of a contact, as it is known, else as its address finds it."""
+        """Return ActiveCampaign's id of a contact: the one in the state, else that of its address."""
         (linked,) = await self._links.records([contact.id])
         return linked.ac_id or await self._contacts.find(contact.email)

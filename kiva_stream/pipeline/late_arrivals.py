@@ -1,8 +1,8 @@
-"""Late entries: without a horizon an entry may appear below where the log has been read.
+"""Late arrivals: without a horizon an entry may appear below where the log has been read.
 
-Ids are taken before the commit. Where the log is read by id alone, the ids that are missing are kept as gaps
-before the entries behind them are given out, and looked for again for a while. What appears in one is late:
-it comes outside the log's order, and is parked in the state until it has its outcome.
+Ids are taken before the commit. Where the log is read by id alone, the ids that are missing are recorded as
+gaps before the entries behind them are sent on, and are read again for a while. An entry that appears in a
+gap is late: it gets its outcome outside the log's order, and is parked in the state until then.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class LateArrivals:
         self._keep_s = keep_s
 
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries]:
-        """Yield what has appeared in the gaps up to a position, a page at a time.
+        """Yield the entries that have appeared in the gaps up to a position, a page at a time.
 
-        What lies above comes in its place when the log is read there. Raises SourceError, CheckpointError.
+        Gaps above it are left to the reading of the log. Raises SourceError, CheckpointError.
         """
         after = 0
         while gaps := await self._gaps.page(after, until.id, PAGE_GAPS):
@@ -46,7 +46,7 @@ class LateArrivals:
 
 
 class LogWithLateArrivals:
-    """Implements the port Log for a backfill: another log, with what is late before and after it."""
+    """Implements the port Log for a backfill: another log, with late arrivals before and after it."""
 
     def __init__(self, log: Log, late: LateArrivals) -> None:
         self._log = log

@@ -17,8 +17,8 @@ async def produce(
 ) -> None:
     """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
 
-    Each page is tracked before it is sent on, so that the watermark knows of every entry that is out.
-    Changes have no place in the log, and no outcome; reopened entries have one of their own.
+    Each page is tracked before it is sent on, so that the watermark cannot pass an entry that is under way.
+    Changes have no outcome, and reopened entries a span of their own: neither is tracked.
     """
     async with pages:
         async for chunk in log.pages(after, mark):

@@ -37,7 +37,7 @@ class Watermark:
         return next(span for span in self._spans if position <= span.last)
 
     def track(self, last: Position, size: int) -> Span:
-        """Take in the next entries in log order; `last` is the position of the last of them."""
+        """Add the span of the next entries in log order; `last` is the position of the last of them."""
         span = Span(last, size)
         self._spans.append(span)
         self.width += size

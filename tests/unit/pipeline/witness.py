@@ -153,7 +153,7 @@ class Witness:
         """Test what an arriving event must not break."""
         newest = self.receiver.arrivals[-1]
         assert self.world.links.by_email[newest.email].status is ContactStatus.LINKED
-        assert position(newest.place) in self._named, "it was sent before a commit named it"
+        assert position(newest.place) in self._recorded, "it was sent before a commit recorded it"
         self.open.add(newest.place)
         self.check_few_unknowns()
         self.check_order()
@@ -170,7 +170,7 @@ class Witness:
         self.check_watermark()
 
     @property
-    def _named(self) -> frozenset[Position]:
+    def _recorded(self) -> frozenset[Position]:
         return self.ledger.commits[-1].intents if self.ledger.commits else frozenset()
 
     def _read(self) -> int:
@@ -240,7 +240,7 @@ class Witness:
 
     def check_few_unknowns(self) -> None:
         """Of those that this process sent, few enough have no outcome, and each of them is named."""
-        unnamed = self.open - set(map(place_of, self._named))
+        unnamed = self.open - set(map(place_of, self._recorded))
         assert not unnamed, f"nobody would know of {unnamed}"
         mine = self.open - self.open_at_start
         assert len(mine) <= self.world.settings.activecampaign.max_in_flight
