@@ -16,8 +16,8 @@ from aiohttp import web
 
 from kiva_stream.model.positions import Position
 from tests.acceptance.conftest import Commands, activecampaign_beside, settings
-from tests.dsn import connected
-from tests.shop_rows import LONG_AGO, ShopRows
+from tests.support.postgres import connected
+from tests.support.shop_rows import LONG_AGO, ShopRows
 
 WEEK = date(2026, 11, 23)
 NEXT_WEEK = WEEK + timedelta(days=7)

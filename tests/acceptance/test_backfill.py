@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import PATIENCE_S, SITE_ID, Stage, until
 from tests.acceptance.live_shop import by_contact, live_shop
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.acceptance.conftest import SITE_ID, Stage
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 DAY1 = ("--since", "day1")
 PATIENCE_S = 60

@@ -23,7 +23,7 @@ from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
 from kiva_stream.settings.sections import Settings
 from tests.acceptance.conftest import PATIENCE_S, Stage, staged_for_many, until
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 LETTERS = 1_000
 BACKFILL = ("backfill", "--since", "day1", "--yes")

@@ -26,7 +26,7 @@ from tests.acceptance.live_shop import (
     live_shop,
     overheard,
 )
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 FOLLOW = ("follow", "--since", "day1")
 WRITERS = 8

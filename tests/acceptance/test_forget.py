@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.conftest import SHORT_LEASE, heard, until
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 ANN, BEA, CAT, DAN = 1, 2, 3, 4

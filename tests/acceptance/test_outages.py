@@ -19,7 +19,7 @@ from kiva_stream.sandbox.process import LocalActiveCampaign
 from tests.acceptance.conftest import PATIENCE_S, Commands, Stage, until
 from tests.acceptance.live_shop import LiveShop, email, live_shop
 from tests.acceptance.test_follow import FOLLOW, arrived, following
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 RETRY_S = "KIVA_STREAM__ACTIVECAMPAIGN__RETRY_REFUSED_S"
 WATCHED_S = 3.0

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from tests.acceptance.conftest import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 DONE = """
 SELECT true FROM kiva_stream.checkpoint WHERE (watermark_txid, watermark_id) = (high_txid, high_id)

@@ -16,7 +16,7 @@ from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
 from tests.acceptance.conftest import Stage, staged_for_many
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 BACKFILL = ("backfill", "--since", "day1", "--yes")
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'kiva_stream' ORDER BY tablename"

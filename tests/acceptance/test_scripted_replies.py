@@ -21,9 +21,10 @@ from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.pipeline.delivery_lookup import TrackingLogLookup
 from kiva_stream.sandbox.activecampaign import Account, Fault, FaultKind, Running
-from tests.fakes import HIGHEST_ID, LOGGED_OUT, AcContact, customer, entry, place_in, place_of
-from tests.sandboxes import SHOP, sandbox, shop
-from tests.unit.pipeline.world import World
+from tests.fakes.destination_contacts import AcContact
+from tests.support.entries import HIGHEST_ID, LOGGED_OUT, customer, entry, place_in, place_of
+from tests.support.pipeline_world import World
+from tests.support.sandbox import SHOP, sandbox, shop
 
 PEOPLE = [customer(number) for number in range(1, 6)]
 SETTLE_S = 0.2

@@ -24,7 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.conftest import PATIENCE_S, until
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 PASSWORD = "pass-word-planted-51x"
 PERSON = "zoe.planted+box"  # the name in the address: the domain says nothing about anybody

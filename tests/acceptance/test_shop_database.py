@@ -14,7 +14,7 @@ from kiva_stream.sandbox.postgres import OwnServer, own_postgres
 from tests.acceptance.conftest import ENTRIES, SEED, Commands, Stage, staged, until
 from tests.acceptance.live_shop import LiveShop, live_shop
 from tests.acceptance.test_follow import arrived, following
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 FOLLOW = ("follow", "--since", "day1")
 BY_ID = {"KIVA_STREAM__SOURCE__HORIZON": "false"}

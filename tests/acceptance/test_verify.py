@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.acceptance.conftest import PATIENCE_S, SITE_ID, Stage, until
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 QUICK = {
     "KIVA_STREAM__SOURCE__POLL_INTERVAL_S": "0.2",

@@ -9,8 +9,8 @@ import pytest
 
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.states import begin, held_ledger, migrated_store
+from tests.support.postgres import connected
+from tests.support.state_schema import begin, held_ledger, migrated_store
 
 
 @pytest.fixture

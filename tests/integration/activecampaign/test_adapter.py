@@ -43,7 +43,7 @@ from kiva_stream.sandbox.activecampaign import Account, Fault, FaultKind, Runnin
 from kiva_stream.sandbox.activecampaign.contacts import Contact as SandboxContact
 from kiva_stream.sandbox.activecampaign.contacts import Table
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.sandboxes import SHOP, sandbox, shop
+from tests.support.sandbox import SHOP, sandbox, shop
 
 IN_NO_TIME: dict[str, object] = {
     "requests_per_second": 0,

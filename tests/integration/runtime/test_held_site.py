@@ -17,8 +17,9 @@ from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.state.incidents import read_incidents
 from kiva_stream.state.store import Store
-from tests.fakes import SITE, settings
-from tests.states import until
+from tests.support.entries import SITE
+from tests.support.settings import settings
+from tests.support.state_schema import until
 
 NOWHERE = settings(
     PipelineSettings(), api_url="http://127.0.0.1:9", breaker_failures=1, backoff_max_s=0.01

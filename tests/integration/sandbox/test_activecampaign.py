@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from kiva_stream.sandbox.activecampaign import Fault, FaultKind, Running, Sandbox, run
-from tests.sandboxes import SHOP, event_form, sandbox, shop
+from tests.support.sandbox import SHOP, event_form, sandbox, shop
 
 ANN = "ann@example.org"
 NAMES = ("Customer cancelled",)

@@ -14,7 +14,7 @@ from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.source import Source
-from tests.shop_rows import OpenedLog, ShopRows, Sleeps, opened_log, read, source_settings
+from tests.support.shop_rows import OpenedLog, ShopRows, Sleeps, opened_log, read, source_settings
 
 ANN = Email("ann@example.com")
 NOW = "now"  # as PostgreSQL reads it

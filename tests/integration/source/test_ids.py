@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kiva_stream.model.positions import Position
-from tests.dsn import connected
-from tests.shop_rows import OpenedLog, ShopRows, opened_log
+from tests.support.postgres import connected
+from tests.support.shop_rows import OpenedLog, ShopRows, opened_log
 
 
 @pytest.fixture

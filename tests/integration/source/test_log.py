@@ -28,15 +28,8 @@ from kiva_stream.sandbox.postgres import own_postgres
 from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.site import read_site
 from kiva_stream.source.source import WAITS_S, Source
-from tests.dsn import UNREADABLE_DSNS, as_role, connected
-from tests.shop_rows import (
-    OpenedLog,
-    ShopRows,
-    Sleeps,
-    opened_log,
-    read,
-    source_settings,
-)
+from tests.support.postgres import UNREADABLE_DSNS, as_role, connected
+from tests.support.shop_rows import OpenedLog, ShopRows, Sleeps, opened_log, read, source_settings
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 END = HighWaterMark(Position(2**62, 2**62), FOREVER)  # above everything there can be

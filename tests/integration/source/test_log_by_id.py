@@ -18,9 +18,9 @@ from kiva_stream.source.source import Source
 from kiva_stream.state.id_gaps import SiteIdGaps
 from kiva_stream.state.leases import hold
 from kiva_stream.state.store import Store
-from tests.dsn import connected
-from tests.shop_rows import OpenedLog, ShopRows, opened_log, read
-from tests.states import migrated_store
+from tests.support.postgres import connected
+from tests.support.shop_rows import OpenedLog, ShopRows, opened_log, read
+from tests.support.state_schema import migrated_store
 
 NOW = datetime.now(UTC)
 KEEP_S = 3600.0

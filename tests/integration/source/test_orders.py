@@ -23,8 +23,8 @@ from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.orders import ShopOrders
 from kiva_stream.source.source import Source
 from kiva_stream.source.weeks import DeliveryWeeks
-from tests.dsn import as_role
-from tests.shop_rows import LONG_AGO, ShopRows, source_settings
+from tests.support.postgres import as_role
+from tests.support.shop_rows import LONG_AGO, ShopRows, source_settings
 
 MONDAY = date(2018, 11, 26)
 OLD = datetime(2018, 3, 4, 17, 2, 10, tzinfo=UTC)  # LONG_AGO

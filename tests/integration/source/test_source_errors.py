@@ -17,8 +17,8 @@ from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
 from kiva_stream.source.source import FOLLOWING_WAITS_S, STANDBY, WAITS_S, Source
-from tests.dsn import connected
-from tests.shop_rows import ShopRows, Sleeps, opened_log, read, source_settings
+from tests.support.postgres import connected
+from tests.support.shop_rows import ShopRows, Sleeps, opened_log, read, source_settings
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.rewinds import KeptAbove, KeptCheckpoint, NewStart, SiteRewinds
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
-from tests.states import ANN, BEA, START, begin, commit_of, delivered
+from tests.support.state_schema import ANN, BEA, START, begin, commit_of, delivered
 
 LETTERS = 1_000
 WATERMARK = Position(9_000, 9_000)

@@ -11,7 +11,7 @@ import pytest
 from kiva_stream.errors import HeldError
 from kiva_stream.state.leases import Lease, hold, renew
 from kiva_stream.state.store import Store
-from tests.states import START, begin, commit_of, held_ledger, until
+from tests.support.state_schema import START, begin, commit_of, held_ledger, until
 
 OVER = "SELECT bool_and(expires_at < clock_timestamp()) FROM kiva_stream.lease"
 OUTLASTS = """

@@ -26,8 +26,8 @@ from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import SQL_FILES, VERSION, Store
-from tests.dsn import UNREADABLE_DSNS, as_role, connected
-from tests.states import (
+from tests.support.postgres import UNREADABLE_DSNS, as_role, connected
+from tests.support.state_schema import (
     ACCOUNT,
     ANN,
     BEA,

@@ -17,7 +17,7 @@ from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
-from tests.states import ANN, BEA, begin, held_ledger
+from tests.support.state_schema import ANN, BEA, begin, held_ledger
 
 FIRST = ContactId(0)
 

@@ -15,7 +15,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import Store
-from tests.states import START, begin, commit_of, delivered, held_ledger, until
+from tests.support.state_schema import START, begin, commit_of, delivered, held_ledger, until
 
 A, B, C, D = (Position(6, number) for number in (61, 62, 63, 64))
 LETTER = DeadLetter(A, Reason.NO_EMAIL, CustomerId(5))

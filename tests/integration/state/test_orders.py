@@ -11,7 +11,7 @@ from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import OrderSource, SentOrder
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
-from tests.states import CONTACT_URL, held_ledger
+from tests.support.state_schema import CONTACT_URL, held_ledger
 
 MOMENT = datetime(2018, 3, 4, 1, 2, 3, 456789, UTC)
 

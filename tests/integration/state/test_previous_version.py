@@ -13,8 +13,8 @@ from kiva_stream.commands.status import status
 from kiva_stream.model.positions import Position
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings, SourceSettings, StateSettings
 from kiva_stream.state.store import Store
-from tests.states import held_ledger, migrated_store
-from tests.states import settings as state_settings
+from tests.support.state_schema import held_ledger, migrated_store
+from tests.support.state_schema import settings as state_settings
 
 PREVIOUS = Path(__file__).with_name("previous")
 COLUMNS = """

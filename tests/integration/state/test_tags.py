@@ -17,7 +17,7 @@ from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tags import DueTags
-from tests.states import START, commit_of, until
+from tests.support.state_schema import START, commit_of, until
 
 FIRST = ContactId(0)
 MONDAY = date(2018, 3, 5)

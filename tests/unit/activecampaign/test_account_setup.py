@@ -14,8 +14,8 @@ from kiva_stream.errors import AccountRefused
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.aio import Answers
-from tests.virtual_time import now, run
+from tests.support.http_answers import Answers
+from tests.support.virtual_time import now, run
 
 T = TypeVar("T")
 

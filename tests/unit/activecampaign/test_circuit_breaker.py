@@ -22,7 +22,7 @@ from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater,
 from kiva_stream.model.ids import Email
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.virtual_time import now, run
+from tests.support.virtual_time import now, run
 
 T = TypeVar("T")
 Answer = Response | Exception

@@ -18,8 +18,8 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, TryLater, UnknownOutcome
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.aio import CANNOT_CONNECT, CONNECTION, Answers
-from tests.virtual_time import now, run
+from tests.support.http_answers import CANNOT_CONNECT, CONNECTION, Answers
+from tests.support.virtual_time import now, run
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports import destination
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.aio import Answers
-from tests.virtual_time import now, run
+from tests.support.http_answers import Answers
+from tests.support.virtual_time import now, run
 
 T = TypeVar("T")
 

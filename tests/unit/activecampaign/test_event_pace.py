@@ -8,8 +8,8 @@ import pytest
 
 from kiva_stream.activecampaign.event_pace import EventPace
 from kiva_stream.activecampaign.pause import Pause
+from tests.support.virtual_time import now, run
 from tests.unit.activecampaign.windows import most_in
-from tests.virtual_time import now, run
 
 SECOND = 1.0
 

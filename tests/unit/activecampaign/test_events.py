@@ -19,8 +19,8 @@ from kiva_stream.errors import AccountRefused, Rejected, UnknownOutcome
 from kiva_stream.model.ids import Email
 from kiva_stream.ports import destination
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.aio import CANNOT_CONNECT, Answers
-from tests.virtual_time import now, run
+from tests.support.http_answers import CANNOT_CONNECT, Answers
+from tests.support.virtual_time import now, run
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.rate_limits import Budget, import_budget, request_budget
+from tests.support.virtual_time import now, run
 from tests.unit.activecampaign.windows import most_in
-from tests.virtual_time import now, run
 
 SECOND = 1.0
 MINUTE = 60.0

@@ -18,8 +18,8 @@ from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent, Mark, mark_of
 from kiva_stream.ports import destination
 from kiva_stream.settings.sections import ActiveCampaignSettings
-from tests.aio import Answers
-from tests.virtual_time import now, run
+from tests.support.http_answers import Answers
+from tests.support.virtual_time import now, run
 
 API = "https://account.example/api/3"
 SETTINGS = ActiveCampaignSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kiva_stream.commands.estimates import MINUTE_S, Work, request_s, requests, seconds, swaps_s
-from tests.fakes import activecampaign_settings
+from tests.support.settings import activecampaign_settings
 
 LIMITS = activecampaign_settings()  # as documented: 5 requests a second, 100 imports a minute
 

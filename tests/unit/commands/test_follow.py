@@ -28,9 +28,11 @@ from kiva_stream.runtime.log_tail import LogTail
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.runtime.start_position import Start
 from kiva_stream.settings.sections import PipelineSettings
-from tests.fakes import SITE, customer, entry, raises_one, settings
+from tests.support.entries import SITE, customer, entry
+from tests.support.settings import settings
+from tests.support.virtual_time import run
+from tests.support.waiting import raises_one
 from tests.unit.runtime.growing_shop import VIRTUAL_TIME, Story, second, second_of, source_settings
-from tests.virtual_time import run
 
 SWEEP_S, ROUND_S, IN_FLIGHT_S = 10.0, 95.0, 3.0
 PATIENCE_S = 130.0  # without a poll: half a minute, two polls, and a minute for a customer to appear

@@ -21,7 +21,8 @@ from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings, Settings
 from kiva_stream.state.status import SiteStatus
-from tests.fakes import NOISE, SITE, SYNC_ONLY, customer, entry, moment, position, settings
+from tests.support.entries import NOISE, SITE, SYNC_ONLY, customer, entry, moment, position
+from tests.support.settings import settings
 
 SETTINGS = settings(PipelineSettings())
 MARK = HighWaterMark(position(1_000), datetime(2018, 4, 1, tzinfo=UTC))

@@ -13,7 +13,8 @@ from kiva_stream.commands import setup
 from kiva_stream.errors import TryLater
 from kiva_stream.runtime import shop
 from kiva_stream.settings.sections import PipelineSettings, Settings
-from tests.fakes import SITE, settings
+from tests.support.entries import SITE
+from tests.support.settings import settings
 
 
 class StoreThere:

@@ -16,7 +16,8 @@ from kiva_stream.model.outcomes import DELIVERED, Outcome
 from kiva_stream.model.positions import Position
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.state.status import SiteStatus
-from tests.fakes import SITE, moment, settings
+from tests.support.entries import SITE, moment
+from tests.support.settings import settings
 
 FOUND = SiteStatus(
     account="a.example 1",

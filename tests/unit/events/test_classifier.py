@@ -19,7 +19,7 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
-from tests.shop import (
+from tests.support.ann import (
     ANN,
     LINES,
     LOG_ID,

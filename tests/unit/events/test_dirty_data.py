@@ -17,7 +17,19 @@ from kiva_stream.model.ids import Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.source.identity import claimed
 from kiva_stream.sync.desired_contact import countable, desired_contact
-from tests.shop import ANN, LINES, MOMENT, SITE, TAIL, account, classify, customer, event, legacy, structured
+from tests.support.ann import (
+    ANN,
+    LINES,
+    MOMENT,
+    SITE,
+    TAIL,
+    account,
+    classify,
+    customer,
+    event,
+    legacy,
+    structured,
+)
 
 ANNS = Email("ann@example.com")
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.incidents import Incident
 from kiva_stream.observability.incidents import Incidents
-from tests.fakes import raises_one
-from tests.virtual_time import now, run
+from tests.support.virtual_time import now, run
+from tests.support.waiting import raises_one
 
 T = TypeVar("T")
 

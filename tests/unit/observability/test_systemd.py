@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kiva_stream.observability.systemd import SystemdNotifier
-from tests import virtual_time
+from tests.support import virtual_time
 
 
 class Manager:

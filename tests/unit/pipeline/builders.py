@@ -16,7 +16,9 @@ from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.primitives.clock import Sleep
-from tests.fakes import FakeLedger, customer, entry, moment, no_time, place_of, position
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import customer, entry, moment, place_of, position
+from tests.support.waiting import no_time
 
 CONTACT = ContactId(1)
 

@@ -24,21 +24,11 @@ from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.pipeline.revivals import Revivals
-from tests.fakes import (
-    SITE,
-    FakeContactDelivery,
-    FakeEntries,
-    FakeLedger,
-    FakeLetters,
-    FakeLinks,
-    FakeLog,
-    customer,
-    entry,
-    event,
-    moment,
-    place_of,
-    position,
-)
+from tests.fakes.source import FakeEntries, FakeLog
+from tests.fakes.stages import FakeContactDelivery
+from tests.fakes.state_contacts import FakeLinks
+from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.support.entries import SITE, customer, entry, event, moment, place_of, position
 from tests.unit.pipeline.builders import make_checkpoint, places, same
 
 ANN, BOB = customer(1), customer(2)

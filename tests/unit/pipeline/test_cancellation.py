@@ -17,9 +17,21 @@ from kiva_stream.errors import UnknownOutcome
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import Email
-from tests.fakes import EVENT, NOISE, SYNC_ONLY, FakeLookUps, place_of
-from tests.unit.pipeline.world import AGAIN, ANN, BAD_EVENT, BOB, FAILING, NOBODY, REFUSED, TWIN, World, story
-from tests.virtual_time import run
+from tests.fakes.stages import FakeLookUps
+from tests.support.entries import EVENT, NOISE, SYNC_ONLY, place_of
+from tests.support.pipeline_world import (
+    AGAIN,
+    ANN,
+    BAD_EVENT,
+    BOB,
+    FAILING,
+    NOBODY,
+    REFUSED,
+    TWIN,
+    World,
+    story,
+)
+from tests.support.virtual_time import run
 
 ROWS: list[tuple[Customer, str]] = [
     (ANN, EVENT),

@@ -9,7 +9,9 @@ from kiva_stream.errors import CheckpointError
 from kiva_stream.model.checkpoint import Delivered
 from kiva_stream.model.outcomes import DELIVERED, SYNCED, Outcome, Reason
 from kiva_stream.model.positions import DAY1, Position
-from tests.fakes import LOGGED_OUT, FakeLedger, delivery, position, raises_one, until
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import LOGGED_OUT, delivery, position
+from tests.support.waiting import raises_one, until
 from tests.unit.pipeline.builders import CONTACT, dead_letter, make_checkpoint, running
 
 

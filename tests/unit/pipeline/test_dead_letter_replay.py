@@ -15,7 +15,7 @@ from kiva_stream.model.orders import Order
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
-from tests.shop import ANN, MOMENT, account, entry
+from tests.support.ann import ANN, MOMENT, account, entry
 
 ONE, TWO, THREE = Position(7, 1), Position(7, 2), Position(8, 3)
 LATER = MOMENT + timedelta(minutes=1)

@@ -7,7 +7,9 @@ from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import AcId, CustomerId
 from kiva_stream.model.tracked_events import LoggedEvent
 from kiva_stream.pipeline.delivery_lookup import TrackingLogLookup
-from tests.fakes import LOGGED_OUT, FakeContacts, FakeLinks, contact, eventdata
+from tests.fakes.destination_contacts import FakeContacts
+from tests.fakes.state_contacts import FakeLinks
+from tests.support.entries import LOGGED_OUT, contact, eventdata
 
 
 class FakeTrackingLogs:

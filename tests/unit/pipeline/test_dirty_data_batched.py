@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import anyio
 
-from tests.fakes import EVENT, customer, entry, position
-from tests.unit.pipeline.world import AGAIN, ANN, World, story
-from tests.virtual_time import run
+from tests.support.entries import EVENT, customer, entry, position
+from tests.support.pipeline_world import AGAIN, ANN, World, story
+from tests.support.virtual_time import run
 
 LATENCY_S = 0.1
 

@@ -11,8 +11,9 @@ from kiva_stream.model.contacts import ContactStatus, DesiredContact
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import Email
 from kiva_stream.model.week_tags import WeekTag
-from tests.fakes import EVENT, FakeEvents, customer, entry, moment, place_of
-from tests.unit.pipeline.world import ANN, BOB, FAILING, REFUSED, TWIN, World, story
+from tests.fakes.destination_events import FakeEvents
+from tests.support.entries import EVENT, customer, entry, moment, place_of
+from tests.support.pipeline_world import ANN, BOB, FAILING, REFUSED, TWIN, World, story
 
 CANCEL, CANCEL_BY_SHOP, REACTIVATE = "customer.cancel", "admin.customer.cancel", "customer.reactivate"
 UNSUBSCRIBE, RESUBSCRIBE, NEW_ADDRESS = "email.unsubscribe", "email.resubscribe", "customer.email.change"

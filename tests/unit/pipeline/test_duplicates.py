@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kiva_stream.model.classifications import Noise
 from kiva_stream.model.entries import Entry
 from kiva_stream.pipeline.duplicates import Duplicates
-from tests.fakes import customer, entry, event, moment
+from tests.support.entries import customer, entry, event, moment
 from tests.unit.pipeline.builders import same
 
 ANN, BOB = customer(1), customer(2)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from kiva_stream.model.outcomes import Span
 from kiva_stream.pipeline.lanes import Lane, Lanes
-from tests.fakes import contact, delivery, position
+from tests.support.entries import contact, delivery, position
 from tests.unit.pipeline.builders import places
 
 

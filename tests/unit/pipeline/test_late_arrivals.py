@@ -17,8 +17,9 @@ from kiva_stream.pipeline import late_arrivals
 from kiva_stream.pipeline.late_arrivals import LateArrivals, LogWithLateArrivals
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.log import Range, SystemLog
-from tests.fakes import FakeLog, customer, entry, moment
-from tests.virtual_time import now, run
+from tests.fakes.source import FakeLog
+from tests.support.entries import customer, entry, moment
+from tests.support.virtual_time import now, run
 
 FAR = HighWaterMark(Position(0, 2**62), moment(10**6))
 SEEN = moment(0)

@@ -8,7 +8,8 @@ from kiva_stream.model.entries import Change, Changes, ReopenedEntries
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.pipeline import leftovers
 from kiva_stream.pipeline.leftovers import LeftoversFirst
-from tests.fakes import FakeEntries, FakeLog, customer, entry, moment, position, up_to
+from tests.fakes.source import FakeEntries, FakeLog
+from tests.support.entries import customer, entry, moment, position, up_to
 
 
 async def test_leftovers_come_first_in_log_order_and_those_above_the_watermark_where_they_are_read() -> None:

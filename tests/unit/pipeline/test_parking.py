@@ -19,9 +19,11 @@ from kiva_stream.pipeline.parking import (
     returns_first,
 )
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
-from tests.fakes import FakeLedger, contact, delivery, no_time, place_of, position, until
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import contact, delivery, place_of, position
+from tests.support.virtual_time import run
+from tests.support.waiting import no_time, until
 from tests.unit.pipeline.builders import CONTACT, make_checkpoint, running
-from tests.virtual_time import run
 
 
 class WatchedSpans(ReopenedSpans):

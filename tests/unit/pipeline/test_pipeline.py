@@ -16,18 +16,8 @@ from msgspec.structs import replace
 from kiva_stream.errors import AccountRefused, CheckpointError, SourceError, UnknownOutcome
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
-from tests.fakes import (
-    EVENT,
-    NOISE,
-    SYNC_ONLY,
-    customer,
-    entry,
-    place_of,
-    position,
-    raises_one,
-    until,
-)
-from tests.unit.pipeline.world import (
+from tests.support.entries import EVENT, NOISE, SYNC_ONLY, customer, entry, place_of, position
+from tests.support.pipeline_world import (
     AGAIN,
     ANN,
     BAD_EVENT,
@@ -40,7 +30,8 @@ from tests.unit.pipeline.world import (
     World,
     story,
 )
-from tests.virtual_time import run
+from tests.support.virtual_time import run
+from tests.support.waiting import raises_one, until
 
 ROWS = st.lists(
     st.tuples(

@@ -10,7 +10,10 @@ from kiva_stream.model.outcomes import SYNCED
 from kiva_stream.model.pages import Page
 from kiva_stream.model.positions import DAY1
 from kiva_stream.pipeline.producer import produce
-from tests.fakes import FakeLedger, FakeLog, customer, entry, position, until, up_to
+from tests.fakes.source import FakeLog
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import customer, entry, position, up_to
+from tests.support.waiting import until
 from tests.unit.pipeline.builders import make_checkpoint
 
 ANN = customer(1)

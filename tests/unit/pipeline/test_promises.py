@@ -22,10 +22,11 @@ from kiva_stream.errors import CheckpointError, SourceError
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import Email
-from tests.fakes import EVENT, NOISE, SYNC_ONLY, account, entry, leaves, position
+from tests.support.entries import EVENT, NOISE, SYNC_ONLY, account, entry, position
+from tests.support.pipeline_world import AGAIN, ANN, BOB, FAILING, NOBODY, REFUSED, TWIN, World
+from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.waiting import leaves
 from tests.unit.pipeline.witness import SETTLE_S, STEPS, Witness
-from tests.unit.pipeline.world import AGAIN, ANN, BOB, FAILING, NOBODY, REFUSED, TWIN, World
-from tests.virtual_time import VirtualTimeLoop
 
 EVE = replace(BOB, id=7, email="eve@example.org")
 PEOPLE = (ANN, BOB, TWIN, NOBODY, FAILING, REFUSED, EVE)

@@ -10,19 +10,11 @@ from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.entries import Change
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.outcomes import SYNCED, Outcome, Reason
-from tests.fakes import (
-    NOISE,
-    FakeLedger,
-    delivery,
-    entry,
-    moment,
-    no_time,
-    place_of,
-    position,
-    until,
-)
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import NOISE, delivery, entry, moment, place_of, position
+from tests.support.pipeline_world import ANN, NOBODY, World
+from tests.support.waiting import no_time, until
 from tests.unit.pipeline.builders import CONTACT, make_checkpoint, running
-from tests.unit.pipeline.world import ANN, NOBODY, World
 
 # Parked
 

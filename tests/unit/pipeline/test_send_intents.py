@@ -10,7 +10,8 @@ import anyio
 from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.group_commit import GroupCommit
 from kiva_stream.pipeline.send_intents import SendIntents
-from tests.fakes import no_time, position
+from tests.support.entries import position
+from tests.support.waiting import no_time
 
 A, B, C, D, E, F = map(position, range(1, 7))
 

@@ -21,21 +21,11 @@ from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.pipeline.checkpoint import NOTHING_LEFT
 from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.primitives.backoff import backoff_s
-from tests.fakes import (
-    LOGGED_OUT,
-    Arrival,
-    FakeContactDelivery,
-    FakeEvents,
-    FakeLedger,
-    FakeLookUps,
-    batch,
-    contact,
-    delivery,
-    moment,
-    position,
-    raises_one,
-    until,
-)
+from tests.fakes.destination_events import Arrival, FakeEvents
+from tests.fakes.stages import FakeContactDelivery, FakeLookUps
+from tests.fakes.state_ledger import FakeLedger
+from tests.support.entries import LOGGED_OUT, batch, contact, delivery, moment, position
+from tests.support.waiting import raises_one, until
 from tests.unit.pipeline.builders import make_checkpoint
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kiva_stream.model.outcomes import DELIVERED, SYNCED, tally_of
 from kiva_stream.model.positions import DAY1
 from kiva_stream.pipeline.watermark import Watermark
-from tests.fakes import position
+from tests.support.entries import position
 
 
 def test_the_watermark_stays_before_a_span_that_lacks_an_outcome() -> None:

@@ -13,17 +13,11 @@ from kiva_stream.model.checkpoint import Commit
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import Position
-from tests.fakes import (
-    Arrival,
-    FakeEvents,
-    FakeLedger,
-    FakeLetters,
-    FakeLookUps,
-    place_in,
-    place_of,
-    position,
-)
-from tests.unit.pipeline.world import NOBODY, REFUSED, World
+from tests.fakes.destination_events import Arrival, FakeEvents
+from tests.fakes.stages import FakeLookUps
+from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.support.entries import place_in, place_of, position
+from tests.support.pipeline_world import NOBODY, REFUSED, World
 
 SETTLE_S = 3.0
 LATE_S = 1.4  # after it an event is processed whose client was told nothing; after it one is shown

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from kiva_stream.primitives.workers import for_each
-from tests.fakes import raises_one, until
+from tests.support.waiting import raises_one, until
 
 
 async def numbers(count: int) -> AsyncIterator[int]:

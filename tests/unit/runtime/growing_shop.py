@@ -16,8 +16,9 @@ from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Change, Entry
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.settings.sections import SourceSettings
-from tests.fakes import SITE, FakeLog, moment
-from tests.virtual_time import now
+from tests.fakes.source import FakeLog
+from tests.support.entries import SITE, moment
+from tests.support.virtual_time import now
 
 POLL_S = 20.0
 VIRTUAL_TIME = SimpleNamespace(monotonic=now)  # for a module's `time`

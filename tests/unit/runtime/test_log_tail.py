@@ -19,9 +19,9 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.runtime import log_tail
 from kiva_stream.runtime.log_tail import HIDES_FOR_S, ChangeTail, LogTail
-from tests.fakes import account, customer, entry, moment, position
+from tests.support.entries import account, customer, entry, moment, position
+from tests.support.virtual_time import now, run
 from tests.unit.runtime.growing_shop import VIRTUAL_TIME, Story, second, second_of, source_settings
-from tests.virtual_time import now, run
 
 UNUSED_MARK = HighWaterMark(DAY1, moment(0))
 ANN, BOB = customer(1), customer(2)

@@ -8,7 +8,7 @@ import pytest
 from kiva_stream.sandbox.activecampaign import Sandbox
 from kiva_stream.sandbox.activecampaign.responses import Response
 from kiva_stream.sandbox.activecampaign.service import Request
-from tests.sandboxes import SHOP, Caller
+from tests.support.sandbox import SHOP, Caller
 
 OTHER = msgspec.structs.replace(
     SHOP, name="other", api_token="other-token", event_actid="2", event_key="other-key"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kiva_stream.sandbox.activecampaign.contract import FORM_TYPE, contract, is_event_form
 from kiva_stream.sandbox.activecampaign.responses import Response
 from kiva_stream.sandbox.activecampaign.service import Request
-from tests.sandboxes import SHOP, Caller, event_form
+from tests.support.sandbox import SHOP, Caller, event_form
 
 _TEXTS = st.sampled_from(
     ["", "1", "12", "x", "1\n", "٣", "a" * 32, "a" * 33, '{"email": "a@b.co"}', '"email"']

@@ -6,7 +6,7 @@ import pytest
 
 from kiva_stream.sandbox.activecampaign.faults import Fault, FaultKind, Faults, parse_fault
 from kiva_stream.sandbox.activecampaign.responses import Response, Silence
-from tests.sandboxes import Caller
+from tests.support.sandbox import Caller
 
 NAMES = ("Customer cancelled",)
 

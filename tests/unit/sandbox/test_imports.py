@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandboxes import Caller
+from tests.support.sandbox import Caller
 
 ANN = "ann@example.org"
 BOB = "bob@example.org"

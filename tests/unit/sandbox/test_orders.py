@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandboxes import Caller
+from tests.support.sandbox import Caller
 
 LATER = "mutation Push($orders: [OrderInput]) { bulkUpsertOrdersAsync(orders: $orders) { recordId } }"
 NOW = "mutation Push($order: OrderInput) { upsertOrder(order: $order) { id storeOrderId finalAmount } }"

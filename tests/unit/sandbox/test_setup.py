@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sandboxes import Caller
+from tests.support.sandbox import Caller
 
 LIST = {
     "name": "all customers",

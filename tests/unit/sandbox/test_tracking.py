@@ -6,7 +6,7 @@ import pytest
 
 from kiva_stream.sandbox.activecampaign.events import EventLog, StrayEvent
 from kiva_stream.sandbox.activecampaign.responses import Response
-from tests.sandboxes import Caller
+from tests.support.sandbox import Caller
 
 NAME = "Customer cancelled"
 SPAWNED = (200, {"success": 1, "message": "Event spawned"})

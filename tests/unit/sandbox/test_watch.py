@@ -9,7 +9,7 @@ import pytest
 
 from kiva_stream.sandbox.activecampaign.contract import JSON_TYPE
 from kiva_stream.sandbox.activecampaign.service import API_PREFIX, EVENT_PATH, Request
-from tests.sandboxes import SHOP, Caller
+from tests.support.sandbox import SHOP, Caller
 from tests.unit.sandbox.test_contacts import ANN, LIST
 
 BOB = "bob@example.org"

@@ -24,23 +24,12 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
-from tests.fakes import (
-    SITE,
-    AcContact,
-    FakeContacts,
-    FakeCustomers,
-    FakeLinks,
-    FakeOrderDelivery,
-    FakeOrders,
-    FakeTags,
-    FakeTagsDue,
-    FakeWeeks,
-    account,
-    activecampaign_settings,
-    customer,
-    delivery,
-    position,
-)
+from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeTags
+from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
+from tests.fakes.stages import FakeOrderDelivery
+from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
+from tests.support.entries import SITE, account, customer, delivery, position
+from tests.support.settings import activecampaign_settings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kiva_stream.model.ids import Email
-from tests.fakes import account, customer, position
+from tests.support.entries import account, customer, position
 from tests.unit.sync.contact_bench import REFUSED, Bench, address, entry_of, shop
 
 DAY_S = 86_400

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_locks import ContactLocks
-from tests.virtual_time import now, run
+from tests.support.virtual_time import now, run
 
 
 class Bench:

@@ -16,17 +16,9 @@ from structlog.testing import capture_logs
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.week_tags import WeekTag
-from tests.fakes import account, customer
-from tests.unit.sync.contact_bench import (
-    LINKED,
-    NEW,
-    REFUSED,
-    Bench,
-    address,
-    emails,
-    entry_of,
-)
-from tests.virtual_time import run
+from tests.support.entries import account, customer
+from tests.support.virtual_time import run
+from tests.unit.sync.contact_bench import LINKED, NEW, REFUSED, Bench, address, emails, entry_of
 
 FREE = Email("free@example.org")
 OTHER = Email("other@example.org")

@@ -15,7 +15,8 @@ from kiva_stream.model.contacts import ContactStatus, ListStatus
 from kiva_stream.model.deliveries import Batch, Need
 from kiva_stream.model.ids import Email, OrderId
 from kiva_stream.model.week_tags import WeekTag
-from tests.fakes import account, customer, position, raises_one, until
+from tests.support.entries import account, customer, position
+from tests.support.waiting import raises_one, until
 from tests.unit.sync.contact_bench import (
     LINKED,
     LOST,
@@ -238,7 +239,8 @@ async def test_a_newcomer_comes_with_the_week_tag_of_all_who_share_the_contact(
     ann = customer(1)
     twin = customer(2, email=ann.email)
     bench = Bench([account(ann), account(twin)])
-    bench.weeks.rows = {ann.id: anns, twin.id: twins}
+    bench.weeks.put(ann, *anns)
+    bench.weeks.put(twin, *twins)
     await bench.snapshot()
     assert list(bench.at_ac(ann).tags) == [tag]
     assert bench.linked(ann).tag is tag
@@ -276,7 +278,7 @@ async def test_a_change_of_a_contact_carries_no_tag() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts, import_min_contacts=1)
     await bench.snapshot()
-    bench.weeks.rows = {ann.id: {"open"}}
+    bench.weeks.put(ann, "open")
     bench.customers.change(ann, phone=PHONE)
     await bench.snapshot()
     assert [each.tag for contacts in bench.contacts.imports.values() for each in contacts] == [
@@ -305,7 +307,7 @@ async def test_one_whose_first_import_was_lost_keeps_the_tag_it_was_sent_with() 
         group.start_soon(bench.snapshot)
         await until(lambda: bench.contacts.asked)
         group.cancel_scope.cancel()
-    bench.weeks.rows = {ann.id: {"open"}}  # it would get another one now
+    bench.weeks.put(ann, "open")  # it would get another one now
     bench.contacts.reports = [LOST]
     bench.restart()
     await bench.snapshot()

@@ -14,7 +14,8 @@ from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.ids import Email, OrderId
-from tests.fakes import account, customer, raises_one, until
+from tests.support.entries import account, customer
+from tests.support.waiting import raises_one, until
 from tests.unit.sync.contact_bench import (
     LINKED,
     NEW,

@@ -17,9 +17,10 @@ from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.contacts import ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.week_tags import WeekTag
-from tests.fakes import account, customer, raises_one, until
+from tests.support.entries import account, customer
+from tests.support.virtual_time import run
+from tests.support.waiting import raises_one, until
 from tests.unit.sync.contact_bench import LINKED, LOST, NEW, REFUSED, RUNNING, Bench, address, emails, shop
-from tests.virtual_time import run
 
 PHONE = "+1 555 0100"
 

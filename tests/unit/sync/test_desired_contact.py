@@ -27,7 +27,7 @@ from kiva_stream.sync.desired_contact import (
     wants_emails,
     week_tag,
 )
-from tests.shop import ANN, SITE, account
+from tests.support.ann import ANN, SITE, account
 
 EMAIL = Email("ann@example.com")
 TODAY = date(2018, 11, 24)

@@ -22,20 +22,13 @@ from kiva_stream.model.orders import NEVER, Order, OrderSource
 from kiva_stream.ports.state import Links
 from kiva_stream.sync.order_sync import PAGE_ROWS, OrderSync
 from kiva_stream.sync.order_writes import TOO_LARGE
-from tests.fakes import activecampaign_settings, raises_one, until
-from tests.sync_fakes import (
-    ITEM,
-    NEW,
-    NOON,
-    REJECTED,
-    FakeOrderLinks,
-    FakeOrders,
-    FakeSentOrders,
-    FakeUploads,
-    order,
-    wall_clock,
-)
-from tests.virtual_time import now, run
+from tests.fakes.destination_orders import FakeUploads
+from tests.fakes.source import FakeOrders
+from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
+from tests.support.orders import ITEM, NEW, NOON, REJECTED, order, wall_clock
+from tests.support.settings import activecampaign_settings
+from tests.support.virtual_time import now, run
+from tests.support.waiting import raises_one, until
 
 SETTLE_S = 10
 UNPAID: Mapping[str, Any] = {"payment_status": "failed", "paid_at": None}

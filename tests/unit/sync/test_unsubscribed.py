@@ -35,24 +35,12 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.week_tags import WeekTagSync
-from tests.fakes import (
-    EVENT,
-    SITE,
-    SYNC_ONLY,
-    AcContact,
-    FakeContacts,
-    FakeCustomers,
-    FakeLog,
-    FakeTags,
-    account,
-    customer,
-    entry,
-    no_time,
-    position,
-    up_to,
-)
-from tests.unit.pipeline.world import World
-from tests.virtual_time import run
+from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeTags
+from tests.fakes.source import FakeCustomers, FakeLog
+from tests.support.entries import EVENT, SITE, SYNC_ONLY, account, customer, entry, position, up_to
+from tests.support.pipeline_world import World
+from tests.support.virtual_time import run
+from tests.support.waiting import no_time
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -372,8 +360,11 @@ class Life(World):
         self.now += timedelta(hours=time.hours)
         if time.new_week:
             self.weeks.week += timedelta(days=7)
-            some = [each.id for each in PEOPLE if each.id not in self.weeks.rows]
-            self.weeks.rows = {who: {"open"} for who in some}
+            ordered_before = {who for who, _week in self.weeks.rows}
+            self.weeks.rows.clear()
+            for each in PEOPLE:
+                if each.id not in ordered_before:
+                    self.weeks.put(each, "open")
 
     async def _set_account(self, how: Trouble) -> None:
         if how.excluded != self.account.excluded:  # whom an import leaves out was told when it was accepted

@@ -21,9 +21,12 @@ from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.destination import Contacts
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
-from tests.fakes import SITE, FakeCustomers, account, customer, raises_one
-from tests.sync_fakes import NEW, NEXT_WEEK, REJECTED, WEEK, FakeAccount, FakeDue, FakeWeeks, linked
-from tests.virtual_time import now, run
+from tests.fakes.source import FakeCustomers, FakeWeeks
+from tests.fakes.week_tags import FakeAccount, FakeDue
+from tests.support.entries import SITE, account, customer
+from tests.support.orders import NEW, NEXT_WEEK, REJECTED, WEEK, linked
+from tests.support.virtual_time import now, run
+from tests.support.waiting import raises_one
 
 OPEN, CLOSED, NONE = WeekTag.OPEN, WeekTag.CLOSED, WeekTag.NONE
 
@@ -33,7 +36,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.due = FakeDue()
-        self.weeks = FakeWeeks()
+        self.weeks = FakeWeeks(WEEK)
         self.customers = FakeCustomers()
         self.account = FakeAccount()
 

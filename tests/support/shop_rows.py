@@ -21,7 +21,7 @@ from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
 from kiva_stream.source.log_positions import LogPositions
 from kiva_stream.source.source import Source
-from tests.dsn import connected
+from tests.support.postgres import connected
 
 SHOP = files("kiva_stream.sandbox.generator").joinpath("shop.sql").read_text("utf-8")
 LONG_AGO = "2018-03-04 17:02:10Z"

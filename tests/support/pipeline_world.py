@@ -26,34 +26,26 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
-from tests.fakes import (
+from tests.fakes.destination_contacts import FakeContacts, FakeTags
+from tests.fakes.destination_events import FakeEvents
+from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
+from tests.fakes.stages import FakeLookUps, FakeOrderDelivery
+from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
+from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.support.entries import (
     EVENT,
     NOISE,
     SITE,
     SYNC_ONLY,
-    FakeContacts,
-    FakeCustomers,
-    FakeEntries,
-    FakeEvents,
-    FakeLedger,
-    FakeLetters,
-    FakeLinks,
-    FakeLog,
-    FakeLookUps,
-    FakeOrderDelivery,
-    FakeOrders,
-    FakeTags,
-    FakeTagsDue,
-    FakeWeeks,
     account,
     customer,
     entry,
-    no_time,
     place_of,
     position,
-    settings,
     up_to,
 )
+from tests.support.settings import settings
+from tests.support.waiting import no_time
 
 ANN, BOB = customer(1), customer(2)
 TWIN = customer(3, email=ANN.email)  # has Ann's address

@@ -1,0 +1,265 @@
+"""Contacts and week tags of an ActiveCampaign account in memory: see `ports/destination.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+import anyio.lowlevel
+
+from kiva_stream.errors import AccountRefused, AddressTaken, ContactGone, Rejected, RowsRejected
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
+from kiva_stream.model.contacts import DesiredContact, ListStatus
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.model.week_tags import WeekTag
+
+
+class AcContact:
+    """A contact as ActiveCampaign has it."""
+
+    def __init__(self, email: Email) -> None:
+        self.email = email
+        self.shown: DesiredContact | None = None
+        self.customer_id = ""
+        self.is_on_list: bool | None = None  # None: never was
+        self.tags: dict[WeekTag, int] = {}
+
+    def show(self, wanted: DesiredContact) -> None:
+        self.shown, self.customer_id = wanted, wanted.customer_id
+
+    def put_on_list(self, *, subscribed: bool) -> None:
+        self.is_on_list = subscribed
+
+    def tag(self, tag: WeekTag, link: int) -> None:
+        self.tags.setdefault(tag, link)
+        assert len(self.tags) == 1, f"two week tags: {self.tags}"
+
+
+class FakeContacts:
+    """Implements Contacts, and WeekTags: an account, and imports that end as they are told to.
+
+    `there` are the contacts it has. `reports` are the answers still to come when an import is asked for,
+    whichever it is, one a time; without one left it is completed. Of an import, addresses in `failing` fail,
+    as do those who are to be subscribed and have unsubscribed; those in `excluded` are left out without a
+    word, and one with an address in `refused` is refused with those rows. What is sent alone refuses the
+    addresses in `refused_alone`. A lost import was not worked, unless `works_lost`.
+    """
+
+    def __init__(self, contacts_per_import: int = 250) -> None:
+        self.contacts_per_import = contacts_per_import
+        self.there: dict[AcId, AcContact] = {}
+        self.imports: dict[str, list[DesiredContact]] = {}
+        self.automations: dict[str, bool] = {}  # whether an import may start automations
+        self.asked: list[str] = []  # the imports that were asked for, by id
+        self.looked_up: list[Email] = []
+        self.synced: list[Email] = []
+        self.renamed: list[tuple[Email, Email]] = []
+        self.disowned: list[Email] = []
+        self.list_calls: list[tuple[Email, bool]] = []
+        self.calls: list[str] = []  # what was asked for one contact alone, in order
+        self.paged: list[AcId] = []
+        self.page_rows = 100
+        self.reports: list[ImportReport] = []
+        self.failing: set[Email] = set()
+        self.excluded: set[Email] = set()
+        self.refused: set[Email] = set()
+        self.refused_alone: set[Email] = set()
+        self.works_lost = False
+        self.gate: anyio.Event | None = None  # imports are accepted once it is open
+        self.refuses_account = False
+        self.on_subscribe: Callable[[AcContact], None] = lambda _contact: None
+        self._ended: dict[str, ImportReport] = {}
+        self._busy: Counter[Email] = Counter()  # addresses with a request under way
+        self._links = 0
+
+    def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
+        return min(len(contacts), self.contacts_per_import)
+
+    async def start_import(
+        self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
+    ) -> AcceptedImport:
+        with self._alone(*(each.email for each in contacts)):
+            await anyio.lowlevel.checkpoint()
+            if self.gate is not None:
+                await self.gate.wait()
+        if self.refuses_account:
+            raise AccountRefused("no")
+        assert len(contacts) <= self.contacts_per_import
+        refused = {row: "no" for row, each in enumerate(contacts) if each.email in self.refused}
+        if refused:
+            raise RowsRejected("refused", refused)
+        import_id = f"import {len(self.imports) + 1}"
+        self.imports[import_id] = list(contacts)
+        self.automations[import_id] = not exclude_automations
+        self._busy.update(each.email for each in contacts)
+        return AcceptedImport(import_id, is_short=any(each.email in self.excluded for each in contacts))
+
+    async def import_report(self, import_id: str) -> ImportReport:
+        await anyio.lowlevel.checkpoint()
+        self.asked.append(import_id)
+        if self.refuses_account:
+            raise AccountRefused("no")
+        if import_id in self._ended:
+            return self._ended[import_id]
+        contacts = self.imports.get(import_id, [])
+        report = self.reports.pop(0) if self.reports else ImportReport(ImportState.COMPLETED)
+        if report.state is ImportState.RUNNING:
+            return report
+        self._busy.subtract({each.email for each in contacts})
+        if report.state is ImportState.COMPLETED or self.works_lost:
+            failures = frozenset(each.email for each in contacts if not self._take(each))
+            report = ImportReport(report.state, failures - self.excluded)
+        self._ended[import_id] = report
+        return report
+
+    async def find(self, email: Email) -> AcId | None:
+        await anyio.lowlevel.checkpoint()
+        self.looked_up.append(email)
+        return self.id_of(email)
+
+    async def page(self, after: AcId) -> dict[Email, AcId]:
+        await anyio.lowlevel.checkpoint()
+        self.paged.append(after)
+        later = [(number, self.there[number].email) for number in sorted(self.there) if number > after]
+        return {email: number for number, email in later[: self.page_rows]}
+
+    async def upsert(self, wanted: DesiredContact) -> AcId:
+        with self._alone(wanted.email):
+            await anyio.lowlevel.checkpoint()
+            self.synced.append(wanted.email)
+            self.calls.append(f"sync {wanted.email}")
+            if self.refuses_account:
+                raise AccountRefused("no")
+            if wanted.email in self.refused_alone:
+                raise Rejected("refused", "no")
+            number = self.add(wanted.email)
+            self.there[number].show(wanted)
+            await anyio.lowlevel.checkpoint()
+            return number
+
+    async def rename(self, contact: AcId, email: Email) -> None:
+        if contact not in self.there:
+            raise ContactGone("gone")
+        one = self.there[contact]
+        with self._alone(one.email):
+            await anyio.lowlevel.checkpoint()
+            if email in self.refused_alone:
+                raise Rejected("refused", "no")
+            if self.id_of(email) not in {None, contact}:
+                raise AddressTaken("taken")
+            self.renamed.append((one.email, email))
+            self.calls.append(f"rename {one.email} {email}")
+            one.email = email
+            await anyio.lowlevel.checkpoint()
+
+    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+        one = self.there[contact]
+        with self._alone(one.email):
+            await anyio.lowlevel.checkpoint()
+            if one.email in self.refused_alone:
+                raise Rejected("refused", "no")
+            self.list_calls.append((one.email, subscribed))
+            self.calls.append(f"{'subscribe' if subscribed else 'unsubscribe'} {one.email}")
+            self._set_list(one, subscribed=subscribed)
+            await anyio.lowlevel.checkpoint()
+
+    async def clear_customer_id(self, contact: AcId) -> None:
+        if contact not in self.there:
+            raise ContactGone("gone")
+        one = self.there[contact]
+        with self._alone(one.email):
+            await anyio.lowlevel.checkpoint()
+            if one.email in self.refused_alone:
+                raise Rejected("refused", "no")
+            self.disowned.append(one.email)
+            self.calls.append(f"disown {one.email}")
+            one.customer_id = ""
+
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+        await anyio.lowlevel.checkpoint()
+        if contact not in self.there:
+            raise ContactGone("gone")
+        return dict(self.there[contact].tags)
+
+    async def add_tag(self, contact: AcId, tag: WeekTag) -> int:
+        """Put a tag on a contact: see `FakeTags`."""
+        await anyio.lowlevel.checkpoint()
+        if contact not in self.there:
+            raise ContactGone("gone")
+        self._links += 1
+        self.there[contact].tag(tag, self._links)
+        return self._links
+
+    async def remove(self, link: int) -> None:
+        await anyio.lowlevel.checkpoint()
+        for one in self.there.values():
+            one.tags = {tag: number for tag, number in one.tags.items() if number != link}
+
+    def add(self, email: Email) -> AcId:
+        """Have a contact of this address; return its id."""
+        number = self.id_of(email)
+        if number is None:
+            number = AcId(max(self.there, default=100) + 1)
+            self.there[number] = AcContact(email)
+        return number
+
+    def id_of(self, email: Email) -> AcId | None:
+        """Return the id of the contact of an address, if there is one."""
+        return next((number for number, one in self.there.items() if one.email == email), None)
+
+    def at(self, email: Email) -> AcContact:
+        """Return the contact of an address."""
+        (one,) = [one for one in self.there.values() if one.email == email]
+        return one
+
+    def addresses(self) -> list[list[Email]]:
+        """Return the addresses of each import, in the order in which they were accepted."""
+        return [[each.email for each in contacts] for contacts in self.imports.values()]
+
+    def restarted(self) -> None:
+        """Forget which requests are under way: their sender is gone."""
+        self._busy.clear()
+
+    def _take(self, row: DesiredContact) -> bool:
+        """Do what a row of an import says; return whether it came."""
+        if row.email in self.failing | self.excluded:
+            return False
+        there = self.id_of(row.email)
+        if there and row.list_status is ListStatus.SUBSCRIBE and self.there[there].is_on_list is False:
+            return False
+        one = self.there[self.add(row.email)]
+        one.show(row)
+        if row.list_status is not ListStatus.LEAVE:
+            self._set_list(one, subscribed=row.list_status is ListStatus.SUBSCRIBE)
+        if row.tag is not None:
+            self._links += 1
+            one.tag(row.tag, self._links)
+        return True
+
+    def _set_list(self, one: AcContact, *, subscribed: bool) -> None:
+        if subscribed:
+            self.on_subscribe(one)
+        one.put_on_list(subscribed=subscribed)
+
+    @contextmanager
+    def _alone(self, *emails: Email) -> Iterator[None]:
+        """Check that these contacts are in no other request."""
+        busy = [email for email in emails if self._busy[email] > 0]
+        assert not busy, f"two requests at once: {busy}"
+        self._busy.update(emails)
+        try:
+            yield
+        finally:
+            self._busy.subtract(emails)
+
+
+class FakeTags:
+    """Implements WeekTags on an account."""
+
+    def __init__(self, account: FakeContacts) -> None:
+        self._account = account
+        self.links = account.links
+        self.add = account.add_tag
+        self.remove = account.remove

@@ -1,0 +1,63 @@
+"""Orders of an ActiveCampaign account in memory: see `ports/destination.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+
+from kiva_stream.errors import BatchTooLarge, OrdersRejected
+from kiva_stream.model.orders import DesiredOrder
+from tests.support.virtual_time import now as virtual_now
+
+
+class FakeUploads:
+    """Implements OrderUploads, as ActiveCampaign does: a batch is taken whole or not at all.
+
+    `bad` orders are refused, by name when they are in `named`; more than `largest` are too large, as is a
+    batch with one of `huge`. An answer takes `takes_s`. `batches` are those accepted, with when.
+    """
+
+    def __init__(self) -> None:
+        self.bad: dict[int, str] = {}
+        self.named: set[int] = set()
+        self.largest = 1_000
+        self.huge: set[int] = set()
+        self.takes_s = 0.1
+        self.error: Exception | None = None
+        self.batches: list[tuple[float, list[int]]] = []
+        self.asked: list[list[int]] = []  # refused ones too
+        self.has: dict[int, DesiredOrder] = {}
+        self.in_flight: list[set[int]] = []
+        self.most_in_flight = 0
+
+    @property
+    def sent(self) -> list[list[int]]:
+        return [batch for _at, batch in self.batches]
+
+    async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
+        ids = {int(each.id) for each in orders}
+        assert not any(ids & other for other in self.in_flight), "an order is in two batches"
+        self.in_flight.append(ids)
+        self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
+        try:
+            await anyio.sleep(self.takes_s)
+            self._answer(orders)
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self.in_flight.remove(ids)
+
+    def _answer(self, orders: Sequence[DesiredOrder]) -> None:
+        ids = [each.id for each in orders]
+        self.asked.append(list(ids))
+        if self.error is not None:
+            raise self.error
+        if len(ids) > self.largest or self.huge & set(ids):
+            raise BatchTooLarge("too large")
+        if bad := {each: self.bad[each] for each in ids if each in self.bad}:
+            named = {int(each): said for each, said in bad.items() if each in self.named}
+            raise OrdersRejected("refused", named, "" if named else next(iter(bad.values())))
+        for each in orders:
+            self.has[each.id] = each
+        self.batches.append((virtual_now(), list(ids)))

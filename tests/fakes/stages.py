@@ -1,0 +1,111 @@
+"""Neighbours of a stage in memory: see `ports/stages.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import anyio
+import anyio.lowlevel
+
+from kiva_stream.errors import AccountRefused
+from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.deliveries import Batch, Need
+from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
+from kiva_stream.model.outcomes import Reason
+from tests.fakes.destination_events import Arrival, FakeEvents
+from tests.support.entries import place_in
+
+
+class FakeOrderDelivery:
+    """Implements OrderDelivery: keeps what it was asked to upsert, a list a call."""
+
+    def __init__(self) -> None:
+        self.upserted: list[list[OrderId]] = []
+        self.gate: anyio.Event | None = None
+        self.on_upsert: Callable[[], None] = lambda: None
+
+    async def upsert(self, ids: Collection[OrderId]) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
+        self.upserted.append(sorted(ids))
+        self.on_upsert()
+
+    @property
+    def all(self) -> set[OrderId]:
+        """Every order that was upserted."""
+        return {order for ids in self.upserted for order in ids}
+
+
+class FakeLookUps:
+    """Implements LookUp on what arrived; while `gate` is a closed one, look-ups wait for it.
+
+    Look-ups of the places `unanswered` never end.
+    """
+
+    def __init__(self, events: FakeEvents) -> None:
+        self._events = events
+        self.asked: list[int] = []  # places
+        self.unanswered: set[int] = set()
+        self.gate: anyio.Event | None = None
+
+    async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool:
+        await anyio.lowlevel.checkpoint()
+        place = place_in(eventdata)
+        self.asked.append(place)
+        if place in self.unanswered:
+            await anyio.sleep_forever()
+        if self.gate is not None:
+            await self.gate.wait()
+        return Arrival(contact.email, name, place) in self._events.processed
+
+
+class FakeContactDelivery:
+    """Implements ContactDelivery: links every contact once `gate` is open, or rejects a bad address.
+
+    A linked contact needs nothing, unless it is `changed` or dirty.
+    """
+
+    def __init__(self, *bad: Email) -> None:
+        self.asked: list[Email] = []
+        self.needs: list[Need] = []
+        self.moves: list[dict[CustomerId, Email]] = []
+        self.bad = bad
+        self.changed: set[Email] = set()
+        self.dirty: dict[ContactId, set[OrderId]] = {}
+        self.gate: anyio.Event | None = None
+        self.refuses = False
+        self.on_move: Callable[[Mapping[CustomerId, Email]], object] = lambda _customers: None
+
+    def need(self, batch: Batch) -> Need | None:
+        wanted, deliveries = batch.contact, batch.deliveries
+        is_settled = wanted.status is ContactStatus.LINKED and wanted.email not in self.changed
+        if wanted.is_refused or (is_settled and wanted.id not in self.dirty):
+            return None
+        orders = frozenset(each.order for each in deliveries if each.order)
+        newest = max(each.position for each in deliveries)
+        return Need(wanted, newest, max(each.inserted_at for each in deliveries), orders)
+
+    def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
+        self.dirty.setdefault(contact.id, set()).update(orders)
+
+    async def ensure(self, need: Need) -> None:
+        wanted = need.contact
+        self.asked.append(wanted.email)
+        self.needs.append(need)
+        self.dirty.pop(wanted.id, None)
+        await anyio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refuses:
+            raise AccountRefused("no")
+        self.changed.discard(wanted.email)
+        if wanted.email in self.bad:
+            wanted.status, wanted.why = ContactStatus.REJECTED, Reason.AC_REJECTED
+        else:
+            wanted.status, wanted.why = ContactStatus.LINKED, ""
+
+    async def move(self, customers: Mapping[CustomerId, Email]) -> None:
+        self.moves.append(dict(customers))
+        await anyio.lowlevel.checkpoint()
+        self.on_move(customers)

@@ -1,0 +1,43 @@
+"""Sleeps that take no time, waits for a condition, and errors out of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import anyio.lowlevel
+
+
+async def no_time(_seconds: float, /) -> None:
+    """Implement Sleep: let the others have their turn, and return."""
+    await anyio.lowlevel.checkpoint()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when a condition holds. Raises TimeoutError when it takes more than ten seconds."""
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+@contextmanager
+def raises_one(kind: type[BaseException]) -> Iterator[None]:
+    """Expect an error of this kind, as deep in groups as it may be, and none of another kind."""
+    try:
+        yield
+    except BaseException as error:
+        kinds = {type(each) for each in leaves(error)}
+        if kinds != {kind}:
+            raise
+    else:
+        raise AssertionError(f"no {kind.__name__} was raised")
+
+
+def leaves(error: BaseException) -> Iterable[BaseException]:
+    """Yield the errors that an error is made of, as deep in groups as they may be."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error
