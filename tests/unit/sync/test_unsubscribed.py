@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import anyio
 import anyio.lowlevel
@@ -512,17 +512,20 @@ class Life(World):
         """Do what `sync --customer` does."""
         email = self.shop.rows[who].customer.email
         assert email is not None
-        shop = SimpleNamespace(site=SITE, customers=SearchedShop(self.shop), orders=self.orders)
-        site = SimpleNamespace(
-            shop=shop,
-            links=self.links,
-            contacts=self.sync,
-            tags=self.tags,
-            account=self.account,
-            held=SimpleNamespace(client=SimpleNamespace(requests={})),
-        )
         sent = cast("OrderStates", NothingSent())
-        await CustomerSync(self.settings.activecampaign, cast("WorkingSite", site), sent).go(who, email)
+        await CustomerSync(self.settings.activecampaign, SiteAmongFakes(self), sent).go(who, email)
+
+
+class SiteAmongFakes(WorkingSite):
+    """A working site with what `sync --customer` uses of it."""
+
+    def __init__(self, life: Life) -> None:
+        fakes: Any = life
+        shop: Any = SimpleNamespace(site=SITE, customers=SearchedShop(life.shop), orders=life.orders)
+        held: Any = SimpleNamespace(client=SimpleNamespace(requests={}))
+        self.shop, self.held = shop, held
+        self.links, self.contacts = fakes.links, fakes.sync
+        self.tags, self.account = fakes.tags, fakes.account
 
 
 async def _strike(turns: int, strike: Callable[[], None]) -> None:
