@@ -8,7 +8,7 @@ import pytest
 
 from kiva_stream.model.ids import Email
 from tests.support.entries import account, customer, position
-from tests.unit.sync.contact_bench import REFUSED, Bench, address, entry_of, shop
+from tests.unit.sync.builders import REFUSED, Bench, address, entry_of, shop
 
 DAY_S = 86_400
 
@@ -27,7 +27,7 @@ async def unsubscribed(*, is_live: bool = True) -> Bench:
 
 
 @pytest.mark.parametrize("place", [1, 10], ids=["the snapshot covers", "the snapshot does not cover"])
-async def test_a_young_entry_of_a_resubscription_upserts_somebody_back_to_the_list(place: int) -> None:
+async def test_a_young_resubscription_entry_resubscribes_the_contact(place: int) -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(place, resubscribes=True))
     assert bench.at_ac(ann).is_on_list is True
@@ -35,33 +35,35 @@ async def test_a_young_entry_of_a_resubscription_upserts_somebody_back_to_the_li
     assert not bench.linked(ann).unsubscribed
 
 
-async def test_who_is_brought_back_to_the_list_comes_after_their_fields_and_orders() -> None:
+async def test_a_contact_is_resubscribed_after_its_fields_and_orders_are_written() -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     bench.order_delivery.on_upsert = lambda: bench.contacts.calls.append("orders")
     await bench.carry(bench.contact(ann), entry_of(10, order=7, resubscribes=True))
     assert bench.contacts.calls == [f"sync {ann.email}", "orders", f"subscribe {ann.email}"]
 
 
-async def test_no_entry_brings_anybody_back_to_the_list_in_a_backfill() -> None:
+async def test_a_backfill_resubscribes_no_contact_whatever_its_entries_say() -> None:
     bench, (ann,) = await unsubscribed(is_live=False), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(10, resubscribes=True))
     assert bench.contacts.list_calls == []
 
 
-async def test_no_other_entry_brings_anybody_back_to_the_list() -> None:
+async def test_entries_of_other_kinds_resubscribe_no_contact() -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(10))
     assert bench.contacts.list_calls == []
 
 
 @pytest.mark.parametrize(("age_s", "is_back"), [(DAY_S - 1, True), (DAY_S, False)])
-async def test_an_old_entry_brings_nobody_back_to_the_list(age_s: float, *, is_back: bool) -> None:
+async def test_a_resubscription_entry_older_than_a_day_resubscribes_no_contact(
+    age_s: float, *, is_back: bool
+) -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(10, age_s=age_s, resubscribes=True))
     assert bench.at_ac(ann).is_on_list is is_back
 
 
-async def test_how_old_an_entry_may_be_to_bring_somebody_back_is_a_setting() -> None:
+async def test_the_age_up_to_which_an_entry_resubscribes_is_a_setting() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts, is_live=True, resubscribe_max_age_s=60)
     await bench.snapshot()
@@ -72,7 +74,7 @@ async def test_how_old_an_entry_may_be_to_bring_somebody_back_is_a_setting() -> 
 
 
 @pytest.mark.parametrize("change", [{"email_opt_in": False}, {"email_blacklisted": True}, {"erased": True}])
-async def test_nobody_comes_back_to_the_list_who_does_not_want_emails_now(change: dict[str, Any]) -> None:
+async def test_a_customer_who_does_not_want_emails_now_is_not_resubscribed(change: dict[str, Any]) -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     bench.customers.change(ann, **change)
     await bench.carry(bench.contact(ann), entry_of(10, resubscribes=True))
@@ -80,7 +82,7 @@ async def test_nobody_comes_back_to_the_list_who_does_not_want_emails_now(change
     assert bench.contacts.list_calls == []
 
 
-async def test_nobody_comes_back_to_the_list_while_another_account_of_the_address_opted_out() -> None:
+async def test_a_contact_is_not_resubscribed_while_another_account_of_its_address_opted_out() -> None:
     ann = customer(1)
     bench = Bench([account(ann), account(customer(2, email=ann.email), email_opt_in=False)], is_live=True)
     await bench.snapshot()
@@ -89,7 +91,7 @@ async def test_nobody_comes_back_to_the_list_while_another_account_of_the_addres
     assert bench.contacts.list_calls == []
 
 
-async def test_a_newcomer_who_had_unsubscribed_there_comes_back_to_the_list_only_by_their_own_entry() -> None:
+async def test_a_newcomer_who_had_unsubscribed_there_is_resubscribed_only_by_their_own_entry() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts, is_live=True)
     bench.contacts.there[bench.contacts.add(address(ann))].put_on_list(subscribed=False)
@@ -112,7 +114,7 @@ async def test_a_refused_contact_is_not_put_on_the_list() -> None:
     assert bench.contacts.list_calls == []
 
 
-async def test_one_who_came_back_and_opts_out_again_is_taken_off_again() -> None:
+async def test_a_resubscribed_customer_who_opts_out_again_is_unsubscribed_again() -> None:
     bench, (ann,) = await unsubscribed(), shop(1)[0]
     await bench.carry(bench.contact(ann), entry_of(10, resubscribes=True))
     bench.customers.change(ann, email_opt_in=False)
@@ -188,7 +190,7 @@ async def test_a_contact_of_which_one_is_erased_and_the_other_has_another_addres
     assert bench.contacts.calls == []
 
 
-async def test_an_erased_customer_who_was_on_the_way_is_never_created() -> None:
+async def test_the_contact_of_a_customer_erased_before_it_was_written_is_never_created() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
@@ -201,7 +203,9 @@ async def test_an_erased_customer_who_was_on_the_way_is_never_created() -> None:
     assert bench.order_delivery.upserted == []
 
 
-async def test_an_erased_customer_who_was_on_the_way_leaves_alone_whom_activecampaign_has() -> None:
+async def test_a_customer_erased_before_they_were_written_leaves_the_contact_at_activecampaign_alone() -> (
+    None
+):
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.add(address(ann))
@@ -213,7 +217,7 @@ async def test_an_erased_customer_who_was_on_the_way_leaves_alone_whom_activecam
 
 
 @pytest.mark.parametrize(("opted_in", "is_on_list"), [(False, False), (True, True)])
-async def test_one_who_has_no_address_any_more_is_taken_off_the_list_when_they_opted_out(
+async def test_a_customer_without_an_address_any_more_is_unsubscribed_if_they_opted_out(
     *, opted_in: bool, is_on_list: bool
 ) -> None:
     (ann,), accounts = shop(1)

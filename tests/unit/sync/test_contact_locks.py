@@ -53,7 +53,7 @@ async def work(bench: Bench, name: str, *contacts: int) -> None:
     await bench.work(name, *contacts)
 
 
-def test_who_asks_for_the_same_contact_goes_one_after_the_other_as_they_asked() -> None:
+def test_requests_for_one_contact_hold_it_one_after_another_in_the_order_they_were_made() -> None:
     def tell(bench: Bench, group: anyio.abc.TaskGroup) -> None:
         for name in "abc":
             group.start_soon(work, bench, name, 1)
@@ -63,7 +63,7 @@ def test_who_asks_for_the_same_contact_goes_one_after_the_other_as_they_asked() 
     assert took_s == pytest.approx(3, abs=0.01)
 
 
-def test_other_contacts_need_not_wait() -> None:
+def test_requests_for_other_contacts_do_not_wait() -> None:
     def tell(bench: Bench, group: anyio.abc.TaskGroup) -> None:
         group.start_soon(work, bench, "a", 1, 2)
         group.start_soon(work, bench, "b", 3, 4)
@@ -72,7 +72,7 @@ def test_other_contacts_need_not_wait() -> None:
     assert took_s == pytest.approx(1, abs=0.01)
 
 
-def test_all_or_nothing_a_part_is_not_held_against_others_in_a_circle() -> None:
+def test_requests_for_overlapping_contacts_never_wait_in_a_circle() -> None:
     def tell(bench: Bench, group: anyio.abc.TaskGroup) -> None:
         group.start_soon(work, bench, "a", 1, 2)
         group.start_soon(work, bench, "b", 2, 1)
@@ -83,7 +83,7 @@ def test_all_or_nothing_a_part_is_not_held_against_others_in_a_circle() -> None:
     assert bench.began == ["a", "b", "c", "d"]
 
 
-def test_one_who_wants_many_is_not_overtaken_for_ever_by_those_who_want_one_of_them() -> None:
+def test_a_request_for_many_contacts_is_not_overtaken_by_later_requests_for_one_of_them() -> None:
     def tell(bench: Bench, group: anyio.abc.TaskGroup) -> None:
         group.start_soon(work, bench, "first", 1)
         group.start_soon(work, bench, "many", 1, 2)
@@ -94,7 +94,7 @@ def test_one_who_wants_many_is_not_overtaken_for_ever_by_those_who_want_one_of_t
     assert bench.began[:2] == ["first", "many"]
 
 
-def test_one_who_stops_waiting_stands_in_nobodys_way_and_one_who_fails_neither() -> None:
+def test_a_cancelled_request_and_a_failed_holder_block_no_other_request() -> None:
     bench = Bench()
 
     async def play() -> None:
@@ -114,7 +114,7 @@ def test_one_who_stops_waiting_stands_in_nobodys_way_and_one_who_fails_neither()
     assert bench.began == ["a", "c", "d"]
 
 
-def test_a_contact_named_twice_is_one_contact_and_nothing_is_kept_of_those_who_left() -> None:
+def test_a_contact_named_twice_is_held_once_and_no_queue_is_kept_without_requests() -> None:
     bench = Bench()
     run(bench.work("a", 1, 1))
     assert bench.locks._queues == {}
@@ -126,7 +126,7 @@ ASK = st.tuples(
 
 
 @given(st.lists(ASK, max_size=12))
-def test_whoever_asks_for_what_and_leaves_when_everybody_gets_a_turn_of_their_own(
+def test_whatever_is_requested_and_cancelled_every_request_holds_its_contacts_alone(
     asks: list[tuple[float, list[int], float, float | None]],
 ) -> None:
     bench = Bench()

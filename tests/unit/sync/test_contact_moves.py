@@ -18,7 +18,7 @@ from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.week_tags import WeekTag
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
-from tests.unit.sync.contact_bench import LINKED, NEW, REFUSED, Bench, address, emails, entry_of
+from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, entry_of
 
 FREE = Email("free@example.org")
 OTHER = Email("other@example.org")
@@ -50,7 +50,7 @@ def assert_nobodys(bench: Bench, email: Email) -> None:
 # A contact of one's own is renamed
 
 
-async def test_a_contact_that_is_ones_own_gets_the_new_address() -> None:
+async def test_a_contact_of_one_customer_gets_their_new_address() -> None:
     bench = await linked()
     contact, ac_id = bench.contact(ANN), bench.contacts.id_of(ANNS)
     await bench.move(ANN, FREE)
@@ -61,7 +61,7 @@ async def test_a_contact_that_is_ones_own_gets_the_new_address() -> None:
     assert list(bench.at_ac(ANN).tags) == [WeekTag.NONE]
 
 
-async def test_one_who_opted_out_stays_off_the_list_at_the_new_address() -> None:
+async def test_a_customer_who_opted_out_stays_off_the_list_at_their_new_address() -> None:
     bench = Bench([account(ANN, email_opt_in=False)])
     await bench.snapshot()
     await bench.move(ANN, FREE)
@@ -83,7 +83,7 @@ async def test_an_address_that_went_and_came_back_is_the_final_one_of_the_one_co
     assert bench.contacts.synced == []  # it shows what it should, as it did before
 
 
-async def test_one_who_has_the_contacts_address_already_is_not_moved() -> None:
+async def test_a_customer_who_has_the_contacts_address_already_is_not_moved() -> None:
     bench = await linked()
     with anyio.fail_after(10):
         await bench.sync.move({ANN.id: ANNS, CustomerId(99): FREE})
@@ -92,7 +92,7 @@ async def test_one_who_has_the_contacts_address_already_is_not_moved() -> None:
     assert bench.contacts.looked_up == []
 
 
-async def test_two_who_share_a_contact_and_move_together_stay_together() -> None:
+async def test_customers_who_share_a_contact_and_move_together_keep_sharing_it() -> None:
     bench = await linked(twin=True)
     contact = bench.contact(ANN)
     bench.customers.change(TWIN, email=FREE)
@@ -109,7 +109,7 @@ async def test_a_contact_whose_id_is_not_known_is_found_by_the_old_address() -> 
     assert bench.contacts.renamed == [(ANNS, FREE)]
 
 
-async def test_one_whom_activecampaign_has_no_more_comes_as_a_new_contact() -> None:
+async def test_a_contact_that_activecampaign_lost_is_created_anew_by_a_move() -> None:
     bench = await linked()
     bench.contacts.there.pop(bench.links.ac_ids.pop(bench.contact(ANN).id))
     await bench.move(ANN, FREE)
@@ -119,7 +119,7 @@ async def test_one_whom_activecampaign_has_no_more_comes_as_a_new_contact() -> N
     assert bench.links.by_email[ANNS] not in bench.links.by_customer.values()
 
 
-async def test_one_whose_id_activecampaign_does_not_know_any_more_comes_as_a_new_contact() -> None:
+async def test_a_contact_whose_id_activecampaign_lost_is_created_anew_by_a_move() -> None:
     bench = await linked()
     bench.contacts.there.pop(bench.links.ac_ids[bench.contact(ANN).id])
     bench.contacts.refused_alone = {ANNS}
@@ -143,7 +143,7 @@ async def test_the_contact_of_ours_that_has_the_new_address_is_joined() -> None:
     assert_nobodys(bench, ANNS)
 
 
-async def test_where_somebody_was_joined_the_week_tag_is_due_and_the_orders_of_the_movers_come() -> None:
+async def test_a_joined_contact_is_due_for_its_week_tag_and_the_movers_orders_are_upserted() -> None:
     bench = await linked()
     bench.links.due.clear()
     bench.orders.paid = {ANN.id: [OrderId(1), OrderId(2)], BOB.id: [OrderId(3)]}
@@ -152,7 +152,7 @@ async def test_where_somebody_was_joined_the_week_tag_is_due_and_the_orders_of_t
     assert bench.order_delivery.upserted == [[1, 2]]
 
 
-async def test_the_contact_of_somebody_elses_that_has_the_new_address_is_adopted_as_it_is() -> None:
+async def test_a_foreign_contact_that_has_the_new_address_is_adopted_as_it_is() -> None:
     bench = await linked()
     taken = bench.contacts.add(FREE)
     with capture_logs() as lines:
@@ -168,7 +168,7 @@ async def test_the_contact_of_somebody_elses_that_has_the_new_address_is_adopted
     assert_nobodys(bench, ANNS)
 
 
-async def test_one_who_had_unsubscribed_there_is_not_put_on_the_list_by_being_adopted() -> None:
+async def test_an_adopted_contact_that_had_unsubscribed_is_not_subscribed() -> None:
     bench = await linked()
     bench.contacts.there[bench.contacts.add(FREE)].put_on_list(subscribed=False)
     await bench.move(ANN, FREE)
@@ -176,7 +176,7 @@ async def test_one_who_had_unsubscribed_there_is_not_put_on_the_list_by_being_ad
     assert bench.at_ac(ANN).is_on_list is False
 
 
-async def test_one_who_opted_out_takes_the_contact_they_join_off_the_list() -> None:
+async def test_a_customer_who_opted_out_unsubscribes_the_contact_they_join() -> None:
     bench = Bench([account(ANN, email_opt_in=False), account(BOB)])
     await bench.snapshot()
     await bench.move(ANN, BOBS)
@@ -190,7 +190,7 @@ async def test_the_adopted_contact_shows_all_before_the_move_is_done_and_as_youn
     assert bench.contacts.automations == {"import 1": False, "import 2": True}
 
 
-async def test_of_a_contact_that_is_refused_the_movers_entries_die_and_the_old_one_is_nobodys() -> None:
+async def test_when_the_new_contact_is_refused_the_old_one_is_dissolved_all_the_same() -> None:
     bench = await linked()
     bench.contacts.refused_alone = bench.contacts.refused = {FREE}
     with capture_logs() as lines:
@@ -202,7 +202,7 @@ async def test_of_a_contact_that_is_refused_the_movers_entries_die_and_the_old_o
     assert_nobodys(bench, ANNS)
 
 
-async def test_one_who_left_a_contact_and_comes_back_has_it_again() -> None:
+async def test_a_customer_who_left_a_contact_and_returns_to_its_address_has_it_again() -> None:
     bench = await linked()
     contact, ac_id = bench.contact(ANN), bench.contacts.id_of(ANNS)
     bench.orders.paid = {ANN.id: [OrderId(1)]}
@@ -215,7 +215,7 @@ async def test_one_who_left_a_contact_and_comes_back_has_it_again() -> None:
     assert bench.order_delivery.upserted == [[1], [1]]
 
 
-async def test_two_who_change_places_have_each_others_contact() -> None:
+async def test_customers_who_swap_addresses_have_each_others_contact() -> None:
     bench = await linked()
     anns, bobs = bench.contact(ANN), bench.contact(BOB)
     bench.customers.change(ANN, email=BOBS)
@@ -227,7 +227,7 @@ async def test_two_who_change_places_have_each_others_contact() -> None:
 # Who shared a contact leaves it to the others
 
 
-async def test_one_who_shared_a_contact_leaves_it_to_the_other_and_gets_another() -> None:
+async def test_a_customer_who_moves_leaves_a_shared_contact_to_the_other_and_gets_another() -> None:
     bench = await linked(twin=True)
     contact, ac_id = bench.contact(TWIN), bench.contacts.id_of(ANNS)
     await bench.move(ANN, FREE)
@@ -238,7 +238,7 @@ async def test_one_who_shared_a_contact_leaves_it_to_the_other_and_gets_another(
     assert bench.statuses([ANN, TWIN]) == [LINKED] * 2
 
 
-async def test_both_contacts_of_one_who_leaves_a_shared_one_are_due_and_their_orders_come() -> None:
+async def test_when_a_customer_leaves_a_shared_contact_both_are_due_and_their_orders_are_upserted() -> None:
     bench = await linked(twin=True)
     bench.links.due.clear()
     bench.orders.paid = {ANN.id: [OrderId(1)], TWIN.id: [OrderId(3)]}
@@ -247,7 +247,7 @@ async def test_both_contacts_of_one_who_leaves_a_shared_one_are_due_and_their_or
     assert bench.order_delivery.all == {1}
 
 
-async def test_one_who_leaves_a_shared_contact_joins_the_one_that_has_the_new_address() -> None:
+async def test_a_customer_who_leaves_a_shared_contact_joins_the_contact_of_the_new_address() -> None:
     bench = await linked(twin=True)
     await bench.move(TWIN, BOBS)
     assert bench.contact(TWIN) is bench.contact(BOB)
@@ -255,7 +255,7 @@ async def test_one_who_leaves_a_shared_contact_joins_the_one_that_has_the_new_ad
     assert (bench.contacts.renamed, bench.contacts.disowned) == ([], [])
 
 
-async def test_of_two_who_leave_a_contact_for_two_addresses_the_first_takes_it_along() -> None:
+async def test_when_two_customers_leave_for_two_addresses_the_first_takes_the_contact_along() -> None:
     bench = await linked(twin=True)
     ac_id = bench.contacts.id_of(ANNS)
     bench.customers.change(TWIN, email=OTHER)
@@ -266,7 +266,7 @@ async def test_of_two_who_leave_a_contact_for_two_addresses_the_first_takes_it_a
     assert [bench.at_ac(each).customer_id for each in (ANN, TWIN)] == ["1", "3"]
 
 
-async def test_where_the_first_finds_the_address_taken_the_second_takes_the_contact_along() -> None:
+async def test_when_the_first_finds_the_address_taken_the_second_takes_the_contact_along() -> None:
     bench = await linked(twin=True)
     ac_id = bench.contacts.id_of(ANNS)
     bench.customers.change(TWIN, email=OTHER)
@@ -277,7 +277,7 @@ async def test_where_the_first_finds_the_address_taken_the_second_takes_the_cont
     assert bench.at_ac(TWIN).customer_id == "3"
 
 
-async def test_who_is_erased_keeps_no_contact_from_being_renamed() -> None:
+async def test_an_erased_customer_keeps_no_contact_from_being_renamed() -> None:
     bench = await linked(twin=True)
     bench.customers.change(TWIN, erased=True)
     await bench.move(ANN, FREE)
@@ -287,7 +287,7 @@ async def test_who_is_erased_keeps_no_contact_from_being_renamed() -> None:
 # A contact that is nobody's any more
 
 
-async def test_a_contact_that_cannot_be_cleared_is_nobodys_all_the_same() -> None:
+async def test_a_contact_that_cannot_be_cleared_is_dissolved_in_the_state_all_the_same() -> None:
     bench = await linked()
     bench.contacts.refused_alone = {ANNS}
     with capture_logs() as lines:
@@ -432,7 +432,7 @@ STEPS = st.lists(
 
 @settings(max_examples=150)
 @given(STEPS, st.sets(st.sampled_from([FREE, OTHER])), st.sampled_from([1, 9]))
-def test_wherever_customers_go_each_ends_at_their_address_and_who_was_left_is_nobodys(
+def test_wherever_customers_move_each_ends_at_their_address_and_left_contacts_are_dissolved(
     steps: list[tuple[Customer, Email, str]], there_before: set[Email], import_min_contacts: int
 ) -> None:
     bench = Bench(map(account, [ANN, BOB, TWIN]), import_min_contacts=import_min_contacts)

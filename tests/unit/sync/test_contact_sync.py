@@ -17,7 +17,7 @@ from kiva_stream.model.ids import Email, OrderId
 from kiva_stream.model.week_tags import WeekTag
 from tests.support.entries import account, customer, position
 from tests.support.waiting import raises_one, until
-from tests.unit.sync.contact_bench import (
+from tests.unit.sync.builders import (
     LINKED,
     LOST,
     NEW,
@@ -50,14 +50,14 @@ async def test_the_snapshot_imports_every_customer_once_and_links_them() -> None
     assert bench.links.imports == {}
 
 
-async def test_a_snapshot_of_nobody_imports_nothing() -> None:
+async def test_a_snapshot_without_customers_imports_nothing() -> None:
     bench = Bench()
     await bench.snapshot()
     assert bench.contacts.imports == {}
     assert bench.done == []
 
 
-async def test_a_snapshot_of_many_pages_leaves_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_snapshot_of_many_pages_imports_every_customer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kiva_stream.sync.contact_snapshot.PAGE_ROWS", 2)
     customers, accounts = shop(7)
     bench = Bench(accounts)
@@ -88,7 +88,7 @@ async def test_only_the_import_that_creates_a_contact_subscribes_it() -> None:
 
 
 @pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": None}, {"site_id": 2}])
-async def test_who_is_erased_or_a_test_or_elsewhere_or_without_an_address_never_becomes_a_contact(
+async def test_customers_erased_for_tests_of_other_sites_or_without_address_never_become_contacts(
     change: dict[str, Any],
 ) -> None:
     bench = Bench([account(customer(1, **change)), account(customer(2))])
@@ -129,7 +129,7 @@ async def test_the_snapshot_learns_activecampaigns_ids_by_paging() -> None:
     assert bench.contacts.looked_up == []
 
 
-async def test_a_later_snapshot_looks_only_at_contacts_that_came_to_activecampaign_since() -> None:
+async def test_a_later_snapshot_learns_only_the_ids_of_contacts_created_since() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts[:2])
     await bench.snapshot()
@@ -142,7 +142,7 @@ async def test_a_later_snapshot_looks_only_at_contacts_that_came_to_activecampai
     assert bench.linked(customers[2]).ac_id == 103
 
 
-async def test_a_snapshot_that_had_nothing_to_send_looks_once() -> None:
+async def test_a_snapshot_that_had_nothing_to_send_learns_ids_once() -> None:
     bench = Bench(shop(2)[1])
     await bench.snapshot()
     bench.contacts.paged.clear()
@@ -150,7 +150,7 @@ async def test_a_snapshot_that_had_nothing_to_send_looks_once() -> None:
     assert bench.contacts.paged == [102]
 
 
-async def test_the_snapshot_moves_those_whose_address_changed_before_it_compares() -> None:
+async def test_the_snapshot_moves_customers_whose_address_changed_before_it_compares() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -171,7 +171,7 @@ async def test_the_snapshot_starts_no_automations() -> None:
     ("is_live", "age_s", "starts_automations"),
     [(True, 3600, True), (True, 3601, False), (False, 0, False)],
 )
-async def test_the_snapshot_starts_automations_of_one_who_has_just_joined_the_shop_when_following(
+async def test_when_following_the_snapshot_starts_automations_of_a_customer_who_just_joined(
     age_s: float, *, is_live: bool, starts_automations: bool
 ) -> None:
     customers, accounts = shop(3)
@@ -185,7 +185,7 @@ async def test_the_snapshot_starts_automations_of_one_who_has_just_joined_the_sh
     assert bench.contacts.automations == {"import 1": False, "import 2": starts_automations}
 
 
-async def test_of_a_snapshot_those_who_have_just_joined_go_apart_from_history() -> None:
+async def test_the_snapshot_imports_customers_who_just_joined_apart_from_history() -> None:
     customers, accounts = shop(4)
     young = [replace(each, joined_at=NOW) for each in accounts[::2]]
     bench = Bench([*accounts[1::2], *young], is_live=True)
@@ -197,7 +197,7 @@ async def test_of_a_snapshot_those_who_have_just_joined_go_apart_from_history() 
     assert bench.imported() == emails(customers)
 
 
-async def test_a_change_of_one_who_has_just_joined_starts_no_automations_by_a_snapshot() -> None:
+async def test_a_change_of_a_customer_who_just_joined_starts_no_automations_by_a_snapshot() -> None:
     (ann,), accounts = shop(1)
     bench = Bench([replace(accounts[0], joined_at=NOW)], is_live=True, import_min_contacts=1)
     await bench.snapshot()
@@ -233,7 +233,7 @@ async def test_a_failing_state_ends_the_snapshot() -> None:
         ({"complete"}, {"open"}, WeekTag.OPEN),
     ],
 )
-async def test_a_newcomer_comes_with_the_week_tag_of_all_who_share_the_contact(
+async def test_a_newcomer_is_created_with_the_week_tag_of_all_customers_of_the_contact(
     anns: set[str], twins: set[str], tag: WeekTag
 ) -> None:
     ann = customer(1)
@@ -264,7 +264,7 @@ async def test_the_snapshot_makes_every_linked_contact_due_since_no_entry_up_to_
     assert sorted(bench.links.due) == [bench.contact(each).id for each in customers[:2]]
 
 
-async def test_one_whom_activecampaign_has_already_gets_no_tag_in_the_import() -> None:
+async def test_a_contact_that_activecampaign_has_already_gets_no_tag_in_the_import() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.add(address(ann))
@@ -299,7 +299,7 @@ async def test_a_linked_contact_whose_id_is_not_known_yet_gets_no_second_tag() -
     assert [each.tag for each in bench.contacts.imports["import 2"]] == [None]
 
 
-async def test_one_whose_first_import_was_lost_keeps_the_tag_it_was_sent_with() -> None:
+async def test_a_contact_whose_first_import_was_lost_keeps_the_tag_it_was_sent_with() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     async with anyio.create_task_group() as group:  # stopped while its import runs
@@ -316,7 +316,7 @@ async def test_one_whose_first_import_was_lost_keeps_the_tag_it_was_sent_with() 
     assert list(bench.links.due) == [bench.contact(ann).id]
 
 
-async def test_weeks_are_not_looked_at_when_nobody_is_new() -> None:
+async def test_weeks_are_not_read_when_no_contact_is_new() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -329,7 +329,7 @@ async def test_weeks_are_not_looked_at_when_nobody_is_new() -> None:
 # What a batch must wait for
 
 
-async def test_a_batch_of_a_new_contact_needs_it_brought() -> None:
+async def test_a_batch_of_a_new_contact_needs_its_upsert() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
@@ -338,7 +338,7 @@ async def test_a_batch_of_a_new_contact_needs_it_brought() -> None:
     assert need == Need(contact, position(4), young.inserted_at, frozenset())
 
 
-async def test_what_was_there_when_the_snapshot_was_taken_needs_nothing() -> None:
+async def test_entries_that_the_snapshot_covers_need_nothing() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot(covers=position(5))
@@ -347,7 +347,7 @@ async def test_what_was_there_when_the_snapshot_was_taken_needs_nothing() -> Non
     assert bench.sync.need(Batch(contact, [entry_of(5), entry_of(6)])) is not None
 
 
-async def test_once_it_was_brought_for_an_entry_those_before_it_need_nothing() -> None:
+async def test_once_a_contact_is_upserted_for_an_entry_the_entries_before_need_nothing() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
@@ -356,7 +356,7 @@ async def test_once_it_was_brought_for_an_entry_those_before_it_need_nothing() -
     assert bench.sync.need(Batch(contact, [entry_of(5)])) is not None
 
 
-async def test_contacts_that_are_brought_together_are_each_settled_up_to_their_own_entries() -> None:
+async def test_contacts_upserted_together_are_each_synced_up_to_their_own_entries() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     ann, bob = await bench.link(*customers)
@@ -388,7 +388,7 @@ async def test_an_order_that_is_named_is_needed_though_the_contact_is_as_it_shou
 
 
 @pytest.mark.parametrize(("why", "is_needed"), [(REFUSED[1], False), (NOBODY_LEFT[1], True)])
-async def test_a_refused_contact_needs_nothing_but_one_that_nobody_was_left_of_may_come_back(
+async def test_a_refused_contact_needs_nothing_but_a_contact_without_customers_is_tried_again(
     why: str, *, is_needed: bool
 ) -> None:
     (ann,), accounts = shop(1)
@@ -398,7 +398,7 @@ async def test_a_refused_contact_needs_nothing_but_one_that_nobody_was_left_of_m
     assert (bench.sync.need(Batch(contact, [entry_of(1, order=7)])) is not None) is is_needed
 
 
-async def test_one_that_nobody_was_left_of_comes_when_somebody_is_again() -> None:
+async def test_a_contact_rejected_without_customers_is_created_when_it_has_one_again() -> None:
     (ann,), accounts = shop(1)
     bench = Bench()
     (contact,) = await bench.link(ann)
@@ -409,7 +409,7 @@ async def test_one_that_nobody_was_left_of_comes_when_somebody_is_again() -> Non
     assert bench.statuses([ann]) == [LINKED]
 
 
-async def test_a_doubted_contact_is_looked_at_with_its_doubted_orders_once() -> None:
+async def test_a_dirty_contact_is_upserted_with_its_dirty_orders_once() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot(covers=position(9))
@@ -425,7 +425,7 @@ async def test_a_doubted_contact_is_looked_at_with_its_doubted_orders_once() -> 
     assert bench.sync.need(Batch(contact, [entry_of(1)])) is None
 
 
-async def test_a_contact_that_is_doubted_without_orders_is_looked_at_too() -> None:
+async def test_a_contact_that_is_dirty_without_orders_is_upserted_too() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot(covers=position(9))
@@ -434,7 +434,7 @@ async def test_a_contact_that_is_doubted_without_orders_is_looked_at_too() -> No
     assert need == Need(bench.contact(ann), position(1), NOW)
 
 
-async def test_a_doubt_that_comes_while_the_contact_is_brought_counts_for_the_next_batch() -> None:
+async def test_an_order_marked_dirty_during_an_upsert_is_upserted_with_the_next_batch() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)

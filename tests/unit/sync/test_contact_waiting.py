@@ -16,7 +16,7 @@ from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.ids import Email, OrderId
 from tests.support.entries import account, customer
 from tests.support.waiting import raises_one, until
-from tests.unit.sync.contact_bench import (
+from tests.unit.sync.builders import (
     LINKED,
     NEW,
     NOBODY_LEFT,
@@ -51,7 +51,7 @@ async def test_contacts_that_are_ensured_at_the_same_time_share_an_import() -> N
     assert bench.statuses(customers) == [LINKED] * 4
 
 
-async def test_more_than_an_import_takes_are_several_imports() -> None:
+async def test_more_contacts_than_an_import_takes_go_by_several_imports() -> None:
     customers, accounts = shop(5)
     bench = Bench(accounts)
     await bench.ensure(*map(need_of, await bench.link(*customers)))
@@ -106,7 +106,7 @@ async def test_ensure_returns_only_when_the_orders_came_after_the_contact() -> N
     assert bench.order_delivery.upserted == [[7]]
 
 
-async def test_nobody_waits_for_the_orders_of_others() -> None:
+async def test_no_batch_waits_for_the_orders_of_other_contacts() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     ann, bob = await bench.link(*customers)
@@ -120,7 +120,7 @@ async def test_nobody_waits_for_the_orders_of_others() -> None:
     assert bench.order_delivery.upserted == [[7]]
 
 
-async def test_who_is_as_they_should_be_does_not_wait_for_the_imports_of_others() -> None:
+async def test_a_contact_that_is_as_it_should_be_does_not_wait_for_the_imports_of_others() -> None:
     customers, accounts = shop(9)
     bench = Bench(accounts[:1])
     await bench.snapshot()
@@ -137,7 +137,7 @@ async def test_who_is_as_they_should_be_does_not_wait_for_the_imports_of_others(
     assert bench.statuses(customers) == [LINKED] * 9
 
 
-async def test_after_an_import_that_entries_waited_for_the_ids_of_those_who_came_are_known() -> None:
+async def test_the_ids_of_contacts_created_by_an_import_that_entries_waited_for_are_known() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     await bench.ensure(*map(need_of, await bench.link(*customers)))
@@ -145,7 +145,7 @@ async def test_after_an_import_that_entries_waited_for_the_ids_of_those_who_came
     assert bench.contacts.looked_up == []
 
 
-async def test_what_is_brought_is_as_the_shop_has_it_then_and_not_as_it_was_when_the_entry_was_read() -> None:
+async def test_a_contact_is_written_as_the_shop_has_it_then_and_not_as_when_its_entry_was_read() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -166,7 +166,7 @@ async def test_a_contact_that_is_as_it_should_be_costs_no_request() -> None:
     assert bench.contacts.calls == []
 
 
-async def test_of_a_newcomer_all_paid_orders_are_brought_of_others_those_that_entries_name() -> None:
+async def test_all_paid_orders_of_a_newcomer_are_upserted_and_of_others_those_that_entries_name() -> None:
     (ann, bob), accounts = shop(2)
     twin = customer(3, email=ann.email)
     bench = Bench([*accounts, account(twin)])
@@ -177,7 +177,7 @@ async def test_of_a_newcomer_all_paid_orders_are_brought_of_others_those_that_en
     assert sorted(bench.order_delivery.upserted) == [[1, 2, 3, 9], [4], [5]]
 
 
-async def test_no_order_is_brought_of_a_contact_that_is_refused() -> None:
+async def test_no_order_of_a_refused_contact_is_upserted() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.refused = {address(ann)}
@@ -188,7 +188,7 @@ async def test_no_order_is_brought_of_a_contact_that_is_refused() -> None:
     assert bench.order_delivery.upserted == []
 
 
-async def test_nobody_is_asked_for_nothing() -> None:
+async def test_an_upsert_of_no_contacts_makes_no_request() -> None:
     bench = Bench()
     await bench.sync.upsert([])
     assert bench.customers.asked == 0
@@ -205,7 +205,7 @@ async def test_a_contact_that_only_old_entries_wait_for_starts_no_automations(
     assert bench.contacts.automations == {"import 1": starts_automations}
 
 
-async def test_one_young_entry_among_those_that_wait_for_an_import_starts_automations() -> None:
+async def test_one_young_entry_among_those_of_an_import_starts_automations() -> None:
     customers, accounts = shop(4)
     bench = Bench(accounts)
     bench.contacts.gate = anyio.Event()
@@ -232,7 +232,7 @@ async def test_a_young_entry_starts_automations_in_its_own_import_only() -> None
 
 
 @pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": Email("new@example.org")}])
-async def test_a_contact_of_whose_address_nobody_is_left_is_rejected(change: dict[str, Any]) -> None:
+async def test_a_contact_without_a_customer_of_its_address_is_rejected(change: dict[str, Any]) -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
@@ -250,7 +250,7 @@ async def test_a_contact_whose_customers_are_gone_is_rejected() -> None:
     assert bench.statuses([ann]) == [NOBODY_LEFT]
 
 
-async def test_nobody_who_is_ensured_returns_new_when_the_account_is_refused() -> None:
+async def test_when_the_account_is_refused_every_call_of_ensure_raises() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
     contacts = await bench.link(*customers)
@@ -269,7 +269,7 @@ async def test_nobody_who_is_ensured_returns_new_when_the_account_is_refused() -
     assert bench.statuses(customers) == [NEW] * 3
 
 
-async def test_a_contact_is_ensured_again_after_a_failure_by_the_same_who_work() -> None:
+async def test_after_a_failure_the_same_workers_serve_the_next_call_of_ensure() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
@@ -283,7 +283,7 @@ async def test_a_contact_is_ensured_again_after_a_failure_by_the_same_who_work()
     assert bench.statuses([ann]) == [LINKED]
 
 
-async def test_one_who_stops_waiting_while_all_imports_are_under_way_is_not_brought() -> None:
+async def test_a_contact_whose_batch_is_cancelled_while_all_writers_are_busy_is_not_written() -> None:
     customers, accounts = shop(6)
     bench = Bench(accounts)
     contacts = await bench.link(*customers)
@@ -303,7 +303,7 @@ async def test_one_who_stops_waiting_while_all_imports_are_under_way_is_not_brou
 
 
 @pytest.mark.parametrize("broken", ["links", "shop"])
-async def test_when_nothing_can_be_looked_at_everybody_who_waits_fails(broken: str) -> None:
+async def test_when_no_contact_can_be_looked_at_every_waiting_call_raises(broken: str) -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     contacts = await bench.link(*customers)
@@ -329,7 +329,7 @@ async def gone(_ids: object) -> list[CustomerAccount]:
     raise SourceError("the source is gone")
 
 
-async def test_one_who_stops_waiting_before_anybody_worked_is_not_brought() -> None:
+async def test_a_contact_whose_batch_is_cancelled_before_it_is_looked_at_is_not_written() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)

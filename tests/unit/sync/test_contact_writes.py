@@ -20,7 +20,7 @@ from kiva_stream.model.week_tags import WeekTag
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
 from tests.support.waiting import raises_one, until
-from tests.unit.sync.contact_bench import LINKED, LOST, NEW, REFUSED, RUNNING, Bench, address, emails, shop
+from tests.unit.sync.builders import LINKED, LOST, NEW, REFUSED, RUNNING, Bench, address, emails, shop
 
 PHONE = "+1 555 0100"
 
@@ -63,7 +63,7 @@ async def test_many_changed_contacts_are_sent_by_an_import() -> None:
     assert [bench.shown(each).phone for each in customers] == [PHONE] * 4
 
 
-async def test_however_few_a_contact_that_is_new_comes_by_an_import() -> None:
+async def test_new_contacts_are_imported_however_few_they_are() -> None:
     (ann, bob), accounts = shop(2)
     bench = Bench(accounts[:1], import_min_contacts=3)
     await bench.snapshot()
@@ -74,7 +74,7 @@ async def test_however_few_a_contact_that_is_new_comes_by_an_import() -> None:
     assert bench.contacts.synced == [ann.email]
 
 
-async def test_whether_it_came_alone_or_by_an_import_a_contact_is_known_as_sent() -> None:
+async def test_a_contact_is_recorded_as_sent_whether_by_itself_or_by_an_import() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts, import_min_contacts=2)
     await bench.snapshot()
@@ -88,7 +88,7 @@ async def test_whether_it_came_alone_or_by_an_import_a_contact_is_known_as_sent(
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])
-async def test_one_who_opts_out_is_taken_off_the_list_once_alone_or_by_an_import(
+async def test_a_customer_who_opts_out_is_unsubscribed_once_alone_or_by_an_import(
     import_min_contacts: int,
 ) -> None:
     (ann,), accounts = shop(1)
@@ -103,7 +103,7 @@ async def test_one_who_opts_out_is_taken_off_the_list_once_alone_or_by_an_import
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])
-async def test_of_one_who_opted_out_every_change_takes_them_off_the_list_whatever_happened_there(
+async def test_every_change_of_a_customer_who_opted_out_unsubscribes_them_again(
     import_min_contacts: int,
 ) -> None:
     (ann,), accounts = shop(1)
@@ -118,7 +118,7 @@ async def test_of_one_who_opted_out_every_change_takes_them_off_the_list_whateve
     assert bench.linked(ann).unsubscribed
 
 
-async def test_one_who_opted_out_before_they_first_come_is_never_put_on_the_list() -> None:
+async def test_a_newcomer_who_opted_out_is_never_subscribed() -> None:
     (ann,), _ = shop(1)
     bench = Bench([account(ann, email_opt_in=False)])
     await bench.snapshot()
@@ -127,7 +127,7 @@ async def test_one_who_opted_out_before_they_first_come_is_never_put_on_the_list
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])
-async def test_one_who_wants_emails_again_is_not_put_on_the_list_by_a_mere_change(
+async def test_a_customer_who_opts_in_again_is_not_subscribed_by_a_mere_change(
     import_min_contacts: int,
 ) -> None:
     (ann,), accounts = shop(1)
@@ -141,7 +141,7 @@ async def test_one_who_wants_emails_again_is_not_put_on_the_list_by_a_mere_chang
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 10])
-async def test_what_was_odd_about_a_contact_is_counted_whenever_it_is_sent(import_min_contacts: int) -> None:
+async def test_a_contacts_notes_are_counted_whenever_it_is_sent(import_min_contacts: int) -> None:
     bench = Bench(
         [account(customer(1), next_delivery=date(2026, 11, 20)), account(customer(2))],
         import_min_contacts=import_min_contacts,
@@ -164,7 +164,7 @@ async def test_a_running_import_is_asked_for_until_it_ended() -> None:
     assert bench.statuses(customers) == [LINKED]
 
 
-async def test_nobody_is_linked_while_the_import_runs() -> None:
+async def test_no_contact_is_linked_while_its_import_runs() -> None:
     customers, accounts = shop(1)
     bench = Bench(accounts)
     statuses: list[tuple[ContactStatus, str]] = []
@@ -199,7 +199,7 @@ async def test_a_lost_import_that_was_worked_all_the_same_does_no_harm() -> None
     assert list(bench.at_ac(ann).tags) == [WeekTag.NONE]
 
 
-async def test_a_lost_import_is_told_once_and_not_before() -> None:
+async def test_a_lost_import_is_logged_once_and_not_before() -> None:
     bench = Bench(shop(2)[1])
     bench.contacts.reports = [RUNNING, LOST, RUNNING]
     with capture_logs() as lines:
@@ -226,7 +226,7 @@ async def test_an_open_import_of_an_earlier_run_is_finished_first_and_not_sent_a
     assert bench.done == [3, 1]
 
 
-async def test_who_is_off_the_list_by_an_open_import_of_an_earlier_run_is_known_to_be() -> None:
+async def test_contacts_unsubscribed_by_an_open_import_of_an_earlier_run_are_recorded_as_such() -> None:
     (ann,), _ = shop(1)
     bench = Bench([account(ann, email_opt_in=False)])
     await stopped_while_it_imports(bench)
@@ -338,7 +338,7 @@ async def test_failures_are_tried_alone_without_the_list_and_without_a_tag() -> 
     assert (bench.at_ac(customers[0]).is_on_list, bench.at_ac(customers[0]).tags) == (None, {})
 
 
-async def test_the_tag_of_one_who_came_alone_is_not_known_and_is_due() -> None:
+async def test_the_tag_of_a_contact_that_was_sent_alone_is_not_known_and_is_due() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.failing = {address(ann)}
@@ -347,7 +347,7 @@ async def test_the_tag_of_one_who_came_alone_is_not_known_and_is_due() -> None:
     assert list(bench.links.due) == [bench.contact(ann).id]
 
 
-async def test_one_whose_opt_out_failed_in_an_import_is_taken_off_the_list_alone() -> None:
+async def test_a_contact_whose_opt_out_failed_in_an_import_is_unsubscribed_alone() -> None:
     (ann,), _ = shop(1)
     bench = Bench([account(ann, email_opt_in=False)])
     bench.contacts.failing = {address(ann)}
@@ -356,7 +356,7 @@ async def test_one_whose_opt_out_failed_in_an_import_is_taken_off_the_list_alone
     assert bench.linked(ann).unsubscribed
 
 
-async def test_who_came_alone_is_known_as_sent() -> None:
+async def test_a_contact_that_was_sent_alone_is_recorded_as_sent() -> None:
     customers, accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.failing = set(emails(customers))
@@ -367,7 +367,7 @@ async def test_who_came_alone_is_known_as_sent() -> None:
     assert bench.contacts.synced == emails(customers)
 
 
-async def test_nobody_is_looked_up_when_an_import_is_whole() -> None:
+async def test_no_contact_is_looked_up_when_an_import_is_whole() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
     bench.contacts.failing = {address(customers[0])}
@@ -375,7 +375,7 @@ async def test_nobody_is_looked_up_when_an_import_is_whole() -> None:
     assert bench.contacts.looked_up == []
 
 
-async def test_of_a_short_import_who_is_not_there_afterwards_is_tried_alone() -> None:
+async def test_contacts_missing_after_a_short_import_are_tried_alone() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
     bench.contacts.excluded = set(emails(customers[:2]))
@@ -386,7 +386,7 @@ async def test_of_a_short_import_who_is_not_there_afterwards_is_tried_alone() ->
     assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
 
 
-async def test_of_a_short_import_who_was_there_before_proves_nothing_by_it_and_is_sent_alone() -> None:
+async def test_contacts_there_before_a_short_import_are_sent_alone() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts, import_min_contacts=1)
     await bench.snapshot()
@@ -399,7 +399,7 @@ async def test_of_a_short_import_who_was_there_before_proves_nothing_by_it_and_i
     assert bench.contacts.looked_up == []
 
 
-async def test_of_a_short_import_those_who_were_there_before_are_no_failures_of_the_account() -> None:
+async def test_contacts_there_before_a_short_import_are_no_failures_of_the_account() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts, import_min_contacts=1, import_failure_min=2)
     await bench.snapshot()
@@ -411,7 +411,7 @@ async def test_of_a_short_import_those_who_were_there_before_are_no_failures_of_
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])
-async def test_one_who_opted_out_is_taken_off_the_list_though_the_rest_of_the_change_is_refused(
+async def test_a_customer_who_opted_out_is_unsubscribed_though_the_rest_of_the_change_is_refused(
     import_min_contacts: int,
 ) -> None:
     (ann,), accounts = shop(1)
@@ -464,7 +464,7 @@ async def test_more_than_the_share_failing_is_about_the_account_and_rejects_nobo
 
 @pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
 @pytest.mark.parametrize(("least", "is_refusal"), [(3, True), (4, False)])
-async def test_fewer_than_the_least_failing_are_about_themselves_whatever_their_share(
+async def test_fewer_failures_than_the_least_reject_contacts_whatever_their_share(
     way: str, least: int, *, is_refusal: bool
 ) -> None:
     customers, accounts = shop(3)
@@ -479,7 +479,7 @@ async def test_fewer_than_the_least_failing_are_about_themselves_whatever_their_
     assert bench.statuses(customers) == [NEW if is_refusal else REFUSED] * 3
 
 
-async def test_when_the_account_is_put_right_those_who_failed_are_imported_again() -> None:
+async def test_contacts_that_failed_are_imported_again_when_the_account_is_put_right() -> None:
     customers, accounts = shop(4)
     bench = Bench(accounts, contacts_per_import=4, import_failure_min=2)
     bench.contacts.failing = set(emails(customers[:2]))
@@ -492,7 +492,7 @@ async def test_when_the_account_is_put_right_those_who_failed_are_imported_again
     assert bench.contacts.addresses()[1:] == [emails(customers[:2])]
 
 
-async def test_a_place_on_the_list_that_is_refused_is_told_and_not_noted() -> None:
+async def test_a_refused_subscription_is_logged_and_not_recorded() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -504,7 +504,7 @@ async def test_a_place_on_the_list_that_is_refused_is_told_and_not_noted() -> No
     assert not bench.linked(ann).unsubscribed
 
 
-async def test_one_whom_activecampaign_has_no_more_needs_no_place_on_the_list() -> None:
+async def test_a_contact_that_activecampaign_lost_is_not_put_on_the_list() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -550,7 +550,7 @@ async def test_a_contact_that_is_in_an_import_is_in_no_other_request_until_it_en
     assert len(bench.contacts.imports) == 3
 
 
-async def test_what_is_sent_of_a_contact_alone_goes_one_after_the_other() -> None:
+async def test_requests_for_one_contact_are_sent_one_after_another() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()

@@ -49,7 +49,9 @@ def desired(accounts: Sequence[CustomerAccount], *, is_new: bool = False) -> Des
         ({"email": None}, "has no usable e-mail address"),
     ],
 )
-def test_who_does_not_belong_at_activecampaign_and_why(changes: dict[str, object], why: str) -> None:
+def test_an_obstacle_says_why_a_customer_does_not_belong_at_activecampaign(
+    changes: dict[str, object], why: str
+) -> None:
     customer = msgspec.structs.replace(account().customer, **changes)
     assert obstacle(customer, SITE.id).startswith(why)
     assert bool(obstacle(customer, SITE.id)) is bool(why)
@@ -73,7 +75,7 @@ def test_a_contact_shows_status_box_next_delivery_and_birthday_of_its_account() 
     assert (shown.next_delivery, shown.birthday) == ("2018-11-25", "1980-05-02")
 
 
-def test_fields_of_which_there_is_nothing_are_cleared() -> None:
+def test_fields_without_a_value_are_cleared() -> None:
     shown = desired([account()])
     assert (shown.next_delivery, shown.cancel_date, shown.birthday, shown.box_type) == ("", "", "", "")
 
@@ -85,7 +87,7 @@ def test_the_next_delivery_is_empty_while_the_status_is_cancelled_only(status: s
 
 
 @pytest.mark.parametrize("status", ["active", "paused", "pending", "cancelled", "expired", "dead"])
-def test_the_cancel_date_is_sent_only_of_those_who_left(status: str) -> None:
+def test_the_cancel_date_is_sent_only_of_customers_who_left(status: str) -> None:
     shown = desired([account(status=status, cancel_date=YESTERDAY, box_type="Small")])
     assert shown.cancel_date == ("2018-11-23" if status in {"cancelled", "expired", "dead"} else "")
     assert shown.box_type == "Small"
@@ -104,7 +106,7 @@ def test_the_cancel_date_is_sent_only_of_those_who_left(status: str) -> None:
         ([{"complete"}, {"open"}], WeekTag.OPEN),
     ],
 )
-def test_the_week_tag_speaks_of_the_orders_of_all_its_customers(
+def test_the_week_tag_follows_from_the_orders_of_all_customers_of_a_contact(
     statuses: list[set[str]], tag: WeekTag
 ) -> None:
     assert week_tag(statuses) is tag
@@ -198,7 +200,7 @@ def test_no_text_is_too_odd_or_too_long_to_be_sent(first: str, last: str, other:
     assert max(len(shown.status), len(shown.box_type or "")) <= MAX_FIELD
 
 
-def test_accounts_of_another_site_or_address_and_those_gone_or_for_testing_do_not_count() -> None:
+def test_accounts_of_another_site_or_address_erased_or_for_testing_do_not_count() -> None:
     ours = [account(id=1), account(id=2, status="dead")]
     others = [
         account(site_id=2),

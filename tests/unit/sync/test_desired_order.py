@@ -128,7 +128,7 @@ def test_row_37_an_empty_name_is_an_unknown_item(name: str) -> None:
 
 
 @pytest.mark.parametrize("qty", ["0", "0.00", "-1", "-1.5", "NaN", "Infinity", "-Infinity", "2147483648"])
-def test_row_38_what_nobody_can_have_bought_is_left_out(qty: str) -> None:
+def test_row_38_an_item_without_a_usable_quantity_is_left_out(qty: str) -> None:
     assert line(qty=Decimal(qty)) is None
 
 
@@ -182,11 +182,11 @@ def test_automations_may_start_on_an_order_paid_a_short_time_ago(age: timedelta,
     assert order_source(ORDER, PAID + age, DAY_S) is source
 
 
-def test_an_order_paid_nobody_knows_when_starts_no_automations() -> None:
+def test_an_order_paid_at_an_unknown_time_starts_no_automations() -> None:
     assert order_source(replace(ORDER, paid_at=None), PAID, DAY_S) is OrderSource.HISTORICAL
 
 
-def test_the_fingerprint_leaves_out_the_address_and_what_was_odd() -> None:
+def test_the_fingerprint_leaves_out_the_address_and_the_notes() -> None:
     order = desired()
     same = replace(order, email=Email("lee@example.com"), notes=("other_category",))
     assert fingerprint(same, ContactId(1)) == fingerprint(order, ContactId(1))

@@ -154,7 +154,7 @@ def test_an_order_that_was_sent_is_sent_again_when_it_has_no_items_any_more() ->
     assert bench.links.notes == {}
 
 
-def test_what_was_odd_about_an_order_is_counted_when_it_is_sent() -> None:
+def test_an_orders_notes_are_counted_when_it_is_sent() -> None:
     odd = replace(ITEM, category="gift")
     bench = Bench(order(1, items=(odd, odd)), order(2, items=(odd,)), order(3, items=(odd,)))
     bench.uploads.bad, bench.uploads.named = {3: "no"}, {3}
@@ -185,7 +185,7 @@ def test_an_order_is_real_time_when_it_was_paid_a_short_time_ago_and_stays_what_
 # --- the snapshot ---
 
 
-def test_a_snapshot_brings_all_paid_orders_in_batches_and_a_second_one_sends_nothing() -> None:
+def test_a_snapshot_upserts_all_paid_orders_in_batches_and_a_second_one_sends_nothing() -> None:
     bench = Bench(*orders(10), order(11, **UNPAID), order(12, items=()))
 
     async def story(bench: Bench) -> None:
@@ -253,17 +253,17 @@ def test_calls_made_while_batches_are_on_their_way_go_together() -> None:
     assert sorted(map(len, bench.run(story).uploads.sent)) == [1, 1, 1, 1, 26]
 
 
-def test_a_call_for_more_than_a_batch_returns_when_all_are_there() -> None:
+def test_a_call_for_more_orders_than_a_batch_returns_when_all_are_upserted() -> None:
     bench = Bench(*orders(10)).run(lambda bench: bench.upsert(*range(1, 11), 1))
     assert sorted(bench.uploads.has) == list(range(1, 11))
 
 
-def test_no_orders_are_brought_at_once() -> None:
+def test_an_upsert_of_no_orders_returns_at_once() -> None:
     bench = Bench().run(Bench.upsert)
     assert bench.orders.reads == []
 
 
-def test_an_order_that_changed_after_it_was_read_is_sent_again_when_it_has_settled() -> None:
+def test_an_order_that_changed_after_it_was_read_is_sent_again_after_the_settle_time() -> None:
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
@@ -278,7 +278,7 @@ def test_an_order_that_changed_after_it_was_read_is_sent_again_when_it_has_settl
     assert second[0] - first[0] >= SETTLE_S
 
 
-def test_who_asks_while_an_order_is_on_its_way_unchanged_waits_for_it_and_sends_nothing() -> None:
+def test_a_call_for_an_unchanged_order_that_is_under_way_waits_and_sends_nothing() -> None:
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
@@ -288,7 +288,7 @@ def test_who_asks_while_an_order_is_on_its_way_unchanged_waits_for_it_and_sends_
     assert bench.run(story).uploads.sent == [[1]]
 
 
-def test_an_order_settles_also_over_a_restart_and_others_do_not_wait_for_it() -> None:
+def test_the_settle_time_of_an_order_outlasts_a_restart_and_delays_no_other() -> None:
     bench = Bench(*orders(2))
     arrived: dict[int, float] = {}
 
@@ -326,7 +326,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("ready_in_s", [each / 2 for each in range(1, 10)])
-def test_an_order_is_taken_whenever_it_becomes_ready_also_just_when_its_caller_begins_to_wait(
+def test_an_order_is_sent_when_it_becomes_ready_even_as_its_call_begins_to_wait(
     monkeypatch: pytest.MonkeyPatch, ready_in_s: float
 ) -> None:
     clock = Clock()
@@ -344,7 +344,7 @@ def test_an_order_is_taken_whenever_it_becomes_ready_also_just_when_its_caller_b
     assert bench.run(story).uploads.has[1].total_cents == 7
 
 
-def test_orders_that_settle_go_together() -> None:
+def test_orders_that_wait_for_the_settle_time_share_a_batch() -> None:
     bench = Bench(*orders(4))
 
     async def story(bench: Bench) -> None:
@@ -355,7 +355,7 @@ def test_orders_that_settle_go_together() -> None:
     assert bench.run(story).uploads.sent == [[1, 2, 3, 4], [1, 2, 3, 4]]
 
 
-def test_a_clock_that_was_set_back_makes_nobody_wait() -> None:
+def test_a_clock_that_was_set_back_delays_no_order() -> None:
     bench = Bench(order(1))
 
     async def story(bench: Bench) -> None:
@@ -370,7 +370,7 @@ def test_a_clock_that_was_set_back_makes_nobody_wait() -> None:
     bench.run(story)
 
 
-def test_all_who_wait_for_a_batch_that_failed_hear_of_it_and_can_ask_again() -> None:
+def test_every_call_that_waits_for_a_failed_batch_raises_and_can_be_repeated() -> None:
     bench = Bench(*orders(2))
     failed: list[int] = []
 
@@ -393,7 +393,7 @@ def test_all_who_wait_for_a_batch_that_failed_hear_of_it_and_can_ask_again() -> 
     assert sorted(bench.uploads.has) == [1, 2]
 
 
-def test_one_who_stops_waiting_takes_no_batch_of_others_with_them() -> None:
+def test_a_cancelled_call_takes_no_batch_of_other_calls_with_it() -> None:
     bench = Bench(*orders(6), orders_per_batch=50)
 
     async def story(bench: Bench) -> None:
@@ -408,7 +408,7 @@ def test_one_who_stops_waiting_takes_no_batch_of_others_with_them() -> None:
     assert sorted(bench.run(story).uploads.has) == [1, 2, 3, 4, 5, 6]
 
 
-def test_one_who_is_cancelled_while_carrying_orders_of_others_leaves_them_to_these() -> None:
+def test_a_call_cancelled_while_it_sends_orders_of_others_leaves_them_to_these() -> None:
     bench = Bench(*orders(6))
 
     async def story(bench: Bench) -> None:
@@ -434,7 +434,7 @@ def test_one_who_is_cancelled_while_carrying_orders_of_others_leaves_them_to_the
 # --- what is refused ---
 
 
-def test_named_orders_are_kept_as_refused_and_the_rest_goes_again() -> None:
+def test_named_orders_are_recorded_as_refused_and_the_rest_is_sent_again() -> None:
     bench = Bench(*orders(4))
     bench.uploads.bad, bench.uploads.named = {2: "no e-mail", 3: "no total"}, {2, 3}
 
@@ -494,7 +494,7 @@ def test_an_order_stays_one_that_was_sent_when_a_change_of_it_is_refused() -> No
 
 @given(st.sets(st.integers(1, 16)), st.sets(st.integers(1, 16)))
 @settings(max_examples=50)
-def test_whichever_are_bad_named_or_not_these_are_refused_and_all_others_arrive(
+def test_whichever_orders_are_bad_these_are_refused_and_all_others_arrive(
     bad: set[int], named: set[int]
 ) -> None:
     bench = Bench(*orders(16), orders_per_batch=8)
@@ -589,7 +589,7 @@ class Lives:
 
 @given(st.lists(STEP, max_size=25))
 @settings(max_examples=100)
-def test_whatever_changes_and_crashes_orders_arrive_as_they_stand_and_settle_in_between(
+def test_whatever_changes_and_crashes_orders_arrive_as_they_stand_a_settle_time_apart(
     steps: list[tuple[str, Any]],
 ) -> None:
     lives = Lives()

@@ -568,7 +568,7 @@ ROUND = st.tuples(CIRCUMSTANCES, st.lists(HAPPENS, max_size=3), RUN)
 
 @settings(max_examples=150, derandomize=True)
 @given(st.lists(ROUND, max_size=8), st.integers(1, 3), st.sampled_from([2, 10]))
-def test_whatever_happens_who_unsubscribed_comes_back_only_where_all_agree_to_a_young_re_subscription(
+def test_whatever_happens_an_unsubscribed_contact_is_resubscribed_only_by_a_young_entry_all_agree_to(
     rounds: list[tuple[Step, list[Happens], Run]], page_rows: int, import_min_contacts: int
 ) -> None:
     async def story() -> None:
@@ -594,7 +594,7 @@ async def left(*others: CustomerAccount) -> Life:
     return life
 
 
-async def test_at_activecampaign_an_import_cannot_subscribe_who_unsubscribed_and_can_anybody_else() -> None:
+async def test_at_activecampaign_an_import_subscribes_all_contacts_but_unsubscribed_ones() -> None:
     there = FakeContacts()
     there.add(GHOST)
     there.at(GHOST).is_on_list = False
@@ -628,7 +628,9 @@ async def test_an_address_that_is_there_already_is_subscribed_unless_it_unsubscr
 
 
 @pytest.mark.parametrize("process", [BACKFILL, FOLLOW, SYNC], ids=lambda process: process.kind)
-async def test_who_opts_out_is_taken_off_and_opting_in_again_alone_brings_nobody_back(process: Run) -> None:
+async def test_a_customer_who_opts_out_is_unsubscribed_and_opting_in_alone_does_not_resubscribe(
+    process: Run,
+) -> None:
     life = Life(account(ANN), account(BOB))
     await life.play(BACKFILL, Happens(1, "opts out", "unsubscribed"), process)
     assert life.is_on_list() is False
@@ -637,7 +639,7 @@ async def test_who_opts_out_is_taken_off_and_opting_in_again_alone_brings_nobody
     assert life.is_on_list(2)
 
 
-async def test_who_is_blacklisted_stays_off_whatever_the_log_says_and_also_when_it_is_lifted() -> None:
+async def test_a_blacklisted_customer_stays_off_whatever_the_log_says_and_when_it_is_lifted() -> None:
     life = Life(account(ANN))
     await life.play(BACKFILL, Happens(1, "is blacklisted", "re-subscribed"), FOLLOW)
     assert life.is_on_list() is False
@@ -646,7 +648,7 @@ async def test_who_is_blacklisted_stays_off_whatever_the_log_says_and_also_when_
     assert life.account.list_calls == [(ANNS, False)]
 
 
-async def test_a_sync_of_one_customer_leaves_off_who_unsubscribed_at_activecampaign() -> None:
+async def test_a_sync_of_one_customer_leaves_a_contact_unsubscribed_that_unsubscribed_itself() -> None:
     life = await left()
     await life.play(Happens(1, "gets a phone", "re-subscribed"), SYNC)
     assert life.account.synced == [ANNS]
@@ -654,7 +656,7 @@ async def test_a_sync_of_one_customer_leaves_off_who_unsubscribed_at_activecampa
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 10], ids=["by an import", "alone"])
-async def test_a_backfill_brings_nobody_back_however_young_the_entry(import_min_contacts: int) -> None:
+async def test_a_backfill_resubscribes_no_contact_however_young_the_entry(import_min_contacts: int) -> None:
     life = Life(account(ANN), import_min_contacts=import_min_contacts)
     await life.play(BACKFILL, Happens(1, "leaves"))
     await life.play(Happens(1, "gets a phone", "re-subscribed"), BACKFILL)
@@ -665,7 +667,7 @@ async def test_a_backfill_brings_nobody_back_however_young_the_entry(import_min_
     assert life.is_on_list() is False
 
 
-async def test_a_new_week_changes_tags_and_leaves_off_who_unsubscribed() -> None:
+async def test_a_new_week_changes_tags_and_resubscribes_no_contact() -> None:
     life = await left()
     before = dict(life.account.at(ANNS).tags)
     await life.play(Passes(0, new_week=True), FOLLOW)
@@ -683,13 +685,13 @@ async def test_a_new_week_changes_tags_and_leaves_off_who_unsubscribed() -> None
         ("something", False),
     ],
 )
-async def test_following_brings_back_by_an_entry_younger_than_a_day(says: str, *, comes_back: bool) -> None:
+async def test_following_resubscribes_by_an_entry_younger_than_a_day(says: str, *, comes_back: bool) -> None:
     life = await left()
     await life.play(Happens(1, says=says), FOLLOW)
     assert life.is_on_list() is comes_back
 
 
-async def test_an_entry_brings_back_once_and_who_leaves_after_it_stays_off() -> None:
+async def test_an_entry_resubscribes_once_and_a_later_unsubscription_stays() -> None:
     life = await left()
     await life.play(Happens(1, says="re-subscribed"), FOLLOW, Happens(1, "leaves"), FOLLOW, BACKFILL, SYNC)
     assert life.account.list_calls == [(ANNS, True)]
@@ -704,7 +706,7 @@ async def test_of_an_unsubscription_after_a_re_subscription_the_row_of_now_decid
     assert life.is_on_list()
 
 
-async def test_who_came_back_and_unsubscribes_again_is_taken_off_again() -> None:
+async def test_a_resubscribed_customer_who_opts_out_is_unsubscribed_again() -> None:
     life = Life(account(ANN, email_opt_in=False))
     await life.play(BACKFILL, Happens(1, "opts in", "re-subscribed"), FOLLOW)
     assert life.is_on_list()
@@ -714,14 +716,16 @@ async def test_who_came_back_and_unsubscribes_again_is_taken_off_again() -> None
 
 
 @pytest.mark.parametrize("objection", ["opts out", "is blacklisted"])
-async def test_nobody_is_brought_back_while_another_of_the_same_address_objects(objection: str) -> None:
+async def test_a_contact_is_not_resubscribed_while_another_account_of_the_address_objects(
+    objection: str,
+) -> None:
     life = Life(account(ANN), account(TWIN))
     await life.play(BACKFILL, Happens(4, objection), FOLLOW, Happens(1, "opts in", "re-subscribed"), FOLLOW)
     assert life.account.list_calls == [(ANNS, False)]
     assert life.is_on_list() is False
 
 
-async def test_an_opt_out_that_joins_an_address_takes_it_off_and_leaving_it_brings_nobody_back() -> None:
+async def test_an_opted_out_customer_who_joins_a_contact_unsubscribes_it_beyond_their_leaving() -> None:
     life = Life(account(ANN), account(BOB, email_opt_in=False))
     await life.play(BACKFILL, Happens(2, ANNS, "edited"), FOLLOW)
     assert life.is_on_list() is False
@@ -745,7 +749,7 @@ async def test_an_address_that_unsubscribed_at_activecampaign_is_adopted_as_it_i
 
 
 @pytest.mark.parametrize(("hours", "process"), [(24, FOLLOW), (0, BACKFILL)], ids=["old", "of a backfill"])
-async def test_an_entry_that_is_replayed_when_an_address_appears_brings_nobody_back(
+async def test_an_entry_that_is_replayed_when_an_address_appears_resubscribes_no_contact(
     hours: int, process: Run
 ) -> None:
     life = Life(account(NOBODY))
@@ -757,7 +761,7 @@ async def test_an_entry_that_is_replayed_when_an_address_appears_brings_nobody_b
     assert life.is_on_list(5) is False
 
 
-async def test_who_fails_in_an_import_comes_alone_without_the_list_and_no_later_import_subscribes() -> None:
+async def test_a_contact_that_fails_in_an_import_is_sent_alone_and_never_subscribed() -> None:
     life = Life(account(ANN), import_min_contacts=1)
     await life.play(Trouble(failing=frozenset({ANNS})), BACKFILL, Trouble())
     await life.play(Happens(1, "gets a phone"), BACKFILL, FOLLOW)
@@ -765,13 +769,13 @@ async def test_who_fails_in_an_import_comes_alone_without_the_list_and_no_later_
     assert life.is_on_list() is None
 
 
-async def test_who_opted_out_and_fails_in_an_import_is_taken_off_alone() -> None:
+async def test_an_opted_out_contact_that_fails_in_an_import_is_unsubscribed_alone() -> None:
     life = Life(account(ANN, email_opt_in=False))
     await life.play(Trouble(failing=frozenset({ANNS})), BACKFILL)
     assert life.account.calls == [f"sync {ANNS}", f"unsubscribe {ANNS}"]
 
 
-async def test_who_is_erased_is_taken_off() -> None:
+async def test_the_contact_of_an_erased_customer_is_unsubscribed() -> None:
     life = Life(account(ANN), account(BOB))
     await life.play(BACKFILL, Happens(1, "is erased"), BACKFILL)
     await life.play(Run("follow", (Happens(2, "is erased"),)))
@@ -780,7 +784,7 @@ async def test_who_is_erased_is_taken_off() -> None:
 
 @pytest.mark.parametrize("kind", ["backfill", "follow", "sync"])
 @pytest.mark.parametrize(("what", "times"), [("call", 10), ("turn", 60)])
-def test_struck_down_at_any_moment_the_next_process_leaves_off_who_left(
+def test_after_a_crash_at_any_moment_the_next_process_resubscribes_no_contact_that_left(
     kind: Literal["backfill", "follow", "sync"], what: Literal["call", "turn"], times: int
 ) -> None:
     async def story(after: int) -> None:
@@ -796,13 +800,13 @@ def test_struck_down_at_any_moment_the_next_process_leaves_off_who_left(
         run(story(after))
 
 
-async def test_who_opts_out_after_a_process_was_struck_down_as_it_brought_them_back_is_taken_off() -> None:
+async def test_an_opt_out_after_a_crash_during_a_resubscription_unsubscribes() -> None:
     life = await struck_down_as_it_brought_her_back()
     await life.play(Happens(1, "opts out", "unsubscribed"), FOLLOW)
     assert life.is_on_list() is False
 
 
-async def test_who_is_erased_after_a_process_was_struck_down_as_it_brought_them_back_is_taken_off() -> None:
+async def test_an_erasure_after_a_crash_during_a_resubscription_unsubscribes() -> None:
     life = await struck_down_as_it_brought_her_back()
     await life.play(Happens(1, "is erased"), FOLLOW)
     assert life.is_on_list() is False
@@ -816,7 +820,7 @@ async def struck_down_as_it_brought_her_back() -> Life:
     return life
 
 
-async def test_who_opts_out_while_their_contact_is_brought_is_not_brought_back() -> None:
+async def test_a_customer_who_opts_out_during_the_upsert_is_not_resubscribed() -> None:
     life = await left()
     life.order_delivery.on_upsert = lambda: life.change(Happens(1, "opts out"))
     await life.play(Run("follow", (Happens(1, says="re-subscribed"), Happens(1, says="edited"))))
@@ -831,13 +835,13 @@ async def test_an_opt_out_that_an_import_left_out_without_a_word_is_sent_all_the
     assert life.is_on_list() is False
 
 
-async def test_a_sync_before_any_backfill_minds_others_of_the_same_address() -> None:
+async def test_a_sync_before_any_backfill_counts_other_accounts_of_the_same_address() -> None:
     life = Life(account(ANN), account(TWIN, email_opt_in=False))
     await life.play(SYNC)
     assert life.is_on_list() is False
 
 
-async def test_who_opts_in_while_their_contact_is_brought_and_out_again_later_is_taken_off() -> None:
+async def test_a_customer_who_opts_in_during_the_upsert_and_out_again_later_is_unsubscribed() -> None:
     life = Life(account(ANN, email_opt_in=False))
     life.order_delivery.on_upsert = lambda: life.change(Happens(1, "opts in"))
     await life.play(BACKFILL, Run("follow", (Happens(1, says="re-subscribed"), Happens(1, says="edited"))))

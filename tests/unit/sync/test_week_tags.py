@@ -111,7 +111,7 @@ def test_a_contact_gets_the_tag_of_its_orders_of_the_week(statuses: list[str], t
     assert bench.is_nothing_due()
 
 
-def test_any_open_order_of_those_who_share_a_contact_wins() -> None:
+def test_an_open_order_of_any_customer_of_a_contact_decides_its_tag() -> None:
     bench = Bench()
     ann, bob = bench.shop(1, "closed"), bench.shop(2, "open", email=customer(1).email)
     bench.account.put(1, CLOSED)
@@ -119,7 +119,7 @@ def test_any_open_order_of_those_who_share_a_contact_wins() -> None:
     assert bench.run(Bench.sync_due).account.tag_of(1) is OPEN
 
 
-def test_one_who_has_another_address_now_counts_no_more() -> None:
+def test_a_customer_who_has_another_address_now_does_not_count() -> None:
     bench = Bench()
     ann, bob = bench.shop(1, "closed"), bench.shop(2, "open")
     bench.account.put(1)
@@ -136,7 +136,7 @@ def test_orders_of_another_week_count_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_contact_that_nobody_counts_for_loses_its_tag(is_known: bool) -> None:
+def test_a_contact_for_which_no_customer_counts_loses_its_tag(is_known: bool) -> None:
     bench = Bench()
     bench.shop(1, "open", erased=True)
     if is_known:
@@ -156,7 +156,7 @@ def test_a_contact_whose_customers_are_gone_loses_its_tag() -> None:
 # --- with which requests ---
 
 
-def test_tags_that_are_right_are_settled_in_a_set_without_a_request() -> None:
+def test_contacts_whose_tag_is_right_are_cleared_together_without_a_request() -> None:
     bench = Bench()
     for number in range(1, 8):
         bench.shop(number, "open")
@@ -227,7 +227,7 @@ def test_a_contact_without_a_known_id_is_found_by_its_address() -> None:
 
 
 @pytest.mark.parametrize("ac_id", [None, 501])
-def test_a_contact_that_is_not_there_is_nothing_due(ac_id: int | None) -> None:
+def test_a_contact_that_activecampaign_does_not_have_is_not_due_any_more(ac_id: int | None) -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.stranger(1, ac_id=ac_id)
@@ -237,7 +237,7 @@ def test_a_contact_that_is_not_there_is_nothing_due(ac_id: int | None) -> None:
     assert bench.account.tags == {}
 
 
-def test_a_contact_that_is_on_its_way_stays_due_and_a_refused_one_does_not() -> None:
+def test_a_new_contact_stays_due_and_a_refused_contact_does_not() -> None:
     bench = Bench()
     for number, status in ((1, NEW), (2, REJECTED)):
         bench.shop(number, "open")
@@ -307,7 +307,7 @@ def to_be_closed(count: int, *refused: int) -> Bench:
     return bench
 
 
-def test_one_contact_that_is_refused_is_told_of_and_the_others_get_their_tags() -> None:
+def test_a_refused_tag_is_logged_and_the_other_contacts_get_theirs() -> None:
     bench = to_be_closed(5, 2)
     with capture_logs() as lines:
         bench.run(Bench.sync_due)
@@ -329,7 +329,7 @@ def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
     assert to_be_closed(1, 1).run(story).account.tag_of(1) is CLOSED
 
 
-def test_when_one_after_the_other_is_refused_it_is_the_account_and_setup_is_named() -> None:
+def test_several_refusals_in_a_row_are_about_the_account_and_the_error_names_setup() -> None:
     async def story(bench: Bench) -> None:
         for number in range(1, REFUSALS):
             await bench.sync.sync_one(ContactId(number))
@@ -340,7 +340,7 @@ def test_when_one_after_the_other_is_refused_it_is_the_account_and_setup_is_name
     assert list(bench.due.marks) == [REFUSALS]
 
 
-def test_one_who_gets_the_tag_between_shows_that_it_is_not_the_account() -> None:
+def test_a_success_between_refusals_shows_that_the_account_is_not_refused() -> None:
     count = 2 * REFUSALS - 1
 
     async def story(bench: Bench) -> None:
@@ -409,7 +409,7 @@ async def while_another_has_it(bench: Bench, change: Callable[[], None]) -> None
         change()
 
 
-def test_who_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() -> None:
+def test_a_contact_that_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.known(1, OPEN)
@@ -418,7 +418,7 @@ def test_who_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() ->
     assert not bench.is_nothing_due()
 
 
-def test_who_becomes_due_again_during_the_swap_stays_due() -> None:
+def test_a_contact_that_becomes_due_again_during_the_swap_stays_due() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.known(1, OPEN)
@@ -450,7 +450,7 @@ def test_a_contact_that_was_moved_or_left_before_the_swap_is_not_touched(change:
     assert bench.account.tag_of(1) is OPEN
 
 
-def test_a_contact_that_is_nobodys_any_more_before_the_swap_is_not_touched() -> None:
+def test_a_contact_that_is_dissolved_before_the_swap_is_not_changed() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.known(1, OPEN)
@@ -518,7 +518,7 @@ def test_a_week_that_opens_while_contacts_are_worked_counts_for_all_of_them() ->
     assert bench.is_nothing_due()
 
 
-def test_it_looks_again_after_a_while_or_when_woken() -> None:
+def test_run_syncs_again_after_an_interval_or_when_woken() -> None:
     bench = Bench()
     bench.shop(1, "closed")
     bench.known(1, OPEN)
@@ -577,7 +577,7 @@ def three_contacts() -> Bench:
     return bench
 
 
-def test_cancelled_at_any_await_nobody_has_two_tags_and_a_second_run_sets_them_right() -> None:
+def test_cancelled_at_any_await_no_contact_has_two_tags_and_a_second_run_sets_them_right() -> None:
     for turns in range(MAX_TURNS):
         bench = three_contacts()
         if not run(struck(bench, turns)):
@@ -656,7 +656,7 @@ class Lives:
 
 @given(st.lists(STEP, max_size=30))
 @settings(max_examples=150)
-def test_whatever_happens_when_nobody_ever_has_two_tags_and_in_the_end_exactly_the_right_one(
+def test_whatever_happens_no_contact_ever_has_two_tags_and_each_ends_with_the_right_one(
     steps: list[tuple[str, Any]],
 ) -> None:
     lives = Lives()
