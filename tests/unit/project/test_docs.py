@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,36 @@ DOCUMENTS = (
 )
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+FOLDERS = ("kiva_stream", "tests", "docs", "benchmarks", ".")  # where the architecture's paths begin
+
+
 def document(name: str) -> str:
     return (CHECKOUT / name).read_text("utf-8")
+
+
+def section(name: str, title: str) -> str:
+    return document(name).split(f"\n## {title}")[1].split("\n## ")[0]
+
+
+def import_layers() -> list[list[str]]:
+    contracts = tomllib.loads(document("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "downwards")
+    return [re.findall(r"\w+", layer) for layer in layers]
+
+
+def definitions(path: Path) -> Iterator[str]:
+    """Yield what a module defines: functions and classes, methods with their class; or SQL blocks."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".sql":
+        yield from re.findall(r"^-- name: (\w+)$", text, re.MULTILINE)
+        return
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+            yield from (f"{node.name}.{each.name}" for each in node.body if isinstance(each, FUNCTIONS))
+        elif isinstance(node, FUNCTIONS):
+            yield node.name
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
@@ -49,11 +79,34 @@ def test_the_picture_of_the_readme_names_the_stages_and_the_adapters_by_their_fi
 
 
 def test_the_picture_of_the_import_rules_is_the_import_contract() -> None:
-    contracts = tomllib.loads(document("pyproject.toml"))["tool"]["importlinter"]["contracts"]
-    layers = next(contract["layers"] for contract in contracts if contract["id"] == "downwards")
-    rules = document("docs/architecture.md").split("## Import rules")[1].split("```")[1]
-    drawn = [set(re.findall(r"\w+", line)) for line in rules.strip().splitlines()]
-    assert drawn == [set(re.findall(r"\w+", layer)) for layer in layers]
+    rules = section("docs/architecture.md", "Import rules").split("```")[1]
+    assert [re.findall(r"\w+", line) for line in rules.strip().splitlines()] == import_layers()
+
+
+def test_the_map_names_the_packages_one_for_one_in_the_order_of_the_import_contract() -> None:
+    mapped = re.findall(r"^\| `(\w+)` \|", section("docs/architecture.md", "The map"), re.MULTILINE)
+    packages = {path.parent.name for path in (CHECKOUT / "kiva_stream").glob("*/__init__.py")}
+    modules = {path.stem for path in (CHECKOUT / "kiva_stream").glob("*.py")} - {"__init__"}
+    assert mapped == [name for layer in import_layers() for name in layer]
+    assert set(mapped) == packages | modules
+
+
+def test_each_step_of_the_way_of_one_entry_names_a_definition_that_exists() -> None:
+    steps = re.split(r"^\d+\. ", section("docs/architecture.md", "The way of one entry"), flags=re.MULTILINE)
+    for step in steps[1:]:
+        named = re.findall(r"`([\w.]+)`\s+\(`([\w/.]+)`\)", step)
+        assert named, step
+        for name, path in named:
+            assert name in set(definitions(CHECKOUT / "kiva_stream" / path)), (name, path)
+
+
+def test_every_path_in_the_architecture_exists() -> None:
+    text = document("docs/architecture.md")
+    paths = set(re.findall(r"`([\w./-]+(?:/|\.(?:py|sql|json|toml|md|graphql)))`", text))
+    assert "pipeline/producer.py" in paths
+    assert "sandbox/generator/" in paths
+    missing = {path for path in paths if not any((CHECKOUT / folder / path).exists() for folder in FOLDERS)}
+    assert not missing
 
 
 def test_operations_explains_every_exit_code() -> None:
