@@ -19,10 +19,10 @@ class Log(Protocol):
     def pages(
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
-        """Yield the entries above `after` up to the mark, a page at a time, changes and asides among them.
+        """Yield the entries above `after` up to the mark, a page at a time.
 
-        No source transaction is open while a page is out.
-        Raises SourceError when the source cannot be read for good.
+        Between them there may be changes without an entry, and reopened entries. No source transaction is
+        open while a page is processed. Raises SourceError, CheckpointError.
         """
         ...
 
@@ -31,30 +31,30 @@ class Entries(Protocol):
     """Entries of the log by their positions."""
 
     async def entries(self, positions: Collection[Position]) -> list[Entry]:
-        """Return those that are there, in log order, with their customers as they are now.
+        """Return the entries at these positions, in log order, with their customers as they are now.
 
-        Raises SourceError.
+        A position without an entry is left out. Raises SourceError.
         """
         ...
 
 
 class GapEntries(Protocol):
-    """What has appeared in the log where it was read past."""
+    """Entries that appeared in id gaps."""
 
     async def in_id_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
-        """Return up to `count` entries in these gaps, in log order. Raises SourceError."""
+        """Return up to `count` entries that are in these gaps now, in log order. Raises SourceError."""
         ...
 
 
 class Customers(Protocol):
-    """The site's customers, as they are now."""
+    """The site's customers, as they are now. Every call raises SourceError."""
 
     async def page(self, after: CustomerId, count: int) -> list[Customer]:
-        """Return up to `count` customers with ids above `after`, by id. Raises SourceError."""
+        """Return up to `count` customers with ids above `after`, by id."""
         ...
 
     async def accounts(self, ids: Collection[CustomerId]) -> list[CustomerAccount]:
-        """Return the accounts of these ids that exist. Raises SourceError."""
+        """Return the customer accounts of these ids. An id that does not exist on this site is left out."""
         ...
 
 
@@ -66,7 +66,7 @@ class Orders(Protocol):
         ...
 
     async def orders(self, ids: Collection[OrderId]) -> list[Order]:
-        """Return the orders of these ids that exist on this site, paid or not."""
+        """Return the orders of these ids, paid or not. An id that does not exist on this site is left out."""
         ...
 
     async def paid_by(self, customers: Collection[CustomerId]) -> list[OrderId]:
@@ -82,5 +82,5 @@ class Weeks(Protocol):
         ...
 
     async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
-        """Return the statuses of these customers' orders of a week; without orders, nothing."""
+        """Return the statuses of these customers' orders of a week. A customer without orders is left out."""
         ...

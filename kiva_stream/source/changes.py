@@ -1,4 +1,4 @@
-"""What the shop changed of customers and orders; no entry of the log need say so."""
+"""The customers and orders that the shop changed, with or without an entry in the log."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PAGE_ROWS = 1000
 
 
 class ChangeLog:
-    """The changes on one site, by `updated_at`. Every call raises SourceError.
+    """The changes of one site, by `updated_at`. Every call raises SourceError.
 
-    Rows are read by (updated_at, id), along an index: what is changed again meanwhile comes again.
+    Rows are read along an index on (updated_at, id). A row that is changed while it is read may come twice.
     """
 
     def __init__(self, source: Source, site_id: int, customers: ShopCustomers) -> None:
@@ -28,11 +28,11 @@ class ChangeLog:
         self._customers = customers
 
     def with_customers(self, customers: ShopCustomers) -> ChangeLog:
-        """Return the same changes, by customers that are read otherwise."""
+        """Return the same changes, with their customers from here."""
         return ChangeLog(self._source, self._site_id, customers)
 
     async def now(self) -> datetime:
-        """Return what the database's clock shows."""
+        """Return the time by the database's clock."""
         rows = await self._source.fetch("clock")
         return rows[0][0]  # type: ignore[no-any-return]  # timestamptz
 
@@ -50,17 +50,17 @@ class ChangeLog:
             after = rows[-1]["updated_at"], rows[-1]["id"]
 
     async def _changes(self, rows: Sequence[asyncpg.Record], *, of_orders: bool) -> list[Change]:
-        """Return a change for each customer of these rows that there is on this site."""
+        """Return a change for each customer of these rows that exists on this site."""
         found: dict[CustomerId, list[asyncpg.Record]] = {}
         for row in rows:
             if row["customer_id"] is not None:
                 found.setdefault(CustomerId(row["customer_id"]), []).append(row)
         customers = await self._customers.by_id(found)
-        mine = [customer for customer in customers if customer.site_id == self._site_id]
-        return [_change(customer, found[customer.id], of_orders=of_orders) for customer in mine]
+        of_site = [customer for customer in customers if customer.site_id == self._site_id]
+        return [_change(customer, found[customer.id], of_orders=of_orders) for customer in of_site]
 
 
 def _change(customer: Customer, rows: Sequence[asyncpg.Record], *, of_orders: bool) -> Change:
-    """Return the change that rows of a customer show: of its own row, or of its orders."""
+    """Return the change that the rows of a customer show: of itself, or of its orders."""
     orders = frozenset(OrderId(row["id"]) for row in rows) if of_orders else frozenset()
     return Change(customer, rows[-1]["updated_at"], orders)

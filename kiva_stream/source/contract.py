@@ -1,4 +1,4 @@
-"""Whether the shop's database is what kiva_stream was made to read: a sentence for each gap."""
+"""The source contract: the columns that kiva_stream reads, and the check of a database against it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLDEST_VERSION = 13  # the first PostgreSQL with xid8
 
 
 class Kind(NamedTuple):
-    """What a column is to be, and PostgreSQL's names of the types that will do."""
+    """The kind of a column: in words, and PostgreSQL's names of the types that satisfy it."""
 
     words: str
     types: frozenset[str]
@@ -36,7 +36,7 @@ def _columns(kinds: Mapping[Kind, str]) -> dict[str, Kind]:
     return {column: kind for kind, columns in kinds.items() for column in columns.split()}
 
 
-# Version 1 of the source contract: the columns that are read, by table. Views of these names will do.
+# Version 1 of the source contract: the columns that are read, by table. Views of these names satisfy it, too.
 Contract = Mapping[str, Mapping[str, Kind]]
 CONTRACT: Contract = {
     "system_log": _columns(
@@ -88,14 +88,14 @@ Columns = Mapping[str, Mapping[str, str]]  # the type of each column, by table
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is not to contract."""
+    """A violation of the contract."""
 
     where: str  # server, schema, site, or the table
     text: str  # one sentence: what is wrong, and what to do
 
 
 def contract(*, horizon: bool) -> Contract:
-    """Return the columns that are read, by table; without a horizon that is no txid."""
+    """Return the columns that are read, by table. Without a horizon, txid is not read."""
     if horizon:
         return CONTRACT
     log = {column: kind for column, kind in CONTRACT["system_log"].items() if column != "txid"}
@@ -105,26 +105,25 @@ def contract(*, horizon: bool) -> Contract:
 async def check_contract(
     connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
 ) -> list[Finding]:
-    """Return what keeps kiva_stream from reading this site; nothing when all is well.
+    """Return the violations of the contract, and what else keeps kiva_stream from reading this site.
 
-    Only looks, and never changes anything. Call it through `Source.read`, which tries again what may pass
-    (a time-out, a restart) and then raises SourceError.
+    It changes nothing. Call it through `Source.read`, which repeats it after an error that may pass.
     """
     queries = sql_blocks.load("kiva_stream.source", schema, "contract.sql")
     server = await connection.fetchrow(queries["server"])
     findings = list(server_findings(server["version"], in_recovery=server["in_recovery"]))
     usage = await connection.fetchval(queries["usage"], schema)
     if not usage:
-        return [*findings, _closed(schema, server["role"], exists=usage is not None)]
+        return [*findings, _no_usage(schema, server["role"], exists=usage is not None)]
     wanted = contract(horizon=horizon)
     rows = await connection.fetch(queries["columns"], schema, list(wanted))
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in rows:
         found.setdefault(table, {})[column] = kind
     findings += column_findings(schema, wanted, found)
-    troubled = {finding.where for finding in findings}
+    faulty = {finding.where for finding in findings}
     for table, kinds in wanted.items():
-        if table not in troubled:
+        if table not in faulty:
             findings += await _refusals(connection, schema, table, kinds, server["role"])
     if "sites" not in {finding.where for finding in findings}:
         findings += await _missing_site(connection, queries, site_id)
@@ -134,13 +133,13 @@ async def check_contract(
 async def require_contract(
     connection: asyncpg.Connection, schema: str, site_id: int, *, horizon: bool = True
 ) -> None:
-    """Raise SourceError with the first finding, when there is one."""
+    """Raise SourceError with the first finding, if there is one."""
     for finding in await check_contract(connection, schema, site_id, horizon=horizon):
         raise SourceError(finding.text)
 
 
 def server_findings(version: int, *, in_recovery: bool) -> Iterator[Finding]:
-    """Judge a server by its `server_version_num` and whether it is a standby."""
+    """Return what is wrong with a server of this `server_version_num`."""
     if version < OLDEST_VERSION * 10_000:
         yield Finding(
             "server",
@@ -152,7 +151,7 @@ def server_findings(version: int, *, in_recovery: bool) -> Iterator[Finding]:
 
 
 def column_findings(schema: str, wanted: Contract, found: Columns) -> Iterator[Finding]:
-    """Compare the columns that are there with the contract."""
+    """Compare the columns found with the contract."""
     for table, kinds in wanted.items():
         name = f"{schema}.{table}"
         if table not in found:
@@ -181,7 +180,7 @@ def _type_findings(
             )
 
 
-def _closed(schema: str, role: str, *, exists: bool) -> Finding:
+def _no_usage(schema: str, role: str, *, exists: bool) -> Finding:
     if exists:
         return Finding(
             "schema", f"{role} may not look into {schema}: GRANT USAGE ON SCHEMA {schema} TO {role};"
@@ -196,7 +195,7 @@ def _closed(schema: str, role: str, *, exists: bool) -> Finding:
 async def _refusals(
     connection: asyncpg.Connection, schema: str, table: str, columns: Iterable[str], role: str
 ) -> list[Finding]:
-    """Ask for no row of a table: what a grant or a view behind it forbids shows by itself."""
+    """Select no row of a table; return the refusal, by a missing grant on it or on what a view reads."""
     try:
         await connection.execute(f'SELECT {", ".join(columns)} FROM "{schema}".{table} LIMIT 0')
     except asyncpg.InsufficientPrivilegeError as error:

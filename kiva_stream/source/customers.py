@@ -1,4 +1,4 @@
-"""The shop's customers: cached for the log's entries, and as they are now for the contacts."""
+"""The shop's customers: read for contacts, and cached for the entries of the log."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ from kiva_stream.source.source import Source
 
 
 class CustomerCache:
-    """The customers last met, at most `rows` of them. One that was not found is not kept."""
+    """The customers that were used last, at most `rows` of them. One that was not found is not cached."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._customers: OrderedDict[CustomerId, Customer] = OrderedDict()
 
     def get(self, customer_id: CustomerId) -> Customer | None:
-        """Return a customer that is here, None otherwise."""
+        """Return a cached customer, or None."""
         customer = self._customers.get(customer_id)
         if customer is not None:
             self._customers.move_to_end(customer_id)
         return customer
 
     def put(self, customers: Iterable[Customer]) -> None:
-        """Keep these, and let go of those not asked for the longest."""
+        """Cache customers, and evict those that were not used for the longest time."""
         for customer in customers:
             self._customers[customer.id] = customer
         while len(self._customers) > self._rows:
             self._customers.popitem(last=False)
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Evict all."""
         self._customers.clear()
 
 
 class ShopCustomers:
-    """The customers of one site. Every call raises SourceError when the source cannot be read."""
+    """Implements the port Customers for one site. Every call raises SourceError if the source cannot be read.
+
+    `forgotten` people read as erased, and customers with an address of `skip_domains` as test customers.
+    """
 
     def __init__(
         self,
@@ -56,18 +59,18 @@ class ShopCustomers:
         self._forgotten = forgotten
 
     def without(self, forgotten: ForgottenPeople) -> ShopCustomers:
-        """Return the same customers; forgotten ones, by id or by address, read as erased."""
+        """Return the same customers, but for these people, who read as erased."""
         return ShopCustomers(self._source, self._site_id, self._skip_domains, forgotten)
 
     async def by_id(self, ids: Collection[CustomerId]) -> list[Customer]:
-        """Return the customers of these ids that exist, of whatever site."""
+        """Return the customers of these ids that exist, on any site."""
         return [self._customer(row) for row in await self._source.fetch("customers_by_id", list(ids))]
 
     async def by_email(self, emails: Collection[Email]) -> dict[Email, list[Customer]]:
-        """Return this site's customers of these addresses, those still here first, then by id.
+        """Return this site's customers of these addresses: those who are not erased first, then by id.
 
-        They are looked up by the spellings that an index finds. A customer with several addresses in the
-        field is not found by any of them.
+        They are looked up by the spellings that an index finds. A customer whose field holds several
+        addresses is found by none of them.
         """
         found: dict[Email, list[Customer]] = {}
         texts = [text for email in emails for text in spellings(email)]
@@ -80,18 +83,18 @@ class ShopCustomers:
         return found
 
     async def count_reachable(self) -> int:
-        """Return about how many customers have an address, for an estimate."""
+        """Return the approximate number of customers with an address, for an estimate."""
         rows = await self._source.fetch("count_reachable", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # bigint
 
     async def page(self, after: CustomerId, count: int) -> list[Customer]:
-        """Return up to `count` customers with ids above `after`, by id."""
+        """Return customers by id, erased ones and test customers too."""
         rows = await self._source.fetch("customers_after", self._site_id, after, count)
         return [self._customer(row) for row in rows]
 
     async def accounts(self, ids: Collection[CustomerId]) -> list[CustomerAccount]:
-        """Return the accounts of these ids that exist on this site."""
-        rows = await self._source.fetch("accounts", self._site_id, list(ids))
+        """Return customers with all that a contact shows of them."""
+        rows = await self._source.fetch("customer_accounts", self._site_id, list(ids))
         return [self._account(row) for row in rows]
 
     def _customer(self, row: asyncpg.Record) -> Customer:

@@ -1,4 +1,4 @@
-"""Rows of the log become entries, each with its customer."""
+"""Finds the customers of rows of the log, and makes entries of them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from kiva_stream.model.positions import Position
 from kiva_stream.source.customers import CustomerCache, ShopCustomers
 from kiva_stream.source.identity import claimed, needs_customer
 
-DATA_MAX_CHARS = 65_536  # longer data is not used
+DATA_MAX_CHARS = 65_536  # longer data is ignored
 
 # txid, id, occurred_at, inserted_at, action, actor_type, admin_user, message, data, customer_id
 Row = tuple[
     int, int, datetime, datetime, str | None, str | None, str | None, str, str | None, CustomerId | None
 ]
-Claim = CustomerId | Email | None  # whom an entry is about: by its id column, or as its text or data says
+Claim = CustomerId | Email | None  # the customer that a row names, by the id column, or by its text or data
 Found = Mapping[Claim, Sequence[Customer]]  # customers by the claim that names them
 
 
 class EntryCustomers:
-    """Finds the customers of entries, a page at a time, through a cache of at most `cache_rows` customers.
+    """Finds the customers of a page of rows, through a cache of at most `cache_rows` customers.
 
-    Every call raises SourceError when the source cannot be read.
+    Every call raises SourceError if the source cannot be read.
     """
 
     def __init__(self, customers: ShopCustomers, cache_rows: int) -> None:
         self._customers = customers
         self._cache = CustomerCache(cache_rows)
 
-    def forget(self) -> None:
-        """Empty the cache, so that customers are read again: their addresses may have changed."""
+    def clear(self) -> None:
+        """Empty the cache."""
         self._cache.clear()
 
     async def find(self, claims: Collection[Claim]) -> Found:
-        """Return the customers that these claims name, by claim; a claim without a customer is left out."""
+        """Return the customers by the claim that names them. A claim that names none is left out."""
         found: dict[Claim, Sequence[Customer]] = {}
         missing, emails = set(), set()
         for claim in set(claims):
@@ -57,7 +57,7 @@ class EntryCustomers:
 
 
 def claim_of(row: Row) -> Claim:
-    """Return whom an entry is about, None for noise, whose customer is not looked up."""
+    """Return the claim of a row; None if it has none, or is noise."""
     action, message, data, customer_id = row[4], row[7], row[8], row[9]
     if not needs_customer(action):
         return None

@@ -1,4 +1,4 @@
-"""Who an entry of the log is about when its row does not name a customer."""
+"""Which customer an entry of the log names in its text or data, when its row has no customer id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_ID = 2**63 - 1  # bigint
 
 
 class _Addressed(msgspec.Struct):
-    """The one field of a structured row's data that can name its person."""
+    """The field of a structured row's data that can name its customer."""
 
     email: Any = None
 
@@ -23,22 +23,22 @@ _ADDRESSED = msgspec.json.Decoder(_Addressed)
 
 
 def needs_customer(action: str | None) -> bool:
-    """Tell whether an entry can come to something, so that its customer is worth finding."""
+    """Return whether an entry needs its customer. Noise does not."""
     return action is None or not is_noise(action)
 
 
 def claimed(action: str | None, message: str, data: str | None) -> CustomerId | Email | None:
-    """Return the customer id or the address by which an entry names its person, if it does.
+    """Return the customer id or the address that an entry names, or None. Such a customer need not exist.
 
-    `action` is None for legacy text; `data` is JSON text. What is claimed need not exist. A structured row is
-    believed by its data, a legacy one by its actor or, where it tells of an event, by an address in it.
+    `action` is None for a legacy text; `data` is JSON text. A structured row names a customer in its data. A
+    legacy text does by the number of its actor or, if it is an event, by an address in it.
     """
     if action is not None:
         return _address_in(data)
     number = customer_number(message)
     if number is not None:
         return CustomerId(number) if number <= _MAX_ID else None
-    return _address_told_of(message)
+    return _address_in_event(message)
 
 
 def _address_in(data: str | None) -> Email | None:
@@ -51,5 +51,5 @@ def _address_in(data: str | None) -> Email | None:
     return parse_email(email).email if isinstance(email, str) else None
 
 
-def _address_told_of(message: str) -> Email | None:
+def _address_in_event(message: str) -> Email | None:
     return first_email(message) if "@" in message and line_of_text(message) is not None else None

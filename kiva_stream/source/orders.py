@@ -1,4 +1,4 @@
-"""The shop's orders as they are now, each with its items."""
+"""The shop's orders, each with its items."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from kiva_stream.source.source import Source
 
 
 class ShopOrders:
-    """The orders of one site: implements the port Orders. Every call raises SourceError."""
+    """Implements the port Orders for one site. Every call raises SourceError."""
 
     def __init__(self, source: Source, site_id: int) -> None:
         self._source = source
         self._site_id = site_id
 
     async def page(self, after: OrderId, count: int) -> list[Order]:
-        """Return up to `count` paid orders with ids above `after`, by id."""
+        """Return paid orders that have a customer, by id."""
         return _orders(await self._source.fetch("paid_orders_after", self._site_id, after, count))
 
     async def orders(self, ids: Collection[OrderId]) -> list[Order]:
-        """Return the orders of these ids that exist on this site, paid or not, by id."""
+        """Return orders that have a customer, by id."""
         return _orders(await self._source.fetch("orders", self._site_id, list(ids)))
 
     async def paid_by(self, customers: Collection[CustomerId]) -> list[OrderId]:
-        """Return the ids of all paid orders of these customers, in their order."""
+        """Return ids in ascending order."""
         rows = await self._source.fetch("paid_by", self._site_id, list(customers))
         return [OrderId(row["id"]) for row in rows]
 
     async def of(self, customers: Collection[CustomerId]) -> list[Order]:
         """Return all orders of these customers, paid or not, by id."""
-        rows = await self._source.fetch("orders_of", self._site_id, list(customers))
+        rows = await self._source.fetch("order_ids_of_customers", self._site_id, list(customers))
         return await self.orders([OrderId(row["id"]) for row in rows])
 
     async def count_paid(self) -> int | None:
-        """Return how many orders are paid, for an estimate; None where counting takes too long."""
+        """Return the number of paid orders, for an estimate; None if counting takes too long."""
         rows = await self._source.fetch_if_quick("count_paid", self._site_id)
         return None if rows is None else rows[0][0]
 
 
 def _orders(rows: Iterable[asyncpg.Record]) -> list[Order]:
-    """Return the orders of rows that have an item each, those of an order together."""
+    """Return the orders of rows that have one item each; the rows of an order are consecutive."""
     return [_order(list(items)) for _, items in groupby(rows, key=lambda row: row["id"])]
 
 

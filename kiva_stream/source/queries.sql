@@ -5,12 +5,12 @@ FROM {schema}.sites s
 WHERE s.id = $1
 
 -- name: txid
--- The first part of a position. This and the next few are other ones where the log is read without a horizon:
--- those of queries_by_id.sql.
+-- The first part of a position. If the log is read without a horizon, queries_by_id.sql replaces this block and
+-- the next ones.
 l.txid
 
 -- name: is_safe
--- Nothing a running transaction could still precede.
+-- No running transaction can still commit an entry below.
 l.txid < pg_snapshot_xmin(pg_current_snapshot())
 
 -- name: is_above
@@ -40,12 +40,12 @@ ORDER BY {log_order_reversed}
 LIMIT 1
 
 -- name: inserted_at
--- A view may not know when an entry was inserted: when it happened must do then, or else it is old. And a clock
--- gone wild may write moments that no datetime holds: years after 9999, infinity.
+-- A view may lack the moment of insertion: that of the occurrence is used, or else the entry is old. A broken
+-- clock may write moments that no datetime holds: years after 9999, infinity.
 greatest(least(coalesce(l.inserted_at, l.occurred_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z')
 
 -- name: occurred_at
--- The same for when it happened.
+-- Likewise, the moment of the occurrence.
 greatest(least(coalesce(l.occurred_at, l.inserted_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z')
 
 -- name: next_entry
@@ -89,13 +89,13 @@ LIMIT 1
 -- name: midnight
 SELECT $2::date::timestamp AT TIME ZONE s.timezone FROM {schema}.sites s WHERE s.id = $1
 
--- name: entry
+-- name: entry_columns
 -- An entry's columns.
 {txid}, l.id, {occurred_at}, {inserted_at}, l.action, l.actor_type, l.admin_user,
        left(coalesce(l.message, ''), 2000), left(l.data::text, 65537), l.customer_id
 
--- name: read
-SELECT {entry}
+-- name: page_range
+SELECT {entry_columns}
 FROM {schema}.system_log l
 WHERE l.site_id = $1
   AND {is_above} AND {is_up_to}
@@ -103,9 +103,9 @@ WHERE l.site_id = $1
 ORDER BY {log_order}
 LIMIT $6
 
--- name: gaps
--- The stretches of ids that no entry of any site has, each up to where the next one was inserted within so many
--- seconds. What the older ones stood for was rolled back.
+-- name: id_gaps
+-- The ranges of ids that no entry of any site has, each before an entry that was inserted within this many
+-- seconds. The transactions of older ones were rolled back.
 SELECT prior + 1 AS first, id - 1 AS last, clock_timestamp() AS seen_at
 FROM (
   SELECT l.id, lag(l.id, 1, $1) OVER (ORDER BY l.id) AS prior, {inserted_at} AS inserted_at
@@ -114,16 +114,16 @@ FROM (
 ) AS read
 WHERE id > prior + 1 AND inserted_at > clock_timestamp() - make_interval(secs => $3)
 
--- name: in_gaps
--- What has appeared in such stretches since.
-SELECT {entry}
+-- name: entries_in_id_gaps
+-- The entries that have appeared in such ranges.
+SELECT {entry_columns}
 FROM unnest($2::bigint[], $3::bigint[]) AS g (first_id, last_id)
 JOIN {schema}.system_log l ON l.site_id = $1 AND l.id BETWEEN g.first_id AND g.last_id
 ORDER BY l.id
 LIMIT $4
 
 -- name: before
--- The position after which so many entries lie, up to another one.
+-- The position after which this many entries lie, up to another one.
 SELECT {txid} AS txid, l.id
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND {is_up_to_second}
@@ -140,7 +140,7 @@ WHERE l.site_id = $1 AND {is_above} AND {is_up_to}
 SELECT r.*
 FROM generate_series($2::bigint + 1, $3::bigint, greatest(($3 - $2) / $4, 1)) AS g (id)
 CROSS JOIN LATERAL (
-  SELECT {entry}
+  SELECT {entry_columns}
   FROM {schema}.system_log l
   WHERE l.site_id = $1 AND l.id >= g.id
   ORDER BY l.id
@@ -152,16 +152,16 @@ CROSS JOIN LATERAL (
 SELECT r.*
 FROM unnest($2::xid8[], $3::bigint[]) AS p (txid, id)
 CROSS JOIN LATERAL (
-  SELECT {entry}
+  SELECT {entry_columns}
   FROM {schema}.system_log l
   WHERE l.site_id = $1 AND {is_at}
   LIMIT 1
 ) r
 ORDER BY p.txid, p.id
 
--- name: entries_of
+-- name: entries_of_customers
 -- Entries that name customers by their id.
-SELECT {entry}
+SELECT {entry_columns}
 FROM {schema}.system_log l
 WHERE l.site_id = $1 AND l.customer_id = ANY($2::bigint[])
 
@@ -197,7 +197,7 @@ FROM {schema}.customers c
 WHERE c.site_id = $1 AND lower(btrim(c.email)) = ANY($2::text[])
 ORDER BY c.id
 
--- name: accounts
+-- name: customer_accounts
 -- A date that no Python date holds (infinity, BC, after 9999) is none. Without a box the box type is '', and
 -- NULL when its row is gone.
 SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased,
@@ -224,11 +224,11 @@ WHERE c.site_id = $1 AND c.id > $2
 ORDER BY c.id
 LIMIT $3
 
--- name: paid
--- Which orders belong at ActiveCampaign even if they were never sent.
+-- name: is_paid
+-- An order that belongs at ActiveCampaign even if it was never sent.
 (o.paid_at IS NOT NULL OR o.payment_status IN ('completed', 'refunded'))
 
--- name: order
+-- name: order_columns
 -- An order's columns. Moments that no datetime holds become the first or the last one; least and greatest pass
 -- over NULL, which is to stay.
 o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status, 'none') AS payment_status,
@@ -239,7 +239,7 @@ o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status
     coalesce(o.credit_cents, 0) AS credit_cents
 
 -- name: items
--- A row an item that is not removed; one row, without item, for an order that has none.
+-- One row for each item that is not removed; one row without an item for an order that has none.
 SELECT o.*, i.id AS item_id, i.product_id, coalesce(i.name, '') AS item_name,
        coalesce(i.category, '') AS category,
        coalesce(i.qty::numeric, 0) AS qty,
@@ -250,9 +250,9 @@ ORDER BY o.id, i.id
 
 -- name: paid_orders_after
 WITH picked AS (
-  SELECT {order}
+  SELECT {order_columns}
   FROM {schema}.orders o
-  WHERE o.site_id = $1 AND o.id > $2 AND o.customer_id IS NOT NULL AND {paid}
+  WHERE o.site_id = $1 AND o.id > $2 AND o.customer_id IS NOT NULL AND {is_paid}
   ORDER BY o.id
   LIMIT $3
 )
@@ -260,7 +260,7 @@ WITH picked AS (
 
 -- name: orders
 WITH picked AS (
-  SELECT {order}
+  SELECT {order_columns}
   FROM {schema}.orders o
   WHERE o.site_id = $1 AND o.id = ANY($2::bigint[]) AND o.customer_id IS NOT NULL
 )
@@ -269,16 +269,16 @@ WITH picked AS (
 -- name: paid_by
 SELECT o.id
 FROM {schema}.orders o
-WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND {paid}
+WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND {is_paid}
 ORDER BY o.id
 
--- name: orders_of
+-- name: order_ids_of_customers
 SELECT o.id FROM {schema}.orders o WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) ORDER BY o.id
 
 -- name: count_paid
 SELECT count(*)
 FROM {schema}.orders o
-WHERE o.site_id = $1 AND {paid}
+WHERE o.site_id = $1 AND {is_paid}
 
 -- name: current_week
 -- The week opened last, by the database's clock; before the first, the calendar's at the site.
@@ -306,8 +306,8 @@ WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND o.week_start = $3
 GROUP BY o.customer_id
 
 -- name: changed_customers
--- By (updated_at, id), as an index on (site_id, updated_at, id) has them; a moment that no datetime holds is left
--- to the full sweep.
+-- In the order of an index on (site_id, updated_at, id). A row with a moment that no datetime holds is found by
+-- the full sweep only.
 SELECT c.updated_at, c.id, c.id AS customer_id
 FROM {schema}.customers c
 WHERE c.site_id = $1 AND (c.updated_at, c.id) > ($2, $3) AND c.updated_at < '9999-01-01Z'

@@ -1,5 +1,5 @@
--- What stands in queries.sql in place of the blocks of these names where the log is read without a horizon:
--- positions are (0, id), and the column txid may be missing.
+-- These blocks replace those of queries.sql if the log is read without a horizon: positions are (0, id), and the
+-- column txid may be missing.
 
 -- name: txid
 '0'::xid8

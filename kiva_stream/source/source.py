@@ -1,4 +1,4 @@
-"""The shop's database: a few connections that read, and nothing else."""
+"""The shop's database: a pool of connections that can only read, and the repetition of failed reads."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from kiva_stream.settings.sections import SourceSettings
 
 T = TypeVar("T")
 
-# What may pass by itself: a restart, a failover, a cut connection, a statement that took too long once.
+# May pass by itself: a restart, a failover, a cut connection, a statement that took too long once.
 PASSING = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # so asyncpg says when an idle connection is just being cut, or on a standby
-    asyncpg.InvalidCachedStatementError,  # a column got another type since
+    asyncpg.InternalClientError,  # asyncpg raises it when an idle connection is being cut, and on a standby
+    asyncpg.InvalidCachedStatementError,  # a column has another type than when the statement was prepared
     OSError,
     TimeoutError,
 )
-WAITS_S = (1.0, 2.0, 4.0, 8.0)  # between attempts; then the operator is told
-FOLLOWING_WAITS_S = (*WAITS_S, *[15.0] * 19)  # five minutes; then systemd starts it anew
+WAITS_S = (1.0, 2.0, 4.0, 8.0)  # between attempts; then SourceError
+FOLLOWING_WAITS_S = (*WAITS_S, *[15.0] * 19)  # five minutes; then systemd restarts the process
 CONNECT_S = 10.0
-QUICK_S = 5.0  # for as long a transaction holds nobody up
+QUICK_S = 5.0  # so short a transaction does not disturb the shop
 STANDBY = (
     "The shop's database is a standby, or still in recovery: set source.dsn to the primary, or wait "
     "until the recovery has ended."
@@ -43,8 +43,8 @@ STANDBY = (
 class Source:
     """A pool of at most `max_connections`, in sessions that can only read.
 
-    Every call raises SourceError: at once for what stays wrong, for what may pass after a few attempts, which
-    are `waits_s` apart, and no later than their sum. An incident is open meanwhile.
+    Every call raises SourceError. An error that stays is raised at once. One that may pass is raised after
+    some attempts, which are `waits_s` apart, and within the sum of these. An incident is open meanwhile.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Source:
         waits_s: Sequence[float] = WAITS_S,
         incidents: Incidents | None = None,
     ) -> AsyncIterator[Source]:
-        """Connect to a primary, and close what is open on leaving.
+        """Connect to a primary; close the connections on leaving.
 
-        Raises SourceError when the server is out of reach.
+        Raises SourceError if the server is out of reach.
         """
         try:
             with reading_dsn("source.dsn", SourceError):
@@ -89,7 +89,7 @@ class Source:
                     server_settings={
                         "application_name": "kiva_stream source",
                         "default_transaction_read_only": "on",
-                        # Helpers of a query would be processes beside those that max_connections allows.
+                        # Parallel workers would be processes beside those that max_connections allows.
                         "max_parallel_workers_per_gather": "0",
                         "statement_timeout": str(round(settings.statement_timeout_s * 1000)),
                     },
@@ -104,16 +104,16 @@ class Source:
             pool.terminate()
 
     async def fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
-        """Return the rows of a named query."""
+        """Return the rows of a query block."""
         return await self.read(lambda connection: connection.fetch(self._sql[block], *args))
 
     async def fetch_if_quick(
         self, block: str, *args: object, within_s: float | None = None
     ) -> list[asyncpg.Record] | None:
-        """Return the rows of a named query; None when it takes longer than QUICK_S or than a statement may.
+        """Return the rows of a query block, None if it takes longer than `within_s` or `statement_timeout_s`.
 
-        `within_s` is instead of QUICK_S. The query goes along an index where one will do: to count the rows
-        of a table that was not vacuumed lately, PostgreSQL would rather read all of it.
+        `within_s` is QUICK_S by default. The query uses an index if there is one: else, to count the rows of
+        a table that was not vacuumed lately, PostgreSQL would scan all of it.
         """
         longest_s = min(self._statement_s, within_s or QUICK_S)
 
@@ -132,9 +132,9 @@ class Source:
     async def cursor(
         self, connection: asyncpg.Connection, block: str, *args: object
     ) -> AsyncIterator[asyncpg.cursor.Cursor]:
-        """Open a server-side cursor on a named query; its transaction ends with the block.
+        """Open a server-side cursor on a query block; its transaction ends with the context.
 
-        All that is read in it is of one moment.
+        All rows are of one snapshot.
         """
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield await connection.cursor(self._sql[block], *args)
@@ -142,18 +142,18 @@ class Source:
     async def fetch_beside(
         self, connection: asyncpg.Connection, block: str, *args: object
     ) -> list[asyncpg.Record]:
-        """Return the rows of a named query, in the transaction of a cursor that is open."""
+        """Return the rows of a query block, in the transaction of an open cursor."""
         return await connection.fetch(self._sql[block], *args)  # type: ignore[no-any-return]
 
     async def read(self, reading: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Run `reading` on a connection of its own, again from its start when the trouble may pass."""
-        gives_up_at = time.monotonic() + sum(self._waits_s)
+        """Run `reading` on a connection; repeat it from its start after an error that may pass."""
+        ends_at = time.monotonic() + sum(self._waits_s)
         for wait_s in self._waits_s:
             try:
                 return await self._once(reading)
             except PASSING as error:
-                self._tell(error)
-                if time.monotonic() >= gives_up_at:
+                self._begin_incident(error)
+                if time.monotonic() >= ends_at:
                     break
                 await self._sleep(wait_s)
         try:
@@ -163,7 +163,7 @@ class Source:
         except PASSING as error:
             raise SourceError(_unreadable(error)) from error
 
-    def _tell(self, error: BaseException) -> None:
+    def _begin_incident(self, error: BaseException) -> None:
         if self._incidents is not None:
             is_standby = isinstance(error, asyncpg.TargetServerAttributeNotMatched)
             self._incidents.open("source", STANDBY if is_standby else _unreadable(error))
@@ -176,7 +176,7 @@ class Source:
                 self._incidents.resolve("source")
             return found  # noqa: TRY300  what follows is of the reading alone
         except asyncpg.InvalidCachedStatementError:
-            await self._pool.expire_connections()  # each has it prepared
+            await self._pool.expire_connections()  # every connection has the old statement prepared
             raise
         except PASSING:
             raise

@@ -1,4 +1,4 @@
-"""The shop's delivery weeks: which one is current, and how customers' orders of a week stand."""
+"""The shop's delivery weeks: which one is current, and the statuses of the orders of a week."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from kiva_stream.source.source import Source
 
 
 class DeliveryWeeks:
-    """The weeks of one site: implements the port Weeks. Every call raises SourceError."""
+    """Implements the port Weeks for one site. Every call raises SourceError."""
 
     def __init__(self, source: Source, site_id: int) -> None:
         self._source = source
         self._site_id = site_id
 
     async def current(self) -> date:
-        """Return the Monday of the week opened last; before the first, that of today at the site."""
+        """Return the week opened last by the database's clock; before the first, today's at the site."""
         rows = await self._source.fetch("current_week", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # date
 
     async def is_opened(self) -> bool:
-        """Return whether the shop has ever opened a week; before that the calendar's is current."""
+        """Return whether the shop has ever opened a week."""
         rows = await self._source.fetch("has_opened_week", self._site_id)
         return rows[0][0]  # type: ignore[no-any-return]  # boolean
 
     async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
-        """Return the statuses of these customers' orders of a week; without orders, nothing."""
+        """Return statuses by customer."""
         rows = await self._source.fetch("week_statuses", self._site_id, list(customers), week)
         return {CustomerId(row["customer_id"]): set(row["statuses"]) for row in rows}

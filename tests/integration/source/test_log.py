@@ -444,7 +444,7 @@ async def test_the_log_is_read_along_the_index_of_positions(shop: ShopRows, plan
     )
     queries = sql_blocks.load("kiva_stream.source", "kiva", "queries.sql")
     for block, arguments in {
-        "read": "1, '30', 2000, '1000000', 1, 1000",
+        "page_range": "1, '30', 2000, '1000000', 1, 1000",
         "before": "1, '30', 2000, 100",
         "high_water_mark": "1, 600",
         "next_entry": "1, '30', 2000, 600",

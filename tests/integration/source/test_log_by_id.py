@@ -212,10 +212,10 @@ async def filled(database: str) -> AsyncIterator[asyncpg.Connection]:
 async def test_a_log_is_read_by_id_along_its_index(filled: asyncpg.Connection) -> None:
     queries = sql_blocks.load("kiva_stream.source", "kiva", "queries.sql", "queries_by_id.sql")
     for block, arguments in (
-        ("read", "1, 0, 500, 0, 9000, 100"),
+        ("page_range", "1, 0, 500, 0, 9000, 100"),
         ("high_water_mark", "1, 600"),
-        ("gaps", "500, 600, 3600"),
-        ("in_gaps", "1, '{500,700}', '{510,701}', 100"),
+        ("id_gaps", "500, 600, 3600"),
+        ("entries_in_id_gaps", "1, '{500,700}', '{510,701}', 100"),
         ("entries", "1, '{0}', '{700}'"),
     ):
         await filled.execute(f"PREPARE {block}_plan AS {queries[block]}")

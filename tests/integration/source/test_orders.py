@@ -455,7 +455,7 @@ PLANS: dict[str, tuple[str, str]] = {
     "week_statuses": ("1, '{50, 51}', '2018-11-26'", "orders_customer_week"),
     "changed_orders": ("1, '2018-11-26', 5000, 100", "orders_updated"),
     "changed_customers": ("1, '2018-11-26', 5000, 100", "customers_updated"),
-    "accounts": ("1, '{50, 51}'", "customers_pkey"),
+    "customer_accounts": ("1, '{50, 51}'", "customers_pkey"),
 }
 
 
