@@ -138,6 +138,21 @@ def test_the_glossary_has_every_reason() -> None:
     assert {str(reason) for reason in Reason} <= set(re.findall(r"`(\w+)`", document("docs/glossary.md")))
 
 
+def test_what_the_glossary_says_is_stored_or_shown_occurs_in_the_code() -> None:
+    files = [
+        path for path in (CHECKOUT / "kiva_stream").rglob("*.*") if path.suffix in {".py", ".sql", ".json"}
+    ]
+    occurring = {word for path in files for word in re.findall(r"\w+", path.read_text("utf-8"))}
+    rows = re.findall(r"^\|.*\|(.*)\|$", document("docs/glossary.md"), re.MULTILINE)
+    shown = {
+        word
+        for row in rows
+        for name in re.findall(r"`([^`]+)`", row)
+        for word in re.findall(r"[a-z_]+", name)
+    }
+    assert {"trouble", "epoch", "gaps"} <= shown <= occurring
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_between_documents_lead_somewhere(name: str) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document(name)):
