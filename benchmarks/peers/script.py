@@ -88,7 +88,7 @@ class Script:
             entry.position,
             customer.email,
             customer.name,
-            classification.line.ac_name,
+            classification.event_line.ac_name,
             classification.eventdata,
         )
 

@@ -71,7 +71,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         customers = await shop.customers.count_reachable()
         orders = await shop.orders.count_paid()
         classifications = await _sample(shop, start, mark)
-    names = [each.line.ac_name for each in classifications if isinstance(each, Event)]
+    names = [each.event_line.ac_name for each in classifications if isinstance(each, Event)]
     reasons = [str(each.why) for each in classifications if isinstance(each, Reject)]
     events = estimated(entries, names, classifications)
     work = work_left(customers, orders, events=sum(events.values()), status=status)

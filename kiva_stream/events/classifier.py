@@ -92,7 +92,7 @@ class Classifier:
             return Noise(Reason.ERASED)
         if customer.is_test:
             return Noise(Reason.TEST)
-        if line is not None and line.line in LOG_IN_LINES and _by_staff(entry):
+        if line is not None and line.number in LOG_IN_LINES and _by_staff(entry):
             return Noise(Reason.STAFF_LOGIN)
         return Reject(Reason.NO_EMAIL) if customer.email is None else None
 
@@ -108,7 +108,7 @@ def _without_customer(entry: Entry, line: EventLine | None) -> Noise | Reject:
         return Noise(Reason.ERASED)
     if line is None:
         return _NOISE
-    if entry.actor_type == "visitor" or line.line in VISITOR_LINES:
+    if entry.actor_type == "visitor" or line.number in VISITOR_LINES:
         return Noise(Reason.NO_ACCOUNT)
     return Reject(Reason.NO_CUSTOMER)
 
@@ -122,11 +122,11 @@ def _by(entry: Entry, line: EventLine, own: str) -> tuple[str, bool]:
     if _by_staff(entry):
         return "admin", False
     if entry.action is None:
-        return ("admin" if line.line == CANCELLED_BY_SHOP else ""), False
+        return ("admin" if line.number == CANCELLED_BY_SHOP else ""), False
     if entry.action in _BY_AUTO:
         return _BY_AUTO[entry.action], False
     usable = len(own.encode()) <= _MAX_BY_BYTES
-    return (own if own and usable else _BY_DEFAULT.get(line.line, "")), not usable
+    return (own if own and usable else _BY_DEFAULT.get(line.number, "")), not usable
 
 
 def _utc(moment: datetime) -> datetime:

@@ -35,7 +35,7 @@ def _by_letter() -> dict[str, list[tuple[re.Pattern[str], EventLine]]]:
     """Return the patterns by the letters that what they match can begin with."""
     found: defaultdict[str, list[tuple[re.Pattern[str], EventLine]]] = defaultdict(list)
     for line in CATALOG.events:
-        for pattern in line.legacy if line.line != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,):
+        for pattern in line.legacy if line.number != CANCELLED_BY_SHOP else (_CANCELLED_BY_NAME,):
             rest = pattern.removeprefix(_OPTIONAL_START)
             if not _STARTS_WITH_A_LETTER.match(rest):
                 raise ValueError(f"with which letter {pattern!r} begins is not plain to see")

@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
 
 def pairs_of(line: EventLine, data: str | None, at: datetime) -> Pairs:
     """Read what the catalog wants of a row's data, JSON text or None; `at` is when it happened, in UTC."""
-    readers = _READERS[line.line]
+    readers = _READERS[line.number]
     if data is None or not readers:
         return Pairs({}, bad=False)
     try:
@@ -203,4 +203,6 @@ def _reader(pair: Pair, example: object) -> _Reader:
     return _Reader(pair.key, field, tuple(inner), _FORMATS["number" if plain_number else pair.format])
 
 
-_READERS = {line.line: tuple(_reader(pair, line.data) for pair in line.eventdata) for line in CATALOG.events}
+_READERS = {
+    line.number: tuple(_reader(pair, line.data) for pair in line.eventdata) for line in CATALOG.events
+}

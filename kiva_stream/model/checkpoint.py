@@ -19,7 +19,7 @@ class Delivered(NamedTuple):
 
     position: Position
     contact: ContactId
-    line: int
+    event_line: int
     attempts: int
 
 

@@ -12,7 +12,7 @@ from kiva_stream.model.outcomes import Reason
 class Event(msgspec.Struct, frozen=True, gc=False):
     """Becomes an event of its contact."""
 
-    line: EventLine
+    event_line: EventLine
     eventdata: str
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about

@@ -23,7 +23,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     inserted_at: datetime
     span: Span
     customer: CustomerId
-    line: EventLine | None  # None: sync-only
+    event_line: EventLine | None  # None: sync-only
     eventdata: str = ""
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about
@@ -56,7 +56,7 @@ class Batch(msgspec.Struct):
     def lookahead(self, count: int) -> list[Position]:
         """Return the positions of up to so many events after the current delivery."""
         rest = islice(self.deliveries, self.done + 1, None)
-        return list(islice((each.position for each in rest if each.line is not None), count))
+        return list(islice((each.position for each in rest if each.event_line is not None), count))
 
     def finish_current(self) -> None:
         """Go on to the next delivery."""

@@ -18,7 +18,7 @@ class Pair(msgspec.Struct, frozen=True):
 class EventLine(msgspec.Struct, frozen=True):
     """A line of the vendor's event table. Lines 16 and 35 are one event."""
 
-    line: int
+    number: int = msgspec.field(name="line")
     slug: str
     display: str
     ac_name: str

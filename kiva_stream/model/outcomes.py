@@ -81,12 +81,12 @@ class Span:
         self.pending = size  # without an outcome yet
         self.counts: Counter[Counted] = Counter()
 
-    def resolve(self, outcome: Outcome, *, line: int | None = None, notes: Iterable[str] = ()) -> None:
-        """Give one entry its one outcome; `line` is that of a delivered event."""
+    def resolve(self, outcome: Outcome, *, event_line: int | None = None, notes: Iterable[str] = ()) -> None:
+        """Give one entry its one outcome; `event_line` is that of a delivered event."""
         self.pending -= 1
         self.counts[outcome] += 1
-        if line is not None:
-            self.counts[line] += 1
+        if event_line is not None:
+            self.counts[event_line] += 1
         for note in notes:
             self.counts[note] += 1
 

@@ -121,8 +121,8 @@ class Batcher:
             span.detach()
             self._reopen(entry, classification, contacts)
         else:
-            line = classification.line.line if isinstance(classification, Event) else None
-            span.resolve(outcome, line=line if outcome.kind == "delivered" else None, notes=notes)
+            line = classification.event_line.number if isinstance(classification, Event) else None
+            span.resolve(outcome, event_line=line if outcome.kind == "delivered" else None, notes=notes)
             if (
                 outcome.why in CONTACT_REASONS
                 and self._earlier.may_reopen(entry.position)
@@ -152,7 +152,7 @@ class Batcher:
             delivery = _delivery(span, entry, classification, notes)
             contact = contacts[delivery.customer]
             if (  # it is sync-only, and its contact shows by now what it may have changed
-                delivery.line is None
+                delivery.event_line is None
                 and contact.status is ContactStatus.LINKED
                 and self._contact_delivery.need(Batch(contact, [delivery])) is None
             ):
@@ -226,6 +226,6 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
 def _delivery(span: Span, entry: Entry, classification: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:
     assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
     event = classification if isinstance(classification, Event) else None
-    line, eventdata = (event.line, event.eventdata) if event else (None, "")
+    line, eventdata = (event.event_line, event.eventdata) if event else (None, "")
     where = entry.position, entry.inserted_at, span, entry.customer_id
     return Delivery(*where, line, eventdata, notes, classification.order)

@@ -119,10 +119,10 @@ class Checkpoint:
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Record that ActiveCampaign has an event; its permit is free with the next commit."""
-        assert delivery.line is not None  # noqa: S101  what has no event is not sent
-        line = delivery.line.line
+        assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
+        line = delivery.event_line.number
         self._gathered.delivered.append(Delivered(delivery.position, contact, line, attempts))
-        delivery.span.resolve(DELIVERED, line=line, notes=delivery.notes)
+        delivery.span.resolve(DELIVERED, event_line=line, notes=delivery.notes)
         self._resolve_intent(delivery.position)
 
     def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:

@@ -22,7 +22,7 @@ class ContactCheck(NamedTuple):
 
     def delivery(self, position: Position) -> Delivery:
         """Return the check as a delivery of the contact's lane, which no outcome is counted of."""
-        return Delivery(position, self.at, Span(position, 1), self.customer, line=None, is_entry=False)
+        return Delivery(position, self.at, Span(position, 1), self.customer, event_line=None, is_entry=False)
 
 
 def checks_of(page: ClassifiedPage) -> list[ContactCheck]:

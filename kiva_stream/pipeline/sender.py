@@ -94,7 +94,7 @@ class Sender:
         while (delivery := batch.current) is not None:
             if batch.contact.status is ContactStatus.REJECTED:
                 self._record_dead(batch.contact, delivery)
-            elif delivery.line is None:
+            elif delivery.event_line is None:
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.request_commit()
             else:
@@ -138,9 +138,9 @@ class Sender:
 
     async def _try_to_send(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
         """Send one event, once; False: it has no outcome, and is to be sent again."""
-        assert delivery.line is not None  # noqa: S101  what has no event is not sent
+        assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
-            await self._events.send(batch.contact.email, delivery.line.ac_name, delivery.eventdata)
+            await self._events.send(batch.contact.email, delivery.event_line.ac_name, delivery.eventdata)
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
             if not await self._look_up(batch, self._clock(), attempts):
@@ -160,7 +160,7 @@ class Sender:
         """Return whether the current event, sent by `sent_at`, has arrived; None: that cannot be known."""
         delivery, lookups = batch.current, self._lookups
         assert delivery is not None  # noqa: S101  one is current
-        assert delivery.line is not None  # noqa: S101  which is an event
+        assert delivery.event_line is not None  # noqa: S101  which is an event
         began_waiting_for_answer(batch, self._clock())
         self._permits.release_lookahead(batch.lookahead(LOOKAHEAD_MAX))  # others can use them meanwhile
         with self._unless_drained():
@@ -169,7 +169,7 @@ class Sender:
                 return None
             await self._sleep(max(0.0, sent_at + lookups.settle_s - self._clock()))
             has_arrived = await lookups.lookup.has_arrived(
-                batch.contact, delivery.line.ac_name, delivery.eventdata
+                batch.contact, delivery.event_line.ac_name, delivery.eventdata
             )
         self._outcomes.count_note("looked_up")
         return has_arrived

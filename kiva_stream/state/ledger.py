@@ -121,7 +121,9 @@ class SiteLedger:
             "commit",
             *commit.watermark,
             commit.pending,
-            *literals([(*row.position, row.contact, row.line, row.attempts) for row in commit.delivered], 5),
+            *literals(
+                [(*row.position, row.contact, row.event_line, row.attempts) for row in commit.delivered], 5
+            ),
             *columns(_dead_rows(commit), 7),
             *columns(_resolved(commit), 2),
             _counts(_counted(commit)),

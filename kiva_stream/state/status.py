@@ -15,7 +15,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.state.incidents import read_incidents
 from kiva_stream.state.store import Store
 
-EVENT_NAMES = {str(line.line): line.ac_name for line in CATALOG.events}
+EVENT_NAMES = {str(line.number): line.ac_name for line in CATALOG.events}
 
 
 class SiteStatus(msgspec.Struct, frozen=True):

@@ -172,5 +172,5 @@ class ContactSync:
 
     def _resubscribes(self, delivery: Delivery) -> bool:
         age = self._now() - delivery.inserted_at
-        is_asked = delivery.line is not None and delivery.line.slug == RESUBSCRIBED
+        is_asked = delivery.event_line is not None and delivery.event_line.slug == RESUBSCRIBED
         return is_asked and age < self._resubscribe_max_age

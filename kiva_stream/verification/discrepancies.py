@@ -178,7 +178,7 @@ class ExpectedEvent(NamedTuple):
     """An event that a contact's tracking log should list."""
 
     position: Position
-    line: int  # the event line's number in the catalogue
+    event_line: int  # the event line's number in the catalogue
     name: str
     at: str | None  # as its data says; None: its entry is gone, or is another event now
     eventdata: str = ""  # "" where `at` is None

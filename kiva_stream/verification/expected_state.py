@@ -32,7 +32,7 @@ from kiva_stream.sync.desired_contact import countable, desired_contact, must_un
 from kiva_stream.sync.desired_order import desired_order, invalid
 from kiva_stream.verification.discrepancies import ExpectedEvent
 
-NAMES = {line.line: line.ac_name for line in CATALOG.events}
+NAMES = {line.number: line.ac_name for line in CATALOG.events}
 
 
 class ExpectedContact(NamedTuple):
@@ -198,19 +198,19 @@ def _of_ledger(kept: LedgerEvent, log: _Log) -> ExpectedEvent:
     """Return a delivered event. What it said is known only while its entry still is the same event."""
     classification = log.classifications.get(kept.position)
     name = NAMES[kept.event_line]
-    if isinstance(classification, Event) and classification.line.ac_name == name:
+    if isinstance(classification, Event) and classification.event_line.ac_name == name:
         return _event(kept.position, classification)._replace(delivered_at=kept.delivered_at)
     return ExpectedEvent(
-        position=kept.position, line=kept.event_line, name=name, at=None, delivered_at=kept.delivered_at
+        position=kept.position, event_line=kept.event_line, name=name, at=None, delivered_at=kept.delivered_at
     )
 
 
 def _event(position: Position, classification: Event) -> ExpectedEvent:
     mark = mark_of(classification.eventdata)
-    line = classification.line
+    line = classification.event_line
     return ExpectedEvent(
         position=position,
-        line=line.line,
+        event_line=line.number,
         name=line.ac_name,
         at=mark.at if mark else None,
         eventdata=classification.eventdata,

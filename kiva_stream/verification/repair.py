@@ -133,7 +133,7 @@ class Repair:
 
     async def _resend(self, contact: Contact, event: ExpectedEvent) -> None:
         await self._events.send(contact.email, event.name, event.eventdata)
-        await self._evidence.record_resent(event.position, contact.id, event.line)
+        await self._evidence.record_resent(event.position, contact.id, event.event_line)
 
 
 def _by_contact(discrepancies: Iterable[Discrepancy]) -> Mapping[ContactId, list[Discrepancy]]:

@@ -37,7 +37,7 @@ MOMENT = datetime(
 )  # 143 minutes after sent_at of line 3's example
 LOG_ID = 12345
 TAIL = "at=2018-11-23T19:25:30Z; log=12345"
-LINES = {line.line: line for line in CATALOG.events}
+LINES = {line.number: line for line in CATALOG.events}
 
 
 def customer(**changes: object) -> Customer:

@@ -103,7 +103,7 @@ async def _status(settings: Settings, store: Store) -> SiteStatus:
 
 def _verdict(classification: Classification) -> str:
     if isinstance(classification, Event):
-        return f"an event: {classification.line.ac_name}; {classification.eventdata}"
+        return f"an event: {classification.event_line.ac_name}; {classification.eventdata}"
     if isinstance(classification, Noise):
         return f"skipped: {classification.why}"
     return f"dead: {classification.why}" if isinstance(classification, Reject) else "sync only: no event"

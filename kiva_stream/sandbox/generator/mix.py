@@ -33,7 +33,7 @@ def _events() -> Iterable[Kind]:
     for event_line, writer in zip(CATALOG.events, WRITERS, strict=True):
         category = _CATEGORIES.get(event_line.actions[0].split(".")[0], "customer")
         yield Kind(
-            event_line.line, "event", event_line.pct, writer, _actors(event_line), category, event_line
+            event_line.number, "event", event_line.pct, writer, _actors(event_line), category, event_line
         )
 
 

@@ -34,7 +34,7 @@ from tests.support.ann import (
     structured,
 )
 
-ACTIONS = [(line.line, action) for line in CATALOG.events for action in line.actions]
+ACTIONS = [(line.number, action) for line in CATALOG.events for action in line.actions]
 
 # What legacy rows say, by line, as it stands after a customer's name; the form with which a line's text can
 # begin a row by itself has a capital.
@@ -102,7 +102,7 @@ def test_a_structured_row_is_the_event_of_its_action(line: int, action: str) -> 
     pairs = LINES[line].example_eventdata
     if action == "customer.cancel.auto":
         pairs = pairs.replace("by=admin", "by=auto")
-    assert (classification.line, classification.eventdata) == (
+    assert (classification.event_line, classification.eventdata) == (
         LINES[line],
         f"{pairs}; {TAIL}" if pairs else TAIL,
     )
@@ -112,7 +112,7 @@ def test_a_structured_row_is_the_event_of_its_action(line: int, action: str) -> 
 @pytest.mark.parametrize(("line", "text"), LEGACY_TEXTS)
 def test_a_legacy_text_is_the_event_it_begins_with(line: int, text: str) -> None:
     assert event(legacy(text[0].upper() + text[1:])) == Event(LINES[line], by_pair(line) + TAIL)
-    assert event(legacy(text.upper().replace("BY WAYNE", "by wayne"))).line == LINES[line]
+    assert event(legacy(text.upper().replace("BY WAYNE", "by wayne"))).event_line == LINES[line]
 
 
 @pytest.mark.parametrize("actor", ACTORS)
@@ -124,7 +124,7 @@ def test_a_legacy_text_is_the_same_event_after_an_actor(line: int, text: str, ac
 def test_every_legacy_pattern_of_the_catalog_is_tried_above() -> None:
     for line in CATALOG.events:
         for pattern in line.legacy:
-            assert any(re.match(pattern, text, re.IGNORECASE) for text in LEGACY[line.line]), pattern
+            assert any(re.match(pattern, text, re.IGNORECASE) for text in LEGACY[line.number]), pattern
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_every_legacy_pattern_of_the_catalog_is_tried_above() -> None:
     ],
 )
 def test_of_two_lines_that_look_alike_the_longest_match_wins(text: str, line: int) -> None:
-    assert event(legacy(text)).line.line == line
-    assert event(legacy(f"Customer #5123 (Ann Lee) {text.lower()}")).line.line == line
+    assert event(legacy(text)).event_line.number == line
+    assert event(legacy(f"Customer #5123 (Ann Lee) {text.lower()}")).event_line.number == line
 
 
 @pytest.mark.parametrize(
@@ -189,18 +189,18 @@ def test_a_text_that_only_quotes_or_resembles_an_event_is_noise(text: str) -> No
 
 @pytest.mark.parametrize("name", ["ann lee", "JosÃ© <b>Lee</b>", "Ann 2", "李 小龙", "x", "O\\u0000Neil"])
 def test_the_name_stored_for_a_customer_is_an_actor_whatever_it_looks_like(name: str) -> None:
-    assert event(legacy(f"{name} logged in", customer=customer(name=name))).line.line == 4
+    assert event(legacy(f"{name} logged in", customer=customer(name=name))).event_line.number == 4
     assert classify(legacy(f"{name}s logged in", customer=customer(name=name))) == Noise(
         notes=("unknown_text",)
     )
 
 
 def test_blanks_within_a_stored_name_do_not_matter() -> None:
-    assert event(legacy(" ann \n lee\tlogged in", customer=customer(name="ann lee"))).line.line == 4
+    assert event(legacy(" ann \n lee\tlogged in", customer=customer(name="ann lee"))).event_line.number == 4
 
 
 def test_blanks_between_the_words_of_another_name_do_not_matter() -> None:
-    assert event(legacy("Bob  van  der Berg  logged in")).line.line == 4
+    assert event(legacy("Bob  van  der Berg  logged in")).event_line.number == 4
 
 
 def test_legacy_text_is_read_only_where_there_is_no_action() -> None:
@@ -272,7 +272,7 @@ def test_a_customer_without_a_usable_address_is_a_dead_letter(row: Entry) -> Non
 @pytest.mark.parametrize(("line", "action"), ACTIONS)
 def test_an_event_without_a_customer_is_dead_unless_a_visitor_can_cause_it(line: int, action: str) -> None:
     row = structured(action, customer=None, customer_id=None)
-    number = next(line.line for line in CATALOG.events if action in line.actions)
+    number = next(line.number for line in CATALOG.events if action in line.actions)
     assert classify(row) == (
         Noise(Reason.NO_ACCOUNT) if number in {3, 20, 40} else Reject(Reason.NO_CUSTOMER)
     )
@@ -330,7 +330,7 @@ def test_events_before_the_date_asked_for_are_skipped_and_syncs_are_not() -> Non
 )
 def test_a_cancellation_says_by_whom(action: str, data: object, by: str) -> None:
     assert event(structured(action, data, actor_type="system")) == Event(
-        event(structured(action)).line, f"by={by}; {TAIL}"
+        event(structured(action)).event_line, f"by={by}; {TAIL}"
     )
 
 
@@ -464,7 +464,7 @@ def test_data_of_the_wrong_type_is_left_out_and_counted(action: str, data: objec
     ],
 )
 def test_data_that_is_not_there_is_left_out_without_a_count(action: str, data: object) -> None:
-    assert event(structured(action, data)) == Event(event(structured(action)).line, TAIL)
+    assert event(structured(action, data)) == Event(event(structured(action)).event_line, TAIL)
 
 
 def test_the_good_part_of_bad_data_is_sent() -> None:

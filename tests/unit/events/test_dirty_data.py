@@ -42,7 +42,7 @@ def customer_with(address: str | None) -> Customer:
 def test_row_1_a_number_in_the_text_names_the_customer() -> None:
     message = "Customer #5123 (Ann Lee) made a substitution: Kale -> Apples"
     assert claimed(None, message, None) == 5123
-    assert event(legacy(message, customer=ANN)).line == LINES[8]
+    assert event(legacy(message, customer=ANN)).event_line == LINES[8]
 
 
 def test_row_2_an_address_in_data_or_text_names_the_customer() -> None:
@@ -98,13 +98,15 @@ def test_row_19_an_unknown_action_is_noise_without_a_customer_and_a_sync_with_on
 
 
 def test_row_20_the_action_wins_over_the_message() -> None:
-    assert event(structured("order.paid", message="Customer cancelled: too expensive")).line == LINES[41]
+    assert (
+        event(structured("order.paid", message="Customer cancelled: too expensive")).event_line == LINES[41]
+    )
     assert classify(structured("email.menu", message="Logged in")) == Noise()
 
 
 @pytest.mark.parametrize("text", ["made an un-substition", "made an un-substitution", "unsubbed"])
 def test_row_21_every_spelling_of_an_un_substitution_is_the_one_event(text: str) -> None:
-    assert event(legacy(f"Ann Lee {text}: Kale restored")).line.ac_name == "Made an un-substition"
+    assert event(legacy(f"Ann Lee {text}: Kale restored")).event_line.ac_name == "Made an un-substition"
 
 
 def test_row_22_a_note_that_quotes_a_cancellation_is_noise() -> None:
@@ -154,7 +156,7 @@ def test_row_26_control_characters_are_stripped_and_emoji_kept() -> None:
 
 def test_row_27_wrongly_decoded_text_is_sent_as_it_is() -> None:
     assert event(structured("order.skip", {"reason": "JosÃ©"})).eventdata == f"reason=JosÃ©; {TAIL}"
-    assert event(legacy("JosÃ© Lee logged in", customer=customer(name="JosÃ© Lee"))).line == LINES[4]
+    assert event(legacy("JosÃ© Lee logged in", customer=customer(name="JosÃ© Lee"))).event_line == LINES[4]
 
 
 def test_row_28_html_is_sent_as_plain_text() -> None:

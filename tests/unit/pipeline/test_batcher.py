@@ -109,10 +109,10 @@ async def test_a_delivery_says_what_its_event_says() -> None:
     classification = event(1, notes=("cut",))
     (batch,) = await Bench().run([(entry(1, ANN, notes=("ambiguous",)), classification)])
     (one,) = batch.deliveries
-    assert (one.position, one.customer, one.line, one.eventdata) == (
+    assert (one.position, one.customer, one.event_line, one.eventdata) == (
         position(1),
         ANN.id,
-        classification.line,
+        classification.event_line,
         classification.eventdata,
     )
     assert one.notes == ("ambiguous", "cut")
@@ -172,7 +172,7 @@ async def test_sync_only_of_a_contact_that_is_not_linked_waits_for_it(status: Co
     bench = Bench(status)
     (batch,) = await bench.run([(entry(1, ANN, notes=("odd",)), SyncOnly(("rare",)))])
     (one,) = batch.deliveries
-    assert (one.line, one.notes) == (None, ("odd", "rare"))
+    assert (one.event_line, one.notes) == (None, ("odd", "rare"))
     assert bench.ledger.tally() == {}
 
 
@@ -298,7 +298,7 @@ async def test_the_contact_of_an_erased_customer_is_checked_once_a_page_and_has_
     )
     (batch,) = await bench.run(first, second)
     (look,) = batch.deliveries
-    assert (batch.contact.email, look.is_entry, look.line) == (ANN.email, False, None)
+    assert (batch.contact.email, look.is_entry, look.event_line) == (ANN.email, False, None)
     assert bench.contact_delivery.dirty == {batch.contact.id: set()}
     look.span.resolve(DELIVERED)
     assert bench.ledger.tally() == {"skipped erased": 4}

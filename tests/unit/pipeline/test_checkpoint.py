@@ -194,7 +194,7 @@ async def test_outcomes_and_watermark_are_saved_together() -> None:
     (commit,) = ledger.commits
     assert commit.watermark == position(4)
     assert commit.pending == later.size
-    assert commit.delivered == [Delivered(position(1), CONTACT, LOGGED_OUT.line, 2)]
+    assert commit.delivered == [Delivered(position(1), CONTACT, LOGGED_OUT.number, 2)]
     assert commit.dead == [dead_letter(2), dead_letter(3, Reason.NO_EMAIL)]
     assert commit.ahead == {}
     assert commit.passed == {
@@ -202,7 +202,7 @@ async def test_outcomes_and_watermark_are_saved_together() -> None:
         ("outcome", "dead event_rejected"): 1,
         ("outcome", "dead no_email"): 1,
         ("outcome", "synced"): 1,
-        ("event", str(LOGGED_OUT.line)): 1,
+        ("event", str(LOGGED_OUT.number)): 1,
         ("note", "clock"): 1,
         ("note", "odd"): 1,
     }

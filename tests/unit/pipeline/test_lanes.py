@@ -29,7 +29,7 @@ class ContactLane:
     def look(self, *places: int) -> None:
         """Have the contact looked at, which no entry asks for."""
         for place in places:
-            one = replace(delivery(place, Span(position(99), 99)), line=None, is_entry=False)
+            one = replace(delivery(place, Span(position(99), 99)), event_line=None, is_entry=False)
             self.lanes.add(self.contact, one)
 
     def ready(self) -> list[list[int]]:

@@ -99,7 +99,7 @@ async def test_events_of_a_batch_go_one_after_another_in_log_order() -> None:
     assert bench.events.most_in_flight == 1
     assert bench.ledger.watermark == position(4)
     assert [row for commit in bench.ledger.commits for row in commit.delivered] == [
-        Delivered(position(place), ann.id, LOGGED_OUT.line, 1) for place in (1, 2, 3, 4)
+        Delivered(position(place), ann.id, LOGGED_OUT.number, 1) for place in (1, 2, 3, 4)
     ]
 
 

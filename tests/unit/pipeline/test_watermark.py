@@ -21,7 +21,7 @@ def test_the_watermark_stays_before_a_span_that_lacks_an_outcome() -> None:
     assert watermark.advance() == Counter()
     assert (watermark.position, watermark.width, watermark.pending) == (DAY1, 3, 1)
     assert watermark.ahead == {SYNCED: 2}
-    first.resolve(DELIVERED, line=7)
+    first.resolve(DELIVERED, event_line=7)
     assert tally_of(watermark.advance()) == {
         ("outcome", "synced"): 2,
         ("outcome", "delivered"): 1,

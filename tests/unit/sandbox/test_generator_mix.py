@@ -18,7 +18,7 @@ def test_the_three_classes_have_their_shares(sort: str, percent: float) -> None:
 
 
 def test_every_event_line_of_the_catalog_is_a_kind_with_its_share() -> None:
-    assert {line.line: line.pct for line in CATALOG.events} == {
+    assert {line.number: line.pct for line in CATALOG.events} == {
         key: kind.share for key, kind in KINDS.items() if kind.sort == "event"
     }
 

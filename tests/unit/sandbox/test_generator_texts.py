@@ -22,7 +22,7 @@ PREFIXES = (
     re.compile(rf"{NAME_WORD}(?: {NAME_WORD}){{0,3}} (?=[a-z])"),
     re.compile(r"Customer #\d+ \([^)]*\) "),
 )
-PATTERNS = [(line.line, re.compile(text, re.IGNORECASE)) for line in CATALOG.events for text in line.legacy]
+PATTERNS = [(line.number, re.compile(text, re.IGNORECASE)) for line in CATALOG.events for text in line.legacy]
 SAME_EVENT: dict[int | str, int | str] = {35: 16}  # two event lines, one event
 
 
@@ -67,7 +67,7 @@ def test_every_legacy_event_matches_the_pattern_of_its_own_event_line() -> None:
         if matched_line(row) != SAME_EVENT.get(row.kind.key, row.kind.key)
     ]
     assert wrong == []
-    assert {row.kind.key for row in legacy} >= {line.line for line in CATALOG.events} - {21, 24}
+    assert {row.kind.key for row in legacy} >= {line.number for line in CATALOG.events} - {21, 24}
 
 
 def test_no_legacy_text_of_another_kind_looks_like_an_event() -> None:
@@ -104,8 +104,8 @@ def test_the_pairs_of_a_clean_structured_event_are_those_of_its_data() -> None:
             elif pair.format == "text":
                 assert pairs[pair.key] == str(value)
         assert row.action in line.actions
-        checked.add(line.line)
-    assert checked >= {line.line for line in CATALOG.events} - {18, 21, 24, 42}
+        checked.add(line.number)
+    assert checked >= {line.number for line in CATALOG.events} - {18, 21, 24, 42}
 
 
 def test_staff_causes_under_one_percent_of_customers_events() -> None:

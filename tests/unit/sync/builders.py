@@ -245,5 +245,5 @@ def entry_of(
         told,
         inserted_at=NOW - timedelta(seconds=age_s),
         order=None if order is None else OrderId(order),
-        line=RESUBSCRIBED if resubscribes else None,
+        event_line=RESUBSCRIBED if resubscribes else None,
     )
