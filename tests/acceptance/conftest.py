@@ -1,201 +1,43 @@
-"""A generated shop, a local ActiveCampaign, and the command line as a user has it: a process of its own."""
+"""Stages for the acceptance tests: a test's own, or one for all tests of a module."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import anyio
-import msgspec
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 
-from kiva_stream.commands import setup, status
-from kiva_stream.sandbox.activecampaign import Sandbox
-from kiva_stream.sandbox.activecampaign.command import new_account
-from kiva_stream.sandbox.comparison import Comparison, compare_arrived, counts_of
 from kiva_stream.sandbox.drill import History
-from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.postgres import Server
-from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
-from kiva_stream.settings.loading import load
-from kiva_stream.settings.sections import Settings
-
-ENTRIES, SEED = 3_000, 7
-SITE_ID = 1
-PATIENCE_S = 60
-HELD = 6  # the exit code
-SHORT_LEASE = {"KIVA_STREAM__STATE__LEASE_S": "3"}  # of a process that is to be killed
-
-
-class Commands(msgspec.Struct):
-    """The command line with its settings: those of a shop and of an account."""
-
-    folder: Path
-    dsn: str
-    activecampaign: LocalActiveCampaign
-    environ: dict[str, str]
-
-    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-        """Start a command in an empty folder of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "kiva_stream", *arguments],
-            env={**os.environ, **self.environ, **environ},
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, code: int = 0, **environ: str) -> str:
-        """Run a command to its end; return what it printed on stdout, or, where it failed, on stderr."""
-        with self.start(*arguments, **environ) as process:
-            out, err = process.communicate(timeout=120)
-        assert process.returncode == code, err
-        return out if code == 0 else err
-
-    def run_after_a_kill(self, *arguments: str, **environ: str) -> str:
-        """Run a command to its end, as soon as the lease of a process that was killed is over."""
-        ends_at = time.monotonic() + PATIENCE_S
-        while time.monotonic() < ends_at:
-            with self.start(*arguments, **environ) as process:
-                out, err = process.communicate(timeout=120)
-            if process.returncode != HELD:
-                assert process.returncode == 0, err
-                return out
-        raise AssertionError(f"the site is still held: {err}")
-
-    async def set_up(self) -> None:
-        """Do what `setup` does, in this process: most of what the command takes is its start."""
-        await setup.set_up(self._settings())
-
-    def status(self) -> dict[str, Any]:
-        """Return what `status --json` says, from this process for the same reason."""
-        with start_blocking_portal() as portal:
-            report = portal.call(status.status, self._settings())
-        return msgspec.json.decode(msgspec.json.encode(report))  # type: ignore[no-any-return]
-
-    def _settings(self) -> Settings:
-        return load(None, {**os.environ, **self.environ})
-
-
-class Stage(Commands, kw_only=True):
-    """A generated shop besides, and what a run may be judged by."""
-
-    truth: Path
-    generated: Generated
-    site_id: int = SITE_ID
-
-    async def compare(self) -> Comparison:
-        """Compare what arrived with the truth."""
-        return await compare_arrived(self.truth, self.site_id, self.activecampaign)
-
-    def assert_equation(self) -> None:
-        """Assert that every entry has its one outcome, and each outcome as often as the truth says."""
-        equation = self.status()["equation"]
-        assert counts_of(equation) == Counter(self.generated.outcomes)
-        assert (equation["entries_read"], equation["pending"]) == (self.generated.entries, 0)
+from tests.acceptance.stages import ENTRIES, SEED, Stage, staged, staged_for_many
 
 
 @pytest.fixture(scope="session")
 def history(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """A shop of 3,000 entries, generated once, to be copied."""
+    """A shop of 3,000 entries, generated once, of which every stage gets a copy."""
     with start_blocking_portal() as portal:
         written = portal.call(History.write, postgres, tmp_path_factory.mktemp("history"), ENTRIES, SEED)
         yield written
         portal.call(postgres.drop_database, written.database)
 
 
-@asynccontextmanager
-async def activecampaign_beside() -> AsyncIterator[LocalActiveCampaign]:
-    """A local ActiveCampaign in a thread: a process of its own takes as long to start as some tests take.
-
-    The thread has a loop of its own, so that it serves while a test waits for a command.
-    """
-    account = new_account()
-    keys = Keys(account.name, account.api_token, account.event_actid, account.event_key)
-    with start_blocking_portal(backend_options={"use_uvloop": sys.platform == "linux"}) as portal:
-        serving = portal.call(Sandbox([account]).serve)
-        with portal.wrap_async_context_manager(serving) as running:
-            yield LocalActiveCampaign(running.api_url, running.event_url, [keys])
-
-
-@asynccontextmanager
-async def staged(history: History, folder: Path) -> AsyncIterator[Stage]:
-    """A copy of a shop, and an account that nobody has set up, its request limit out of the way."""
-    name = f"kiva_stage_{uuid4().hex}"
-    dsn = await history.server.create_database(name, template=history.database)
-    async with activecampaign_beside() as activecampaign:
-        await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
-        environ = {**activecampaign.environ(), **settings(dsn)}
-        (empty := folder / "empty").mkdir()
-        yield Stage(empty, dsn, activecampaign, environ, truth=history.truth, generated=history.generated)
-    await history.server.drop_database(name)
-
-
-@contextmanager
-def staged_for_many(history: History, folder: Path) -> Iterator[tuple[Stage, BlockingPortal]]:
-    """The same for a module's fixture, set up; with a portal, since such a fixture has no event loop."""
-    with ExitStack() as stack:
-        portal = stack.enter_context(start_blocking_portal())
-        stage = stack.enter_context(portal.wrap_async_context_manager(staged(history, folder)))
-        portal.call(stage.set_up)
-        yield stage, portal
-
-
 @pytest.fixture
 async def stage(history: History, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A stage of the test's own."""
+    """Yield a stage of the test's own, before `setup`."""
     async with staged(history, tmp_path) as stage:
         yield stage
 
 
 @pytest.fixture
 async def ready(stage: Stage) -> Stage:
-    """The same, set up."""
+    """Return a stage of the test's own after `setup`."""
     await stage.set_up()
     return stage
 
 
 @pytest.fixture(scope="module")
 def shared(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One that is set up, for all tests of a module that leave it as it is."""
+    """Yield a stage after `setup`, for all tests of a module that leave it as it is."""
     with staged_for_many(history, tmp_path_factory.mktemp("shared")) as (stage, _):
         yield stage
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds."""
-    with anyio.fail_after(PATIENCE_S):
-        while not await condition():  # noqa: ASYNC110  what is waited for happens in another process
-            await anyio.sleep(0.01)
-
-
-def heard(process: subprocess.Popen[str], words: str) -> None:
-    """Wait until a process says these words on stderr."""
-    assert process.stderr is not None
-    assert any(words in line for line in process.stderr)
-
-
-def settings(dsn: str, site_id: int = SITE_ID, **more: str) -> Mapping[str, str]:
-    """Return settings as environment variables: unpaced, and quick to ask again."""
-    chosen = {
-        "SOURCE__DSN": dsn,
-        "SOURCE__SITE_ID": str(site_id),
-        "STATE__DSN": dsn,
-        "ACTIVECAMPAIGN__REQUESTS_PER_SECOND": "1000",
-        "ACTIVECAMPAIGN__EVENTS_PER_SECOND": "0",
-        "ACTIVECAMPAIGN__IMPORT_POLL_S": "0.2",
-        "ACTIVECAMPAIGN__LOOKUP_SETTLE_S": "0.3",
-        **more,
-    }
-    return {f"KIVA_STREAM__{key}": value for key, value in chosen.items()}

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
+import anyio
 import asyncpg
 import msgspec
 from aiohttp import web
 
 from kiva_stream.model.positions import Position
-from tests.acceptance.conftest import Commands, activecampaign_beside, settings
+from tests.acceptance.stages import PATIENCE_S, Commands, activecampaign_beside, settings, until
 from tests.support.postgres import connected
 from tests.support.shop_rows import LONG_AGO, ShopRows
 
@@ -33,6 +34,8 @@ QUICK: Mapping[str, Any] = {
     "ACTIVECAMPAIGN__ORDER_SETTLE_S": "0.2",
 }
 
+FOLLOW = ("follow", "--since", "day1")
+
 _ENTRY = """
 INSERT INTO kiva.system_log (site_id, occurred_at, category, action, actor_type, message, customer_id, data)
 VALUES (1, clock_timestamp(), 'customer', $1, 'customer', $1, $2, jsonb_build_object('n', $3::bigint))
@@ -49,7 +52,7 @@ class Row(NamedTuple):
 
 
 class LiveShop(Commands, kw_only=True):
-    """A shop with customers, whom ActiveCampaign's account does not know yet."""
+    """A shop with customers that are not at ActiveCampaign yet."""
 
     rows: Any  # ShopRows
     customers: range
@@ -114,7 +117,7 @@ def email(customer: int) -> str:
 
 @asynccontextmanager
 async def live_shop(dsn: str, folder: Path, customers: int) -> AsyncIterator[LiveShop]:
-    """Give a shop whose week is open, and an account that is set up, its request limit out of the way."""
+    """Give a shop whose week is open, and an account after `setup` that has no request limit."""
     numbers = range(1, customers + 1)
     async with ShopRows.create(dsn) as rows, activecampaign_beside() as activecampaign:
         await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
@@ -132,7 +135,7 @@ async def live_shop(dsn: str, folder: Path, customers: int) -> AsyncIterator[Liv
 
 @asynccontextmanager
 async def writers(dsn: str, number: int) -> AsyncIterator[list[asyncpg.Connection]]:
-    """Give so many connections."""
+    """Give as many connections as there are writers."""
     async with connected(dsn) as first:
         if number == 1:
             yield [first]
@@ -150,15 +153,15 @@ def by_contact(rows: Iterable[Row]) -> dict[str, list[int]]:
 
 
 class Imports(NamedTuple):
-    """The imports that passed on their way to ActiveCampaign, and the settings that lead them by here."""
+    """The bodies of the imports that a proxy passed on, and the settings that lead commands to it."""
 
     bodies: list[dict[str, Any]]
     environ: Mapping[str, str]
 
 
 @asynccontextmanager
-async def overheard(shop: LiveShop) -> AsyncIterator[Imports]:
-    """Stand between kiva_stream and the API of ActiveCampaign, and hear the imports."""
+async def imports_watched(shop: LiveShop) -> AsyncIterator[Imports]:
+    """Run a proxy before the API of ActiveCampaign that keeps the bodies of bulk imports."""
     bodies: list[dict[str, Any]] = []
     async with aiohttp.ClientSession(shop.activecampaign.api_url) as session:
 
@@ -182,3 +185,24 @@ async def overheard(shop: LiveShop) -> AsyncIterator[Imports]:
             yield Imports(bodies, {"KIVA_STREAM__ACTIVECAMPAIGN__API_URL": url})
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def following(shop: Commands, *arguments: str, **environ: str) -> AsyncIterator[None]:
+    """Follow during the block, then drain by SIGTERM and check that the exit code is 0."""
+    with shop.start(*(arguments or FOLLOW), **environ) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            _, err = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE_S))
+        assert process.returncode == 0, err
+
+
+async def arrived(shop: LiveShop, count: int) -> None:
+    """Return when so many events have arrived at ActiveCampaign."""
+
+    async def are_there() -> bool:
+        return bool((await shop.activecampaign.state())["events"] >= count)
+
+    await until(are_there)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import PATIENCE_S, SITE_ID, Stage, until
 from tests.acceptance.live_shop import by_contact, live_shop
+from tests.acceptance.stages import PATIENCE_S, SITE_ID, Stage, until
 from tests.support.postgres import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
@@ -80,7 +80,7 @@ async def test_events_since_narrows_the_events_and_leaves_the_contacts_complete(
     assert comparison.contacts == ready.generated.contacts
 
 
-async def test_until_and_since_divide_the_log_without_gap_or_repeat(ready: Stage) -> None:
+async def test_until_and_since_divide_the_log_without_loss_or_repeat(ready: Stage) -> None:
     ready.run(*DAY1, "--until", "2026-03-01")
     first = (await ready.compare()).arrived
     ready.run("backfill")
@@ -117,7 +117,7 @@ async def test_status_reads_beside_a_running_backfill(ready: Stage) -> None:
     assert equation["entries_read"] == parts
 
 
-async def test_who_got_an_address_while_nothing_ran_has_the_dead_entries_delivered_before_newer_ones(
+async def test_dead_entries_of_a_customer_who_got_an_address_are_delivered_before_newer_ones(
     database: str, tmp_path: Path
 ) -> None:
     async with live_shop(database, tmp_path, 3) as shop, connected(database) as shopkeeper:

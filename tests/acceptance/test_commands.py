@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import pytest
 
-from tests.acceptance.conftest import SITE_ID, Stage
+from tests.acceptance.stages import SITE_ID, Stage
 from tests.support.postgres import connected
 
 DAY1 = ("--since", "day1")
@@ -76,7 +76,7 @@ async def test_a_plan_is_possible_before_setup_and_leaves_no_trace(stage: Stage)
     assert "--since" in stage.run("plan", code=2)
 
 
-async def test_one_customer_as_a_trial_comes_alone_and_whole(ready: Stage) -> None:
+async def test_sync_customer_upserts_that_customer_alone_with_orders_and_tag(ready: Stage) -> None:
     customer = await buyer(ready)
     trial = json_of(ready, "sync", "--customer", str(customer))
     (contact,) = await contacts(ready)
@@ -97,7 +97,7 @@ async def test_one_customer_as_a_trial_comes_alone_and_whole(ready: Stage) -> No
     assert await contacts(ready) == [contact]
 
 
-async def test_a_trial_does_not_give_a_second_tag_to_a_contact_whom_the_state_does_not_know(
+async def test_sync_customer_adds_no_second_tag_to_a_contact_that_the_state_does_not_know(
     ready: Stage,
 ) -> None:
     customer = await buyer(ready)
@@ -116,7 +116,7 @@ async def test_a_trial_does_not_give_a_second_tag_to_a_contact_whom_the_state_do
     assert WEEK_TAGS & set(contact["tags"]) == {trial["tag"]} == {"open order"}
 
 
-async def test_a_trial_minds_others_of_the_same_address(ready: Stage) -> None:
+async def test_sync_customer_takes_customers_of_the_same_address_into_account(ready: Stage) -> None:
     customer = await buyer(ready)
     async with connected(ready.dsn) as connection:
         await connection.execute(
@@ -132,7 +132,7 @@ async def test_a_trial_minds_others_of_the_same_address(ready: Stage) -> None:
     assert contact["fields"]["Kiva Customer ID"] == str(customer)
 
 
-async def test_a_backfill_after_a_trial_brings_the_rest(ready: Stage) -> None:
+async def test_a_backfill_after_sync_customer_completes_the_account(ready: Stage) -> None:
     ready.run("sync", "--customer", str(await buyer(ready)))
     ready.run("backfill", *DAY1, "--yes")
     comparison = await ready.compare()
@@ -140,7 +140,7 @@ async def test_a_backfill_after_a_trial_brings_the_rest(ready: Stage) -> None:
     ready.assert_equation()
 
 
-async def test_a_trial_of_whom_activecampaign_shall_not_have_says_why(ready: Stage) -> None:
+async def test_sync_customer_says_why_a_customer_is_kept_out_of_activecampaign(ready: Stage) -> None:
     async with connected(ready.dsn) as connection:
         where = {
             "is erased": "site_id = 1 AND deleted_at IS NOT NULL",
@@ -166,11 +166,11 @@ async def test_a_trial_of_whom_activecampaign_shall_not_have_says_why(ready: Sta
     assert await contacts(ready) == []
 
 
-async def test_a_trial_before_setup_says_what_to_do(stage: Stage) -> None:
+async def test_sync_customer_before_setup_names_setup(stage: Stage) -> None:
     assert "kiva-stream setup" in stage.run("sync", "--customer", "1", code=5)
 
 
-async def test_a_trial_leaves_a_site_that_is_held_alone(ready: Stage) -> None:
+async def test_sync_customer_is_exit_6_while_another_process_holds_the_site(ready: Stage) -> None:
     async with connected(ready.dsn) as connection:
         await connection.execute(
             "INSERT INTO kiva_stream.lease "
@@ -202,7 +202,7 @@ async def test_follow_without_a_checkpoint_asks_where_to_begin(ready: Stage) -> 
     assert "--since" in ready.run("follow", code=2)
 
 
-async def test_status_tells_of_orders_and_of_the_time_that_week_tags_take(ready: Stage) -> None:
+async def test_status_shows_orders_and_the_time_that_week_tags_take(ready: Stage) -> None:
     ready.run("backfill", *DAY1, "--yes")
     async with connected(ready.dsn) as connection:
         await connection.execute(
@@ -216,7 +216,7 @@ async def test_status_tells_of_orders_and_of_the_time_that_week_tags_take(ready:
     assert json_of(ready, "plan")["tags_due"] == 10
 
 
-async def test_check_has_a_line_for_each_thing_and_names_what_is_missing(stage: Stage) -> None:
+async def test_check_prints_a_row_for_each_check_and_names_what_is_missing(stage: Stage) -> None:
     stage.run("check", code=7)
     stage.run("setup")
     lines = json_of(stage, "check")["lines"]

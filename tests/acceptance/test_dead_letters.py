@@ -22,7 +22,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
 from kiva_stream.settings.sections import Settings
-from tests.acceptance.conftest import PATIENCE_S, Stage, staged_for_many, until
+from tests.acceptance.stages import PATIENCE_S, Stage, staged_for_many, until
 from tests.support.postgres import connected
 
 LETTERS = 1_000
@@ -68,7 +68,9 @@ def id_of(event: dict[str, Any]) -> int:
     return int(event["eventdata"].rpartition("log=")[2])
 
 
-async def test_a_thousand_are_listed_shown_replayed_and_discarded_each_once(refused: Stage) -> None:
+async def test_a_thousand_dead_letters_are_listed_shown_replayed_and_discarded_each_once(
+    refused: Stage,
+) -> None:
     before, died = await events(refused), await rejected(refused)
     listed = json_of(refused, "list")
     assert {"reason": "event_rejected", "count": LETTERS, "replay_asked": 0, "discarded": 0} in listed[
@@ -118,26 +120,28 @@ def assert_log_order(arrived: list[dict[str, Any]], places: list[str]) -> None:
         newest[event["email"]] = at
 
 
-async def test_a_discarded_one_is_replayed_only_where_it_is_named(refused: Stage) -> None:
+async def test_a_discarded_dead_letter_is_replayed_only_where_it_is_named(refused: Stage) -> None:
     (letter, *_) = [each for each in await rejected(refused) if each.mark == "discarded"]
     outcomes = await replayed(refused, reason=Reason.EVENT_REJECTED)
     assert outcomes == {}
     assert await replayed(refused, letter.place) == {"delivered": 1}
 
 
-def test_what_is_no_dead_letter_is_exit_2_and_told_what_is(refused: Stage) -> None:
+def test_a_name_of_no_dead_letter_is_exit_2_with_the_names_there_are(refused: Stage) -> None:
     assert "event_rejected" in refused.run("dead-letters", "list", "--reason", "noise", code=2)
     assert "order:ID" in refused.run("dead-letters", "show", "1:1", code=2)
 
 
-async def test_one_that_dies_again_stays_dead_and_is_asked_for_no_more(refused: Stage) -> None:
+async def test_a_dead_letter_whose_replay_is_refused_stays_dead_without_a_replay_request(
+    refused: Stage,
+) -> None:
     place = (await rejected(refused))[0].place
     await refused.activecampaign.fail("/event:success-0:1:1")
     assert await replayed(refused, place) == {"dead event_rejected": 1}
     assert {letter.place: letter.mark for letter in await rejected(refused)}[place] == ""
 
 
-async def test_following_takes_what_is_asked_for_at_its_next_poll(refused: Stage) -> None:
+async def test_follow_replays_requested_dead_letters_at_its_next_poll(refused: Stage) -> None:
     place = (await rejected(refused))[0].place
     process = refused.start("follow", **QUICK)
     try:
@@ -164,7 +168,7 @@ async def is_following(stage: Stage) -> bool:
         )
 
 
-async def test_a_refused_order_is_a_dead_letter_and_comes_when_it_is_asked_for(refused: Stage) -> None:
+async def test_a_refused_order_is_a_dead_letter_and_is_upserted_when_replayed(refused: Stage) -> None:
     async with connected(refused.dsn) as connection:
         order = await connection.fetchval(
             "UPDATE kiva_stream.sent_order SET refused = '422 no such product' WHERE order_id = "
@@ -181,7 +185,7 @@ async def test_a_refused_order_is_a_dead_letter_and_comes_when_it_is_asked_for(r
     assert place not in [letter.place for letter in listed.rows]
 
 
-async def test_a_letter_from_before_the_counts_began_changes_none_of_them(refused: Stage) -> None:
+async def test_a_dead_letter_from_before_the_counts_began_changes_no_count(refused: Stage) -> None:
     place = (await rejected(refused))[0].place
     refused.run("rewind", "--to", refused.status()["watermark"])
     assert await replayed(refused, place) == {"delivered": 1}

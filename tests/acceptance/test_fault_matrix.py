@@ -23,7 +23,7 @@ def assert_whole(row: Row) -> None:
     assert row.ok, row
 
 
-def test_one_in_a_hundred_answers_of_every_fault_loses_repeats_and_kills_nothing(
+def test_one_faulty_answer_in_a_hundred_of_every_kind_loses_repeats_and_dead_letters_nothing(
     rows: dict[str, Row],
 ) -> None:
     assert_whole(rows["all-faults"])
@@ -31,7 +31,7 @@ def test_one_in_a_hundred_answers_of_every_fault_loses_repeats_and_kills_nothing
 
 
 @pytest.mark.parametrize("name", OUTAGES)
-def test_what_is_taken_away_for_a_while_loses_repeats_and_kills_nothing(
+def test_an_outage_of_every_kind_loses_repeats_and_dead_letters_nothing(
     rows: dict[str, Row], name: str
 ) -> None:
     assert_whole(rows[name])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,46 +12,26 @@ import anyio
 import asyncpg
 import pytest
 
-from tests.acceptance.conftest import PATIENCE_S, Commands, Stage, heard, until
 from tests.acceptance.live_shop import (
     LONG_PAID,
     NEXT_WEEK,
     WEEK,
     LiveShop,
     Row,
+    arrived,
     by_contact,
     email,
+    following,
+    imports_watched,
     live_shop,
-    overheard,
 )
+from tests.acceptance.stages import PATIENCE_S, Commands, Stage, until, wait_for_stderr
 from tests.support.postgres import connected
 
-FOLLOW = ("follow", "--since", "day1")
 WRITERS = 8
 LONGEST_HOLD_S = 1.5
 IN_STEP_S = 5
 OPEN, CLOSED, NONE = ["open order"], ["closed order"], ["no order"]
-
-
-@asynccontextmanager
-async def following(shop: Commands, *arguments: str, **environ: str) -> AsyncIterator[None]:
-    """Follow during the block, then drain; it has to end as it should."""
-    with shop.start(*(arguments or FOLLOW), **environ) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            _, err = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE_S))
-        assert process.returncode == 0, err
-
-
-async def arrived(shop: LiveShop, count: int) -> None:
-    """Wait until so many events are there."""
-
-    async def are_there() -> bool:
-        return bool((await shop.activecampaign.state())["events"] >= count)
-
-    await until(are_there)
 
 
 async def assert_nothing_broken(shop: Commands) -> None:
@@ -173,7 +151,7 @@ async def polls(shop: LiveShop, count: int) -> None:
 # Taking over
 
 
-async def test_follow_takes_over_at_a_backfills_checkpoint_without_a_gap_or_a_repeat(ready: Stage) -> None:
+async def test_follow_takes_over_at_a_backfills_checkpoint_without_loss_or_repeat(ready: Stage) -> None:
     third = ready.generated.outcomes["delivered"] // 3
 
     async def is_third_there() -> bool:
@@ -203,7 +181,9 @@ async def test_a_second_process_says_that_the_site_is_held_or_waits_for_it(
             await arrived(shop, 1)
             assert "is held by" in shop.run("follow", code=6)
             waiting = shop.start("follow", "--wait")
-            await anyio.to_thread.run_sync(heard, waiting, "waiting for the process that holds the site")
+            await anyio.to_thread.run_sync(
+                wait_for_stderr, waiting, "waiting for the process that holds the site"
+            )
         row = await shop.write(connection, 1)
         try:
             await arrived(shop, 2)
@@ -217,7 +197,7 @@ async def test_a_second_process_says_that_the_site_is_held_or_waits_for_it(
 # Contacts, orders and tags
 
 
-async def test_what_the_shop_changes_without_an_entry_arrives(database: str, tmp_path: Path) -> None:
+async def test_a_change_at_the_shop_without_an_entry_arrives(database: str, tmp_path: Path) -> None:
     async with live_shop(database, tmp_path, 3) as shop:
         await shop.order(71, 1, **LONG_PAID)
         async with following(shop), connected(database) as shopkeeper:
@@ -303,10 +283,10 @@ async def test_an_order_that_was_cancelled_while_nothing_ran_and_left_no_trace_c
         await assert_nothing_broken(shop)
 
 
-async def test_who_signed_up_while_nothing_ran_starts_automations_when_following_begins_but_nobody_else(
+async def test_only_customers_who_signed_up_while_nothing_ran_start_automations_when_following_begins(
     database: str, tmp_path: Path
 ) -> None:
-    async with live_shop(database, tmp_path, 1) as shop, overheard(shop) as imports:
+    async with live_shop(database, tmp_path, 1) as shop, imports_watched(shop) as imports:
         backfill = ("backfill", "--since", "day1", "--yes")
         await anyio.to_thread.run_sync(lambda: shop.run(*backfill, code=0, **imports.environ))
         imports.bodies.clear()
@@ -325,7 +305,7 @@ async def test_who_signed_up_while_nothing_ran_starts_automations_when_following
         } == {email(2): False, email(3): True}
 
 
-async def test_one_who_wants_e_mails_again_is_subscribed_again_only_by_following(
+async def test_a_customer_who_opts_in_again_is_resubscribed_by_follow_only(
     database: str, tmp_path: Path
 ) -> None:
     async with live_shop(database, tmp_path, 2) as shop, connected(database) as shopkeeper:
@@ -364,20 +344,22 @@ async def test_status_says_that_following_is_in_step(database: str, tmp_path: Pa
             await until(is_in_step)
 
 
-async def test_systemd_hears_ready_status_watchdog_and_stopping(database: str, tmp_path: Path) -> None:
+async def test_follow_notifies_systemd_of_ready_status_watchdog_and_stopping(
+    database: str, tmp_path: Path
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         place = str(tmp_path / "notify")
         manager.bind(place)
         manager.settimeout(PATIENCE_S)
-        heard: list[str] = []
+        notices: list[str] = []
 
         def hears(word: str) -> None:
-            while not heard or not heard[-1].startswith(word):
-                heard.append(manager.recv(4096).decode())
+            while not notices or not notices[-1].startswith(word):
+                notices.append(manager.recv(4096).decode())
 
         async with live_shop(database, tmp_path, 1) as shop:
             async with following(shop, NOTIFY_SOCKET=place, WATCHDOG_USEC="200000"):
                 for word in ("READY=1", "STATUS=at ", "WATCHDOG=1"):
                     await anyio.to_thread.run_sync(hears, word)
             await anyio.to_thread.run_sync(hears, "STOPPING=1")
-        assert heard[0] == "READY=1"
+        assert notices[0] == "READY=1"

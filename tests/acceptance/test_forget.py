@@ -10,8 +10,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from tests.acceptance.conftest import SHORT_LEASE, heard, until
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
+from tests.acceptance.stages import SHORT_LEASE, until, wait_for_stderr
 from tests.support.postgres import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
@@ -100,7 +100,7 @@ async def test_nothing_is_left_of_a_person_but_a_tombstone_that_keeps_them_out(s
     assert "is erased" in shop.run("sync", "--customer", str(ANN), code=2)
 
 
-async def test_a_shared_contact_survives_the_other_ones_forgetting_and_is_the_others_then(
+async def test_a_shared_contact_survives_when_one_of_its_customers_is_forgotten(
     shop: LiveShop,
 ) -> None:
     before = (await shop.contacts())[email(BEA)]
@@ -141,7 +141,7 @@ async def test_a_forgetting_that_was_interrupted_is_finished_by_the_next_one(sho
     assert forgotten(shop, ANN)["deleted"] == {}
 
 
-async def test_who_is_gone_from_the_shop_can_be_forgotten_and_who_never_was_there_cannot(
+async def test_a_customer_gone_from_the_shop_can_be_forgotten_and_an_unknown_one_cannot(
     shop: LiveShop,
 ) -> None:
     await shop.rows.connection.execute("DELETE FROM kiva.customers WHERE id = $1", ANN)
@@ -164,7 +164,7 @@ async def test_an_order_that_was_accepted_just_now_is_deleted_though_the_shop_ha
     assert await customers_of_orders(shop) == {ANN, BEA, CAT}
 
 
-async def test_an_address_that_somebody_else_has_at_the_shop_is_not_barred_though_nobody_carried_them_yet(
+async def test_an_address_that_another_customer_of_the_shop_has_is_not_barred_even_before_it_is_linked(
     shop: LiveShop,
 ) -> None:
     await shop.rows.connection.execute("UPDATE kiva.customers SET email = $1 WHERE id = $2", email(ANN), DAN)
@@ -173,7 +173,7 @@ async def test_an_address_that_somebody_else_has_at_the_shop_is_not_barred_thoug
     assert (await shop.contacts())[email(ANN)]["fields"]["Kiva Customer ID"] == str(DAN)
 
 
-async def test_who_the_shop_erased_is_listed_until_they_are_forgotten(shop: LiveShop) -> None:
+async def test_a_customer_whom_the_shop_erased_is_listed_until_forgotten(shop: LiveShop) -> None:
     await shop.rows.connection.execute("UPDATE kiva.customers SET deleted_at = now() WHERE id = $1", ANN)
     shop.run("backfill")
     assert shop.status()["erased"] == [str(ANN)]
@@ -182,9 +182,9 @@ async def test_who_the_shop_erased_is_listed_until_they_are_forgotten(shop: Live
     assert shop.status()["erased"] == []
 
 
-async def test_a_running_service_is_not_disturbed(shop: LiveShop) -> None:
+async def test_forget_does_not_disturb_a_running_service(shop: LiveShop) -> None:
     with shop.start("follow") as process:
-        heard(process, "following")
+        wait_for_stderr(process, "following")
         assert "is held by" in shop.run("forget", "--customer", str(ANN), "--yes", code=6)
         process.terminate()
         process.communicate(timeout=20)

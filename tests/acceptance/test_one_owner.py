@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.acceptance.conftest import PATIENCE_S, Stage, until
+from tests.acceptance.stages import PATIENCE_S, Stage, until
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 QUICK = {
@@ -70,7 +70,7 @@ async def test_a_process_frozen_past_its_lease_sends_nothing_more_and_the_other_
     assert comparison.repeated == 0
 
 
-async def test_a_process_that_stood_still_goes_on_when_nobody_took_over(ready: Stage) -> None:
+async def test_a_process_that_stood_still_continues_when_no_other_took_the_site(ready: Stage) -> None:
     process = ready.start(*DAY1, **QUICK)
     await some_events(ready)
     with frozen(process):

@@ -16,9 +16,8 @@ import anyio
 import msgspec
 
 from kiva_stream.sandbox.process import LocalActiveCampaign
-from tests.acceptance.conftest import PATIENCE_S, Commands, Stage, until
-from tests.acceptance.live_shop import LiveShop, email, live_shop
-from tests.acceptance.test_follow import FOLLOW, arrived, following
+from tests.acceptance.live_shop import FOLLOW, LiveShop, arrived, email, following, live_shop
+from tests.acceptance.stages import PATIENCE_S, Commands, Stage, until
 from tests.support.postgres import connected
 
 RETRY_S = "KIVA_STREAM__ACTIVECAMPAIGN__RETRY_REFUSED_S"

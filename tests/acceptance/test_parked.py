@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from tests.acceptance.conftest import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until
+from tests.acceptance.stages import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until
 from tests.support.postgres import connected
 
 DONE = """

@@ -15,7 +15,7 @@ from kiva_stream.errors import SettingsError
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
-from tests.acceptance.conftest import Stage, staged_for_many
+from tests.acceptance.stages import Stage, staged_for_many
 from tests.support.postgres import connected
 
 BACKFILL = ("backfill", "--since", "day1", "--yes")
@@ -71,7 +71,7 @@ async def test_what_the_ledger_holds_is_not_sent_again_and_the_counts_begin_anew
     carried.assert_equation()
 
 
-async def test_the_counts_are_those_of_the_entries_above_where_it_went(
+async def test_after_a_rewind_the_counts_are_those_of_the_entries_above_its_position(
     carried: Stage, look: asyncpg.Connection
 ) -> None:
     position, above = await half_way(look)
@@ -106,7 +106,7 @@ async def test_without_a_horizon_positions_are_ids_and_the_ledger_still_knows_wh
     carried.assert_equation()
 
 
-async def test_it_goes_back_only_and_not_to_before_what_the_ledger_remembers(
+async def test_a_rewind_goes_back_only_and_not_beyond_what_the_ledger_holds(
     carried: Stage, look: asyncpg.Connection
 ) -> None:
     watermark = Position.parse(carried.status()["watermark"])
@@ -125,7 +125,7 @@ async def test_it_goes_back_only_and_not_to_before_what_the_ledger_remembers(
     assert (await carried.compare()).is_exact
 
 
-async def test_another_day_for_events_can_be_set_and_taken_back(
+async def test_a_rewind_sets_events_since_and_removes_it_again(
     carried: Stage, look: asyncpg.Connection
 ) -> None:
     position, _ = await half_way(look)
@@ -140,7 +140,7 @@ async def test_another_day_for_events_can_be_set_and_taken_back(
     assert (await carried.compare()).is_exact
 
 
-async def test_with_resend_exactly_what_lies_above_is_sent_again(
+async def test_with_resend_exactly_the_events_above_the_position_are_sent_again(
     carried: Stage, look: asyncpg.Connection
 ) -> None:
     position, above = await half_way(look)
@@ -153,7 +153,7 @@ async def test_with_resend_exactly_what_lies_above_is_sent_again(
     assert carried.status()["equation"]["delivered"] == above
 
 
-async def test_a_site_that_is_held_is_left_alone(carried: Stage) -> None:
+async def test_a_rewind_is_exit_6_while_another_process_holds_the_site(carried: Stage) -> None:
     async with connected(carried.dsn) as connection:
         await connection.execute(
             "INSERT INTO kiva_stream.lease (name, site_id, epoch, holder, taken_at, expires_at) VALUES "

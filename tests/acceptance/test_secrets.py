@@ -22,8 +22,8 @@ from aiohttp import web
 from anyio.from_thread import start_blocking_portal
 
 from kiva_stream.sandbox.postgres import Server
-from tests.acceptance.conftest import PATIENCE_S, until
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
+from tests.acceptance.stages import PATIENCE_S, until
 from tests.support.postgres import connected
 
 PASSWORD = "pass-word-planted-51x"
@@ -228,7 +228,7 @@ def story(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         portal.call(postgres.drop_database, "kiva_secrets")
 
 
-def test_the_story_is_one_in_which_secrets_could_leak(story: Story) -> None:
+def test_the_commands_meet_every_answer_that_could_leak_secrets(story: Story) -> None:
     replies = [msgspec.json.decode(row)["reply"] for row in story.kept["dead_letter"]]
     orders = [msgspec.json.decode(row)["refused"] for row in story.kept["sent_order"]]
     assert story.refusals >= 5
@@ -239,7 +239,7 @@ def test_the_story_is_one_in_which_secrets_could_leak(story: Story) -> None:
     assert '"equation"' in story.said["status"]
 
 
-def test_no_command_says_a_secret_or_whom_it_concerns(story: Story) -> None:
+def test_no_command_prints_a_secret_or_a_person(story: Story) -> None:
     assert story.found_in(story.said) == []
 
 
@@ -256,5 +256,5 @@ def test_the_state_holds_no_secret_and_of_people_the_addresses_of_contacts_alone
     ]
 
 
-def test_those_who_are_not_planted_are_masked_as_well(story: Story) -> None:
+def test_people_who_were_not_planted_are_masked_as_well(story: Story) -> None:
     assert not [name for name, text in story.said.items() if email(3) in text]

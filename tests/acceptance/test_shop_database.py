@@ -11,12 +11,10 @@ import pytest
 
 from kiva_stream.sandbox.drill import History
 from kiva_stream.sandbox.postgres import OwnServer, own_postgres
-from tests.acceptance.conftest import ENTRIES, SEED, Commands, Stage, staged, until
-from tests.acceptance.live_shop import LiveShop, live_shop
-from tests.acceptance.test_follow import arrived, following
+from tests.acceptance.live_shop import LiveShop, arrived, following, live_shop
+from tests.acceptance.stages import ENTRIES, SEED, Commands, Stage, staged, until
 from tests.support.postgres import connected
 
-FOLLOW = ("follow", "--since", "day1")
 BY_ID = {"KIVA_STREAM__SOURCE__HORIZON": "false"}
 SMALL_STEPS = {
     "KIVA_STREAM__SOURCE__PAGE_ROWS": "100",
@@ -42,7 +40,7 @@ def trouble_of(shop: Commands) -> list[str]:
     return [trouble["kind"] for trouble in shop.status()["troubles"]]
 
 
-async def test_a_restart_of_the_shops_database_under_follow_is_outlasted_and_told(
+async def test_a_restart_of_the_shops_database_under_follow_is_outlasted_and_reported(
     shop_server: OwnServer, shop_dsn: str, database: str, tmp_path: Path
 ) -> None:
     async with live_shop(shop_dsn, tmp_path, 1) as shop:

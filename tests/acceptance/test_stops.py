@@ -9,7 +9,7 @@ import subprocess
 import anyio
 import pytest
 
-from tests.acceptance.conftest import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, heard, until
+from tests.acceptance.stages import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until, wait_for_stderr
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 
@@ -63,7 +63,9 @@ async def test_a_drain_that_cannot_end_is_cut_short_and_loses_nothing(
     process = ready.start(*DAY1, KIVA_STREAM__PIPELINE__DRAIN_TIMEOUT_S=drain_timeout_s)
     await until(is_hanging)
     process.send_signal(numbers[0])
-    await anyio.to_thread.run_sync(heard, process, "draining")  # or the lower of two signals would come first
+    await anyio.to_thread.run_sync(
+        wait_for_stderr, process, "draining"
+    )  # or the lower of two signals would come first
     for number in numbers[1:]:
         process.send_signal(number)
     _, said = process.communicate(timeout=20)
@@ -92,7 +94,7 @@ async def test_a_stop_during_an_outage_needs_no_patience_and_loses_nothing(ready
     assert (await ready.compare()).is_exact
 
 
-async def test_a_stop_before_the_first_contact_is_a_stop(ready: Stage) -> None:
+async def test_a_stop_before_the_first_contact_is_exit_143(ready: Stage) -> None:
     await ready.activecampaign.fail("/api/3/lists:hang:1")
 
     before = (await ready.activecampaign.state())["requests"]["listLists"]
@@ -126,7 +128,7 @@ async def test_a_backfill_killed_while_contacts_are_imported_goes_on_with_the_sa
     assert (await stage.compare()).is_exact
 
 
-async def test_two_backfills_of_a_site_at_once_are_refused(ready: Stage) -> None:
+async def test_a_second_backfill_of_a_site_at_once_is_refused(ready: Stage) -> None:
     async def is_held() -> bool:
         return bool((await ready.activecampaign.state())["events"])
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from kiva_stream.sandbox.generator import generate
-from tests.acceptance.conftest import Stage, activecampaign_beside, settings
+from tests.acceptance.stages import Stage, activecampaign_beside, settings
 
 ENTRIES = 6_000
 DAY1 = ("backfill", "--since", "day1", "--yes")

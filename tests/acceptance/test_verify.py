@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from tests.acceptance.conftest import PATIENCE_S, SITE_ID, Stage, until
+from tests.acceptance.stages import PATIENCE_S, SITE_ID, Stage, until
 from tests.support.postgres import connected
 
 QUICK = {
@@ -245,7 +245,7 @@ async def test_verify_finds_nothing_after_a_backfill_and_leaves_no_trace(stage: 
     assert after["events"] == before["events"]
 
 
-async def test_verify_finds_each_planted_gap_and_nothing_else(stage: Stage, story: Story) -> None:
+async def test_verify_finds_each_planted_discrepancy_and_nothing_else(stage: Stage, story: Story) -> None:
     story.gaps = await plant(stage)
     assert len({kind for kind, _ in story.gaps}) > 10
     answer = verify(stage, *ALL)
@@ -253,7 +253,7 @@ async def test_verify_finds_each_planted_gap_and_nothing_else(stage: Stage, stor
     assert not [gap for gap in answer.report["gaps"] if "@" in gap["what"]]
 
 
-async def test_a_repair_closes_the_gaps_of_contacts_tags_and_orders_and_puts_nobody_on_the_list(
+async def test_a_repair_corrects_contacts_tags_and_orders_and_subscribes_no_contact(
     stage: Stage, story: Story
 ) -> None:
     before, was_there = await stage.activecampaign.state(), await by_id(stage)
@@ -286,7 +286,9 @@ async def test_missing_events_are_sent_only_when_asked_for_each_once_and_kept_in
         assert await connection.fetchval("SELECT count(*) FROM kiva_stream.ledger WHERE attempts = 2") == 1
 
 
-async def test_beside_a_running_process_it_looks_and_repairs_nothing(stage: Stage, story: Story) -> None:
+async def test_verify_beside_a_running_process_compares_and_repairs_nothing(
+    stage: Stage, story: Story
+) -> None:
     async def is_following() -> bool:
         return bool(stage.status()["phase"] == "follow")
 
@@ -299,7 +301,7 @@ async def test_beside_a_running_process_it_looks_and_repairs_nothing(stage: Stag
     assert process.returncode == 0
 
 
-async def test_one_customer_is_looked_at_alone_and_repaired_alone(stage: Stage, story: Story) -> None:
+async def test_one_customer_is_compared_alone_and_repaired_alone(stage: Stage, story: Story) -> None:
     wrong = {contact for _, contact in story.gaps}
     contact, customer = next(
         (contact["id"], contact["order_customers"][0])
@@ -319,7 +321,7 @@ async def test_one_customer_is_looked_at_alone_and_repaired_alone(stage: Stage, 
     assert "--repair" in stage.run("verify", "--events", code=2)
 
 
-async def test_a_sample_says_that_it_is_one_and_an_entry_without_an_outcome_is_found_all_the_same(
+async def test_a_sample_is_reported_as_one_and_finds_an_entry_without_an_outcome_all_the_same(
     stage: Stage,
 ) -> None:
     async with connected(stage.dsn) as connection:

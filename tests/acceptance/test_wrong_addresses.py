@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.conftest import Stage
+from tests.acceptance.stages import Stage
 
 API_URL, EVENT_URL = "KIVA_STREAM__ACTIVECAMPAIGN__API_URL", "KIVA_STREAM__ACTIVECAMPAIGN__EVENT_URL"
 NOWHERE = "/_sandbox/nowhere"  # a plain 404, before anybody looks at a key
@@ -14,7 +14,7 @@ def last_line(said: str) -> str:
     return said.strip().splitlines()[-1]
 
 
-async def test_a_mistyped_event_url_is_exit_4_and_kills_no_event(ready: Stage) -> None:
+async def test_a_mistyped_event_url_is_exit_4_and_dead_letters_no_event(ready: Stage) -> None:
     nowhere = ready.environ[API_URL] + NOWHERE
     said = ready.run("backfill", "--since", "day1", code=4, **{EVENT_URL: nowhere})
     assert "event_url" in last_line(said)

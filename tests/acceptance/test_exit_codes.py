@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.acceptance.conftest import Stage
+from tests.acceptance.stages import Stage
 
 DAY1 = ("backfill", "--since", "day1")
 NOWHERE = "postgresql://nobody@127.0.0.1:9/shop"  # the discard port: nothing listens there
@@ -89,7 +89,7 @@ async def test_a_source_that_is_not_to_contract_is_exit_3(ready: Stage, harm: st
     await assert_nothing_sent(ready)
 
 
-async def test_a_role_without_select_is_exit_3_and_told_the_grant(ready: Stage) -> None:
+async def test_a_role_without_select_is_exit_3_with_the_missing_grant(ready: Stage) -> None:
     role = f"reader_of_{urlsplit(ready.dsn).path.lstrip('/')[-12:]}"
     await execute(ready.dsn, f"CREATE ROLE {role} LOGIN", f"GRANT USAGE ON SCHEMA kiva TO {role}")
     dsn = ready.dsn.replace("postgresql://postgres", f"postgresql://{role}", 1)
@@ -100,7 +100,7 @@ async def test_a_role_without_select_is_exit_3_and_told_the_grant(ready: Stage) 
     assert_sentence(said, "GRANT SELECT ON kiva.")
 
 
-def test_a_site_that_does_not_exist_is_exit_3_and_told_which_there_are(shared: Stage) -> None:
+def test_a_site_that_does_not_exist_is_exit_3_naming_the_setting(shared: Stage) -> None:
     assert_sentence(shared.run(*DAY1, code=3, KIVA_STREAM__SOURCE__SITE_ID="77"), "source.site_id")
 
 
@@ -136,7 +136,7 @@ async def test_a_newer_state_schema_is_refused_with_exit_5(ready: Stage) -> None
     assert_sentence(ready.run(*DAY1, code=5), "newer")
 
 
-def test_a_backfill_before_setup_is_told_to_set_up(stage: Stage) -> None:
+def test_a_backfill_before_setup_names_setup(stage: Stage) -> None:
     assert_sentence(stage.run(*DAY1, code=5), "setup")
 
 
@@ -145,7 +145,7 @@ def test_a_first_backfill_without_since_is_exit_2(shared: Stage) -> None:
 
 
 @pytest.mark.parametrize("since", ["yesterday", "12:x", "2026-13-01"])
-def test_a_bound_that_is_none_is_exit_2_naming_the_option(shared: Stage, since: str) -> None:
+def test_an_invalid_bound_is_exit_2_naming_the_option(shared: Stage, since: str) -> None:
     said = shared.run("backfill", "--since", since, code=2)
     assert "--since" in said
     assert "Traceback" not in said
