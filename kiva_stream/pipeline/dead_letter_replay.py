@@ -22,7 +22,7 @@ class DeadLetterReplay:
     """
 
     def __init__(
-        self, dead_letters: ReplayRequests, entries: Entries, customers: Customers, orders: Orders
+        self, dead_letters: ReplayRequests, *, entries: Entries, customers: Customers, orders: Orders
     ) -> None:
         self._dead_letters = dead_letters
         self._entries = entries

@@ -1,10 +1,9 @@
 """The pipeline: producer → classifier → batcher → sender → checkpoint, joined by bounded streams.
 
-Wiring only. It ends as a cascade of closes: the producer closes its stream at the mark, each stage closes
-its own when the one before it did, the senders end with the last batch, and the checkpoint commits once
-more. A drain starts in the middle of the same cascade: the stages before the senders are cancelled (what
-they hold is read again by the next run), no event gets a permit any more, and those in flight finish. A stage
-that fails starts a drain too: an event whose answer is not waited for would be of unknown outcome.
+It ends as a cascade of closes: the producer closes its stream at the mark, each stage closes its own when
+the one before it did, the senders end with the last batch, and the checkpoint commits once more. In a drain
+the stages before the senders are cancelled: the next run reads again what they hold. No event gets a permit
+any more, and those in flight finish. A stage that fails starts a drain too.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ from kiva_stream.settings.sections import Settings
 class Pipeline:
     """Carries the log from the checkpoint to a mark. For one run.
 
-    `lookup` finds events whose answer was lost; without one they are sent again. `is_down` says whether the
-    whole account has to wait just now.
+    `lookup` finds events whose answer was lost; without one they are sent again. `is_down` is of the account.
     """
 
     def __init__(
@@ -66,23 +64,17 @@ class Pipeline:
         self._duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
         self._parking = Parking(checkpoint.reopened, settings.state.parked_max_entries, is_down)
         self._lanes = Lanes(self._parking.park_behind)
+        account, earlier = settings.activecampaign, checkpoint.earlier
         self._batcher = Batcher(
             links,
             contact_delivery=contact_delivery,
             outcomes=checkpoint,
-            earlier=checkpoint.earlier,
+            earlier=earlier,
             reopened=checkpoint.reopened,
-            revivals=Revivals(
-                dead_letters,
-                entries,
-                classify=classify,
-                outcomes=checkpoint,
-                earlier=checkpoint.earlier,
-            ),
+            revivals=Revivals(dead_letters, entries, classify=classify, outcomes=checkpoint, earlier=earlier),
             duplicates=self._duplicates,
             lanes=self._lanes,
         )
-        account = settings.activecampaign
         self._sender = Sender(
             contact_delivery,
             events,
@@ -126,33 +118,33 @@ class Pipeline:
         self._checkpoint.drain()
 
     async def _stages(self, mark: HighWaterMark) -> None:
-        size = self._settings.pipeline.queue_chunks
-        pages_in, pages_out = anyio.create_memory_object_stream[Page](size)
-        classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](size)
+        sizes = self._settings.pipeline
+        pages_in, pages_out = anyio.create_memory_object_stream[Page](sizes.queue_chunks)
+        classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](sizes.queue_chunks)
         # A page yields at most `window` batches, so that the batcher never waits with a page half sent on.
-        batches_in, batches_out = anyio.create_memory_object_stream[Batch](self._settings.pipeline.window)
+        batches_in, batches_out = anyio.create_memory_object_stream[Batch](sizes.window)
         async with anyio.create_task_group() as senders, batches_out:
             for _ in range(self._settings.activecampaign.max_in_flight):
                 senders.start_soon(self._or_drain, senders, self._sender.run, batches_out.clone())
             with self._upstream:
-                start = self._checkpoint.position
                 async with anyio.create_task_group() as upstream:
                     for stage in (
-                        partial(produce, self._log, self._checkpoint, start, mark, pages_in),
+                        partial(
+                            produce, self._log, self._checkpoint, self._checkpoint.position, mark, pages_in
+                        ),
                         partial(classify_pages, self._classify, pages_out, classified_in),
                         partial(self._batcher.run, classified_out, batches_in),
                     ):
                         upstream.start_soon(self._or_drain, senders, stage)
 
     async def _or_drain(
-        self, senders: TaskGroup, stage: Callable[..., Awaitable[None]], *arguments: object
+        self, senders: TaskGroup, stage: Callable[..., Awaitable[None]], *args: object
     ) -> None:
         """Run a stage; when it fails, keep the error, and drain for as long as a drain may take."""
         try:
-            await stage(*arguments)
+            await stage(*args)
         except Exception as error:  # noqa: BLE001  it is raised when the drain has ended
             if not self._errors:
-                patience_s = self._settings.pipeline.drain_timeout_s
-                senders.cancel_scope.deadline = anyio.current_time() + patience_s
+                senders.cancel_scope.deadline = anyio.current_time() + self._settings.pipeline.drain_timeout_s
                 self.drain()
             self._errors.append(error)

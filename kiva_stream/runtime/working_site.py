@@ -136,7 +136,9 @@ class WorkingSite:
     def reopened(self) -> list[DeadLetterReplay | LateArrivals]:
         """Return what yields entries outside the log's order while it is followed, for one run."""
         shop = self.shop
-        replay = DeadLetterReplay(self.held.dead_letters, shop.log, shop.customers, shop.orders)
+        replay = DeadLetterReplay(
+            self.held.dead_letters, entries=shop.log, customers=shop.customers, orders=shop.orders
+        )
         return [replay, *self.held.late_arrivals]
 
     async def resume(self, start: Start) -> PipelineRun:

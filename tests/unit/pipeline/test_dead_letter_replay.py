@@ -61,7 +61,7 @@ def shop() -> Shop:
 
 @pytest.fixture
 def replays(shop: Shop) -> DeadLetterReplay:
-    return DeadLetterReplay(shop, shop, shop, shop)  # type: ignore[arg-type]  # pages are asked for nowhere
+    return DeadLetterReplay(shop, entries=shop, customers=shop, orders=shop)  # type: ignore[arg-type]  # pages are asked for nowhere
 
 
 async def given(replays: DeadLetterReplay, until: Position = THREE) -> list[ReopenedEntries | Changes]:
