@@ -1,9 +1,8 @@
 """The pipeline: producer → classifier → batcher → sender → checkpoint, joined by bounded streams.
 
 It ends as a cascade of closes: the producer closes its stream at the mark, each stage closes its own when
-the one before it did, the senders end with the last batch, and the checkpoint commits once more. In a drain
-the stages before the senders are cancelled: the next run reads again what they hold. No event gets a permit
-any more, and those in flight finish. A stage that fails starts a drain too.
+the one before it did, and the checkpoint commits once more. In a drain the stages before the senders are
+cancelled, since the next run reads again what they hold, and no event gets a permit any more.
 """
 
 from __future__ import annotations
