@@ -1,4 +1,4 @@
 """What a log entry is: matching, payload, classifier.
 
-Pure: no clock and no I/O; the stream around it belongs in `pipeline`.
+It is pure: no clock and no I/O. The stage that runs it belongs in `pipeline`.
 """

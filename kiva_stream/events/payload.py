@@ -1,8 +1,6 @@
-"""What an event says besides its name: `key=value; …; at=…; log=…`, at most 255 bytes of UTF-8.
+"""The eventdata of an event, `key=value; …; at=…; log=…` in at most 255 bytes of UTF-8, and a row's order.
 
-And of which order an entry's data speaks.
-
-ActiveCampaign documents no limit for eventdata; 255 bytes is the one this project keeps.
+ActiveCampaign documents no limit for eventdata. 255 bytes is the one that this project keeps.
 """
 
 from __future__ import annotations
@@ -33,16 +31,16 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 
 
 class Pairs(NamedTuple):
-    """The domain pairs found in a row's data, and the order it names."""
+    """The pairs of the catalogue that were found in a row's data, and the order that it names."""
 
-    values: dict[str, str]  # by key, in the order of the catalog
-    bad: bool  # part of the data had the wrong type, and was left out
+    values: dict[str, str]  # by key, in the order of the catalogue
+    bad: bool  # some of the data had the wrong type, and was left out
     order: OrderId | None = None
 
 
-def pairs_of(line: EventLine, data: str | None, at: datetime) -> Pairs:
-    """Read what the catalog wants of a row's data, JSON text or None; `at` is when it happened, in UTC."""
-    readers = _READERS[line.number]
+def pairs_of(event_line: EventLine, data: str | None, at: datetime) -> Pairs:
+    """Read the pairs of an event line from a row's data, JSON text or None; it happened `at`, in UTC."""
+    readers = _READERS[event_line.number]
     if data is None or not readers:
         return Pairs({}, bad=False)
     try:
@@ -60,7 +58,7 @@ def pairs_of(line: EventLine, data: str | None, at: datetime) -> Pairs:
 
 
 def order_of(data: str) -> tuple[OrderId | None, bool]:
-    """Return the order that a row's data, JSON text, names; and whether the data was of the wrong type."""
+    """Return the order that a row's data, JSON text, names, and whether the data had the wrong type."""
     try:
         return _order_in(_fields(data))
     except _UNREADABLE:
@@ -68,7 +66,7 @@ def order_of(data: str) -> tuple[OrderId | None, bool]:
 
 
 def _fields(data: str) -> Mapping[str, object]:
-    """Return the values in a row's data, by name; where not all can be read, what can, else _BAD."""
+    """Return the values in a row's data, by name. A value that cannot be read is _BAD."""
     try:
         return _OBJECT.decode(data)
     except _UNREADABLE:
@@ -95,10 +93,10 @@ def _order_in(fields: Mapping[str, object]) -> tuple[OrderId | None, bool]:
     return OrderId(number), False
 
 
-def render(values: Mapping[str, str], by: str, at: datetime, log_id: int) -> tuple[str, bool]:
-    """Return the eventdata, and whether a pair had to be left out to keep it in 255 bytes.
+def render(values: Mapping[str, str], *, by: str, at: datetime, log_id: int) -> tuple[str, bool]:
+    """Return the eventdata, and whether a pair was left out to keep it within MAX_BYTES.
 
-    `at` is in UTC; `by` is "" when it does not apply. `by`, `at` and `log` always stay.
+    `at` is in UTC; `by` is "" if it does not apply. `by`, `at` and `log` are never left out.
     """
     tail = f"by={by}; at={stamp(at)}; log={log_id}" if by else f"at={stamp(at)}; log={log_id}"
     pairs = [f"{key}={value}; " for key, value in values.items()]
@@ -109,7 +107,7 @@ def render(values: Mapping[str, str], by: str, at: datetime, log_id: int) -> tup
 
 
 def _fitting(pairs: list[str], room: int) -> str:
-    """Return the pairs that fit in so many bytes, each tried in turn beside those kept before it."""
+    """Return the pairs that fit into so many bytes. Each in turn is kept if it fits behind those kept."""
     kept = []
     for pair in pairs:
         size = len(pair.encode())
@@ -120,12 +118,12 @@ def _fitting(pairs: list[str], room: int) -> str:
 
 
 def stamp(at: datetime) -> str:
-    """Write an instant in UTC as `2018-03-04T17:02:10Z`; parts of a second are cut off."""
+    """Return a moment in UTC as `2018-03-04T17:02:10Z`, with the fraction of the second cut off."""
     return f"{_JSON.encode(at)[1:20].decode()}Z"  # seven times faster than isoformat; strftime pads no year 1
 
 
 class _Reader(NamedTuple):
-    """How one pair is taken from the data."""
+    """Reads one pair from the data."""
 
     key: str
     field: str
@@ -133,7 +131,7 @@ class _Reader(NamedTuple):
     format: Callable[[object, datetime], str | None]  # None: of the wrong type
 
     def read(self, fields: Mapping[str, object], at: datetime) -> str | None:
-        """Return the pair's value, "" when there is none, None when it is of the wrong type."""
+        """Return the pair's value, "" if there is none, None if it has the wrong type."""
         value = fields.get(self.field)
         for key in self.inner:
             if value is None:
@@ -158,7 +156,7 @@ def _number(value: object, _at: datetime) -> str | None:
 
 
 def _written_number(value: object) -> str | None:
-    return str(value) if type(value) in {int, float} else None  # isinstance would let true and false in
+    return str(value) if type(value) in {int, float} else None  # isinstance would accept true and false
 
 
 def _money(value: object, _at: datetime) -> str | None:
@@ -195,7 +193,7 @@ _FORMATS: dict[str, Callable[[object, datetime], str | None]] = {
 
 
 def _reader(pair: Pair, example: object) -> _Reader:
-    """Build the reader of a pair. Where the example row holds a number, only numbers are taken."""
+    """Return the reader of a pair. If the example row has a number there, only numbers are read."""
     field, *inner = pair.path.split(".")
     for key in (field, *inner):
         example = example.get(key) if isinstance(example, dict) else None
@@ -204,5 +202,6 @@ def _reader(pair: Pair, example: object) -> _Reader:
 
 
 _READERS = {
-    line.number: tuple(_reader(pair, line.data) for pair in line.eventdata) for line in CATALOG.events
+    event_line.number: tuple(_reader(pair, event_line.data) for pair in event_line.eventdata)
+    for event_line in CATALOG.events
 }

@@ -1,4 +1,4 @@
-"""E-mail addresses: what makes one usable, and its normal form, which is a contact's identity."""
+"""E-mail addresses: which are usable, and their normal form, which identifies a contact."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BETWEEN_WORDS = re.compile(r"[\s()<>\[\]:;,\"]+")
 
 
 class Parsed(NamedTuple):
-    """What a field for an address held."""
+    """What an address field holds."""
 
     email: Email | None  # normalised; None: no usable address
-    several: bool = False  # more than one address: the first usable one is taken
+    several: bool = False  # it holds more than one address; `email` is the first usable one
 
 
 def parse_email(text: str | None) -> Parsed:
-    """Read a customer's address field, as the shop stored it. Nothing is repaired by guessing."""
+    """Parse a customer's address field, as the shop stored it. Nothing is corrected by guessing."""
     if not text or "@" not in text:
         return Parsed(None)
     if text.count("@") == 1:
@@ -43,10 +43,10 @@ def first_email(text: str) -> Email | None:
 
 
 def spellings(email: Email) -> list[str]:
-    """Return how a field may hold an address, in lower case and without the blanks around it: for a look-up.
+    """Return the spellings of an address that a look-up tries, in lower case and without blanks around them.
 
-    As it is, with its domain in Unicode, and each with a trailing dot. `parse_email` reads all of them as
-    this address, and others too: those with more than one trailing dot, or with other addresses beside it.
+    They are the address, the one with its domain in Unicode, and each with a trailing dot. `parse_email`
+    reads more spellings as this address: with several trailing dots, or with other addresses beside it.
     """
     local, _, host = email.rpartition("@")
     return [f"{local}@{each}{dot}" for each in dict.fromkeys((host, _in_unicode(host))) for dot in ("", ".")]
@@ -64,7 +64,7 @@ def _normalised(text: str) -> Email | None:
 
 
 def _host(domain: str) -> str:
-    """Return a domain without trailing dots, in ASCII (UTS 46); "" when it has no such form."""
+    """Return a domain without trailing dots, in ASCII (UTS 46); "" if it has no such form."""
     if not domain.isascii():
         try:
             domain = idna.encode(domain, uts46=True).decode()
@@ -74,7 +74,7 @@ def _host(domain: str) -> str:
 
 
 def _in_unicode(host: str) -> str:
-    """Return a host name as people write it."""
+    """Return a host name in Unicode, as people write it."""
     try:
         return idna.decode(host) if "xn--" in host else host
     except UnicodeError:  # idna's errors are its kind

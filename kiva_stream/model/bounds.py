@@ -1,4 +1,4 @@
-"""Bounds of a backfill and places of dead letters, with the texts that name them."""
+"""Bounds of a backfill, and places of dead letters, with their texts on the command line."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import MAXYEAR, MINYEAR, date
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.positions import DAY1, Position
 
-Bound = Position | date  # a place in the log, or midnight of the site
+Bound = Position | date  # of a range of the log: a position, or midnight in the site's timezone
 Place = Position | OrderId  # of a dead letter: that of an entry, or of an order
 _ORDER = re.compile(r"order:(\d{1,19})")
 _MAX_BIGINT = 2**63 - 1
 
 
 def parse_date(text: str) -> date:
-    """Read YYYY-MM-DD. Raises ValueError when it is not that, or a day that not every timezone can write."""
+    """Parse YYYY-MM-DD. Raises ValueError, also for a day that some timezone cannot represent."""
     day = date.fromisoformat(text)
     if day.isoformat() != text or not MINYEAR < day.year < MAXYEAR:
         raise ValueError(f"{text!r} is not a date (YYYY-MM-DD)")
@@ -23,7 +23,7 @@ def parse_date(text: str) -> date:
 
 
 def parse_bound(text: str) -> Bound:
-    """Read `day1`, YYYY-MM-DD or TXID:ID. Raises ValueError when it is none of them."""
+    """Parse `day1`, YYYY-MM-DD or TXID:ID. Raises ValueError if it is none of them."""
     if text == "day1":
         return DAY1
     try:
@@ -35,12 +35,12 @@ def parse_bound(text: str) -> Bound:
 
 
 def bound_text(bound: Bound) -> str:
-    """Write a bound as `parse_bound` reads it."""
+    """Return a bound as `parse_bound` reads it."""
     return "day1" if bound == DAY1 else str(bound)
 
 
 def parse_place(text: str) -> Place:
-    """Read TXID:ID or order:ID. Raises ValueError when it is neither."""
+    """Parse TXID:ID or order:ID. Raises ValueError if it is neither."""
     written = _ORDER.fullmatch(text)
     if written is None:
         return Position.parse(text)
@@ -50,5 +50,5 @@ def parse_place(text: str) -> Place:
 
 
 def place_text(place: Place) -> str:
-    """Write a place as `parse_place` reads it."""
+    """Return a place as `parse_place` reads it."""
     return str(place) if isinstance(place, Position) else f"order:{place}"

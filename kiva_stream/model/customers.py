@@ -10,19 +10,19 @@ from kiva_stream.model.ids import CustomerId, Email
 
 
 class Customer(msgspec.Struct, frozen=True, gc=False):
-    """What an entry needs to know of its customer: whose lane it takes, or why it takes none."""
+    """What the classifier and the batcher need of an entry's customer."""
 
     id: CustomerId
     site_id: int
     email: Email | None  # None: no usable address
     name: str  # "first last" as stored, single blanks; "" when there is none
-    is_test: bool  # flagged, or an address of `skip_domains`
+    is_test: bool  # marked at the shop, or with an address of `skip_domains`
     erased: bool  # soft-deleted
-    several_addresses: bool = False  # in its one e-mail field, of which the first valid one counts
+    several_addresses: bool = False  # in its e-mail field; `email` is the first usable one
 
 
 class CustomerAccount(msgspec.Struct, frozen=True):
-    """A customer's row, as far as the contact at ActiveCampaign shows it."""
+    """A customer with all that its contact at ActiveCampaign shows."""
 
     customer: Customer
     first_name: str

@@ -1,4 +1,4 @@
-"""The catalog: the 41 events on 42 lines, and the codes that are none, as data."""
+"""The event catalogue: the 41 events on 42 event lines, and the action codes that are no events, as data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class EventLine(msgspec.Struct, frozen=True):
-    """A line of the vendor's event table. Lines 16 and 35 are one event."""
+    """A line of the vendor's event table. The event lines 16 and 35 are one event."""
 
     number: int = msgspec.field(name="line")
     slug: str
@@ -42,7 +42,7 @@ class EventCatalog(msgspec.Struct, frozen=True):
     noise: tuple[str, ...]  # codes, or `prefix.*`
 
     def ac_names(self) -> list[str]:
-        """Return the 41 event names as ActiveCampaign knows them, in line order."""
+        """Return the 41 event names at ActiveCampaign, in the order of the event lines."""
         return list(dict.fromkeys(line.ac_name for line in self.events))
 
 

@@ -13,7 +13,7 @@ _MAX_BIGINT = 2**63 - 1
 
 
 class Position(NamedTuple):
-    """Where an entry stands in the log: its writing transaction, then its id. Log order is position order."""
+    """The place of an entry in the log: its writing transaction, then its id. Log order is position order."""
 
     txid: int
     id: int
@@ -23,7 +23,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read `TXID:ID`. Raises ValueError when it is not that, or no bigint."""
+        """Parse `TXID:ID`. Raises ValueError if it is not that, or a part is no bigint."""
         written = _POSITION.fullmatch(text)
         position = cls(*map(int, written.groups())) if written else None
         if position is None or max(position) > _MAX_BIGINT:
@@ -35,20 +35,20 @@ DAY1 = Position(0, 0)  # below every entry
 
 
 class HighWaterMark(NamedTuple):
-    """Where reading stops: at `position`, or before the first entry inserted at or after a moment."""
+    """Where reading stops: at `position`, or before the first entry not older than `inserted_before`."""
 
     position: Position
     inserted_before: datetime
 
 
 class IdGap(NamedTuple):
-    """Ids that no entry had when the log was read past them without a horizon."""
+    """A range of ids, ends included, that no entry had when reading without a horizon passed it."""
 
     first: int
     last: int
     seen_at: datetime  # by the clock of the shop's database
 
     def without(self, ids: Iterable[int]) -> list[IdGap]:
-        """Return what is left of it when these ids, some of its own, are taken out."""
+        """Return the gaps that are left of it when some of its ids are taken out."""
         edges = [self.first - 1, *sorted(ids), self.last + 1]
         return [IdGap(low + 1, high - 1, self.seen_at) for low, high in pairwise(edges) if high - low > 1]

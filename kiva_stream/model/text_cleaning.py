@@ -1,4 +1,4 @@
-"""Text as ActiveCampaign, JSON and PostgreSQL can all hold it."""
+"""Cleans text, so that ActiveCampaign, JSON and PostgreSQL can hold it."""
 
 from __future__ import annotations
 

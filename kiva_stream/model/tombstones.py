@@ -1,4 +1,4 @@
-"""Tombstones: what is left of people who are forgotten, to keep them out. Pure."""
+"""Tombstones: what is kept of forgotten people, so that they are not sent to ActiveCampaign again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ KEY_BYTES = 32
 
 
 class ForgottenPeople(NamedTuple):
-    """Who is forgotten: customers by their ids, addresses by their hashes with a key of the site's own."""
+    """The forgotten people of a site: customers by id, addresses by their hash with the site's key."""
 
     customers: frozenset[CustomerId] = frozenset()
     addresses: frozenset[bytes] = frozenset()
     key: bytes = b""
 
     def includes(self, customer: CustomerId, email: Email | None) -> bool:
-        """Return whether nothing of this customer, or of whoever has this address, goes to ActiveCampaign."""
+        """Return whether this customer, or a customer with this address, was forgotten."""
         if customer in self.customers:
             return True
         return bool(self.addresses and email and address_hash(self.key, email) in self.addresses)
@@ -29,5 +29,5 @@ NONE_FORGOTTEN = ForgottenPeople()
 
 
 def address_hash(key: bytes, email: Email) -> bytes:
-    """Return 32 bytes that tell an address again, and not what it is to whoever lacks the key."""
+    """Return 32 bytes that identify an address, and do not reveal it without the key."""
     return blake2b(email.encode(), key=key, digest_size=HASH_BYTES).digest()

@@ -1,4 +1,4 @@
-"""The seam through which time passes."""
+"""Sleeping, as a parameter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Sleep(Protocol):
-    """The seam through which time passes, so that tests of waiting take no time."""
+    """A function that sleeps, such as anyio.sleep. Tests pass one that takes no time."""
 
     async def __call__(self, seconds: float, /) -> None:
-        """Return after that long."""
+        """Return after this many seconds."""

@@ -1,7 +1,7 @@
-"""Hops: an item handed from stage to stage at once where that is possible, else as anyio does it.
+"""Sends to a memory stream and receives from it, without a task switch unless it is full or empty.
 
-anyio's `send` and `receive` give way to all other tasks each time: 24 µs a hop instead of 3, with 20 who
-receive, and there are many batches.
+anyio's `send` and `receive` always yield to the event loop. With 20 receivers that costs 24 µs an item,
+not 3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 async def put(stream: MemoryObjectSendStream[T], item: T) -> None:
-    """Send an item, when there is room for it. Raises what `send` raises."""
+    """Send an item; wait for room if there is none. Raises what `send` raises."""
     try:
         stream.send_nowait(item)
     except anyio.WouldBlock:
@@ -24,7 +24,7 @@ async def put(stream: MemoryObjectSendStream[T], item: T) -> None:
 
 
 async def take(stream: MemoryObjectReceiveStream[T]) -> T | None:
-    """Receive an item, when there is one; None: there are no more."""
+    """Receive an item; wait for one if there is none. None: the stream has ended."""
     with suppress(anyio.EndOfStream):
         try:
             return stream.receive_nowait()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kiva_stream.events.matching import customer_number, is_noise, line_of_text
+from kiva_stream.events.matching import customer_number, event_line_of_text, is_noise
 from kiva_stream.model.addresses import first_email, parse_email
 from kiva_stream.model.ids import CustomerId, Email
 
@@ -52,4 +52,4 @@ def _address_in(data: str | None) -> Email | None:
 
 
 def _address_in_event(message: str) -> Email | None:
-    return first_email(message) if "@" in message and line_of_text(message) is not None else None
+    return first_email(message) if "@" in message and event_line_of_text(message) is not None else None

@@ -112,7 +112,7 @@ def test_reading_the_log_of_a_contact_that_is_gone_raises_contact_gone() -> None
 @given(st.text(), st.sampled_from(["", "admin"]), st.integers(0, 2**63 - 1))
 def test_eventdata_ends_in_the_mark_of_its_entry(text: str, by: str, log_id: int) -> None:
     value = text.replace(";", ",")
-    eventdata, _ = render({"reason": value}, by, AT, log_id)
+    eventdata, _ = render({"reason": value}, by=by, at=AT, log_id=log_id)
     assert mark_of(eventdata) == Mark("2018-03-04T17:02:10Z", log_id)
 
 
