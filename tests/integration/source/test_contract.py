@@ -153,7 +153,7 @@ async def test_a_missing_site_is_named_with_those_that_are_there(shop: asyncpg.C
     ]
 
 
-async def test_what_is_wrong_stops_a_start_with_one_sentence(shop: asyncpg.Connection) -> None:
+async def test_a_violated_contract_stops_a_start_with_one_sentence(shop: asyncpg.Connection) -> None:
     with pytest.raises(SourceError, match="There is no site 7"):
         await require_contract(shop, "kiva", 7)
 

@@ -85,7 +85,7 @@ async def test_forgotten_customers_are_read_again(shop: ShopRows, opened: Opened
     assert entry.customer.email == ANN
 
 
-async def test_no_more_customers_are_kept_than_allowed(database: str, shop: ShopRows) -> None:
+async def test_no_more_customers_are_cached_than_allowed(database: str, shop: ShopRows) -> None:
     for number in (5, 6, 7):
         await shop.customer(number, ANN)
         await shop.entry(10, customer_id=number)
@@ -105,7 +105,7 @@ async def test_the_customers_of_a_page_are_all_there_when_the_cache_is_smaller(
         assert [entry.customer.id for entry in await read(opened) if entry.customer] == list(range(1, 10))
 
 
-async def test_one_who_was_not_found_is_looked_for_again(shop: ShopRows, opened: OpenedLog) -> None:
+async def test_a_customer_that_was_not_found_is_looked_up_again(shop: ShopRows, opened: OpenedLog) -> None:
     first = await shop.entry(10, customer_id=5)
     entry = await one(opened)
     assert (entry.customer_id, entry.customer) == (5, None)
@@ -132,7 +132,7 @@ async def test_a_customer_who_appears_shortly_after_the_entry_is_found(database:
     assert waits == 3
 
 
-async def test_an_old_entry_waits_for_nobody(database: str, shop: ShopRows) -> None:
+async def test_an_old_entry_does_not_wait_for_its_customer(database: str, shop: ShopRows) -> None:
     await shop.entry(10, customer_id=5, inserted_at=datetime.now(UTC) - timedelta(seconds=61))
     async with opened_log(database, never) as opened:
         assert (await one(opened)).customer is None
@@ -151,7 +151,7 @@ async def test_the_youngest_entry_of_a_page_sets_the_wait(database: str, shop: S
     assert sleep.waits
 
 
-async def test_nobody_waits_for_the_customers_of_noise(database: str, shop: ShopRows) -> None:
+async def test_noise_does_not_wait_for_its_customer(database: str, shop: ShopRows) -> None:
     await shop.entry(10, customer_id=5, action="cron.start", inserted_at=NOW)
     async with opened_log(database, never) as opened:
         assert (await one(opened, END)).customer is None
@@ -206,7 +206,9 @@ async def test_an_id_in_the_text_names_the_customer(shop: ShopRows, opened: Open
     assert entry.customer is not None
 
 
-async def test_an_id_in_the_text_of_nobody_is_the_id_of_nobody(shop: ShopRows, opened: OpenedLog) -> None:
+async def test_an_id_in_the_text_without_a_customer_is_kept_without_one(
+    shop: ShopRows, opened: OpenedLog
+) -> None:
     await shop.entry(10, message="Customer #5123 (Ann Lee) logged in with password")
     await shop.entry(11, message=f"Customer #{'9' * 19} (Ann Lee) logged in with password")
     assert [(entry.customer_id, entry.customer) for entry in await read(opened)] == [
@@ -215,7 +217,7 @@ async def test_an_id_in_the_text_of_nobody_is_the_id_of_nobody(shop: ShopRows, o
     ]
 
 
-async def test_the_rows_own_id_goes_before_what_it_says(shop: ShopRows, opened: OpenedLog) -> None:
+async def test_the_rows_own_id_precedes_the_id_in_its_text(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN)
     await shop.customer(6, "bea@example.com")
     await shop.entry(10, customer_id=5, action="login.password", data='{"email": "bea@example.com"}')
@@ -266,7 +268,7 @@ async def test_two_accounts_of_an_address_are_ambiguous_and_the_lower_id_counts(
     assert entry.notes == ("ambiguous",)
 
 
-async def test_an_address_of_another_site_names_nobody(shop: ShopRows, opened: OpenedLog) -> None:
+async def test_an_address_of_another_site_names_no_customer(shop: ShopRows, opened: OpenedLog) -> None:
     await shop.customer(5, ANN, site_id=2)
     await shop.entry(10, action="login.password", data='{"email": "ann@example.com"}')
     entry = await one(opened)
@@ -308,14 +310,14 @@ async def test_json_that_jsonb_would_refuse_stops_nothing(shop: ShopRows, opened
 
 
 @pytest.mark.parametrize("data", ["null", '"a string"', "[]", '{"email": 5}', '{"email": ["a@example.com"]}'])
-async def test_data_of_another_shape_names_nobody(shop: ShopRows, opened: OpenedLog, data: str) -> None:
+async def test_data_of_another_shape_names_no_customer(shop: ShopRows, opened: OpenedLog, data: str) -> None:
     await shop.entry(10, action="login.password", data=data)
     entry = await one(opened)
     assert (entry.customer_id, entry.customer) == (None, None)
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01 00:00Z", "0044-03-15 00:00Z BC"])
-async def test_a_writers_clock_gone_wild_stops_nothing(
+async def test_a_moment_that_no_datetime_holds_stops_no_entry(
     shop: ShopRows, opened: OpenedLog, moment: str
 ) -> None:
     await shop.entry(10, occurred_at=moment)
@@ -339,7 +341,7 @@ async def test_a_row_inserted_before_time_began_is_old(shop: ShopRows, opened: O
     assert (await one(opened)).inserted_at.year == 2
 
 
-async def test_what_a_view_does_not_know_of_a_row_stops_nothing(shop: ShopRows, opened: OpenedLog) -> None:
+async def test_columns_that_a_view_leaves_empty_stop_no_entry(shop: ShopRows, opened: OpenedLog) -> None:
     for column in ("occurred_at", "inserted_at", "message"):
         await shop.connection.execute(f"ALTER TABLE kiva.system_log ALTER {column} DROP NOT NULL")
     moment = datetime(2018, 3, 4, 17, tzinfo=UTC)

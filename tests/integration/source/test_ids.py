@@ -39,7 +39,7 @@ async def test_below_the_first_entry_of_a_higher_id_all_ids_are_done(opened: Ope
     assert await opened.positions.newest_without_ids_above(14) == Position(9, 14)
 
 
-async def test_what_an_open_transaction_may_still_bring_is_not_below_it(
+async def test_an_entry_that_an_open_transaction_may_still_commit_is_not_below_the_position(
     opened: OpenedLog, shop: ShopRows, database: str
 ) -> None:
     async with connected(database) as writer:

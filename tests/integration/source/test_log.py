@@ -217,7 +217,7 @@ async def test_the_delay_is_a_cut_and_not_a_filter(database: str, shop: ShopRows
         assert positions(await read(opened, seen[-1].position, later)) == [young, *after_it]
 
 
-async def test_what_keeps_the_log_from_being_read_on_is_told(database: str, shop: ShopRows) -> None:
+async def test_an_obstacle_to_reading_the_log_is_a_sentence(database: str, shop: ShopRows) -> None:
     now = datetime.now(UTC)
     read_so_far = await shop.entry(10)
     async with connected(database) as other, opened_log(database, delay_s=600) as opened:
@@ -287,7 +287,7 @@ def shop_name(dsn: str) -> str:
     return urlsplit(dsn).path.removeprefix("/")
 
 
-async def test_a_plain_role_sees_who_holds_the_horizon_back_but_not_since_when(
+async def test_a_plain_role_sees_the_oldest_writer_but_not_since_when(
     database: str, shop: ShopRows, role: str
 ) -> None:
     async with (
@@ -314,7 +314,7 @@ async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> 
             await shop.connection.execute("ROLLBACK PREPARED 'month end'")
 
 
-async def test_nobody_holds_the_horizon_back_when_nobody_writes(database: str, shop: ShopRows) -> None:
+async def test_there_is_no_oldest_writer_without_writing_transactions(database: str, shop: ShopRows) -> None:
     async with opened_log(database) as opened:
 
         async def is_free() -> bool:
@@ -697,7 +697,7 @@ async def test_a_connection_cut_in_the_middle_of_a_page_loses_and_repeats_nothin
     assert [position for page in pages for position in page] == written
 
 
-async def test_after_a_few_attempts_the_operator_is_told(database: str, shop: ShopRows, role: str) -> None:
+async def test_a_failure_is_raised_after_a_few_attempts(database: str, shop: ShopRows, role: str) -> None:
     sleep = Sleeps()
     async with opened_log(as_role(database, role), sleep) as opened:
         await shop.connection.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")

@@ -121,7 +121,7 @@ async def test_an_entry_whose_commit_is_late_is_found_in_its_gap_once(
     assert await reading.read(last) == []
 
 
-async def test_a_gap_is_kept_before_what_lies_behind_it_is_given(reading: Reading) -> None:
+async def test_a_gap_is_recorded_before_the_entries_behind_it_are_yielded(reading: Reading) -> None:
     first = await reading.entry()
     await reading.skip(3)
     last = await reading.entry()
@@ -132,7 +132,7 @@ async def test_a_gap_is_kept_before_what_lies_behind_it_is_given(reading: Readin
     assert kept == [[(first + 1, last - 1)]]
 
 
-async def test_what_is_committed_between_the_rows_and_the_gaps_is_still_a_gap(
+async def test_an_entry_committed_between_reading_rows_and_gaps_is_still_in_a_gap(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await reading.entry()
@@ -168,7 +168,7 @@ async def test_gaps_of_long_ago_are_not_looked_for(reading: Reading) -> None:
     assert await reading.kept() == [(last - 2, last - 1)]
 
 
-async def test_what_is_read_again_is_not_found_again_in_its_gap(reading: Reading) -> None:
+async def test_an_entry_that_is_read_again_is_not_found_again_in_its_gap(reading: Reading) -> None:
     """As after a crash before the watermark passed the gap: by then the entry comes in its place."""
     first = await reading.entry()
     await reading.skip(1)
@@ -184,7 +184,7 @@ async def test_what_is_read_again_is_not_found_again_in_its_gap(reading: Reading
     assert await reading.late() == []
 
 
-async def test_a_gap_into_which_a_rewind_goes_is_kept_up_to_there(reading: Reading) -> None:
+async def test_a_gap_that_contains_a_rewinds_position_ends_there(reading: Reading) -> None:
     await reading.entry()
     await reading.skip(10)
     last = await reading.entry()

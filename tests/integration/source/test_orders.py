@@ -180,7 +180,7 @@ async def test_a_page_counts_orders_and_not_items(shop: ShopRows, site: Reading)
 
 
 @pytest.mark.usefixtures("seven")
-async def test_orders_asked_for_come_paid_or_not_from_this_site_alone(site: Reading) -> None:
+async def test_orders_by_id_are_read_paid_or_not_from_this_site_alone(site: Reading) -> None:
     asked = [OrderId(number) for number in (92, 81, 71, 99)]
     found = await site.orders.orders(asked)
     assert [(order.id, order.is_paid) for order in found] == [(71, True), (81, False)]
@@ -246,7 +246,9 @@ async def test_a_quantity_may_be_a_column_of_whole_numbers(shop: ShopRows, site:
     ("moment", "year"),
     [("infinity", 9998), ("20000-01-01 00:00Z", 9998), ("-infinity", 2), ("4713-01-01Z BC", 2)],
 )
-async def test_moments_gone_wild_stop_nothing(shop: ShopRows, site: Reading, moment: str, year: int) -> None:
+async def test_moments_that_no_datetime_holds_stop_nothing(
+    shop: ShopRows, site: Reading, moment: str, year: int
+) -> None:
     await write_order(shop, 71, created_at=moment, paid_at=moment, updated_at=moment)
     order = await site.one()
     assert order.paid_at is not None
@@ -254,7 +256,7 @@ async def test_moments_gone_wild_stop_nothing(shop: ShopRows, site: Reading, mom
     assert ids(await site.orders.page(OrderId(0), 9)) == [71]
 
 
-async def test_what_a_view_does_not_know_of_an_order_stops_nothing(shop: ShopRows, site: Reading) -> None:
+async def test_columns_that_a_view_leaves_empty_stop_no_order(shop: ShopRows, site: Reading) -> None:
     unknown = dict.fromkeys(
         ("status", "payment_status", "created_at", "paid_at", "total_cents", "discount_cents", "credit_cents")
     )
@@ -399,7 +401,9 @@ async def test_changes_come_in_pages_without_gap_or_repeat(
     assert [sorted(each.customer.id for each in page) for page in pages] == [[1, 3, 4], [6, 7, 8], [2, 5]]
 
 
-async def test_orders_of_nobody_and_rows_of_other_sites_change_nothing(shop: ShopRows, site: Reading) -> None:
+async def test_orders_without_a_customer_and_rows_of_other_sites_are_no_changes(
+    shop: ShopRows, site: Reading
+) -> None:
     await shop.customer(6, site_id=2)
     await write_order(shop, 71)  # of an erased customer
     await write_order(shop, 72, customer_id=6)  # of another site's

@@ -77,7 +77,7 @@ async def test_a_server_that_is_restarted_between_pages_loses_and_repeats_nothin
     assert incidents.all() == []
 
 
-def test_who_follows_waits_five_minutes_and_others_a_quarter_of_one() -> None:
+def test_following_repeats_reads_for_five_minutes_and_others_for_a_quarter_of_one() -> None:
     assert sum(FOLLOWING_WAITS_S) == 300
     assert sum(WAITS_S) == 15
 

@@ -88,7 +88,7 @@ async def test_a_thousand_are_chosen_by_reason_by_customer_and_by_position(
     assert counts == {NOBODY: (500, 0, 0), REJECTED: (500, 0, 0)}
 
 
-async def test_what_is_asked_for_stays_so_until_it_dies_again_or_has_another_outcome(
+async def test_a_replay_request_stays_until_the_entry_is_dead_again_or_has_another_outcome(
     ledger: SiteLedger, letters: SiteDeadLetters
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, dead=[letter(n) for n in range(3)]))
@@ -104,7 +104,7 @@ async def test_what_is_asked_for_stays_so_until_it_dies_again_or_has_another_out
     assert await numbers(letters, DeadLetterFilter(NOBODY)) == [1]
 
 
-async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_revived(
+async def test_a_discarded_dead_letter_is_replayed_only_if_named_and_is_not_reopened(
     ledger: SiteLedger, letters: SiteDeadLetters
 ) -> None:
     dead = [letter(n, Reason.NO_EMAIL) for n in range(3)]
@@ -120,14 +120,14 @@ async def test_a_discarded_one_is_asked_for_only_where_it_is_named_and_is_not_re
     assert list(await ledger.without_contact([CustomerId(7)])) == at(0, 2)
 
 
-async def test_customers_of_one_contact_are_meant_together(store: Store, letters: SiteDeadLetters) -> None:
+async def test_customers_of_one_contact_are_selected_together(store: Store, letters: SiteDeadLetters) -> None:
     one, two, other, unknown = (CustomerId(n) for n in (1, 2, 3, 4))
     await ContactLinks(store, 1).link({one: ANN, two: ANN, other: BEA})
     assert await letters.customers_of_same_contact(one) == {one, two}
     assert await letters.customers_of_same_contact(unknown) == {unknown}
 
 
-async def test_refused_orders_are_asked_for_and_discarded_too(
+async def test_refused_orders_are_marked_for_a_replay_and_discarded_too(
     store: Store, ledger: SiteLedger, letters: SiteDeadLetters
 ) -> None:
     await ledger.commit(commit_of(WATERMARK))
@@ -195,7 +195,7 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
     assert (left.parked, left.in_doubt) == (frozenset({Position(6, 1)}), out)
 
 
-async def test_a_rewind_that_resends_forgets_what_lies_above_and_nothing_below(
+async def test_a_rewind_that_resends_deletes_rows_above_and_none_below(
     ledger: SiteLedger, lease: Lease, rewinds: SiteRewinds, look: asyncpg.Connection
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, [delivered(6, 60), delivered(8, 80)], [letter(0), letter(1)]))
@@ -205,7 +205,7 @@ async def test_a_rewind_that_resends_forgets_what_lies_above_and_nothing_below(
     assert await rewinds.above(Position(7, 0)) == KeptAbove(0, 0)
 
 
-async def test_who_lost_the_site_rewinds_nothing(
+async def test_a_process_that_lost_the_site_rewinds_nothing(
     ledger: SiteLedger, lease: Lease, rewinds: SiteRewinds, look: asyncpg.Connection
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, [delivered(8, 80)]))
@@ -230,7 +230,7 @@ async def test_the_checkpoint_knows_up_to_where_the_ledger_forgot(
     assert (await kept_of(rewinds)).pruned_to == Position(7, 70)
 
 
-async def test_where_positions_change_their_meaning_all_that_is_kept_gets_its_new_ones(
+async def test_switching_the_horizon_rewrites_all_stored_positions(
     ledger: SiteLedger, lease: Lease, rewinds: SiteRewinds, look: asyncpg.Connection
 ) -> None:
     txids = {60: 6, 70: 7, 80: 8}

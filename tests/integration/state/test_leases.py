@@ -20,7 +20,7 @@ FROM kiva_stream.lease WHERE name IN ('site 1', 'account green')
 """
 
 
-async def test_a_site_is_held_by_one_process_and_the_other_hears_who_it_is(
+async def test_a_site_is_held_by_one_process_which_the_refusal_of_others_names(
     store: Store, look: asyncpg.Connection
 ) -> None:
     async with hold(store, 1, "green", 30):
@@ -41,7 +41,7 @@ async def test_an_account_is_held_by_one_process_whatever_the_site(store: Store)
             pass
 
 
-async def test_who_is_refused_one_of_both_holds_neither(store: Store) -> None:
+async def test_a_process_refused_one_of_both_leases_holds_neither(store: Store) -> None:
     async with hold(store, 1, "green", 30):
         with pytest.raises(HeldError):
             async with hold(store, 2, "green", 30):
@@ -58,7 +58,7 @@ async def test_a_released_site_is_free_and_its_next_lease_has_another_fencing_to
     assert tokens == [1, 2, 3]
 
 
-async def test_a_site_is_free_when_its_lease_is_over_and_who_had_it_can_neither_renew_nor_commit(
+async def test_an_expired_lease_frees_the_site_and_its_owner_can_neither_renew_nor_commit(
     store: Store, look: asyncpg.Connection
 ) -> None:
     async with held_ledger(store, lease_s=0.1) as late:
@@ -73,7 +73,7 @@ async def test_a_site_is_free_when_its_lease_is_over_and_who_had_it_can_neither_
             await ledger.commit(commit_of(START, synced=1))
 
 
-async def test_who_lost_the_account_alone_to_another_site_can_neither_renew_nor_commit(
+async def test_a_process_that_lost_only_the_account_can_neither_renew_nor_commit(
     store: Store, look: asyncpg.Connection
 ) -> None:
     async with held_ledger(store, lease_s=0.1) as late:
@@ -87,7 +87,9 @@ async def test_who_lost_the_account_alone_to_another_site_can_neither_renew_nor_
                 await renew(store, Lease(site_id=1, token=1, lease_s=0.01, asked_at=0.0))
 
 
-async def test_who_is_late_but_was_not_followed_goes_on(store: Store, look: asyncpg.Connection) -> None:
+async def test_a_late_renewal_succeeds_unless_another_process_took_the_site(
+    store: Store, look: asyncpg.Connection
+) -> None:
     async with held_ledger(store, lease_s=0.1) as late:
         await begin(late)
         await until(lambda: look.fetchval(OVER))
@@ -138,7 +140,7 @@ def test_a_lease_that_was_not_renewed_lets_nothing_be_sent() -> None:
         lease.require()
 
 
-async def test_who_waits_for_a_late_lease_goes_on_when_it_is_renewed() -> None:
+async def test_a_task_waiting_for_a_late_lease_continues_when_it_is_renewed() -> None:
     lease = Lease(site_id=1, token=1, lease_s=60, asked_at=time.monotonic() - 100)
     waiting = asyncio.create_task(lease.regained())
     await asyncio.sleep(0)

@@ -237,7 +237,7 @@ async def test_a_site_remembers_until_when_it_had_caught_up(store: Store, ledger
     assert status.caught_up_at == moment
 
 
-async def test_a_sweep_forgets_what_is_read_again(store: Store, ledger: SiteLedger) -> None:
+async def test_a_sweep_clears_the_counts_of_what_is_read_again(store: Store, ledger: SiteLedger) -> None:
     ahead = {("outcome", "delivered"): 3}
     await ledger.commit(Commit(Position(6, 61), 2, [], [], {("outcome", "synced"): 1}, ahead))
     await ledger.begin_sweep()
@@ -394,7 +394,7 @@ async def died(ledger: SiteLedger, *dead: DeadLetter) -> None:
     await ledger.commit(Commit(Position(6, 99), 0, [], list(dead), passed))
 
 
-async def test_the_letters_of_customers_are_those_that_died_for_want_of_a_contact(
+async def test_dead_letters_without_contact_are_those_dead_for_want_of_a_contact(
     store: Store, ledger: SiteLedger
 ) -> None:
     wanting = {
@@ -422,7 +422,7 @@ async def test_the_letters_of_customers_are_those_that_died_for_want_of_a_contac
     assert await ledger.customers_with_dead_letters() == {5, 6}
 
 
-async def test_who_is_revived_is_no_dead_letter_any_more(
+async def test_a_reopened_dead_letter_with_another_outcome_is_deleted(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection
 ) -> None:
     first, second, third = (letter(n, Reason.NO_EMAIL) for n in (60, 61, 62))
@@ -444,7 +444,7 @@ async def test_who_is_revived_is_no_dead_letter_any_more(
 
 
 @pytest.mark.parametrize("why", [Reason.EVENT_REJECTED, Reason.NO_EMAIL])
-async def test_who_is_revived_and_dies_again_is_one_dead_letter_with_its_new_reason(
+async def test_a_reopened_entry_that_is_dead_again_is_one_dead_letter_with_its_new_reason(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection, why: Reason
 ) -> None:
     first, second = letter(60, Reason.NO_EMAIL), letter(61, Reason.NO_EMAIL)
@@ -463,7 +463,7 @@ async def test_who_is_revived_and_dies_again_is_one_dead_letter_with_its_new_rea
     ]
 
 
-async def test_a_letter_revived_by_one_commit_may_die_in_a_later_one(
+async def test_an_entry_reopened_by_one_commit_may_be_dead_in_a_later_one(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection
 ) -> None:
     first = letter(60, Reason.AC_REJECTED)
@@ -476,7 +476,7 @@ async def test_a_letter_revived_by_one_commit_may_die_in_a_later_one(
     assert await outcomes(store) == {"synced": 1, "dead ac_rejected": 1}
 
 
-async def test_other_sites_letters_stay_dead(
+async def test_other_sites_dead_letters_stay(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection
 ) -> None:
     first = letter(60, Reason.NO_EMAIL)
@@ -490,7 +490,7 @@ async def test_other_sites_letters_stay_dead(
     assert await look.fetch("SELECT site_id FROM kiva_stream.dead_letter") == [(2,)]
 
 
-async def test_what_is_settled_above_a_watermark_is_what_was_delivered_or_died_there(
+async def test_earlier_outcomes_above_a_watermark_are_delivered_and_dead_entries(
     ledger: SiteLedger,
 ) -> None:
     dead = [LETTER, LETTER._replace(position=Position(7, 1), why=Reason.EVENT_REJECTED)]
@@ -723,7 +723,7 @@ async def test_where_a_contact_is_shown_is_not_said_before_its_id_is_known(
     assert await look.fetch(query) == [(ANN, 12, f"{CONTACT_URL}12")]
 
 
-async def test_who_may_read_the_view_needs_no_table_and_gets_none(
+async def test_a_role_that_may_read_the_view_needs_no_table_and_gets_none(
     database: str, ledger: SiteLedger, links: ContactLinks, look: asyncpg.Connection
 ) -> None:
     (ann,) = (await links.link({CustomerId(5): ANN})).values()

@@ -78,7 +78,7 @@ async def test_customers_of_one_address_share_a_contact(links: ContactLinks) -> 
     assert (linked.customers, linked.fingerprint) == ((5, 7, 8), None)
 
 
-async def test_linking_nobody_links_nobody(links: ContactLinks) -> None:
+async def test_linking_no_customers_links_none(links: ContactLinks) -> None:
     assert await links.link({}) == {}
     assert await links.page(ContactId(0), 10) == []
 
@@ -93,7 +93,7 @@ async def test_a_confirmed_link_stays_when_the_address_changes(store: Store, lin
 
 
 @pytest.mark.parametrize("is_rejected", [False, True])
-async def test_a_link_that_nobody_confirmed_follows_the_address(
+async def test_an_unconfirmed_link_follows_the_address(
     store: Store, links: ContactLinks, *, is_rejected: bool
 ) -> None:
     (first,) = (await links.link({CustomerId(5): ANN})).values()
@@ -123,7 +123,7 @@ async def test_contacts_come_in_pages_by_id(links: ContactLinks) -> None:
     assert [linked.contact.id for linked in await links.page(ids[1], 2)] == ids[2:]
 
 
-async def test_who_holds_a_contact_sees_it_confirmed_and_rejected(store: Store, links: ContactLinks) -> None:
+async def test_holders_of_a_contact_see_it_confirmed_and_rejected(store: Store, links: ContactLinks) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]
     await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
@@ -140,7 +140,7 @@ async def test_who_holds_a_contact_sees_it_confirmed_and_rejected(store: Store, 
     assert again.contact == bea
 
 
-async def test_an_import_is_kept_until_it_is_closed(store: Store, links: ContactLinks) -> None:
+async def test_an_import_is_recorded_until_it_is_closed(store: Store, links: ContactLinks) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]
     first = OpenImport("i-1", {ann.id: b"ann", bea.id: b"bea"}, True, frozenset({bea.id}))
@@ -172,7 +172,7 @@ async def test_an_import_is_closed_with_its_contacts_or_not_at_all(
     assert await look.fetchval("SELECT status FROM kiva_stream.contact") == "new"
 
 
-async def test_contacts_nobody_holds_are_let_go_beyond_the_bound(store: Store) -> None:
+async def test_contacts_without_a_holder_are_evicted_beyond_the_bound(store: Store) -> None:
     links = ContactLinks(store, 1, cache_rows=3)
     await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(1, 10)})
     gc.collect()
@@ -183,7 +183,7 @@ async def test_contacts_nobody_holds_are_let_go_beyond_the_bound(store: Store) -
     assert (await links.link({CustomerId(1): ANN}))[CustomerId(1)] is kept
 
 
-async def test_the_customers_not_asked_for_the_longest_go_first(store: Store) -> None:
+async def test_the_customers_unused_for_the_longest_time_are_evicted_first(store: Store) -> None:
     links = ContactLinks(store, 1, cache_rows=2)
     for n in (1, 2, 1, 3):
         await links.link({CustomerId(n): ANN})
@@ -224,7 +224,7 @@ async def test_the_contact_of_an_address_is_found(store: Store, links: ContactLi
 # What ActiveCampaign has
 
 
-async def test_what_was_confirmed_is_kept(links: ContactLinks) -> None:
+async def test_a_confirmed_contact_is_stored_as_it_was_sent(links: ContactLinks) -> None:
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
     assert await stored(links, ann) == ContactRecord(ann, ids(5), None)
     await links.record_confirmed(ann.id, b"one", AcId(11), unsubscribed=True)
@@ -242,7 +242,7 @@ async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLi
         assert not (await stored(links, bea)).unsubscribed
 
 
-async def test_an_import_takes_off_the_list_whom_it_was_sent_to_take_off(links: ContactLinks) -> None:
+async def test_a_closed_import_records_the_contacts_it_unsubscribed(links: ContactLinks) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     eve = (await links.link({CustomerId(7): Email("eve@example.com")}))[CustomerId(7)]
     await links.record_list_status(bea.id, unsubscribed=True)
@@ -276,7 +276,7 @@ async def test_a_contact_has_the_tag_that_its_import_gives_it_also_when_the_impo
     await links.record_import_tags({})
 
 
-async def test_who_is_linked_for_the_first_time_is_due_for_its_tag(
+async def test_a_contact_that_is_linked_for_the_first_time_is_due_for_its_tag(
     links: ContactLinks, due: DueTags, look: asyncpg.Connection
 ) -> None:
     found = await links.link({CustomerId(n): Email(f"{n}@example.com") for n in range(5)})
@@ -326,7 +326,7 @@ async def test_a_site_that_nothing_was_written_of_knows_no_contact(store: Store)
 # Moves
 
 
-async def test_who_holds_a_contact_sees_its_new_address(links: ContactLinks) -> None:
+async def test_holders_of_a_contact_see_its_new_address(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     new = Email("ann@new.example")
     await links.record_email(ann.id, new)
@@ -339,13 +339,13 @@ async def test_who_holds_a_contact_sees_its_new_address(links: ContactLinks) -> 
     assert await links.find_by_email(ANN) is None
 
 
-async def test_a_contact_nobody_holds_moves_too(store: Store, links: ContactLinks) -> None:
+async def test_a_contact_without_a_holder_gets_its_new_address_too(store: Store, links: ContactLinks) -> None:
     ann = await linked_contact(links)
     await ContactLinks(store, 1).record_email(ann.id, BEA)
     assert (await stored(links, ann)).contact.email == BEA
 
 
-async def test_who_joins_an_address_that_nobody_has_gets_a_new_contact(links: ContactLinks) -> None:
+async def test_relinking_to_an_address_without_a_contact_creates_one(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     joined = await links.relink([CustomerId(5), CustomerId(6)], BEA, AcId(12))
     assert joined is not ann
@@ -354,7 +354,7 @@ async def test_who_joins_an_address_that_nobody_has_gets_a_new_contact(links: Co
     assert (await stored(links, ann)).customers == ()
 
 
-async def test_who_joins_a_contact_leaves_the_own_one_for_it(store: Store, links: ContactLinks) -> None:
+async def test_a_relinked_customer_leaves_the_old_contact(store: Store, links: ContactLinks) -> None:
     ann = await linked_contact(links)
     await links.link({CustomerId(7): ANN})
     bea = await linked_contact(links, 6, BEA, 12)
@@ -367,7 +367,7 @@ async def test_who_joins_a_contact_leaves_the_own_one_for_it(store: Store, links
     assert (await links.of_customers([CustomerId(5)]))[CustomerId(5)] is bea
 
 
-async def test_who_joins_a_contact_keeps_other_sites_customers_where_they_are(
+async def test_relinking_leaves_other_sites_customers_where_they_are(
     store: Store, links: ContactLinks
 ) -> None:
     other = ContactLinks(store, 2)
@@ -379,9 +379,7 @@ async def test_who_joins_a_contact_keeps_other_sites_customers_where_they_are(
     assert linked.customers == (5,)
 
 
-async def test_the_tags_of_the_contact_left_and_of_the_one_joined_are_due(
-    links: ContactLinks, due: DueTags
-) -> None:
+async def test_relinking_makes_the_tags_of_both_contacts_due(links: ContactLinks, due: DueTags) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     eve = await linked_contact(links, 7, Email("eve@example.com"), 13)
     await due.clear_due(await due.page(FIRST, 10))
@@ -392,7 +390,7 @@ async def test_the_tags_of_the_contact_left_and_of_the_one_joined_are_due(
     assert await due_now(due) == [eve.id]  # the new one is due when it is linked
 
 
-async def test_a_customer_who_joins_while_the_old_link_is_read_is_not_taken_back(
+async def test_a_customer_relinked_while_the_old_link_is_read_keeps_the_new_link(
     store: Store, links: ContactLinks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = await linked_contact(links)
@@ -412,7 +410,7 @@ async def test_a_customer_who_joins_while_the_old_link_is_read_is_not_taken_back
     assert (await stored(links, ann)).customers == ()
 
 
-async def test_a_contact_that_is_dissolved_is_nobodys_and_known_for_its_id_alone(
+async def test_an_orphaned_contact_has_no_customers_and_only_its_id_is_known(
     links: ContactLinks, due: DueTags, look: asyncpg.Connection
 ) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
@@ -427,7 +425,7 @@ async def test_a_contact_that_is_dissolved_is_nobodys_and_known_for_its_id_alone
     assert await stored(links, bea) == ContactRecord(bea, ids(6), BEA.encode(), AcId(12))
 
 
-async def test_somebody_new_at_the_address_of_a_dissolved_contact_gets_it(links: ContactLinks) -> None:
+async def test_a_new_customer_with_the_address_of_an_orphaned_contact_gets_it(links: ContactLinks) -> None:
     ann = await linked_contact(links)
     await links.relink([CustomerId(5)], BEA, None)
     await links.record_orphaned(ann.id)

@@ -21,14 +21,14 @@ A, B, C, D = (Position(6, number) for number in (61, 62, 63, 64))
 LETTER = DeadLetter(A, Reason.NO_EMAIL, CustomerId(5))
 
 
-async def test_events_that_may_be_out_are_doubts_until_they_are_in_the_ledger(ledger: SiteLedger) -> None:
+async def test_recorded_intents_are_in_doubt_until_they_are_in_the_ledger(ledger: SiteLedger) -> None:
     await ledger.commit(commit_of(START)._replace(intents=frozenset({A, B})))
     assert (await ledger.leftovers()).in_doubt == {A, B}
     await ledger.commit(commit_of(START, [delivered(*A)])._replace(intents=frozenset({A, B})))
     assert (await ledger.leftovers()).in_doubt == {B}
 
 
-async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_comes_again(
+async def test_an_event_below_the_watermark_is_in_doubt_only_while_it_is_processed_again(
     ledger: SiteLedger,
 ) -> None:
     dead = [LETTER]
@@ -37,7 +37,7 @@ async def test_an_event_that_the_watermark_passed_is_in_doubt_only_while_it_come
     assert (await ledger.leftovers()).in_doubt == {A, B}
 
 
-async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, ledger: SiteLedger) -> None:
+async def test_parked_entries_are_stored_until_they_have_an_outcome(store: Store, ledger: SiteLedger) -> None:
     parked = ((A, ContactId(7)), (C, ContactId(7)))
     await ledger.commit(commit_of(B)._replace(parked=parked))
     status = await read_status(store, 1)
@@ -49,7 +49,7 @@ async def test_parked_entries_are_kept_until_they_have_an_outcome(store: Store, 
     assert (await ledger.leftovers()).parked == {C}
 
 
-async def test_what_is_settled_is_read_a_stretch_at_a_time(ledger: SiteLedger) -> None:
+async def test_earlier_outcomes_are_read_a_range_at_a_time(ledger: SiteLedger) -> None:
     letter = LETTER._replace(position=B)
     parked = ((C, ContactId(7)),)
     await ledger.commit(commit_of(START, [delivered(*A), delivered(*D)], [letter])._replace(parked=parked))
@@ -62,7 +62,7 @@ async def test_what_is_settled_is_read_a_stretch_at_a_time(ledger: SiteLedger) -
     assert (await ledger.leftovers()).earlier_outcomes_to == D
 
 
-async def test_what_may_be_resumed_was_not_delivered_and_is_still_dead_where_it_was(
+async def test_unresolved_entries_are_undelivered_and_still_dead_if_they_were(
     ledger: SiteLedger,
 ) -> None:
     await ledger.commit(commit_of(START, [delivered(*A)], [LETTER._replace(position=B)]))
@@ -112,7 +112,7 @@ async def test_a_commit_that_never_passes_is_given_up_when_the_lease_is_over(
     assert await look.fetchval("SELECT watermark_id FROM kiva_stream.checkpoint") == START.id
 
 
-async def test_a_commit_whose_answer_was_lost_is_made_once_though_nobody_can_say_that_it_was_kept(
+async def test_a_commit_whose_answer_was_lost_is_made_once_even_if_its_number_cannot_be_read(
     store: Store, ledger: SiteLedger, look: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetch, failures = Store.fetch, ["commit", "last_commit"]

@@ -29,7 +29,7 @@ def sent_order(number: int, fingerprint: bytes = b"print", refused: str = "") ->
     return SentOrder(OrderId(number), OrderSource.HISTORICAL, fingerprint, MOMENT, refused)
 
 
-async def test_an_order_is_kept_as_it_was_sent_last(store: Store) -> None:
+async def test_an_order_is_recorded_as_it_was_sent_last(store: Store) -> None:
     states = OrderStates(store, 1)
     first, second = sent_order(1), sent_order(2, refused="no such product")
     await states.record([second, first])
@@ -47,7 +47,7 @@ async def test_no_orders_are_none(store: Store) -> None:
     assert await states.ids_between(OrderId(0), OrderId(9)) == []
 
 
-async def test_orders_are_kept_all_or_none(store: Store) -> None:
+async def test_orders_are_recorded_all_or_none(store: Store) -> None:
     states = OrderStates(store, 1)
     with pytest.raises(CheckpointError):
         await states.record([sent_order(1), sent_order(2**63)])
@@ -77,7 +77,7 @@ async def counts(store: Store, site_id: int = 1) -> dict[str, int]:
     }
 
 
-async def test_orders_are_counted_as_they_are_kept(store: Store) -> None:
+async def test_orders_are_counted_as_they_are_recorded(store: Store) -> None:
     states = OrderStates(store, 1)
     await states.record([sent_order(1), sent_order(2), sent_order(3, refused="no such product")])
     assert await counts(store) == {"sent": 2, "refused": 1}

@@ -102,7 +102,9 @@ async def test_due_contacts_come_in_pages_with_all_that_is_known_of_them(
     assert (second.record.ac_id, second.record.tag, second.record.tag_link) == (three[1] + 100, None, None)
 
 
-async def test_what_is_settled_is_due_no_more_until_it_is_again(due: DueTags, three: list[ContactId]) -> None:
+async def test_a_cleared_contact_is_not_due_until_it_is_marked_again(
+    due: DueTags, three: list[ContactId]
+) -> None:
     await due.mark_due(three)
     first, second, _ = await due.page(FIRST, 10)
     await due.clear_due([first, second])
@@ -112,7 +114,7 @@ async def test_what_is_settled_is_due_no_more_until_it_is_again(due: DueTags, th
     assert await due_now(due) == [three[0], three[2]]
 
 
-async def test_who_becomes_due_again_before_it_is_settled_stays_due(
+async def test_a_contact_marked_due_again_before_it_is_cleared_stays_due(
     due: DueTags, three: list[ContactId], ledger: SiteLedger
 ) -> None:
     becoming_due: list[Callable[[], Awaitable[None]]] = [
@@ -131,7 +133,7 @@ async def test_who_becomes_due_again_before_it_is_settled_stays_due(
     assert await due_now(due) == []
 
 
-async def test_who_becomes_due_again_while_it_is_settled_stays_due(
+async def test_a_contact_marked_due_again_while_it_is_cleared_stays_due(
     due: DueTags, three: list[ContactId], look: asyncpg.Connection
 ) -> None:
     """The other one's transaction is open while it is settled, and commits then."""
@@ -155,7 +157,7 @@ async def test_who_becomes_due_again_while_it_is_settled_stays_due(
     assert await due_now(due) == [three[1]]
 
 
-async def test_many_become_due_and_are_settled_at_once_without_waiting_for_each_other(
+async def test_many_contacts_are_marked_and_cleared_at_once_without_a_deadlock(
     store: Store, due: DueTags, three: list[ContactId], ledger: SiteLedger
 ) -> None:
     backwards = list(reversed(three))

@@ -149,7 +149,7 @@ def test_every_legacy_pattern_of_the_catalog_is_tried_above() -> None:
         ("Gift box purchase", 40),
     ],
 )
-def test_of_two_lines_that_look_alike_the_longest_match_wins(text: str, line: int) -> None:
+def test_of_two_event_lines_that_look_alike_the_longest_match_wins(text: str, line: int) -> None:
     assert event(legacy(text)).event_line.number == line
     assert event(legacy(f"Customer #5123 (Ann Lee) {text.lower()}")).event_line.number == line
 
@@ -252,7 +252,7 @@ def test_a_customer_of_another_site_is_a_dead_letter_before_anything_else(row: E
 
 
 @pytest.mark.parametrize("row", ENTRIES_OF_A_CUSTOMER)
-def test_a_customer_who_is_gone_makes_no_contact(row: Entry) -> None:
+def test_an_entry_of_an_erased_customer_is_skipped(row: Entry) -> None:
     deleted = customer(erased=True, is_test=True, email=None)
     assert classify(msgspec.structs.replace(row, customer=deleted)) == Noise(Reason.ERASED)
     assert classify(msgspec.structs.replace(row, customer=None)) == Noise(Reason.ERASED)
@@ -297,7 +297,7 @@ def test_staff_are_named_on_legacy_rows_too() -> None:
     assert event(legacy("Reset schedule", admin_user="wayne")).eventdata == f"by=admin; {TAIL}"
 
 
-def test_a_blank_admin_user_is_nobody() -> None:
+def test_a_blank_admin_user_is_not_staff() -> None:
     assert event(structured("logout", admin_user="")).eventdata == TAIL
 
 
@@ -340,7 +340,7 @@ def test_an_unusable_word_for_who_cancelled_is_counted_and_replaced(own: object)
     assert (classification.eventdata, classification.notes) == (f"by=customer; {TAIL}", ("bad_data",))
 
 
-def test_who_acted_is_said_of_other_events_only_when_it_was_staff() -> None:
+def test_other_events_say_who_acted_only_if_staff_did() -> None:
     assert event(structured("order.paid", {"by": "wayne"})).eventdata == TAIL
 
 
@@ -554,7 +554,7 @@ def test_pairs_that_fit_one_by_one_but_not_together_are_kept_in_order_while_ther
     )
 
 
-def test_who_acted_is_measured_in_bytes_too() -> None:
+def test_the_actor_of_an_event_is_measured_in_bytes_too() -> None:
     data = {"reason": "x" * 180, "stop_date": "2018-11-30", "by": "é" * 16}
     classification = event(structured("customer.cancel", data))
     assert classification == Event(LINES[16], f"stop=2018-11-30; by={'é' * 16}; {TAIL}", ("cut",))
@@ -623,7 +623,7 @@ TAIL_PATTERN = re.compile(r"(?:.*; )?(?:by=[^;]+; )?at=\d{4}-\d\d-\d\dT\d\d:\d\d
 
 
 @given(rows, st.none() | moments.filter(lambda moment: moment.tzinfo is not None))
-def test_no_entry_is_too_odd_to_get_one_verdict(row: Entry, events_since: datetime | None) -> None:
+def test_every_entry_gets_one_classification(row: Entry, events_since: datetime | None) -> None:
     classification = classify(row, events_since)
     assert isinstance(classification, Event | SyncOnly | Noise | Reject)
     assert classify(row, events_since) == classification
@@ -646,7 +646,7 @@ def test_eventdata_never_has_more_than_255_bytes_and_never_loses_its_tail(
         assert classification == Noise(Reason.STAFF_LOGIN)
 
 
-def test_the_lines_of_log_ins_and_visitors_are_the_ones_meant() -> None:
+def test_the_event_lines_of_log_ins_and_visitors_have_their_slugs() -> None:
     assert {LINES[number].slug for number in LOG_IN_LINES} == {
         "magic_link_expired", "login", "login_cookie", "login_magic_link", "logout",
     }  # fmt: skip

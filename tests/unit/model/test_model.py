@@ -32,7 +32,7 @@ def test_a_position_is_read_as_it_is_printed(txid: int, log_id: int) -> None:
         f"{'9' * 5000}:1",
     ],
 )
-def test_what_is_no_position_is_told_so(text: str) -> None:
+def test_a_text_that_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a position"):
         Position.parse(text)
 

@@ -40,12 +40,12 @@ def test_a_numbered_actor_at_the_start_of_a_legacy_text_names_its_customer(messa
         "Order #5123 (Ann Lee) logged in",
     ],
 )
-def test_a_number_anywhere_else_names_nobody(message: str) -> None:
+def test_a_number_anywhere_else_names_no_customer(message: str) -> None:
     assert claimed(None, message, None) is None
 
 
 @pytest.mark.parametrize("number", [2**63, 10**18 * 9999])
-def test_a_number_that_no_customer_can_have_names_nobody(number: int) -> None:
+def test_a_number_that_no_customer_can_have_names_no_customer(number: int) -> None:
     assert claimed(None, f"Customer #{number} (Ann Lee) logged in", None) is None
     assert claimed(None, f"Customer #{2**63 - 1} (Ann Lee) logged in", None) == 2**63 - 1
 
@@ -70,7 +70,7 @@ def test_an_address_in_a_legacy_text_that_tells_of_an_event_names_its_person(mes
         "Called ann@example.com, she said she cancelled",
     ],
 )
-def test_an_address_in_a_text_that_tells_of_no_event_names_nobody(message: str) -> None:
+def test_an_address_in_a_text_that_is_no_event_names_no_customer(message: str) -> None:
     assert claimed(None, message, None) is None
 
 
@@ -96,7 +96,7 @@ def test_a_structured_row_names_its_person_by_the_address_in_its_data() -> None:
         '{"email": ' + "[" * 100_000,
     ],
 )
-def test_data_without_a_usable_address_names_nobody(data: str | None) -> None:
+def test_data_without_a_usable_address_names_no_customer(data: str | None) -> None:
     assert claimed("contact.form", "Customer #5123 (Ann Lee) wrote to ann@example.com", data) is None
 
 
@@ -105,7 +105,7 @@ def test_no_customer_is_looked_for_on_rows_that_are_noise_by_their_action() -> N
         assert not needs_customer(code.replace("*", "anything"))
 
 
-def test_a_customer_is_looked_for_on_every_row_that_can_come_to_something() -> None:
+def test_a_customer_is_looked_up_for_every_row_but_noise() -> None:
     actions = [action for line in CATALOG.events for action in line.actions]
     for action in [*actions, *CATALOG.sync_only, "never.seen", "", None]:
         assert needs_customer(action)
