@@ -6,11 +6,13 @@ import anyio
 
 from kiva_stream.primitives.clock import Sleep
 
+URGENT_SHARE = 0.5  # of the send permits
+
 
 class GroupCommit:
     """Tells the checkpoint when its next commit is due: `interval_s` after the first request for it.
 
-    A commit is due at once when a request is urgent.
+    A commit is due at once when half of the send permits wait for it: senders would stand still meanwhile.
     """
 
     def __init__(self, interval_s: float, sleep: Sleep) -> None:
@@ -21,10 +23,10 @@ class GroupCommit:
         self._interval = anyio.CancelScope()
         self._is_open = True
 
-    def request(self, *, is_urgent: bool = False) -> None:
-        """Ask for a commit of what has gathered."""
+    def request(self, waiting_share: float = 0.0) -> None:
+        """Ask for a commit of what has gathered, for which this share of the send permits waits."""
         self._requested.set()
-        if is_urgent:
+        if waiting_share >= URGENT_SHARE:
             self._is_urgent = True
             self._interval.cancel()
 

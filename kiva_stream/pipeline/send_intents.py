@@ -118,9 +118,8 @@ class SendIntents:
         self._recorded.difference_update(self._resolved)
         self._resolved.clear()
         granted: list[PendingIntent] = []
-        if (
-            self._is_open
-        ):  # a closed one refuses what is pending, and lookahead would keep its permits for ever
+        # After `close` none is granted: pending intents are refused, and lookahead would keep its permits.
+        if self._is_open:
             # Pending intents come first, in order: each is a sender that waits.
             free = self._permits - len(self._recorded)
             granted = [self._pending.popleft() for _ in range(min(free, len(self._pending)))]
@@ -157,7 +156,7 @@ class SendIntents:
             self._free((intent.position,))
 
     def _free(self, positions: Collection[Position]) -> None:
-        """Free permits with the next commit, which is due at once when half of all permits wait for it."""
+        """Free permits with the next commit."""
         if positions:
             self._resolved.extend(positions)
-            self._commits.request(is_urgent=2 * len(self._resolved) >= self._permits)
+            self._commits.request(waiting_share=len(self._resolved) / self._permits)

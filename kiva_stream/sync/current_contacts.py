@@ -10,7 +10,8 @@ from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.source import Customers
-from kiva_stream.sync.desired_contact import countable, must_unsubscribe, week_tag
+from kiva_stream.sync.desired_contact import countable, must_unsubscribe
+from kiva_stream.sync.desired_week_tag import week_tag
 
 
 class CurrentContact(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from hashlib import blake2b
-from itertools import chain
 
 import msgspec
 
@@ -13,7 +12,6 @@ from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, L
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.text_cleaning import clean
-from kiva_stream.model.week_tags import WeekTag
 
 MAX_NAME = 100
 MAX_PHONE = 40
@@ -91,14 +89,6 @@ def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
     It must if all of them are erased, or if one of them opted out.
     """
     return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
-
-
-def week_tag(statuses: Iterable[Collection[str]]) -> WeekTag:
-    """Return the tag of a contact by the statuses of its customers' orders of the current week."""
-    found = set(chain.from_iterable(statuses))
-    if "open" in found:
-        return WeekTag.OPEN
-    return WeekTag.CLOSED if found & {"closed", "complete"} else WeekTag.NONE
 
 
 def fingerprint(desired: DesiredContact) -> bytes:

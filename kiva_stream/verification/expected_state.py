@@ -28,8 +28,9 @@ from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.state.evidence import Evidence, LedgerEvent, SiteProgress
 from kiva_stream.state.orders import OrderStates
-from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe, week_tag
+from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe
 from kiva_stream.sync.desired_order import desired_order, invalid
+from kiva_stream.sync.desired_week_tag import week_tag
 from kiva_stream.verification.discrepancies import ExpectedEvent
 
 NAMES = {line.number: line.ac_name for line in CATALOG.events}

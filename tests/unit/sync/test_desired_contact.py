@@ -25,8 +25,8 @@ from kiva_stream.sync.desired_contact import (
     fingerprint,
     obstacle,
     wants_emails,
-    week_tag,
 )
+from kiva_stream.sync.desired_week_tag import week_tag
 from tests.support.ann import ANN, SITE, account
 
 EMAIL = Email("ann@example.com")
