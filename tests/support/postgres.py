@@ -34,3 +34,8 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+def database_name(dsn: str) -> str:
+    """Return the name of the database of an address."""
+    return urlsplit(dsn).path.removeprefix("/")

@@ -130,3 +130,8 @@ async def read(opened: OpenedLog, after: Position = DAY1, mark: HighWaterMark | 
     """Return all that the log gives from a position up to a mark, by default to the newest safe position."""
     mark = mark or await opened.horizon.high_water_mark()
     return [entry async for page in opened.log.pages(after, mark) for entry in page]
+
+
+def positions(entries: list[Entry]) -> list[Position]:
+    """Return the positions of entries, in their order."""
+    return [entry.position for entry in entries]

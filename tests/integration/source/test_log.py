@@ -1,4 +1,4 @@
-"""Reading a shop's log from a real PostgreSQL: what is read, when, in which order, and how gently."""
+"""Reading a shop's log from a real PostgreSQL: what is read, in which order, and how gently."""
 
 from __future__ import annotations
 
@@ -6,63 +6,32 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from traceback import format_exception
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import anyio
 import asyncpg
 import pytest
 
 from kiva_stream.errors import SourceError
-from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.primitives import sql_blocks
-from kiva_stream.sandbox.postgres import own_postgres
 from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.site import read_site
 from kiva_stream.source.source import WAITS_S, Source
-from tests.support.postgres import UNREADABLE_DSNS, as_role, connected
-from tests.support.shop_rows import OpenedLog, ShopRows, Sleeps, opened_log, read, source_settings
+from tests.support.postgres import UNREADABLE_DSNS, as_role, connected, database_name
+from tests.support.shop_rows import ShopRows, Sleeps, opened_log, positions, read, source_settings
+from tests.support.state_schema import until
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 END = HighWaterMark(Position(2**62, 2**62), FOREVER)  # above everything there can be
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def shop(database: str) -> AsyncIterator[ShopRows]:
-    async with ShopRows.create(database) as rows:
-        yield rows
-
-
-@pytest.fixture
-async def role(shop: ShopRows) -> AsyncIterator[str]:
-    """A role that may look at the shop's tables, and nothing else."""
-    name = f"kiva_test_{uuid4().hex}"
-    await shop.connection.execute(
-        f"CREATE ROLE {name} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA kiva TO {name};"
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA kiva TO {name}"
-    )
-    yield name
-    await shop.connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-
-
-def positions(entries: list[Entry]) -> list[Position]:
-    return [entry.position for entry in entries]
-
-
-async def until(is_so: Callable[[], Awaitable[object]]) -> None:
-    """Return when a condition holds; fail when it does not within ten seconds."""
-    with anyio.fail_after(10):
-        while not await is_so():  # noqa: ASYNC110  it is the server's condition
-            await anyio.sleep(0.005)
 
 
 async def sessions(shop: ShopRows, more: str = "true") -> list[asyncpg.Record]:
@@ -123,212 +92,6 @@ async def test_an_empty_log_has_nothing_to_read(database: str, shop: ShopRows) -
         assert await read(opened) == []
         assert await read(opened, mark=END) == []
         assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
-
-
-# Horizon
-
-
-async def test_nothing_is_read_that_an_open_transaction_could_still_precede(
-    database: str, shop: ShopRows
-) -> None:
-    async with connected(database) as other, opened_log(database) as opened:
-        slow = other.transaction()
-        await slow.start()
-        old = await ShopRows(other).entry()
-        young = await shop.entry()
-        assert (await opened.horizon.high_water_mark()).position == DAY1
-        assert await read(opened, mark=END) == []
-        assert await opened.positions.first_since(datetime(2000, 1, 1, tzinfo=UTC)) is None
-        await slow.commit()
-        await until(lambda: reaches(opened, young))
-        assert positions(await read(opened)) == [old, young]
-
-
-async def reaches(opened: OpenedLog, position: Position) -> bool:
-    return (await opened.horizon.high_water_mark()).position >= position
-
-
-async def test_a_row_written_late_by_an_old_transaction_is_not_lost(database: str, shop: ShopRows) -> None:
-    async with connected(database) as other, opened_log(database) as opened:
-        slow = other.transaction()
-        await slow.start()
-        await other.execute("SELECT pg_current_xact_id()")
-        young = await shop.entry()
-        seen = await read(opened)
-        late = await ShopRows(other).entry()
-        await slow.commit()
-        await until(lambda: reaches(opened, young))
-        seen += await read(opened, seen[-1].position if seen else DAY1)
-        assert positions(seen) == [late, young]
-        assert late.id > young.id
-
-
-async def test_writers_that_overtake_each_other_lose_and_repeat_nothing(
-    database: str, shop: ShopRows
-) -> None:
-    """Six writers, each a row behind the other; the log is polled after every step."""
-    written: list[Position] = []
-    seen: list[Entry] = []
-    async with opened_log(database) as opened, AsyncExitStack() as stack:
-        writers = [await stack.enter_async_context(connected(database)) for _ in range(6)]
-        open_ones: list[tuple[ShopRows, asyncpg.transaction.Transaction]] = []
-        for step in range(24):
-            if len(open_ones) == len(writers):
-                _, transaction = open_ones.pop(step * 5 % len(open_ones))
-                await transaction.commit()
-            busy = {id(rows.connection) for rows, _ in open_ones}
-            free = next(writer for writer in writers if id(writer) not in busy)
-            transaction = free.transaction()
-            await transaction.start()
-            open_ones.append((ShopRows(free), transaction))
-            written += [await rows.entry() for rows, _ in reversed(open_ones)]
-            seen += await read(opened, seen[-1].position if seen else DAY1)
-        for _, transaction in open_ones:
-            await transaction.commit()
-        await until(lambda: reaches(opened, max(written)))
-        seen += await read(opened, seen[-1].position if seen else DAY1)
-    assert positions(seen) == sorted(written)
-
-
-async def test_rows_that_were_rolled_back_stop_nothing(database: str, shop: ShopRows) -> None:
-    first = await shop.entry(10)
-    undone = shop.connection.transaction()
-    await undone.start()
-    await shop.entry(11)
-    await undone.rollback()
-    last = await shop.entry(12)
-    async with opened_log(database) as opened:
-        assert positions(await read(opened)) == [first, last]
-        assert last.id == first.id + 2
-
-
-# Delay
-
-
-async def test_the_delay_is_a_cut_and_not_a_filter(database: str, shop: ShopRows) -> None:
-    now = datetime.now(UTC)
-    old = [await shop.entry(txid) for txid in (10, 20)]
-    young = await shop.entry(20, inserted_at=now)
-    after_it = [await shop.entry(txid) for txid in (20, 30)]
-    async with opened_log(database, delay_s=600, page_rows=2) as opened:
-        seen = await read(opened)
-        assert positions(seen) == old
-        later = HighWaterMark(after_it[-1], now + HOUR)
-        assert positions(await read(opened, seen[-1].position, later)) == [young, *after_it]
-
-
-async def test_an_obstacle_to_reading_the_log_is_a_sentence(database: str, shop: ShopRows) -> None:
-    now = datetime.now(UTC)
-    read_so_far = await shop.entry(10)
-    async with connected(database) as other, opened_log(database, delay_s=600) as opened:
-        assert await opened.horizon.obstacle(read_so_far) is None
-        young = await shop.entry(20, inserted_at=now)
-        assert await opened.horizon.obstacle(read_so_far) is None
-        future = await shop.entry(30, inserted_at=now + HOUR)
-        assert f"before the entry {future}: its inserted_at" in str(await opened.horizon.obstacle(young))
-        async with other.transaction():
-            await ShopRows(other).entry()
-            held_up = await shop.entry(inserted_at=now - HOUR)
-            assert f"before the entry {held_up}: a writing transaction" in str(
-                await opened.horizon.obstacle(future)
-            )
-
-
-async def test_the_mark_is_the_newest_position_and_the_moment_of_the_delay(
-    database: str, shop: ShopRows
-) -> None:
-    newest = max([await shop.entry(10), await shop.entry(12), await shop.entry(11)])
-    async with opened_log(database, delay_s=600) as opened:
-        before = await shop.connection.fetchval("SELECT clock_timestamp()")
-        mark = await opened.horizon.high_water_mark()
-        after = await shop.connection.fetchval("SELECT clock_timestamp()")
-    assert mark.position == newest
-    assert before - timedelta(seconds=600) <= mark.inserted_before <= after - timedelta(seconds=600)
-
-
-async def test_a_row_as_young_as_the_delay_is_not_read(database: str, shop: ShopRows) -> None:
-    row = await shop.entry(10, inserted_at="2018-03-04 17:00:00Z")
-    moment = datetime(2018, 3, 4, 17, tzinfo=UTC)
-    async with opened_log(database) as opened:
-        assert await read(opened, mark=HighWaterMark(row, moment)) == []
-        assert len(await read(opened, mark=HighWaterMark(row, moment + timedelta(microseconds=1)))) == 1
-
-
-# Who holds the horizon back
-
-
-async def held_by(opened: OpenedLog, words: str) -> str:
-    """Return the sentence about who holds the horizon back, when it has these words.
-
-    Before, it may be somebody else on the server for a moment.
-    """
-
-    async def is_it() -> bool:
-        return words in str(await opened.horizon.oldest_writer())
-
-    await until(is_it)
-    return str(await opened.horizon.oldest_writer())
-
-
-async def test_the_session_that_holds_the_horizon_back_is_named(database: str, shop: ShopRows) -> None:
-    async with connected(database) as other, connected(database) as reader, opened_log(database) as opened:
-        await reader.execute("BEGIN; SELECT 1")  # reads for long, and holds nothing up
-        await other.execute("SET application_name = 'month end'; BEGIN")
-        await ShopRows(other).entry()
-        entry = await shop.entry(inserted_at=datetime.now(UTC) - HOUR)
-        place = f"the session with pid {other.get_server_pid()} in the database {shop_name(database)}"
-        sentence = await held_by(opened, place)
-        assert re.search(r" \(month end\), for \d+ s$", sentence)
-        obstacle = str(await opened.horizon.obstacle(DAY1))
-    assert f"{entry}: a writing transaction that could still precede it is open: the session" in obstacle
-
-
-def shop_name(dsn: str) -> str:
-    return urlsplit(dsn).path.removeprefix("/")
-
-
-async def test_a_plain_role_sees_the_oldest_writer_but_not_since_when(
-    database: str, shop: ShopRows, role: str
-) -> None:
-    async with (
-        connected(database) as other,
-        opened_log(as_role(database, role)) as opened,
-        other.transaction(),
-    ):
-        await ShopRows(other).entry()
-        sentence = await held_by(opened, f"pid {other.get_server_pid()} ")
-        assert " s" not in sentence.rpartition("database")[2]
-
-
-async def test_a_prepared_transaction_that_holds_the_horizon_back_is_named() -> None:
-    with own_postgres(settings={"max_prepared_transactions": "2"}) as server:
-        database = await server.create_database("prepared")
-        async with ShopRows.create(database) as shop, opened_log(database) as opened:
-            await shop.connection.execute("BEGIN")
-            await shop.entry()
-            await shop.connection.execute("PREPARE TRANSACTION 'month end'")
-            sentence = await held_by(
-                opened, "the prepared transaction month end in the database prepared, for "
-            )
-            assert sentence.endswith(" s")
-            await shop.connection.execute("ROLLBACK PREPARED 'month end'")
-
-
-async def test_there_is_no_oldest_writer_without_writing_transactions(database: str, shop: ShopRows) -> None:
-    async with opened_log(database) as opened:
-
-        async def is_free() -> bool:
-            return await opened.horizon.oldest_writer() is None
-
-        await until(is_free)
-
-
-async def test_a_log_of_another_server_says_so(database: str, shop: ShopRows) -> None:
-    foreign = await shop.entry(2**40)
-    async with opened_log(database) as opened:
-        assert f"before the entry {foreign}: no transaction of this server has its txid yet" in (
-            str(await opened.horizon.obstacle(DAY1))
-        )
 
 
 # Single entries
@@ -467,9 +230,9 @@ async def test_a_count_of_the_log_scans_it_along_an_index_and_a_query_takes_no_h
         "INSERT INTO kiva.system_log (site_id, txid, occurred_at, inserted_at, message)"
         "SELECT 1, '10', now(), now(), repeat('x', 200) FROM generate_series(1, 20000);"
         "ANALYZE kiva.system_log; ALTER DATABASE "
-        + shop_name(database)
+        + database_name(database)
         + " SET min_parallel_table_scan_size = 0;"
-        "ALTER DATABASE " + shop_name(database) + " SET parallel_setup_cost = 0"
+        "ALTER DATABASE " + database_name(database) + " SET parallel_setup_cost = 0"
     )
     before = await scans(shop)
     async with opened_log(database, **settings) as opened:
@@ -496,96 +259,6 @@ async def scans(shop: ShopRows) -> int:
     return await shop.connection.fetchval(  # type: ignore[no-any-return]
         "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'kiva.system_log'::regclass"
     )
-
-
-# The last rows, dates, counts
-
-
-async def test_after_the_position_before_lie_the_last_rows_up_to_another(
-    database: str, shop: ShopRows
-) -> None:
-    late = await shop.entry(30)
-    a, b, c = [await shop.entry(txid) for txid in (10, 11, 12)]
-    async with opened_log(database) as opened:
-        assert await opened.positions.before(c, 2) == a
-        assert await opened.positions.before(late, 2) == b
-        assert positions(await read(opened, b, HighWaterMark(late, FOREVER))) == [c, late]
-        assert await opened.positions.before(late, 4) == await opened.positions.before(late, 9) == DAY1
-        assert await opened.positions.before(DAY1, 9) == DAY1
-
-
-async def test_first_since_is_the_lowest_position_not_the_earliest_row(database: str, shop: ShopRows) -> None:
-    await shop.entry(10, inserted_at="2018-03-04 11:00Z")
-    lowest = await shop.entry(11, inserted_at="2018-03-04 12:30Z")
-    earliest = await shop.entry(12, inserted_at="2018-03-04 12:00Z")
-    async with opened_log(database) as opened:
-        assert await opened.positions.first_since(datetime(2018, 3, 4, 12, tzinfo=UTC)) == lowest
-        assert await opened.positions.first_since(datetime(2018, 3, 4, 13, tzinfo=UTC)) is None
-        assert earliest > lowest
-
-
-@pytest.mark.parametrize(
-    ("quick_s", "statement_timeout_s"), [(5, 0.1), (0.1, 30)], ids=["for a statement", "for a transaction"]
-)
-async def test_a_count_that_takes_too_long_is_the_distance_of_the_ids(
-    database: str, shop: ShopRows, monkeypatch: pytest.MonkeyPatch, quick_s: float, statement_timeout_s: float
-) -> None:
-    monkeypatch.setattr("kiva_stream.source.source.QUICK_S", quick_s)
-    first, *_, last = [await shop.entry(10) for _ in range(3)]
-    sleep = Sleeps()
-    async with opened_log(database, sleep, statement_timeout_s=statement_timeout_s) as opened:
-        assert await opened.positions.count_or_distance(first, last) == 2
-        async with shop.connection.transaction():
-            await shop.connection.execute("LOCK TABLE kiva.system_log")
-            with anyio.fail_after(10):
-                assert (
-                    await opened.positions.count_or_distance(first, last._replace(id=1_000_000))
-                    == 1_000_000 - first.id
-                )
-                assert await opened.positions.count_or_distance(last, first._replace(txid=11)) == 0
-    assert sleep.waits == []
-
-
-async def test_an_exact_count_may_take_longer_than_one_that_has_another_way(
-    database: str, shop: ShopRows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kiva_stream.source.source.QUICK_S", 0.1)
-    first, *_, last = [await shop.entry(10) for _ in range(3)]
-    async with opened_log(database) as opened:
-        async with shop.connection.transaction():
-            await shop.connection.execute("LOCK TABLE kiva.system_log")
-            exact = asyncio.create_task(opened.positions.count(first, last))
-            for _ in range(2):  # the first may have begun before it; both are given up
-                assert await opened.positions.count_or_distance(first, last) == last.id - first.id
-        assert await exact == 2
-
-
-@pytest.mark.parametrize(
-    ("day", "hour"), [(date(2018, 3, 11), 7), (date(2018, 3, 12), 6)]
-)  # the night from the 11th to the 12th is the first of summer time
-async def test_a_day_begins_at_midnight_in_the_sites_timezone(
-    database: str, shop: ShopRows, day: date, hour: int
-) -> None:
-    async with opened_log(database) as opened:
-        assert await opened.positions.midnight(day) == datetime(
-            day.year, day.month, day.day, hour, tzinfo=UTC
-        )
-
-
-async def test_row_36_the_site_is_read_with_its_currency_trimmed_and_upper_case(
-    database: str, shop: ShopRows
-) -> None:
-    await shop.connection.execute("UPDATE kiva.sites SET currency = ' zr'")
-    async with opened_log(database) as opened:
-        site = await read_site(opened.pool, 1)
-    assert (site.id, site.name, site.timezone, site.currency) == (1, "Green Box", "America/Denver", "ZR")
-    assert site.launched_at == datetime(2018, 1, 1, 7, tzinfo=UTC)
-
-
-async def test_a_site_that_does_not_exist_is_one_sentence(database: str, shop: ShopRows) -> None:
-    async with opened_log(database) as opened:
-        with pytest.raises(SourceError, match=r"^There is no site 9 .* set source\.site_id"):
-            await read_site(opened.pool, 9)
 
 
 async def test_a_sample_comes_from_all_over_the_stretch(database: str, shop: ShopRows) -> None:
