@@ -19,7 +19,6 @@ class Page(Protocol):
     @property
     def rows(self) -> Sequence[object]:
         """Return the rows of the page."""
-        ...
 
 
 P = TypeVar("P", bound=Page)

@@ -28,7 +28,6 @@ class Events(Protocol):
         An event that was surely not sent is sent again. Raises Rejected if ActiveCampaign refuses this event,
         and UnknownOutcome if it may have been recorded.
         """
-        ...
 
 
 class Contacts(Protocol):
@@ -41,27 +40,21 @@ class Contacts(Protocol):
 
         Raises RowsRejected with the rows at fault; then none of the contacts was imported.
         """
-        ...
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""
-        ...
 
     def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Return how many of these, from the first, fit into one import: at least one, if there are any."""
-        ...
 
     async def find(self, email: Email) -> AcId | None:
         """Return the id of the contact with this address, None if there is none."""
-        ...
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
         """Return the next contacts, up to 100, with ids above `after` and in the order of their ids."""
-        ...
 
     async def upsert(self, contact: DesiredContact) -> AcId:
         """Create or update one contact, without changing its lists; return its id. Raises Rejected."""
-        ...
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """Give a contact another address.
@@ -69,15 +62,12 @@ class Contacts(Protocol):
         Raises AddressTaken if another contact has it, ContactGone if there is no contact of this id, and
         Rejected.
         """
-        ...
 
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
         """Subscribe a contact to the list, or unsubscribe it. Raises ContactGone, Rejected."""
-        ...
 
     async def clear_customer_id(self, contact: AcId) -> None:
         """Clear the customer id of a contact. Raises ContactGone, Rejected."""
-        ...
 
 
 class WeekTags(Protocol):
@@ -85,15 +75,12 @@ class WeekTags(Protocol):
 
     async def links(self, contact: AcId) -> dict[WeekTag, int]:
         """Return the week tags on a contact, with the ids of their links. Raises ContactGone, Rejected."""
-        ...
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:
         """Add a tag to a contact; return the id of its link. Raises ContactGone, Rejected."""
-        ...
 
     async def remove(self, link: int) -> None:
         """Remove a tag from its contact; no-op if the link is gone. Raises Rejected."""
-        ...
 
 
 class TrackingLogs(Protocol):
@@ -104,7 +91,6 @@ class TrackingLogs(Protocol):
 
         With `low_priority` all other calls are made before it. Raises ContactGone, Rejected.
         """
-        ...
 
 
 class ReadBacks(Protocol):
@@ -112,11 +98,9 @@ class ReadBacks(Protocol):
 
     async def contact(self, contact: AcId) -> ShownContact:
         """Return a contact. Raises ContactGone, Rejected."""
-        ...
 
     async def orders(self, ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:
         """Return those of these orders of the shop that ActiveCampaign has. Raises Rejected."""
-        ...
 
 
 class OrderUploads(Protocol):
@@ -128,4 +112,3 @@ class OrderUploads(Protocol):
         Raises OrdersRejected with the orders that ActiveCampaign names as at fault, if any, and
         BatchTooLarge; then none of the orders is written.
         """
-        ...

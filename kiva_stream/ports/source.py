@@ -24,7 +24,6 @@ class Log(Protocol):
         Between them there may be changes without an entry, and reopened entries. No source transaction is
         open while a page is processed. Raises SourceError, CheckpointError.
         """
-        ...
 
 
 class Entries(Protocol):
@@ -35,7 +34,6 @@ class Entries(Protocol):
 
         A position without an entry is left out. Raises SourceError.
         """
-        ...
 
 
 class GapEntries(Protocol):
@@ -43,7 +41,6 @@ class GapEntries(Protocol):
 
     async def in_id_gaps(self, gaps: Sequence[IdGap], count: int) -> list[Entry]:
         """Return up to `count` entries that are in these gaps now, in log order. Raises SourceError."""
-        ...
 
 
 class Customers(Protocol):
@@ -51,11 +48,9 @@ class Customers(Protocol):
 
     async def page(self, after: CustomerId, count: int) -> list[Customer]:
         """Return up to `count` customers with ids above `after`, by id."""
-        ...
 
     async def accounts(self, ids: Collection[CustomerId]) -> list[CustomerAccount]:
         """Return the customer accounts of these ids. An id that does not exist on this site is left out."""
-        ...
 
 
 class Orders(Protocol):
@@ -63,15 +58,12 @@ class Orders(Protocol):
 
     async def page(self, after: OrderId, count: int) -> list[Order]:
         """Return up to `count` paid orders with ids above `after`, by id."""
-        ...
 
     async def orders(self, ids: Collection[OrderId]) -> list[Order]:
         """Return the orders of these ids, paid or not. An id that does not exist on this site is left out."""
-        ...
 
     async def paid_by(self, customers: Collection[CustomerId]) -> list[OrderId]:
         """Return the ids of all paid orders of these customers."""
-        ...
 
 
 class Weeks(Protocol):
@@ -79,8 +71,6 @@ class Weeks(Protocol):
 
     async def current(self) -> date:
         """Return the Monday of the current week: of the one opened last, else the calendar's."""
-        ...
 
     async def statuses(self, customers: Collection[CustomerId], week: date) -> dict[CustomerId, set[str]]:
         """Return the statuses of these customers' orders of a week. A customer without orders is left out."""
-        ...

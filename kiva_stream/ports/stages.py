@@ -23,7 +23,6 @@ class DeliveryLookup(Protocol):
 
         Raises AccountRefused, CheckpointError.
         """
-        ...
 
 
 class Tracking(Protocol):
@@ -34,7 +33,6 @@ class Tracking(Protocol):
 
         `last` is the position of the last of them. Raises CheckpointError.
         """
-        ...
 
 
 class Outcomes(Protocol):
@@ -42,11 +40,9 @@ class Outcomes(Protocol):
 
     def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Record the dead letter of an entry that was never sent, and give it this outcome in its span."""
-        ...
 
     def request_commit(self) -> None:
         """Have a commit follow, since spans were resolved directly."""
-        ...
 
 
 class EntryOutcomes(Outcomes, Protocol):
@@ -59,7 +55,6 @@ class EntryOutcomes(Outcomes, Protocol):
 
         Entries among the `dead_letters` have none as long as they are dead. Raises CheckpointError.
         """
-        ...
 
 
 class EventOutcomes(Outcomes, Protocol):
@@ -67,23 +62,18 @@ class EventOutcomes(Outcomes, Protocol):
 
     def is_in_doubt(self, position: Position) -> bool:
         """Return whether an event may have arrived that an earlier run sent."""
-        ...
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Record that ActiveCampaign has an event; its permit is free when that is committed."""
-        ...
 
     def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:
         """Record that ActiveCampaign refuses an event; its permit is free when that is committed."""
-        ...
 
     def count_note(self, what: str) -> None:
         """Count something odd that was done about an entry; once, however often the entry is read again."""
-        ...
 
     def mark_tag_due(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
-        ...
 
 
 class DeadLetterOutcomes(Protocol):
@@ -94,7 +84,6 @@ class DeadLetterOutcomes(Protocol):
 
         It is asked once: afterwards the customer has none until another entry of theirs is dead.
         """
-        ...
 
 
 class SendPermits(Protocol):
@@ -102,22 +91,18 @@ class SendPermits(Protocol):
 
     def claim_prerecorded(self, position: Position) -> bool:
         """Return whether a commit has recorded the event ahead of its turn: it may be sent at once."""
-        ...
 
     async def wait_recorded(self, position: Position, lookahead: Lookahead) -> bool:
         """Wait until a commit has recorded the event, so that it may be sent; False: a drain has begun.
 
         The events of `lookahead` are recorded with it, as far as there are permits.
         """
-        ...
 
     def release_lookahead(self, positions: Iterable[Position]) -> None:
         """Free the permits of those of these events that are recorded and not claimed."""
-        ...
 
     def withdraw(self, position: Position) -> None:
         """Free the permit of an event that was surely not sent, and that this run does not send."""
-        ...
 
 
 class OrderDelivery(Protocol):
@@ -128,7 +113,6 @@ class OrderDelivery(Protocol):
 
         Raises AccountRefused, SourceError, CheckpointError.
         """
-        ...
 
 
 class ContactDelivery(Protocol):
@@ -139,19 +123,15 @@ class ContactDelivery(Protocol):
 
     def need(self, batch: Batch) -> Need | None:
         """Return what a batch must wait for before its events are sent; None: nothing."""
-        ...
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders: its next batch waits for them, whatever its entries say."""
-        ...
 
     async def ensure(self, need: Need) -> None:
         """Return when the contact is rejected, or is linked and shows what its entries changed."""
-        ...
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
         """Move customers whose address changed to the contact of their new one, and upsert these contacts.
 
         No batch of the contacts concerned may be at the sender meanwhile.
         """
-        ...

@@ -23,11 +23,9 @@ class FencingCheck(Protocol):
 
     def require(self) -> None:
         """Raise HeldError when another process may have taken the site by now: then nothing may be sent."""
-        ...
 
     async def regained(self) -> None:
         """Return when the lease is renewed, so that `require` passes again."""
-        ...
 
 
 class IdGaps(Protocol):
@@ -41,11 +39,9 @@ class IdGaps(Protocol):
 
         They replace those stored for these ids. A gap that reaches into it from below ends at `after`.
         """
-        ...
 
     async def page(self, after: int, until: int, count: int) -> list[IdGap]:
         """Return up to `count` gaps that begin above one id and end at or below another, by their ids."""
-        ...
 
     async def record_found(
         self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
@@ -54,11 +50,9 @@ class IdGaps(Protocol):
 
         Both happen in one transaction.
         """
-        ...
 
     async def expire(self, keep_s: float) -> None:
         """Delete the gaps that were seen more than `keep_s` seconds ago."""
-        ...
 
 
 class ContactDeadLetters(Protocol):
@@ -69,7 +63,6 @@ class ContactDeadLetters(Protocol):
 
         Discarded ones are left out. Raises CheckpointError.
         """
-        ...
 
 
 class ReplayRequests(Protocol):
@@ -77,11 +70,9 @@ class ReplayRequests(Protocol):
 
     async def replay_requests(self) -> dict[Position, ReplayRequest]:
         """Return the entries whose replay was requested, in log order."""
-        ...
 
     async def order_replay_requests(self) -> list[OrderId]:
         """Return the refused orders whose replay was requested, by id."""
-        ...
 
 
 class Links(Protocol):
@@ -96,23 +87,18 @@ class Links(Protocol):
         A customer is linked to the contact of the address given if it has no contact yet, or if its contact
         has another address and was never confirmed by ActiveCampaign.
         """
-        ...
 
     async def of_customers(self, customers: Collection[CustomerId]) -> dict[CustomerId, Contact]:
         """Return the contacts of these customers. A customer without one is left out."""
-        ...
 
     async def page(self, after: ContactId, count: int) -> list[ContactRecord]:
         """Return up to `count` contacts with ids above `after`, by id."""
-        ...
 
     async def records(self, ids: Collection[ContactId]) -> list[ContactRecord]:
         """Return the contacts of these ids."""
-        ...
 
     async def find_by_email(self, email: Email) -> ContactRecord | None:
         """Return the contact of an address, None when there is none."""
-        ...
 
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         """Link these customers to the contact of an address, which is created if there is none; return it.
@@ -120,19 +106,15 @@ class Links(Protocol):
         `ac_id` is the contact's id at ActiveCampaign; None leaves what is known of it. The week tags of the
         contacts they leave and of this one become due, since their customers changed.
         """
-        ...
 
     async def open_imports(self) -> list[OpenImport]:
         """Return the imports that ActiveCampaign accepted and whose end is not recorded, the oldest first."""
-        ...
 
     async def record_import(self, started: OpenImport) -> None:
         """Record an import that ActiveCampaign accepted."""
-        ...
 
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Delete a recorded import, and record these contacts of it as confirmed as they were sent."""
-        ...
 
     async def record_confirmed(
         self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
@@ -142,49 +124,39 @@ class Links(Protocol):
         The contact is linked, and no longer erased; its week tag becomes due if it was not linked before.
         `unsubscribed`: kiva_stream took it off the list.
         """
-        ...
 
     async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
         """Record whether kiva_stream took a contact off the list."""
-        ...
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         """Record the week tag that an import gives to each contact it creates. Call it before the import."""
-        ...
 
     async def ids_known_up_to(self) -> AcId:
         """Return the highest of ActiveCampaign's contact ids that was looked at, 0 before the first."""
-        ...
 
     async def record_ids(self, ids: Mapping[Email, AcId], known_to: AcId) -> None:
         """Record ActiveCampaign's ids of the contacts of these addresses, and up to which id was looked.
 
         Addresses without a contact are left out.
         """
-        ...
 
     async def record_email(self, contact: ContactId, email: Email) -> None:
         """Record that a contact has another address at ActiveCampaign."""
-        ...
 
     async def record_orphaned(self, contact: ContactId) -> None:
         """Record that a contact has no customers, and neither fields nor a week tag at ActiveCampaign.
 
         It is new again, and its week tag is not due.
         """
-        ...
 
     async def record_erased(self, contact: ContactId) -> None:
         """Record that the shop erased a contact's customers, and that it is still at ActiveCampaign."""
-        ...
 
     async def record_rejected(self, contact: ContactId, why: Reason) -> None:
         """Record that ActiveCampaign refuses a contact, and the reason that its dead letters get."""
-        ...
 
     async def count_notes(self, notes: Mapping[str, int]) -> None:
         """Add to the tallies of notes, by their names."""
-        ...
 
 
 class SentOrders(Protocol):
@@ -192,15 +164,12 @@ class SentOrders(Protocol):
 
     async def sent(self, ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
         """Return what was last sent of these orders. An order that was never sent is left out."""
-        ...
 
     async def ids_between(self, after: OrderId, until: OrderId) -> list[OrderId]:
         """Return the ids of the orders sent above one id, up to and including another, in order."""
-        ...
 
     async def record(self, orders: Collection[SentOrder]) -> None:
         """Record what ActiveCampaign accepted or refused of these orders."""
-        ...
 
 
 class TagsDue(Protocol):
@@ -211,35 +180,27 @@ class TagsDue(Protocol):
 
     async def week(self) -> date | None:
         """Return the Monday of the week that the tags are about, None before the first."""
-        ...
 
     async def begin_week(self, week: date) -> None:
         """Record the week that the tags are about from now on, and mark all contacts due."""
-        ...
 
     async def mark_all_due(self) -> None:
         """Mark all contacts due."""
-        ...
 
     async def mark_due(self, contacts: Collection[ContactId]) -> None:
         """Mark these contacts due."""
-        ...
 
     async def page(self, after: ContactId, count: int) -> list[DueContact]:
         """Return up to `count` due contacts with ids above `after`, by id."""
-        ...
 
     async def clear_due(self, due: Collection[DueContact]) -> None:
         """Record that these contacts have the right tag. One that was marked due again stays due."""
-        ...
 
     async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
         """Record that the tags of these contacts are not known. Call it before a tag is changed."""
-        ...
 
     async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Record the tag of a contact, and ActiveCampaign's ids of the contact and of its link to the tag."""
-        ...
 
 
 class Ledger(Protocol):
@@ -250,20 +211,17 @@ class Ledger(Protocol):
 
         Raises HeldError if the lease was lost; then nothing is saved.
         """
-        ...
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         """Return the stored outcomes of entries above one position, up to and including another.
 
         A parked entry has the outcome PARKED. Skipped and synced entries are not stored.
         """
-        ...
 
     async def unresolved(
         self, positions: Collection[Position], letters: Collection[Position]
     ) -> Collection[Position]:
         """Return the entries that are not delivered, and of the `letters` among them those still dead."""
-        ...
 
 
 class IncidentStore(Protocol):
@@ -271,4 +229,3 @@ class IncidentStore(Protocol):
 
     async def persist(self, incidents: Collection[Incident]) -> None:
         """Replace what is stored by these. Raises CheckpointError."""
-        ...
