@@ -219,9 +219,9 @@ class Ledger(Protocol):
         """
 
     async def unresolved(
-        self, positions: Collection[Position], letters: Collection[Position]
+        self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return the entries that are not delivered, and of the `letters` among them those still dead."""
+        """Return the entries that are not delivered; of the `dead_letters`, those still dead."""
 
 
 class IncidentStore(Protocol):

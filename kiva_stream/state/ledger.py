@@ -177,10 +177,10 @@ class SiteLedger:
         return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
 
     async def unresolved(
-        self, positions: Collection[Position], letters: Collection[Position]
+        self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> set[Position]:
         """Compare the positions with the ledger and the dead letters."""
-        asked = [(*position, position in letters) for position in positions]
+        asked = [(*position, position in dead_letters) for position in positions]
         return {_position(row) for row in await self._fetch("unresolved", *columns(asked, 3))}
 
     async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
