@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.listings import read_pages
+from kiva_stream.activecampaign.listings import read_pages, read_rows
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -49,10 +49,6 @@ class _List(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class _ListPage(msgspec.Struct):
-    rows: list[_List] = msgspec.field(name="lists")
-
-
 class _Field(msgspec.Struct, frozen=True):
     id: int
     title: str = ""
@@ -68,6 +64,9 @@ class _FieldPage(msgspec.Struct):
     rows: list[_Field] = msgspec.field(name="fields")
     relations: list[_FieldRel] = msgspec.field(name="fieldRels", default=[])
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
 
 class _Tag(msgspec.Struct, frozen=True):
     id: int
@@ -75,18 +74,10 @@ class _Tag(msgspec.Struct, frozen=True):
     type: str = msgspec.field(name="tagType", default=TAG_TYPE)
 
 
-class _TagPage(msgspec.Struct):
-    rows: list[_Tag] = msgspec.field(name="tags")
-
-
 class _Connection(msgspec.Struct, frozen=True):
     id: int
     service: str
     externalid: str
-
-
-class _ConnectionPage(msgspec.Struct):
-    rows: list[_Connection] = msgspec.field(name="connections")
 
 
 def field_titles(settings: ActiveCampaignSettings) -> dict[str, str]:
@@ -116,12 +107,12 @@ class AccountIdLookup:
 
     async def list_id(self) -> int | None:
         """Return the id of the list of this exact name, None if there is none."""
-        pages = await read_pages(self._client, "/lists", _ListPage, {})
-        return next((row.id for page in pages for row in page.rows if row.name == LIST_NAME), None)
+        rows = await read_rows(self._client, "lists", list[_List])
+        return next((row.id for row in rows if row.name == LIST_NAME), None)
 
     async def fields(self) -> FieldIds:
         """Return all fields of the account."""
-        pages = await read_pages(self._client, "/fields", _FieldPage, {})
+        pages = await read_pages(self._client, "fields", _FieldPage)
         relations = (relation for page in pages for relation in page.relations)
         return FieldIds(
             {(row.title, row.type): row.id for page in pages for row in page.rows},
@@ -130,15 +121,13 @@ class AccountIdLookup:
 
     async def tags(self) -> dict[WeekTag, int]:
         """Return the week tags that there are."""
-        pages = await read_pages(self._client, "/tags", _TagPage, {"search": TAG_WORD})
-        known = {row.tag: row.id for page in pages for row in page.rows if row.type == TAG_TYPE}
+        rows = await read_rows(self._client, "tags", list[_Tag], {"search": TAG_WORD})
+        known = {row.tag: row.id for row in rows if row.type == TAG_TYPE}
         return {tag: known[tag] for tag in WeekTag if tag in known}
 
     async def connection_id(self) -> int | None:
         """Return the id of the site's connection, None if there is none."""
-        key = {"service": SERVICE, "externalid": self._external_id}
-        query = {f"filters[{name}]": value for name, value in key.items()}
-        pages = await read_pages(self._client, "/connections", _ConnectionPage, query)
-        rows = (row for page in pages for row in page.rows)
+        query = {"filters[service]": SERVICE, "filters[externalid]": self._external_id}
+        rows = await read_rows(self._client, "connections", list[_Connection], query)
         site = (SERVICE, self._external_id)
         return next((row.id for row in rows if (row.service, row.externalid) == site), None)

@@ -18,7 +18,7 @@ from kiva_stream.activecampaign.account_ids import (
 )
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import register
-from kiva_stream.activecampaign.listings import read_pages
+from kiva_stream.activecampaign.listings import read_rows
 from kiva_stream.activecampaign.responses.rest import Duplicate, parse_rest
 from kiva_stream.errors import AccountRefused, Rejected, SettingsError
 from kiva_stream.model.event_catalog import CATALOG
@@ -54,24 +54,15 @@ class _Tracking(msgspec.Struct):
     enabled: bool
 
 
-class _TrackingPage(msgspec.Struct):
-    tracking: _Tracking = msgspec.field(name="eventTracking")
-
-
 class _EventName(msgspec.Struct, frozen=True):
     name: str
-
-
-class _EventNamePage(msgspec.Struct):
-    rows: list[_EventName] = msgspec.field(name="eventTrackingEvents")
 
 
 class _Field(msgspec.Struct):
     id: int
 
 
-class _CreatedField(msgspec.Struct):
-    field: _Field
+_parse_tracking = partial(parse_rest, shape=_Tracking, key="eventTracking")
 
 
 class AccountSetup:
@@ -117,13 +108,12 @@ class AccountSetup:
         ]
 
     async def _tracking_step(self) -> list[Step]:
-        parse = partial(parse_rest, shape=_TrackingPage)
-        page = await self._client.call("GET", "/eventTracking", parse=parse)
-        return [] if page.tracking.enabled else [Step("event tracking switched on", self._switch_on)]
+        tracking = await self._client.call("GET", "/eventTracking", parse=_parse_tracking)
+        return [] if tracking.enabled else [Step("event tracking switched on", self._switch_on)]
 
     async def _event_name_steps(self) -> list[Step]:
-        pages = await read_pages(self._client, "/eventTrackingEvents", _EventNamePage, {})
-        known = {row.name for page in pages for row in page.rows}
+        rows = await read_rows(self._client, "eventTrackingEvents", list[_EventName])
+        known = {row.name for row in rows}
         missing = [name for name in CATALOG.ac_names() if name not in known]
         what = f"the event name '{missing[0]}'" if len(missing) == 1 else f"{len(missing)} event names"
         return [Step(what, partial(self._register, missing))] if missing else []
@@ -156,7 +146,7 @@ class AccountSetup:
 
     async def _switch_on(self) -> None:
         body = {"eventTracking": {"enabled": True}}
-        await self._client.call("PUT", "/eventTracking", body, parse=partial(parse_rest, shape=_TrackingPage))
+        await self._client.call("PUT", "/eventTracking", body, parse=_parse_tracking)
 
     async def _register(self, names: Sequence[str]) -> None:
         for name in names:
@@ -176,9 +166,9 @@ class AccountSetup:
 
     async def _create_field(self, title: str, kind: str) -> None:
         body = {"field": {"title": title, "type": kind}}
-        parse = partial(parse_rest, shape=_CreatedField)
+        parse = partial(parse_rest, shape=_Field, key="field")
         created = await self._client.call("POST", "/fields", body, parse=parse)
-        await self._relate(created.field.id)
+        await self._relate(created.id)
 
     async def _relate(self, field_id: int) -> None:
         await self._post("/fieldRels", fieldRel={"field": field_id, "relid": ALL_LISTS})

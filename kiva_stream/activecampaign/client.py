@@ -68,9 +68,8 @@ class Client:
         self.incidents = incidents or Incidents()
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
         self._fencing = fencing
+        self._settings = settings
         self._timeout_s = settings.request_timeout_s
-        self._backoff_max_s = settings.backoff_max_s
-        self._breaker_failures = settings.breaker_failures
         self._retry_refused_s = retry_refused_s
         self._patience_s = patience_s
         self._breaker = self.new_breaker("REST", self.pause)
@@ -109,8 +108,8 @@ class Client:
             name,
             pause,
             self.incidents,
-            failures=self._breaker_failures,
-            max_s=self._backoff_max_s,
+            failures=self._settings.breaker_failures,
+            max_s=self._settings.backoff_max_s,
             retry_refused_s=self._retry_refused_s,
         )
 
@@ -149,7 +148,7 @@ class Client:
 
         Raises what the policy does not repeat, and HeldError if the lease is lost and not acquired again.
         """
-        policy = RetryPolicy(self._backoff_max_s, self._patience_s)
+        policy = RetryPolicy(self._settings.backoff_max_s, self._patience_s)
         while True:
             try:
                 return await attempt()

@@ -34,6 +34,8 @@ IMPORT_BYTES = 399_999  # the longest body of an import
 SUBSCRIBED, UNSUBSCRIBED = 1, 2
 RESUBSCRIBED = {"sourceid": 4}  # needed to subscribe a contact that unsubscribed
 
+_parse_change = partial(parse_by_contact_id, shape=dict[str, Any])
+
 
 class Contacts:
     """Implements `ports.destination.Contacts` for one account, whose list and fields are in `ids`."""
@@ -101,15 +103,13 @@ class Contacts:
         """Set the status of a contact on the list."""
         status = {"status": SUBSCRIBED, **RESUBSCRIBED} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
-        parse = partial(parse_by_contact_id, shape=dict[str, Any])
-        await self._client.call("POST", "/contactLists", body, parse=parse)
+        await self._client.call("POST", "/contactLists", body, parse=_parse_change)
 
     async def clear_customer_id(self, contact: AcId) -> None:
         """Clear the field with the customer id of a contact."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
         body = {"contact": {"fieldValues": [cleared]}}
-        parse = partial(parse_by_contact_id, shape=dict[str, Any])
-        await self._client.call("PUT", f"/contacts/{contact}", body, parse=parse)
+        await self._client.call("PUT", f"/contacts/{contact}", body, parse=_parse_change)
 
 
 def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) -> dict[str, Any]:

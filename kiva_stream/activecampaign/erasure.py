@@ -6,7 +6,7 @@ import msgspec
 
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.listings import read_pages
+from kiva_stream.activecampaign.listings import read_rows
 from kiva_stream.activecampaign.responses.rest import parse_deleted
 from kiva_stream.model.ids import AcId, CustomerId, OrderId
 
@@ -14,14 +14,6 @@ from kiva_stream.model.ids import AcId, CustomerId, OrderId
 class _Row(msgspec.Struct):
     id: int
     externalid: str = ""
-
-
-class _StoreCustomers(msgspec.Struct):
-    rows: list[_Row] = msgspec.field(name="ecomCustomers")
-
-
-class _StoreOrders(msgspec.Struct):
-    rows: list[_Row] = msgspec.field(name="ecomOrders")
 
 
 class Erasure:
@@ -49,15 +41,10 @@ class Erasure:
 
     async def _orders(self, customer: CustomerId) -> dict[int, OrderId]:
         """Return the orders of a customer: the shop's ids by ActiveCampaign's."""
-        key = {"externalid": str(customer), "connectionid": str(self._connection_id)}
+        query = {"filters[externalid]": str(customer), "filters[connectionid]": str(self._connection_id)}
         orders: dict[int, OrderId] = {}
-        for store_customer in await self._rows("/ecomCustomers", _StoreCustomers, key):
-            rows = await self._rows("/ecomOrders", _StoreOrders, {"customerid": str(store_customer.id)})
+        for store_customer in await read_rows(self._client, "ecomCustomers", list[_Row], query):
+            of_customer = {"filters[customerid]": str(store_customer.id)}
+            rows = await read_rows(self._client, "ecomOrders", list[_Row], of_customer)
             orders |= {row.id: OrderId(int(row.externalid)) for row in rows if row.externalid.isdecimal()}
         return orders
-
-    async def _rows(
-        self, path: str, shape: type[_StoreCustomers | _StoreOrders], filters: dict[str, str]
-    ) -> list[_Row]:
-        query = {f"filters[{name}]": value for name, value in filters.items()}
-        return [row for page in await read_pages(self._client, path, shape, query) for row in page.rows]

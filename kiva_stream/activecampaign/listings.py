@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sized
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.rest import parse_rest
 
 PAGE_ROWS = 100  # the most that ActiveCampaign lists at a time ("Pagination" in its API reference)
+NO_QUERY: Mapping[str, str] = {}
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Sized)
 
 
-class Page(Protocol):
-    """A page of a listing."""
-
-    @property
-    def rows(self) -> Sequence[object]:
-        """Return the rows of the page."""
-
-
-P = TypeVar("P", bound=Page)
+async def read_rows(
+    client: Client, name: str, rows: type[list[T]], query: Mapping[str, str] = NO_QUERY
+) -> list[T]:
+    """Return the rows of all pages of the listing of this name. Raises as `read_pages`."""
+    return [row for page in await read_pages(client, name, rows, query, key=name) for row in page]
 
 
-async def read_pages(client: Client, path: str, shape: type[P], query: dict[str, str]) -> list[P]:
-    """Return all pages of a listing; a page that was read before shows that the listing has no pages.
+async def read_pages(
+    client: Client, name: str, shape: type[P], query: Mapping[str, str] = NO_QUERY, *, key: str = ""
+) -> list[P]:
+    """Return all pages of the listing of this name, of each what `parse_rest` returns.
 
-    Raises as `Client.call` and `parse_rest`.
+    A page that was read before shows that the listing has no pages. Raises as `Client.call` and `parse_rest`.
     """
+    parse = partial(parse_rest, shape=shape, key=key)
     pages: list[P] = []
     while True:
         asked = urlencode({**query, "limit": PAGE_ROWS, "offset": PAGE_ROWS * len(pages)})
-        page = await client.call("GET", f"{path}?{asked}", parse=partial(parse_rest, shape=shape))
+        page = await client.call("GET", f"/{name}?{asked}", parse=parse)
         if page in pages:
             return pages
         pages.append(page)
-        if len(page.rows) < PAGE_ROWS:
+        if len(page) < PAGE_ROWS:
             return pages

@@ -38,17 +38,9 @@ class _Contact(msgspec.Struct, rename="camel"):
     phone: str | None = None
 
 
-class _OneContact(msgspec.Struct):
-    contact: _Contact
-
-
 class _FieldValue(msgspec.Struct):
     field: int
     value: str | None = None
-
-
-class _FieldValues(msgspec.Struct):
-    values: list[_FieldValue] = msgspec.field(name="fieldValues")
 
 
 class _ListStatus(msgspec.Struct):
@@ -56,10 +48,6 @@ class _ListStatus(msgspec.Struct):
 
     list: int
     status: int
-
-
-class _ListStatuses(msgspec.Struct):
-    statuses: list[_ListStatus] = msgspec.field(name="contactLists")
 
 
 class _LineItem(msgspec.Struct, rename="camel"):
@@ -119,9 +107,10 @@ class ReadBacks:
 
     async def contact(self, contact: AcId) -> ShownContact:
         """Return a contact, by three requests; fields and lists that are not in `ids` are left out."""
-        person = (await self._of(contact, "", _OneContact)).contact
-        values = (await self._of(contact, "/fieldValues", _FieldValues)).values
-        statuses = (await self._of(contact, "/contactLists", _ListStatuses)).statuses
+        path = f"/contacts/{contact}"
+        person = await self._read(path, _Contact, key="contact")
+        values = await self._read(f"{path}/fieldValues", list[_FieldValue], key="fieldValues")
+        statuses = await self._read(f"{path}/contactLists", list[_ListStatus], key="contactLists")
         return ShownContact(
             email=Email((person.email or "").strip().lower()),
             first_name=person.first_name or "",
@@ -141,9 +130,9 @@ class ReadBacks:
             found |= await self._orders(part)
         return found
 
-    async def _of(self, contact: AcId, part: str, shape: type[T]) -> T:
-        parse = partial(parse_by_contact_id, shape=shape)
-        return await self._client.call("GET", f"/contacts/{contact}{part}", parse=parse, low_priority=True)
+    async def _read(self, path: str, shape: type[T], *, key: str) -> T:
+        parse = partial(parse_by_contact_id, shape=shape, key=key)
+        return await self._client.call("GET", path, parse=parse, low_priority=True)
 
     async def _orders(self, ids: Sequence[OrderId]) -> dict[OrderId, ShownOrder]:
         variables: dict[str, object] = {f"o{index}": str(order) for index, order in enumerate(ids)}

@@ -10,9 +10,7 @@ from kiva_stream.activecampaign.responses.tracking_logs import TrackingLogRow, p
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent
 
-FULL_PAGES = frozenset(
-    {PAGE_ROWS, 20}
-)  # 20 is the page size of a listing that ignores `limit` ("Pagination")
+FULL_PAGES = frozenset({PAGE_ROWS, 20})  # 20: of a listing that ignores `limit` ("Pagination")
 
 
 class TrackingLogs:
@@ -37,8 +35,6 @@ class TrackingLogs:
             rows |= new
             read += len(page)
             if not new or len(page) not in FULL_PAGES:
-                return [_event(rows[row_id]) for row_id in sorted(rows)]
-
-
-def _event(row: TrackingLogRow) -> LoggedEvent:
-    return LoggedEvent(row.name, row.eventdata, row.received_at)
+                return [
+                    LoggedEvent(row.name, row.eventdata, row.received_at) for _, row in sorted(rows.items())
+                ]

@@ -21,21 +21,13 @@ class _Contact(msgspec.Struct):
         return Email((self.email or "").strip().lower())
 
 
-class _ContactPage(msgspec.Struct):
-    contacts: list[_Contact]
-
-
-class _OneContact(msgspec.Struct):
-    contact: _Contact
-
-
 def parse_contact_lookup(response: Response, email: Email) -> AcId | None:
     """Return the id of the contact of `email`, None if there is none. Raises TryLater, AccountRefused.
 
     Rejected means that ActiveCampaign does not take the text as an address, so that no contact has it.
     """
     try:
-        contacts = parse_rest(response, _ContactPage).contacts
+        contacts = parse_rest(response, list[_Contact], key="contacts")
     except Rejected:
         return None
     return next((contact.id for contact in contacts if contact.address == email), None)
@@ -46,17 +38,18 @@ def parse_contact_page(response: Response) -> dict[Email, AcId]:
 
     Of several contacts without an address the last is kept. Raises as `parse_rest`.
     """
-    return {contact.address: contact.id for contact in parse_rest(response, _ContactPage).contacts}
+    contacts = parse_rest(response, list[_Contact], key="contacts")
+    return {contact.address: contact.id for contact in contacts}
 
 
 def parse_upserted_contact(response: Response) -> AcId:
     """Return the id of the contact that was created or updated. Raises as `parse_rest`."""
-    return parse_rest(response, _OneContact).contact.id
+    return parse_rest(response, _Contact, key="contact").id
 
 
 def parse_renamed_contact(response: Response) -> None:
     """Return if the contact has its new address. Raises AddressTaken, otherwise as `parse_by_contact_id`."""
     try:
-        parse_by_contact_id(response, _OneContact)
+        parse_by_contact_id(response, _Contact, key="contact")
     except Duplicate as refusal:
         raise AddressTaken("another contact has the address", refusal.reply) from None

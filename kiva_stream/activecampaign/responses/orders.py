@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from kiva_stream.activecampaign.responses.response import Response, mask
-from kiva_stream.activecampaign.responses.rest import parse_rest, unreadable
+from kiva_stream.activecampaign.responses.rest import Fault, faults, parse_rest
 from kiva_stream.activecampaign.responses.statuses import TOO_LARGE
 from kiva_stream.errors import BatchTooLarge, OrdersRejected, Rejected, TryLater
 from kiva_stream.model.ids import OrderId
@@ -38,15 +38,6 @@ class _Upsert(msgspec.Struct):
     data: _Upserted | None = None
 
 
-class _Fault(msgspec.Struct):
-    message: Any = ""
-    extensions: Any = None
-
-
-class _Faults(msgspec.Struct):
-    errors: list[_Fault] | None = None
-
-
 def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
     """Return if ActiveCampaign accepted the batch of these orders.
 
@@ -54,14 +45,14 @@ def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
     name none and the batch is too large; TryLater and AccountRefused as `parse_rest`, and TryLater if there
     is neither an error nor a record.
     """
-    faults = _faults(response)
-    reasons = _reasons_by_order(faults, ids, response.secrets)
-    if not reasons and (response.status == TOO_LARGE or any(map(_is_about_size, faults))):
+    named = faults(response)
+    reasons = _reasons_by_order(named, ids, response.secrets)
+    if not reasons and (response.status == TOO_LARGE or any(map(_is_about_size, named))):
         raise BatchTooLarge(
             f"ActiveCampaign finds a batch of {len(ids)} orders too large: {response.excerpt()}"
         )
     try:
-        answer = parse_rest(response, dict[str, Any]) if faults else parse_rest(response, _Upsert)
+        answer = parse_rest(response, dict[str, Any]) if named else parse_rest(response, _Upsert)
     except Rejected:
         raise _batch_rejected(reasons, response) from None
     if not isinstance(answer, _Upsert):
@@ -76,32 +67,23 @@ def parse_query(response: Response, shape: type[T]) -> dict[str, T | None]:
     Errors that say "not found" are no refusal: the schema does not tell whether a missing order is null or an
     error. Raises Rejected if the query is refused, otherwise as `parse_rest`.
     """
-    messages = [str(fault.message) for fault in _faults(response)]
-    answer = parse_rest(response, dict[str, Any])
-    if not all(map(_NOT_FOUND.search, messages)):
+    if not all(_NOT_FOUND.search(str(fault.message)) for fault in faults(response)):
+        parse_rest(response, dict[str, Any])
         raise Rejected("ActiveCampaign refuses a query", response.excerpt())
-    try:
-        return msgspec.convert(answer["data"], dict[str, shape | None], strict=False)  # type: ignore[valid-type]
-    except (msgspec.ValidationError, KeyError):
-        raise unreadable(response) from None
-
-
-def _faults(response: Response) -> Sequence[_Fault]:
-    faults = response.decode(_Faults)
-    return (faults and faults.errors) or ()
+    return parse_rest(response, dict[str, shape | None], key="data")  # type: ignore[valid-type]
 
 
 def _reasons_by_order(
-    faults: Iterable[_Fault], ids: Collection[OrderId], secrets: Iterable[str]
+    named: Iterable[Fault], ids: Collection[OrderId], secrets: Iterable[str]
 ) -> dict[int, str]:
     """Return why orders of the batch were refused; the keys of the extensions are `x-storeOrderId-ID`."""
-    extensions = (fault.extensions for fault in faults if isinstance(fault.extensions, dict))
-    named = ((_ORDER_KEY.match(key), why) for each in extensions for key, why in each.items())
-    reasons = {int(key[1]): mask(str(why), secrets) for key, why in named if key}
+    extensions = (fault.extensions for fault in named if isinstance(fault.extensions, dict))
+    keys = ((_ORDER_KEY.match(key), why) for each in extensions for key, why in each.items())
+    reasons = {int(key[1]): mask(str(why), secrets) for key, why in keys if key}
     return {order: why for order, why in reasons.items() if order in ids}
 
 
-def _is_about_size(fault: _Fault) -> bool:
+def _is_about_size(fault: Fault) -> bool:
     return _LARGE_BATCH.search(str(fault.message)) is not None
 
 

@@ -5,6 +5,8 @@ Those calls are upserts and reads, so that a repetition does no harm: a lost ans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,18 +35,24 @@ class Duplicate(Rejected):
     """The object that was to be created exists already."""
 
 
-class _Fault(msgspec.Struct):
-    code: Any = ""
+class Fault(msgspec.Struct):
+    """One of the errors that an answer names."""
+
+    code: Any = ""  # of REST
+    message: Any = ""  # of GraphQL, as are the extensions
+    extensions: Any = None
 
 
 class _Faults(msgspec.Struct):
-    """The usual envelope of a 4xx, of which ActiveCampaign has several."""
+    """The usual body of a refusal; ActiveCampaign has several."""
 
-    errors: list[_Fault] = []
+    errors: list[Fault] | None = None
 
 
-def parse_rest(response: Response, shape: type[T], *, by_id: bool = False) -> T:
-    """Return the body as `shape`; `by_id` says that the request named an object by its id.
+def parse_rest(response: Response, shape: type[T], *, key: str = "", by_id: bool = False) -> T:
+    """Return what the body has under `key`, or the whole body, as `shape`.
+
+    `by_id` says that the request named an object by its id.
 
     | status                                | meaning                                               |
     |---------------------------------------|-------------------------------------------------------|
@@ -63,24 +71,25 @@ def parse_rest(response: Response, shape: type[T], *, by_id: bool = False) -> T:
     raise_if_account_refused(response)
     status = response.status
     if status in SUCCESS:
-        return _decoded(response, shape)
+        content: T = _decoded(response, shape, key)
+        return content
     is_no_answer = status < BAD_REQUEST or status in PROXY_GAVE_UP or status in SERVER_ERRORS
     if is_no_answer or is_html(response):
         raise TryLater(f"ActiveCampaign cannot answer now: {response.excerpt()}")
-    if status == UNPROCESSABLE and "duplicate" in _fault_codes(response):
+    if status == UNPROCESSABLE and any(fault.code == "duplicate" for fault in faults(response)):
         raise Duplicate("ActiveCampaign has it already", response.excerpt())
     if status in REFUSED_OBJECT or (by_id and status == NOT_FOUND):
         raise Rejected("ActiveCampaign refused what was asked", response.excerpt())
     raise AccountRefused(f"ActiveCampaign does not answer there; check api_url: {response.excerpt()}")
 
 
-def parse_by_contact_id(response: Response, shape: type[T]) -> T:
-    """Return the body as `shape`, where the request named a contact by its id.
+def parse_by_contact_id(response: Response, shape: type[T], *, key: str = "") -> T:
+    """Return the body as `parse_rest` does, where the request named a contact by its id.
 
     Raises ContactGone on a 404, otherwise as `parse_rest`.
     """
     try:
-        return parse_rest(response, shape, by_id=True)
+        return parse_rest(response, shape, key=key, by_id=True)
     except Rejected as refusal:
         if response.status == NOT_FOUND:
             raise ContactGone("ActiveCampaign has no such contact", refusal.reply) from None
@@ -98,18 +107,20 @@ def parse_deleted(response: Response) -> bool:
     return True
 
 
-def unreadable(response: Response) -> TryLater:
-    """Return the error of an answer that succeeded but is not of the expected shape."""
-    return TryLater(f"ActiveCampaign gave an answer that cannot be read: {response.excerpt()}")
+def faults(response: Response) -> Sequence[Fault]:
+    """Return the errors that the answer names."""
+    body = response.decode(_Faults)
+    return (body and body.errors) or ()
 
 
-def _decoded(response: Response, shape: type[T]) -> T:
-    body = response.decode(shape)
+def _decoded(response: Response, shape: Any, key: str) -> Any:  # noqa: ANN401  mypy cannot follow a shape
+    body = response.decode(_envelope(key, shape) if key else shape)
     if body is None:
-        raise unreadable(response)
-    return body
+        raise TryLater(f"ActiveCampaign gave an answer that cannot be read: {response.excerpt()}")
+    return body.content if key else body
 
 
-def _fault_codes(response: Response) -> list[Any]:
-    faults = response.decode(_Faults)
-    return [fault.code for fault in faults.errors] if faults else []
+@cache
+def _envelope(key: str, shape: object) -> type[Any]:
+    """Return the shape of a JSON object of which only what stands under `key` is read."""
+    return msgspec.defstruct("Envelope", [("content", shape, msgspec.field(name=key))])

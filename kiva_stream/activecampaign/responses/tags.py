@@ -18,26 +18,18 @@ class TagLink(msgspec.Struct):
     tag: int
 
 
-class _TagLinks(msgspec.Struct):
-    links: list[TagLink] = msgspec.field(name="contactTags")
-
-
-class _OneTagLink(msgspec.Struct):
-    link: TagLink = msgspec.field(name="contactTag")
-
-
 class _EmptyObject(msgspec.Struct, forbid_unknown_fields=True):
     """The whole answer to a deletion."""
 
 
 def parse_tag_links(response: Response) -> list[TagLink]:
     """Return the tags on a contact. Raises as `parse_by_contact_id`."""
-    return parse_by_contact_id(response, _TagLinks).links
+    return parse_by_contact_id(response, list[TagLink], key="contactTags")
 
 
 def parse_added_tag(response: Response) -> int:
     """Return the id of the link of a tag that was added or there. Raises as `parse_by_contact_id`."""
-    return parse_by_contact_id(response, _OneTagLink).link.id
+    return parse_by_contact_id(response, TagLink, key="contactTag").id
 
 
 def parse_removed_tag(response: Response) -> None:

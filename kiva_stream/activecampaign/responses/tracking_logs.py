@@ -29,10 +29,6 @@ class TrackingLogRow(msgspec.Struct):
         return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-class _TrackingLogPage(msgspec.Struct):
-    rows: list[TrackingLogRow] = msgspec.field(name="trackingLogs")
-
-
 def parse_tracking_log(response: Response) -> list[TrackingLogRow]:
     """Return a page of a contact's tracking log. Raises as `parse_by_contact_id`."""
-    return parse_by_contact_id(response, _TrackingLogPage).rows
+    return parse_by_contact_id(response, list[TrackingLogRow], key="trackingLogs")

@@ -33,6 +33,16 @@ def test_the_body_is_returned_in_the_shape_asked_for() -> None:
     assert parse_rest(answer(201, {"id": 7}), Thing) == Thing(7)
 
 
+def test_only_what_stands_under_the_key_is_returned() -> None:
+    assert parse_rest(answer(200, {"thing": {"id": "7"}, "id": 8}), Thing, key="thing") == Thing(7)
+
+
+@pytest.mark.parametrize("body", [{}, {"thing": None}, {"thing": [7]}, {"other": {"id": 7}}])
+def test_an_answer_without_the_key_is_no_answer(body: object) -> None:
+    parse = partial(parse_rest, shape=Thing, key="thing")
+    assert type(raised(parse, answer(200, body))) is TryLater
+
+
 @pytest.mark.parametrize("parse", REST_PARSERS)
 @pytest.mark.parametrize(
     "response",
