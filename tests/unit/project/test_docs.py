@@ -19,7 +19,10 @@ from kiva_stream.source.contract import CONTRACT
 CHECKOUT = Path(__file__).parents[3]
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("architecture", "glossary", "guarantees", "operations", "settings")),
+    *(
+        f"docs/{name}.md"
+        for name in ("architecture", "glossary", "guarantees", "map", "operations", "settings")
+    ),
 )
 
 
@@ -161,3 +164,11 @@ def test_links_between_documents_lead_somewhere(name: str) -> None:
         titles = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
         anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
         assert not anchor or anchor in anchors, anchor
+
+
+def test_the_map_names_files_that_exist_and_definitions_that_they_hold() -> None:
+    rows = re.findall(r"^\| .* \| `([^`]+)` \| (?:`([^`]+)`)? ?\|$", document("docs/map.md"), re.MULTILINE)
+    assert len(rows) == document("docs/map.md").count("\n| ") - document("docs/map.md").count("\n| I want")
+    for file, definition in rows:
+        text = (CHECKOUT / file).read_text("utf-8")
+        assert re.search(rf"(?<!\w){re.escape(definition)}(?!\w)", text), (file, definition)
