@@ -12,6 +12,7 @@ import msgspec
 from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.runtime.account import PATIENCE_S, contact_url
@@ -105,8 +106,7 @@ class CustomerSync:
         """
         links = self._site.links
         others = (await self._shop.customers.by_email([email])).get(email, [])
-        emails = {each.id: email for each in others if not each.erased and not each.is_test}
-        emails[customer] = email
+        emails = {**contact_emails(others), customer: email}
         await self._site.contacts.move(customers_to_move(await links.link(emails), emails))
         contact = (await links.link(emails))[customer]
         await self._look_up_id(contact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import msgspec
@@ -19,6 +20,19 @@ class Customer(msgspec.Struct, frozen=True, gc=False):
     is_test: bool  # marked at the shop, or with an address of `skip_domains`
     erased: bool  # soft-deleted
     several_addresses: bool = False  # in its e-mail field; `email` is the first usable one
+
+    @property
+    def contact_email(self) -> Email | None:
+        """The address of the contact that it belongs to; None if it belongs to none.
+
+        An erased customer and a test account belong to none, whatever their address.
+        """
+        return None if self.erased or self.is_test else self.email
+
+
+def contact_emails(customers: Iterable[Customer]) -> dict[CustomerId, Email]:
+    """Return the addresses of the customers that belong to a contact."""
+    return {each.id: each.contact_email for each in customers if each.contact_email}
 
 
 class CustomerAccount(msgspec.Struct, frozen=True):

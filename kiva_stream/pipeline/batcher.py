@@ -15,6 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from kiva_stream.model.classifications import FOR_A_CONTACT, Classification, Event, Noise, Reject, SyncOnly
 from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery
 from kiva_stream.model.entries import Entry, ReopenedEntries
@@ -210,11 +211,7 @@ class Batcher:
 
 def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
     """Return the customers of a page whose contact is needed, with their addresses."""
-    changed = {
-        change.customer.id: change.customer.email
-        for change in page.changes
-        if not change.customer.erased and not change.customer.is_test
-    }
+    changed = contact_emails(change.customer for change in page.changes)
     named = {
         entry.customer.id: entry.customer.email
         for entry, classification in page.classifications

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from kiva_stream.model.customers import Customer
-from kiva_stream.model.ids import ContactId, CustomerId, Email
+from kiva_stream.model.customers import contact_emails
+from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
@@ -81,7 +81,7 @@ class ContactSnapshot:
         after = CustomerId(0)
         while page := await self._ports.customers.page(after, PAGE_ROWS):
             after = page[-1].id
-            emails = _addresses(page)
+            emails = contact_emails(page)
             contacts = await self._ports.links.link(emails)
             await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
 
@@ -112,11 +112,3 @@ class ContactSnapshot:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
         is_new = self._is_live and not contact.is_linked
         return is_new and any(not self._writes.is_history(each.joined_at) for each in contact.counted)
-
-
-def _addresses(customers: Iterable[Customer]) -> dict[CustomerId, Email]:
-    return {
-        customer.id: customer.email
-        for customer in customers
-        if customer.email and not customer.erased and not customer.is_test
-    }

@@ -28,7 +28,11 @@ _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST)
 
 def countable(accounts: Iterable[CustomerAccount], site_id: int, email: Email) -> list[CustomerAccount]:
     """Return the customer accounts that make up a contact: of its address and site, not erased, no tests."""
-    return [account for account in accounts if _counts(account, site_id, email)]
+    return [
+        account
+        for account in accounts
+        if account.customer.site_id == site_id and account.customer.contact_email == email
+    ]
 
 
 def obstacle(customer: Customer, site_id: int) -> str:
@@ -100,12 +104,6 @@ def fingerprint(desired: DesiredContact) -> bytes:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.LEAVE)
     desired = msgspec.structs.replace(desired, tag=None, notes=())
     return blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
-
-
-def _counts(account: CustomerAccount, site_id: int, email: Email) -> bool:
-    customer = account.customer
-    barred = customer.erased or customer.is_test
-    return not barred and customer.site_id == site_id and customer.email == email
 
 
 def _merit(account: CustomerAccount) -> tuple[int, datetime, int]:

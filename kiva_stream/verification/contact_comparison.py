@@ -14,7 +14,7 @@ import anyio
 
 from kiva_stream.errors import ContactGone
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, ShownContact
-from kiva_stream.model.customers import Customer
+from kiva_stream.model.customers import Customer, contact_emails
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId, ContactId, CustomerId
 from kiva_stream.model.positions import Position
@@ -106,7 +106,7 @@ class ContactComparison:
 
     async def compare_links(self, customers: Iterable[Customer]) -> list[Discrepancy]:
         """Return which of these customers belong at ActiveCampaign and have no contact there."""
-        usable = [each.id for each in customers if each.email and not each.erased and not each.is_test]
+        usable = contact_emails(customers)
         contacts = await self._evidence.contacts_of(usable)
         what = "belongs at ActiveCampaign, and never came there"
         return [

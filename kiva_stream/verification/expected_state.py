@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from kiva_stream.model.classifications import Classification, Event
 from kiva_stream.model.contacts import Contact, ContactRecord, DesiredContact
-from kiva_stream.model.customers import CustomerAccount
+from kiva_stream.model.customers import CustomerAccount, contact_emails
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
@@ -178,12 +178,8 @@ def wanted_order(
 
 def _movers(customer_accounts: Iterable[CustomerAccount], contact: Contact) -> list[CustomerId]:
     """Return the customers who have another address than their contact."""
-    customers = (each.customer for each in customer_accounts)
-    return [
-        each.id
-        for each in customers
-        if each.email and each.email != contact.email and not each.erased and not each.is_test
-    ]
+    emails = contact_emails(each.customer for each in customer_accounts)
+    return [customer for customer, email in emails.items() if email != contact.email]
 
 
 def _events(record: ContactRecord, kept: Sequence[LedgerEvent], log: _Log) -> list[ExpectedEvent]:

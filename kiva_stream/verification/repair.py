@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.errors import AddressTaken, Rejected, UnknownOutcome
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Events
@@ -113,8 +114,7 @@ class Repair:
             await self._site.tags.sync_one(contact.id)
 
     async def _emails(self, customers: Collection[CustomerId]) -> dict[CustomerId, Email]:
-        found = await self._site.shop.customers.by_id(customers)
-        return {each.id: each.email for each in found if each.email and not each.erased and not each.is_test}
+        return contact_emails(await self._site.shop.customers.by_id(customers))
 
     # --- events ---
 
