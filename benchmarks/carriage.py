@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events as HttpEvents
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
+from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.positions import DAY1, HighWaterMark
@@ -144,7 +145,7 @@ async def carry(settings: Settings, sink: Sink) -> Spent:
         async with held as lease, sink(lease) as events_of:
             ledger = SiteLedger(store, lease, shop.site.id)
             await ledger.bind("bench", "https://nowhere.example/")
-            await ledger.begin("day1", None, DAY1)
+            await ledger.begin(SavedCheckpoint("day1", None, DAY1))
             mark = await shop.horizon.high_water_mark()
             pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
             watch = Stopwatch()

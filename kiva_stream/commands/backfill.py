@@ -11,6 +11,7 @@ import anyio
 
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.outcome_equation import Equation, equation_of
+from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.progress import OnProgress, Progress
@@ -20,7 +21,7 @@ from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
-from kiva_stream.runtime.start_position import Start, mark_of, start_of
+from kiva_stream.runtime.start_position import mark_of, start_of
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.status import read_status
@@ -141,12 +142,11 @@ class BackfillRun:
         """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
         site, saved = self._site, await self._site.saved()
         start = await start_of(site.shop, saved, request.since, request.events_since)
-        self._meter.read_from(partial(_nothing_read, start.after))
+        self._meter.read_from(partial(_nothing_read, start.watermark))
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)
         if saved is None:
-            horizon = site.shop.horizon.is_used
-            await site.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
+            await site.ledger.begin(start)
         await self._count(start, mark)
         await self._snapshot(working, mark)
         run = await working.resume(start)
@@ -154,15 +154,15 @@ class BackfillRun:
         self._meter.read_from(run.checkpoint.statistics)
         return working, pipeline, mark
 
-    async def _count(self, start: Start, mark: HighWaterMark) -> None:
+    async def _count(self, start: SavedCheckpoint, mark: HighWaterMark) -> None:
         """Note what there is to do, and forget deliveries that are too old to be asked for."""
         site, keep_days = self._site, self._site.settings.state.ledger_keep_days
         self._meter.expect("contacts", await site.shop.customers.count_reachable())
         self._meter.expect("orders", await site.shop.orders.count_paid() or 0)
-        entries = await site.shop.positions.count_or_distance(start.after, mark.position)
+        entries = await site.shop.positions.count_or_distance(start.watermark, mark.position)
         self._meter.expect("entries", entries)
         await site.ledger.begin_backfill(mark, entries)
-        await site.ledger.prune(keep_days, start.after)
+        await site.ledger.prune(keep_days, start.watermark)
 
     async def _snapshot(self, working: WorkingSite, mark: HighWaterMark) -> None:
         """Sync all contacts, then all orders."""

@@ -18,6 +18,7 @@ import anyio
 
 from kiva_stream.errors import AccountRefused, HeldError
 from kiva_stream.model.bounds import Bound
+from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import log
@@ -28,7 +29,7 @@ from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.log_tail import ChangeTail, LogTail
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
-from kiva_stream.runtime.start_position import Start, all_up_to, start_of
+from kiva_stream.runtime.start_position import all_up_to, start_of
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings, SourceSettings
 from kiva_stream.source.source import FOLLOWING_WAITS_S
@@ -124,11 +125,10 @@ class ServiceRun:
         """Load the checkpoint, or create one."""
         saved = await held.saved()
         start = await start_of(held.shop, saved, since, None)
-        log.info("following", after=str(start.after), since=start.since)
+        log.info("following", after=str(start.watermark), since=start.since)
         site = await WorkingSite.open(held, is_live=True)
         if saved is None:
-            horizon = held.shop.horizon.is_used
-            await held.ledger.begin(start.since, start.events_since, start.after, horizon=horizon)
+            await held.ledger.begin(start)
         return site
 
     async def _round(self, site: WorkingSite) -> None:
@@ -141,11 +141,11 @@ class ServiceRun:
         await site.contacts.snapshot(mark.position, _ignore)
         await ledger.count_contacts()
         await site.orders.snapshot(_ignore)
-        await self._follow(site, Start(saved.watermark, saved.since, saved.events_since), changed_at)
+        await self._follow(site, saved, changed_at)
 
-    async def _follow(self, site: WorkingSite, start: Start, changed_at: datetime) -> None:
+    async def _follow(self, site: WorkingSite, saved: SavedCheckpoint, changed_at: datetime) -> None:
         """Follow the log for one round."""
-        run = await site.resume(start)
+        run = await site.resume(saved)
         settings = self._settings.source
         tail = LogTail(
             site.shop.log,

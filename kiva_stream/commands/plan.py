@@ -18,7 +18,7 @@ from kiva_stream.model.tombstones import NONE_FORGOTTEN, ForgottenPeople
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.runtime.account import account_name
 from kiva_stream.runtime.shop import Shop, open_shop
-from kiva_stream.runtime.start_position import Start, mark_of, start_of
+from kiva_stream.runtime.start_position import mark_of, start_of
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.status import SiteStatus, read_status
@@ -67,7 +67,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
         shop = opened.without(forgotten)
         start = await start_of(shop, saved, request.since, request.events_since)
         mark = await mark_of(shop, start, request.until)
-        entries = await shop.positions.count_or_distance(start.after, mark.position)
+        entries = await shop.positions.count_or_distance(start.watermark, mark.position)
         customers = await shop.customers.count_reachable()
         orders = await shop.orders.count_paid()
         classifications = await _sample(shop, start, mark)
@@ -80,7 +80,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
     spent["events"] = max(spent["events"], reading_s(entries, settings.source))  # sent as they are read
     phases = {phase: phase_s / HOUR_S for phase, phase_s in spent.items()}
     return BackfillPlan(
-        after=str(start.after),
+        after=str(start.watermark),
         until=str(mark.position),
         entries=entries,
         sampled=len(classifications),
@@ -132,10 +132,10 @@ async def _state(settings: Settings, store: Store) -> _State:
     )
 
 
-async def _sample(shop: Shop, start: Start, mark: HighWaterMark) -> list[Classification]:
+async def _sample(shop: Shop, start: SavedCheckpoint, mark: HighWaterMark) -> list[Classification]:
     """Return the classifications of entries from all over what would be read, each entry once."""
-    sample = await shop.log.sample(start.after, mark.position)
-    entries = {each.position: each for each in sample if start.after < each.position <= mark.position}
+    sample = await shop.log.sample(start.watermark, mark.position)
+    entries = {each.position: each for each in sample if start.watermark < each.position <= mark.position}
     classify = classifier_of(shop.site, start.events_since)
     return [classify(each) for each in entries.values()]
 

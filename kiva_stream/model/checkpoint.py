@@ -57,11 +57,9 @@ class Leftovers(NamedTuple):
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):
-    """The checkpoint of a site, as the state schema has it."""
+    """The checkpoint of a site, as the state schema has it or, at the start, will have it."""
 
-    account: str
-    since: str
+    since: str  # as given
     events_since: datetime | None
-    counted_from: Position
     watermark: Position
     horizon: bool = True  # how the log is read: without one, positions are (0, id)

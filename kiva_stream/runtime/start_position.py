@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import NamedTuple
 
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.bounds import Bound, bound_text
@@ -14,14 +13,6 @@ from kiva_stream.runtime.shop import Shop
 FAR = datetime.max.replace(tzinfo=UTC)
 
 
-class Start(NamedTuple):
-    """The position above which a run reads, and the arguments that are stored with its checkpoint."""
-
-    after: Position
-    since: str
-    events_since: datetime | None
-
-
 def all_up_to(position: Position) -> HighWaterMark:
     """Return the mark at a position that the log was read to before: no entry below it is too young."""
     return HighWaterMark(position, FAR)
@@ -29,8 +20,8 @@ def all_up_to(position: Position) -> HighWaterMark:
 
 async def start_of(
     shop: Shop, saved: SavedCheckpoint | None, since: Bound | None, events_since: date | None
-) -> Start:
-    """Return where a run begins: at the checkpoint, or, without one, at `since`.
+) -> SavedCheckpoint:
+    """Return the checkpoint from which a run reads on: the saved one, or else one that begins at `since`.
 
     Raises SettingsError when the arguments differ from those of the checkpoint, or both are missing.
     """
@@ -41,13 +32,13 @@ async def start_of(
     if saved is None:
         if since is None or text is None:
             raise SettingsError("There is no checkpoint to go on from: say --since day1, DATE or POSITION.")
-        return Start(await _below(shop, since), text, moment)
+        return SavedCheckpoint(text, moment, await _below(shop, since), shop.horizon.is_used)
     _require_same("--since", text, saved.since)
     _require_same("--events-since", moment, saved.events_since)
-    return Start(saved.watermark, saved.since, saved.events_since)
+    return saved
 
 
-async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMark:
+async def mark_of(shop: Shop, start: SavedCheckpoint, until: Bound | None) -> HighWaterMark:
     """Return the mark up to which a backfill reads: the newest entry, or the one before a bound.
 
     Raises SettingsError.
@@ -56,9 +47,9 @@ async def mark_of(shop: Shop, start: Start, until: Bound | None) -> HighWaterMar
     if until is None:
         return mark
     last = await _below(shop, until)
-    if last < start.after:
+    if last < start.watermark:
         raise SettingsError(
-            f"--until {bound_text(until)} ends before {start.after}, from where this backfill reads on: "
+            f"--until {bound_text(until)} ends before {start.watermark}, from where this backfill reads on: "
             "give a later one, or leave it out."
         )
     return mark._replace(position=min(mark.position, last))

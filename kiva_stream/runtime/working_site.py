@@ -11,7 +11,7 @@ from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
-from kiva_stream.model.checkpoint import Leftovers
+from kiva_stream.model.checkpoint import Leftovers, SavedCheckpoint
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.entries import Change
@@ -29,7 +29,7 @@ from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.ports.source import Log
 from kiva_stream.runtime.account import account_name, account_setup, contact_url
 from kiva_stream.runtime.held_site import HeldSite
-from kiva_stream.runtime.start_position import Start, all_up_to
+from kiva_stream.runtime.start_position import all_up_to
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -141,13 +141,13 @@ class WorkingSite:
         )
         return [replay, *self.held.late_arrivals]
 
-    async def resume(self, start: Start) -> PipelineRun:
+    async def resume(self, start: SavedCheckpoint) -> PipelineRun:
         """Read what earlier runs left, and return the run that continues at the start.
 
         Raises CheckpointError.
         """
         left, asked = await self.held.ledger.leftovers(), await self.held.dead_letters.replay_requests()
-        replays = {position: letter.why for position, letter in asked.items() if position <= start.after}
+        replays = {position: letter.why for position, letter in asked.items() if position <= start.watermark}
         return PipelineRun(self, start, left, replays)
 
 
@@ -159,12 +159,12 @@ class PipelineRun:
     """
 
     def __init__(
-        self, site: WorkingSite, start: Start, left: Leftovers, replays: Mapping[Position, Reason]
+        self, site: WorkingSite, start: SavedCheckpoint, left: Leftovers, replays: Mapping[Position, Reason]
     ) -> None:
         settings = site.held.settings
         self.checkpoint = Checkpoint(
             site.held.ledger,
-            start.after,
+            start.watermark,
             left,
             window=settings.pipeline.window,
             max_in_flight=settings.activecampaign.max_in_flight,
@@ -217,7 +217,7 @@ class PipelineRun:
 
     async def _remember(self, pipeline: Pipeline) -> None:
         """Show the pipeline the entries before the start, as far back as duplicates are recognized."""
-        shop, start = self._site.shop, self._start.after
+        shop, start = self._site.shop, self._start.watermark
         first = await shop.positions.before(start, self._site.held.settings.pipeline.window)
         async for entries in shop.log.pages(first, all_up_to(start), settle=False):
             pipeline.remember(entries)

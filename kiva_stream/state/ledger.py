@@ -55,20 +55,18 @@ class SiteLedger:
         await self._require(account)
         for row in await self._fetch("checkpoint"):
             return SavedCheckpoint(
-                account=account,
                 since=row["since"],
                 events_since=row["events_since"],
-                counted_from=Position(row["counted_txid"], row["counted_id"]),
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
                 horizon=row["horizon"],
             )
         return None
 
-    async def begin(
-        self, since: str, events_since: datetime | None, after: Position, *, horizon: bool = True
-    ) -> None:
-        """Create the checkpoint of a site that is bound: nothing at or below `after` will be read."""
-        await self._fetch("begin_checkpoint", since, events_since, *after, horizon)
+    async def begin(self, start: SavedCheckpoint) -> None:
+        """Create the checkpoint of a site that is bound: nothing at or below its watermark will be read."""
+        await self._fetch(
+            "begin_checkpoint", start.since, start.events_since, *start.watermark, start.horizon
+        )
 
     async def begin_backfill(self, mark: HighWaterMark, entries: int) -> None:
         """Record up to where a backfill reads, and how many entries it has before it."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from kiva_stream.model.checkpoint import Commit, Delivered
+from kiva_stream.model.checkpoint import Commit, Delivered, SavedCheckpoint
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.ids import ContactId, Email
 from kiva_stream.model.positions import Position
@@ -45,7 +45,7 @@ async def held_ledger(store: Store, site_id: int = 1, lease_s: float = 30) -> As
 async def begin(ledger: SiteLedger, account: str = ACCOUNT) -> None:
     """Bind a ledger's site to an account, and begin its checkpoint after START."""
     await ledger.bind(account, CONTACT_URL)
-    await ledger.begin("day1", None, START)
+    await ledger.begin(SavedCheckpoint("day1", None, START))
 
 
 def commit_of(

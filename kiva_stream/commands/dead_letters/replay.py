@@ -20,7 +20,7 @@ from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
-from kiva_stream.runtime.start_position import Start, all_up_to
+from kiva_stream.runtime.start_position import all_up_to
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.dead_letters import DeadLetterFilter, StoredDeadLetter
@@ -85,16 +85,15 @@ class ReplayRun:
         return await WorkingSite.open(self._site)
 
     async def _deliver_entries(self, working: WorkingSite, saved: SavedCheckpoint) -> None:
-        start = Start(saved.watermark, saved.since, saved.events_since)
-        pipeline = await self._drain.interrupt(partial(self._pipeline, working, start))
+        pipeline = await self._drain.interrupt(partial(self._pipeline, working, saved))
         if pipeline is not None:
             with self._drain.stops_by(pipeline.drain):
                 async with working.contacts.working():
-                    await pipeline.run(all_up_to(start.after))
+                    await pipeline.run(all_up_to(saved.watermark))
 
-    async def _pipeline(self, working: WorkingSite, start: Start) -> Pipeline | None:
+    async def _pipeline(self, working: WorkingSite, saved: SavedCheckpoint) -> Pipeline | None:
         """Build the pipeline. Entries above the watermark are left out: they are read again with the log."""
-        run = await working.resume(start)
+        run = await working.resume(saved)
         self._replays = run.replays
         return await run.pipeline(working.shop.log) if self._replays else None
 

@@ -12,7 +12,7 @@ import pytest
 
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.checkpoint import Commit, Delivered
+from kiva_stream.model.checkpoint import Commit, Delivered, SavedCheckpoint
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import OrderSource, SentOrder
@@ -58,12 +58,13 @@ async def test_a_checkpoint_is_saved_as_it_began(store: Store) -> None:
     moment = datetime(2018, 3, 4, tzinfo=UTC)
     async with held_ledger(store) as ledger:
         await ledger.bind(ACCOUNT, CONTACT_URL)
-        await ledger.begin("2018-03-04", moment, START)
+        await ledger.begin(SavedCheckpoint("2018-03-04", moment, START))
     async with held_ledger(store) as ledger:
         saved = await ledger.saved(ACCOUNT)
-    assert saved is not None
-    assert (saved.account, saved.since, saved.events_since) == (ACCOUNT, "2018-03-04", moment)
-    assert saved.counted_from == saved.watermark == START
+        status = await read_status(store, 1)
+    assert saved == SavedCheckpoint("2018-03-04", moment, START)
+    assert status is not None
+    assert (status.account, status.counted_from) == (ACCOUNT, START)
 
 
 async def test_a_site_that_is_bound_has_no_checkpoint_yet(store: Store) -> None:
@@ -111,10 +112,10 @@ async def test_of_two_sites_that_take_an_account_at_once_one_gets_it(store: Stor
 
 async def test_a_site_begins_once_and_only_when_it_is_bound(store: Store, ledger: SiteLedger) -> None:
     with pytest.raises(CheckpointError):
-        await ledger.begin("day1", None, START)
+        await ledger.begin(SavedCheckpoint("day1", None, START))
     async with held_ledger(store, 2) as unbound:
         with pytest.raises(CheckpointError):
-            await unbound.begin("day1", None, START)
+            await unbound.begin(SavedCheckpoint("day1", None, START))
 
 
 @pytest.mark.parametrize("phase", ["contacts", "orders", "events", "tags", "done", "sweep", "follow"])

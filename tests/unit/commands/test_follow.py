@@ -26,7 +26,6 @@ from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
 from kiva_stream.runtime import log_tail
 from kiva_stream.runtime.log_tail import LogTail
 from kiva_stream.runtime.shop import Shop
-from kiva_stream.runtime.start_position import Start
 from kiva_stream.settings.sections import PipelineSettings
 from tests.support.entries import SITE, customer, entry
 from tests.support.settings import settings
@@ -56,7 +55,7 @@ class FakeWork:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.held = self.ledger = self.contacts = self.orders = self.tags = self
-        self.kept = SavedCheckpoint("account", "day1", None, DAY1, DAY1)
+        self.kept = SavedCheckpoint("day1", None, DAY1)
         self.did: list[tuple[float, str]] = []
         self.caught_up: list[float] = []
         self.is_free_at = 0.0  # until then, another process holds the site
@@ -106,8 +105,8 @@ class FakeWork:
         self.tags_fail_at = math.inf
         raise self.tags_fail_with
 
-    async def resume(self, start: Start) -> FakeRun:
-        return FakeRun(self, start)
+    async def resume(self, saved: SavedCheckpoint) -> FakeRun:
+        return FakeRun(self, saved)
 
     def note(self, what: str) -> None:
         self.did.append((second(), what))
@@ -116,8 +115,8 @@ class FakeWork:
 class FakeRun:
     """Stands for PipelineRun."""
 
-    def __init__(self, work: FakeWork, start: Start) -> None:
-        self.checkpoint = Checkpoint(UNUSED, start.after, window=9, max_in_flight=1, commit_interval_s=1)
+    def __init__(self, work: FakeWork, saved: SavedCheckpoint) -> None:
+        self.checkpoint = Checkpoint(UNUSED, saved.watermark, window=9, max_in_flight=1, commit_interval_s=1)
         self._work = work
 
     async def pipeline(self, log: LogTail) -> FakePipeline:
