@@ -28,6 +28,7 @@ from heapq import heappop, heappush
 from types import TracebackType
 
 from kiva_stream.activecampaign.pause import Clock, Pause
+from kiva_stream.primitives.signal import Signal
 
 SECOND_S = 1.01  # a timer may fire a millisecond early, and two clocks never quite agree
 MINUTE_S = 60.6
@@ -47,25 +48,21 @@ class Budget:
         self._pause = pause
         self._clock = clock
         self._free_at = [clock() + refill_s] * slots  # a heap: when each slot that no request holds is free
-        self._any_returned = asyncio.Event()  # set while `_free_at` is not empty
-        self._any_returned.set()
+        self._slot_returned = Signal()
         self._queue = asyncio.Lock()
         self._low_priority_queue = asyncio.Lock()
         self._waiting = 0  # requests in `_queue`
-        self._none_waiting = asyncio.Event()
-        self._none_waiting.set()
+        self._stopped_waiting = Signal()
 
     async def __aenter__(self) -> None:
         self._waiting += 1
-        self._none_waiting.clear()
         try:
             async with self._queue:
                 await self._wait_for_slot()
-                self._take_slot()
+                heappop(self._free_at)
         finally:
             self._waiting -= 1
-            if not self._waiting:
-                self._none_waiting.set()
+            self._stopped_waiting.notify()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -77,7 +74,7 @@ class Budget:
         """Wait for a slot behind all requests that enter the budget itself, and keep it in the block."""
         async with self._low_priority_queue:
             await self._wait_for_unwanted_slot()
-            self._take_slot()
+            heappop(self._free_at)
         try:
             yield
         finally:
@@ -86,7 +83,7 @@ class Budget:
     async def _wait_for_unwanted_slot(self) -> None:
         """Return when a slot can be taken and no request of normal priority waits for it."""
         while True:
-            await self._none_waiting.wait()
+            await self._stopped_waiting.wait_until(lambda: not self._waiting)
             await self._wait_for_slot()
             if not self._waiting:  # one may have come during the wait for the slot
                 return
@@ -95,8 +92,7 @@ class Budget:
         """Return when a slot can be taken. The caller takes it before its next await: it is not reserved."""
         while True:
             # 1. Wait until a slot is returned, if requests hold all of them.
-            while not self._free_at:
-                await self._any_returned.wait()
+            await self._slot_returned.wait_until(lambda: self._free_at)
             # 2. Wait until the earliest slot is free and the pause is over.
             free_at = self._free_at[0]
             await self._pause.wait(free_at)
@@ -104,14 +100,9 @@ class Budget:
             if self._free_at and self._free_at[0] <= free_at:
                 return
 
-    def _take_slot(self) -> None:
-        heappop(self._free_at)
-        if not self._free_at:
-            self._any_returned.clear()
-
     def _return_slot(self) -> None:
         heappush(self._free_at, self._clock() + self._refill_s)
-        self._any_returned.set()
+        self._slot_returned.notify()
 
 
 def request_budget(per_second: int, pause: Pause, clock: Clock = time.monotonic) -> Budget:

@@ -81,7 +81,7 @@ class CustomerSync:
         desired = await self._desired(before)
         await self._site.upsert_as_history(contact, orders)
         await self._look_up_id(contact)
-        if contact.status is ContactStatus.LINKED:
+        if contact.is_linked:
             await self._site.tags.sync_one(contact.id)
         after, sent_after = await self._record(contact), await self._sent.sent(orders)
         return CustomerSyncReport(

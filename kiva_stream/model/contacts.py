@@ -32,6 +32,11 @@ class Contact(msgspec.Struct, weakref=True):
     synced_to: Position = Position(0, 0)  # ActiveCampaign shows what entries up to here changed
 
     @property
+    def is_linked(self) -> bool:
+        """Whether ActiveCampaign confirmed the contact."""
+        return self.status is ContactStatus.LINKED
+
+    @property
     def is_refused(self) -> bool:
         """True if ActiveCampaign rejected it. NO_CONTACT does not count: it may become valid again."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT

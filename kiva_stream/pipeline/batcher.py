@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from kiva_stream.model.classifications import FOR_A_CONTACT, Classification, Event, Noise, Reject, SyncOnly
-from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.contacts import Contact
 from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery
@@ -154,7 +154,7 @@ class Batcher:
             contact = contacts[delivery.customer]
             if (  # it is sync-only, and its contact shows by now what it may have changed
                 delivery.event_line is None
-                and contact.status is ContactStatus.LINKED
+                and contact.is_linked
                 and self._contact_delivery.need(Batch(contact, [delivery])) is None
             ):
                 span.resolve(SYNCED, notes=notes)

@@ -89,7 +89,7 @@ class Sender:
             with self._unless_drained():
                 await self._contact_delivery.ensure(need)
             batch.end_wait()
-            if batch.contact.status is ContactStatus.LINKED:
+            if batch.contact.is_linked:
                 self._outcomes.mark_tag_due(batch.contact.id)
         while (delivery := batch.current) is not None:
             if batch.contact.status is ContactStatus.REJECTED:

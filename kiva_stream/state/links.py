@@ -218,4 +218,4 @@ def _open_import(row: asyncpg.Record) -> OpenImport:
 
 
 def _may_link(contact: Contact | None, email: Email) -> bool:
-    return contact is None or (contact.status is not ContactStatus.LINKED and contact.email != email)
+    return contact is None or (not contact.is_linked and contact.email != email)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from kiva_stream.model.contacts import ContactRecord, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.contacts import ContactRecord, DesiredContact, ListStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
@@ -36,7 +36,7 @@ class ContactChange(NamedTuple):
     @property
     def needs_import(self) -> bool:
         """Whether the contact is new to ActiveCampaign."""
-        return self.record.contact.status is not ContactStatus.LINKED
+        return not self.record.contact.is_linked
 
     @property
     def unsubscribes(self) -> bool:
@@ -80,7 +80,9 @@ class ContactChanges:
         record, counted = contact.record, contact.counted
         if not counted or record.contact.is_refused:
             return None
-        desired = desired_contact(record.contact.email, counted, is_new=not contact.is_linked, today=today)
+        desired = desired_contact(
+            record.contact.email, counted, is_new=not record.contact.is_linked, today=today
+        )
         change = ContactChange(record, desired)
         is_same = fingerprint(desired) == record.fingerprint
         return None if is_same or self._is_refused(change) else change
@@ -90,7 +92,9 @@ class ContactChanges:
 
         A contact whose first import was lost keeps the tag that was sent with it, or it might get two.
         """
-        newcomers = [each for each in contacts if not each.is_linked and each.record.ac_id is None]
+        newcomers = [
+            each for each in contacts if not each.record.contact.is_linked and each.record.ac_id is None
+        ]
         if not newcomers:
             return {}
         weeks = self._ports.weeks

@@ -7,28 +7,16 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 
 from kiva_stream.model.ids import ContactId
 
 
-class _Request:
-    """A request for some contacts; `missing` counts those that an earlier request holds or waits for."""
+class _Request(msgspec.Struct, frozen=True, eq=False):
+    """A request for some contacts, granted when it is the first in the queues of all of them."""
 
-    def __init__(self, contacts: Collection[ContactId]) -> None:
-        self.contacts = frozenset(contacts)
-        self.missing = 0
-        self.is_granted = anyio.Event()
-
-    def join(self, queue: deque[_Request]) -> None:
-        """Queue for one more contact."""
-        self.missing += bool(queue)
-        queue.append(self)
-
-    def advance(self) -> None:
-        """Count that the request is the first for one more contact; grant it when it is for all."""
-        self.missing -= 1
-        if not self.missing:
-            self.is_granted.set()
+    contacts: frozenset[ContactId]
+    granted: anyio.Event
 
 
 class ContactLocks:
@@ -47,23 +35,26 @@ class ContactLocks:
 
         The lock is not reentrant: a task that asks for a contact it already holds waits forever.
         """
-        request = _Request(contacts)
+        request = _Request(frozenset(contacts), anyio.Event())
         for contact in request.contacts:
-            request.join(self._queues.setdefault(contact, deque()))
+            self._queues.setdefault(contact, deque()).append(request)
         try:
-            if request.missing:
-                await request.is_granted.wait()
+            if not self._is_first(request):
+                await request.granted.wait()
             yield
         finally:
             self._leave(request)
 
     def _leave(self, request: _Request) -> None:
-        """Leave all queues, also from their middle, and advance the requests that are first now."""
+        """Leave all queues, also from their middle, and grant the requests that are first now."""
         for contact in request.contacts:
             queue = self._queues[contact]
-            was_first = queue[0] is request
             queue.remove(request)
             if not queue:
                 del self._queues[contact]
-            elif was_first:
-                queue[0].advance()
+            elif self._is_first(queue[0]):
+                queue[0].granted.set()
+
+    def _is_first(self, request: _Request) -> bool:
+        """Return whether no earlier request holds or waits for any contact of this one."""
+        return all(self._queues[contact][0] is request for contact in request.contacts)

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.errors import AddressTaken, Rejected
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import AcId, CustomerId, Email
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts, WeekTags
@@ -104,7 +104,7 @@ class ContactMoves:
     async def dissolve_left(self, records: Iterable[ContactRecord]) -> None:
         """Dissolve those of these contacts whose customers have left, in an earlier run that was stopped."""
         for record in records:
-            if record.contact.status is ContactStatus.LINKED and not record.customers:
+            if record.contact.is_linked and not record.customers:
                 await self.dissolve(record)
 
     async def dissolve(self, record: ContactRecord) -> None:

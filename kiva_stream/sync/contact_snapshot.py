@@ -110,5 +110,5 @@ class ContactSnapshot:
 
     def _has_just_joined(self, contact: CurrentContact) -> bool:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
-        is_new = self._is_live and not contact.is_linked
+        is_new = self._is_live and not contact.record.contact.is_linked
         return is_new and any(not self._writes.is_history(each.joined_at) for each in contact.counted)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1, Position
@@ -166,7 +166,7 @@ class ContactSync:
 
     def _is_up_to_date(self, contact: Contact, position: Position) -> bool:
         """Return whether a contact shows what entries up to a position changed."""
-        if contact.status is not ContactStatus.LINKED or contact in self._dirty:
+        if not contact.is_linked or contact in self._dirty:
             return False
         return position <= self._floor or position <= contact.synced_to
 

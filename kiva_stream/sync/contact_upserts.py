@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.model.positions import DAY1
-from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
+from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_writes import ContactWrites
@@ -53,9 +53,12 @@ class ContactUpserts:
         if not by_id:
             return
         records = await self._ports.links.records(by_id)
-        current = await self.read(records)
-        for changes, newest in self._parts(await self._changes.of(current), by_id):
-            await self._writes.write(changes, exclude_automations=self._writes.is_history(newest))
+        changes = await self._changes.of(await self.read(records))
+        while changes:
+            size = self._writes.fitting(changes)
+            part, changes = changes[:size], changes[size:]
+            newest = max(by_id[each.id].inserted_at for each in part)
+            await self._writes.write(part, exclude_automations=self._writes.is_history(newest))
         for record in records:
             await self._writes.reject_unwritten(record)
         await self.complete(records, by_id)
@@ -65,15 +68,6 @@ class ContactUpserts:
         current = await self._changes.current(records)
         await self._subscriptions.unsubscribe(current)
         return current
-
-    def _parts(
-        self, changes: list[ContactChange], needs: Mapping[ContactId, Need]
-    ) -> Iterator[tuple[list[ContactChange], datetime]]:
-        """Yield as many changes as one import takes, with when the newest of their entries was inserted."""
-        while changes:
-            size = self._writes.fitting(changes)
-            part, changes = changes[:size], changes[size:]
-            yield part, max(needs[each.id].inserted_at for each in part)
 
     async def complete(self, records: Collection[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Upsert the orders of contacts that are written, then resubscribe those that asked for it.
@@ -89,7 +83,7 @@ class ContactUpserts:
 
     async def _upsert_orders(self, records: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Upsert the orders that entries name, and all orders of contacts that were not linked before."""
-        linked = [record for record in records if record.contact.status is ContactStatus.LINKED]
+        linked = [record for record in records if record.contact.is_linked]
         orders = {order for record in linked for order in needs[record.contact.id].orders}
         newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]
         if newcomers:

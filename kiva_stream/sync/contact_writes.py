@@ -16,7 +16,7 @@ end of an import that an earlier run began is asked for, and the import is not s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -91,15 +91,14 @@ class ContactWrites:
 
         A few contacts that it has are sent one by one, so that they need not wait for the end of an import.
         """
-        new = [each for each in changes if each.needs_import]
-        known = [each for each in changes if not each.needs_import]
-        if len(changes) >= self._settings.import_min_contacts:
-            new, known = list(changes), []
+        are_many = len(changes) >= self._settings.import_min_contacts
+        imported = [each for each in changes if are_many or each.needs_import]
+        alone = [] if are_many else [each for each in changes if not each.needs_import]
         async with anyio.create_task_group() as group:
-            for each in known:
+            for each in alone:
                 group.start_soon(self.write_one, each)
-            if new:
-                await self.import_contacts(new, exclude_automations=exclude_automations)
+            if imported:
+                await self.import_contacts(imported, exclude_automations=exclude_automations)
         if notes := Counter(note for each in changes for note in each.desired.notes):
             await self._links.count_notes(notes)
 
@@ -194,7 +193,9 @@ class ContactWrites:
             failed |= await self._absent(started)
         # 2. All others are confirmed. A new contact that failed did not get the tag that was sent with it.
         await self._links.close_import(started, started.fingerprints.keys() - failed - unsure)
-        await self._due.record_tags_unknown([each.contact.id for each in records if _is_new(each, failed)])
+        await self._due.record_tags_unknown(
+            [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
+        )
         # 3. So many failures are about the account, not about these contacts.
         self._check_failures(len(failed), of=len(started.fingerprints))
         return failed | unsure
@@ -237,7 +238,3 @@ class ContactWrites:
                 f"ActiveCampaign refused {failed} of {of} contacts of one import: look at the account's "
                 "contact limit and its exclusion list, then start again. Nobody was dead-lettered."
             )
-
-
-def _is_new(record: ContactRecord, failed: Container[ContactId]) -> bool:
-    return record.contact.id in failed and record.contact.status is not ContactStatus.LINKED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.week_tags import WeekTag
@@ -25,11 +25,6 @@ class CurrentContact(NamedTuple):
     def id(self) -> ContactId:
         """The contact's id."""
         return self.record.contact.id
-
-    @property
-    def is_linked(self) -> bool:
-        """Whether ActiveCampaign confirmed the contact."""
-        return self.record.contact.status is ContactStatus.LINKED
 
     @property
     def is_erased(self) -> bool:

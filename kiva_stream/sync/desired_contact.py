@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from kiva_stream.model.contacts import Contact, ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.contacts import Contact, DesiredContact, ListStatus
 from kiva_stream.model.customers import Customer, CustomerAccount
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.text_cleaning import clean
@@ -78,7 +78,7 @@ def customers_to_move(
     return {
         customer: emails[customer]
         for customer, contact in contacts.items()
-        if contact.status is ContactStatus.LINKED and contact.email != emails[customer]
+        if contact.is_linked and contact.email != emails[customer]
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from kiva_stream.model.contacts import Contact, ContactStatus
+from kiva_stream.model.contacts import Contact
 from kiva_stream.model.ids import CustomerId, OrderId
 from kiva_stream.model.orders import DesiredOrder, Order, SentOrder
 from kiva_stream.ports.state import Links, SentOrders
@@ -75,7 +75,7 @@ class OrderChanges:
         """
         contact = contacts.get(order.customer_id)
         was_accepted = sent is not None and sent.was_accepted
-        if contact is None or contact.status is not ContactStatus.LINKED:
+        if contact is None or not contact.is_linked:
             return None
         if not (order.is_paid or was_accepted):
             return None

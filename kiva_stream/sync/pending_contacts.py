@@ -108,15 +108,8 @@ class PendingContacts:
         try:
             return await pending.wait()
         finally:
-            self._withdraw(contact, pending)
-
-    def _withdraw(self, contact: ContactId, pending: PendingContact) -> None:
-        """Take out of the queues what a cancelled batch has left there."""
-        if self._queued.get(contact) is pending:
-            del self._queued[contact]
-        unwritten = self._unwritten.get(contact)
-        if unwritten is not None and unwritten.pending is pending:
-            del self._unwritten[contact]
+            for queue in (self._queued, self._unwritten):  # a cancelled batch is still in one of them
+                queue.pop(contact, None)
 
     # --- step 2: look ---
 

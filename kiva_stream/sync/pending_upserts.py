@@ -46,8 +46,7 @@ class PendingUpserts:
         self._sleep = sleep
         self._queued: dict[OrderId, list[PendingUpsert]] = {}  # in the order in which they were asked for
         self._ready_at: dict[OrderId, float] = {}  # of orders asked for too soon, by the clock of the loop
-        self._under_way: set[OrderId] = set()
-        self._batches = 0  # under way
+        self._under_way: list[Batch] = []
         self._progressed = Signal()
 
     @contextmanager
@@ -67,12 +66,13 @@ class PendingUpserts:
 
     def take(self, size: int, now: float) -> Batch:
         """Take up to `size` queued orders that may be sent now; none while enough batches are under way."""
-        if self._batches >= BATCHES_AT_ONCE:
+        if len(self._under_way) >= BATCHES_AT_ONCE:
             return {}
+        under_way = set().union(*self._under_way)
         ready = (
             order
             for order in self._queued
-            if order not in self._under_way and self._ready_at.get(order, now) <= now
+            if order not in under_way and self._ready_at.get(order, now) <= now
         )
         ids = list(islice(ready, size))
         for order in ids:
@@ -87,8 +87,7 @@ class PendingUpserts:
         `upsert` returns the orders that it left because they were sent too short a time ago, each with the
         moment from which it may be sent. These are queued again, as are all orders of a cancelled batch.
         """
-        self._under_way |= batch.keys()
-        self._batches += 1
+        self._under_way.append(batch)
         left: Collection[OrderId] = batch
         try:
             left = not_ready = await upsert(batch)
@@ -101,8 +100,7 @@ class PendingUpserts:
                 for call in batch[order]:
                     call.ids.discard(order)
         finally:
-            self._batches -= 1
-            self._under_way -= batch.keys()
+            self._under_way.remove(batch)
             for order in left:
                 self._queue_again(order, batch[order])
             self._progressed.notify()

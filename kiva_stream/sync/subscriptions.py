@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_ports import ContactPorts
@@ -29,7 +28,7 @@ class Subscriptions:
     async def unsubscribe(self, contacts: Iterable[CurrentContact]) -> None:
         """Unsubscribe those of these contacts that must be, and have their week tags taken off."""
         for each in contacts:
-            if each.must_unsubscribe and each.is_linked:
+            if each.must_unsubscribe and each.record.contact.is_linked:
                 await self._unsubscribe(each)
 
     async def _unsubscribe(self, contact: CurrentContact) -> None:
@@ -49,7 +48,7 @@ class Subscriptions:
         if not contacts:
             return
         records = await self._ports.links.records(contacts)
-        linked = [each for each in records if each.contact.status is ContactStatus.LINKED]
+        linked = [each for each in records if each.contact.is_linked]
         current = await self._changes.current(linked)
         for change in await self._changes.of(current):
             await self._writes.write_one(change)

@@ -225,4 +225,4 @@ def _basis(due: DueContact) -> tuple[object, ...]:
 
 def _differs(record: ContactRecord, tag: WeekTag | None) -> bool:
     """Return whether a contact's tag must change; the state never knows that a contact has none."""
-    return record.contact.status is ContactStatus.LINKED and (tag is None or record.tag is not tag)
+    return record.contact.is_linked and (tag is None or record.tag is not tag)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from kiva_stream.errors import AddressTaken, Rejected, UnknownOutcome
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.observability.logs import log
@@ -107,7 +107,7 @@ class Repair:
 
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
         await self._site.upsert_as_history(contact, orders)
-        if contact.status is ContactStatus.LINKED:
+        if contact.is_linked:
             (record,) = await self._links.records([contact.id])
             if record.ac_id is None:
                 await self._site.look_up_id(contact)

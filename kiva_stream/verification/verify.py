@@ -19,7 +19,7 @@ from kiva_stream.activecampaign.read_backs import ReadBacks
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.errors import SettingsError
-from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup
@@ -250,7 +250,7 @@ class Verification:
     async def _records(self, ids: Iterable[ContactId]) -> list[ContactRecord]:
         """Return those of these contacts that are at ActiveCampaign and have a customer."""
         found = await self._evidence.contacts(list(ids))
-        return [row for row in found if row.contact.status is ContactStatus.LINKED and row.customers]
+        return [row for row in found if row.contact.is_linked and row.customers]
 
     # --- repairing ---
 
