@@ -192,26 +192,24 @@ async def _contacts(
     settings: Settings, shop: Shop, store: Store, links: ContactLinks, mark: HighWaterMark
 ) -> ContactSync:
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
-    limits, due, locks = settings.activecampaign, DueTags(store, shop.site.id), ContactLocks()
+    limits = settings.activecampaign
     account: Any = InstantAccount()
-    writes = ContactWrites(
-        links=links, due=due, contacts=account, locks=locks, settings=limits, sleep=_no_time
-    )
-    moves = ContactMoves(
-        shop.site.id, customers=shop.customers, links=links, contacts=account, tags=NOBODY, locks=locks
+    ports = ContactPorts(
+        customers=shop.customers,
+        links=links,
+        orders=shop.orders,
+        order_delivery=NOBODY,
+        weeks=shop.weeks,
+        due=DueTags(store, shop.site.id),
+        contacts=account,
+        tags=NOBODY,
+        locks=ContactLocks(),
     )
     contacts = ContactSync(
         shop.site,
-        ContactPorts(
-            customers=shop.customers,
-            links=links,
-            orders=shop.orders,
-            order_delivery=NOBODY,
-            weeks=shop.weeks,
-            due=due,
-        ),
-        writes=writes,
-        moves=moves,
+        ports,
+        writes=ContactWrites(ports, limits, sleep=_no_time),
+        moves=ContactMoves(shop.site.id, ports),
         settings=limits,
     )
     await contacts.snapshot(mark.position, lambda _: None)

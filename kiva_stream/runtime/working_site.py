@@ -63,25 +63,22 @@ class WorkingSite:
             uploads=uploads,
             settings=settings,
         )
+        ports = ContactPorts(
+            customers=shop.customers,
+            links=links,
+            orders=shop.orders,
+            order_delivery=self.orders,
+            weeks=shop.weeks,
+            due=due,
+            contacts=account,
+            tags=tags,
+            locks=locks,
+        )
         self.contacts = ContactSync(
             shop.site,
-            ContactPorts(
-                customers=shop.customers,
-                links=links,
-                orders=shop.orders,
-                order_delivery=self.orders,
-                weeks=shop.weeks,
-                due=due,
-            ),
-            writes=ContactWrites(links=links, due=due, contacts=account, locks=locks, settings=settings),
-            moves=ContactMoves(
-                shop.site.id,
-                customers=shop.customers,
-                links=links,
-                contacts=account,
-                tags=tags,
-                locks=locks,
-            ),
+            ports,
+            writes=ContactWrites(ports, settings),
+            moves=ContactMoves(shop.site.id, ports),
             settings=settings,
             is_live=is_live,
         )

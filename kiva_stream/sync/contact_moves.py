@@ -20,37 +20,21 @@ from kiva_stream.errors import AddressTaken, Rejected
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import AcId, CustomerId, Email
 from kiva_stream.observability.logs import log
-from kiva_stream.ports.destination import Contacts, WeekTags
-from kiva_stream.ports.source import Customers
-from kiva_stream.ports.state import Links
-from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import countable
 
 
 class ContactMoves:
     """Moves and dissolves contacts. Every call raises AccountRefused, SourceError, CheckpointError."""
 
-    def __init__(
-        self,
-        site_id: int,
-        *,
-        customers: Customers,
-        links: Links,
-        contacts: Contacts,
-        tags: WeekTags,
-        locks: ContactLocks,
-    ) -> None:
+    def __init__(self, site_id: int, ports: ContactPorts) -> None:
         self._site_id = site_id
-        self._customers = customers
-        self._links = links
-        self._contacts = contacts
-        self._tags = tags
-        self._locks = locks
+        self._ports = ports
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
         """Move customers to the contacts of their addresses; return the contacts that must be upserted."""
         changed = []
-        contacts = await self._links.of_customers(customers)
+        contacts = await self._ports.links.of_customers(customers)
         for contact in {each.id: each for each in contacts.values()}.values():
             movers = {
                 customer: email
@@ -65,40 +49,40 @@ class ContactMoves:
         changed = []
         leaving = {customer for customers in movers.values() for customer in customers}
         for email, customers in movers.items():
-            (record,) = await self._links.records([contact.id])
+            (record,) = await self._ports.links.records([contact.id])
             if await self._is_shared(record, leaving) or not await self._rename(record, email):
-                async with self._locks.hold([contact.id]):
-                    ac_id = await self._contacts.find(email)
-                    changed.append(await self._links.relink(customers, email, ac_id))
+                async with self._ports.locks.hold([contact.id]):
+                    ac_id = await self._ports.contacts.find(email)
+                    changed.append(await self._ports.links.relink(customers, email, ac_id))
             leaving.difference_update(customers)
-        (left,) = await self._links.records([contact.id])
+        (left,) = await self._ports.links.records([contact.id])
         if not left.customers:
             await self.dissolve(left)
         return [*changed, contact] if changed and left.customers else changed
 
     async def _is_shared(self, record: ContactRecord, leaving: Collection[CustomerId]) -> bool:
         """Return whether a customer that is not among `leaving` counts for the contact."""
-        accounts = await self._customers.accounts(set(record.customers) - set(leaving))
+        accounts = await self._ports.customers.accounts(set(record.customers) - set(leaving))
         return bool(countable(accounts, self._site_id, record.contact.email))
 
     async def _rename(self, record: ContactRecord, email: Email) -> bool:
         """Give a contact a new address; return whether it has it now."""
         contact = record.contact
-        if await self._links.find_by_email(email) is not None:
+        if await self._ports.links.find_by_email(email) is not None:
             return False
-        async with self._locks.hold([contact.id]):
+        async with self._ports.locks.hold([contact.id]):
             ac_id = await self._ac_id(record)
             if ac_id is None:
                 return False
             try:
-                await self._contacts.rename(ac_id, email)
+                await self._ports.contacts.rename(ac_id, email)
             except AddressTaken:
                 log.info("another contact has the new address; it is adopted", contact=contact.id)
                 return False
             except Rejected as error:
                 log.warning("a new address is refused", contact=contact.id, said=error.reply)
                 return False
-            await self._links.record_email(contact.id, email)
+            await self._ports.links.record_email(contact.id, email)
         return True
 
     async def dissolve_left(self, records: Iterable[ContactRecord]) -> None:
@@ -110,20 +94,20 @@ class ContactMoves:
     async def dissolve(self, record: ContactRecord) -> None:
         """Take customer id and week tag off a contact without customers; it stays at ActiveCampaign."""
         contact = record.contact
-        async with self._locks.hold([contact.id]):
+        async with self._ports.locks.hold([contact.id]):
             ac_id = await self._ac_id(record)
             try:
                 if ac_id is not None:
-                    await self._contacts.clear_customer_id(ac_id)
-                    for link in (await self._tags.links(ac_id)).values():
-                        await self._tags.remove(link)
+                    await self._ports.contacts.clear_customer_id(ac_id)
+                    for link in (await self._ports.tags.links(ac_id)).values():
+                        await self._ports.tags.remove(link)
             except Rejected as error:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
-            await self._links.record_orphaned(contact.id)
+            await self._ports.links.record_orphaned(contact.id)
 
     async def _ac_id(self, record: ContactRecord) -> AcId | None:
         """Return ActiveCampaign's id of a contact; None: it does not have the contact."""
-        return record.ac_id or await self._contacts.find(record.contact.email)
+        return record.ac_id or await self._ports.contacts.find(record.contact.email)
 
 
 def _by_email(movers: Mapping[CustomerId, Email]) -> Mapping[Email, list[CustomerId]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kiva_stream.ports.destination import Contacts, WeekTags
 from kiva_stream.ports.source import Customers, Orders, Weeks
 from kiva_stream.ports.stages import OrderDelivery
 from kiva_stream.ports.state import Links, TagsDue
+from kiva_stream.sync.contact_locks import ContactLocks
 
 
 class ContactPorts(NamedTuple):
-    """What contact sync needs of the outside; what only its writes and moves need is theirs."""
+    """What contact sync needs of the outside, and the locks that it shares with week tag sync."""
 
     customers: Customers
     links: Links
@@ -18,3 +20,6 @@ class ContactPorts(NamedTuple):
     order_delivery: OrderDelivery
     weeks: Weeks
     due: TagsDue
+    contacts: Contacts
+    tags: WeekTags
+    locks: ContactLocks

@@ -27,12 +27,10 @@ from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
-from kiva_stream.ports.destination import Contacts
-from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
-from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
 
 
@@ -41,19 +39,13 @@ class ContactWrites:
 
     def __init__(
         self,
-        *,
-        links: Links,
-        due: TagsDue,
-        contacts: Contacts,
-        locks: ContactLocks,
+        ports: ContactPorts,
         settings: ActiveCampaignSettings,
+        *,
         sleep: Sleep = anyio.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._links = links
-        self._due = due
-        self._contacts = contacts
-        self._locks = locks
+        self._ports = ports
         self._settings = settings
         self._sleep = sleep
         self._now = now
@@ -70,21 +62,21 @@ class ContactWrites:
     async def resume(self) -> int:
         """Wait for the imports that an earlier run began; return how many contacts they wrote."""
         written = 0
-        for started in await self._links.open_imports():
+        for started in await self._ports.links.open_imports():
             alone = await self._finish(started)
             written += 0 if alone is None else len(started.fingerprints) - len(alone)
         return written
 
     async def learn_ids(self) -> None:
         """Learn ActiveCampaign's ids of the contacts that were created since the last call."""
-        known_to = await self._links.ids_known_up_to()
-        while page := await self._contacts.page(known_to):
+        known_to = await self._ports.links.ids_known_up_to()
+        while page := await self._ports.contacts.page(known_to):
             known_to = max(page.values())
-            await self._links.record_ids(page, known_to)
+            await self._ports.links.record_ids(page, known_to)
 
     def fitting(self, changes: Sequence[ContactChange]) -> int:
         """Return how many of these changes, from the first, fit into one import."""
-        return self._contacts.count_fitting([each.desired for each in changes])
+        return self._ports.contacts.count_fitting([each.desired for each in changes])
 
     async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
@@ -100,12 +92,12 @@ class ContactWrites:
             if imported:
                 await self.import_contacts(imported, exclude_automations=exclude_automations)
         if notes := Counter(note for each in changes for note in each.desired.notes):
-            await self._links.count_notes(notes)
+            await self._ports.links.count_notes(notes)
 
     async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Import contacts and wait for the end; then send those that failed in it by themselves."""
-        async with self._locks.hold([each.id for each in changes]):
-            await self._links.record_import_tags(
+        async with self._ports.locks.hold([each.id for each in changes]):
+            await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
             alone = await self._import(list(changes), exclude_automations=exclude_automations)
@@ -117,38 +109,38 @@ class ContactWrites:
 
         It is not subscribed and gets no tag: only an import does that.
         """
-        async with self._locks.hold([change.id]):
+        async with self._ports.locks.hold([change.id]):
             try:
-                ac_id = await self._contacts.upsert(change.desired)
+                ac_id = await self._ports.contacts.upsert(change.desired)
                 if change.unsubscribes:
-                    await self._contacts.set_list(ac_id, subscribed=False)
+                    await self._ports.contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:
                 await self._refused(change, error.reply)
             else:
-                await self._links.record_confirmed(
+                await self._ports.links.record_confirmed(
                     change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
                 )
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
         """Reject a contact that is still new after the writes: no customer of its address is left."""
         if record.contact.status is ContactStatus.NEW:
-            await self._links.record_rejected(record.contact.id, Reason.NO_CONTACT)
+            await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
 
     async def set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
         """Subscribe a contact that ActiveCampaign has, or unsubscribe it."""
-        async with self._locks.hold([record.contact.id]):
+        async with self._ports.locks.hold([record.contact.id]):
             await self._set_list(record, subscribed=subscribed)
 
     async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
         contact = record.contact
-        ac_id = record.ac_id or await self._contacts.find(contact.email)
+        ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
         try:
             if ac_id is not None:
-                await self._contacts.set_list(ac_id, subscribed=subscribed)
+                await self._ports.contacts.set_list(ac_id, subscribed=subscribed)
         except Rejected as error:
             log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
         else:
-            await self._links.record_list_status(contact.id, unsubscribed=not subscribed)
+            await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
 
     async def _import(
         self, changes: list[ContactChange], *, exclude_automations: bool
@@ -158,7 +150,9 @@ class ContactWrites:
             # 1. Start the import. If rows are refused, none was imported: start again without them.
             try:
                 desired = [each.desired for each in changes]
-                accepted = await self._contacts.start_import(desired, exclude_automations=exclude_automations)
+                accepted = await self._ports.contacts.start_import(
+                    desired, exclude_automations=exclude_automations
+                )
             except RowsRejected as error:
                 self._check_failures(len(error.reasons), of=len(changes))
                 for index in error.reasons:
@@ -169,7 +163,7 @@ class ContactWrites:
             sent = {each.id: fingerprint(each.desired) for each in changes}
             unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
             started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
-            await self._links.record_import(started)
+            await self._ports.links.record_import(started)
             # 3. Wait for its end.
             failed = await self._finish(started)
             if failed is not None:
@@ -181,19 +175,19 @@ class ContactWrites:
         report = await self._ended(started.id)
         if report.state is ImportState.LOST:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
-            await self._links.close_import(started, [])
+            await self._ports.links.close_import(started, [])
             return None
         # 1. Failed is what the report names. A short import also left contacts out without naming them:
         # absent are those that ActiveCampaign does not have, unsure those that it had before.
-        records = await self._links.records(started.fingerprints)
+        records = await self._ports.links.records(started.fingerprints)
         failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
         if started.is_short:
             unsure = {each.contact.id for each in records if each.ac_id is not None}
             failed |= await self._absent(started)
         # 2. All others are confirmed. A new contact that failed did not get the tag that was sent with it.
-        await self._links.close_import(started, started.fingerprints.keys() - failed - unsure)
-        await self._due.record_tags_unknown(
+        await self._ports.links.close_import(started, started.fingerprints.keys() - failed - unsure)
+        await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
         )
         # 3. So many failures are about the account, not about these contacts.
@@ -206,14 +200,15 @@ class ContactWrites:
         They are on its exclusion list. Of a contact that it had before, being there proves nothing.
         """
         await self.learn_ids()
-        left = [each.contact for each in await self._links.records(started.fingerprints) if not each.ac_id]
-        return {contact.id for contact in left if await self._contacts.find(contact.email) is None}
+        records = await self._ports.links.records(started.fingerprints)
+        left = [each.contact for each in records if each.ac_id is None]
+        return {contact.id for contact in left if await self._ports.contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
         """Ask for an import's report every `import_poll_s` until it is not running any more."""
         while True:
             await self._sleep(self._settings.import_poll_s)
-            report = await self._contacts.import_report(import_id)
+            report = await self._ports.contacts.import_report(import_id)
             if report.state is not ImportState.RUNNING:
                 return report
 
@@ -228,7 +223,7 @@ class ContactWrites:
             if change.unsubscribes:
                 await self._set_list(change.record, subscribed=False)
         else:
-            await self._links.record_rejected(change.id, Reason.AC_REJECTED)
+            await self._ports.links.record_rejected(change.id, Reason.AC_REJECTED)
 
     def _check_failures(self, failed: int, *, of: int) -> None:
         """Raise AccountRefused if so many contacts of an import failed that the cause is the account."""

@@ -145,30 +145,23 @@ class World:
         self.pipeline.remember(behind[-window:])
 
     def _sync(self) -> ContactSync:
-        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.contacts)
-        contacts = self.contacts
+        settings = self.settings.activecampaign
+        ports = ContactPorts(
+            customers=self.shop,
+            links=self.links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=self.weeks,
+            due=self.due,
+            contacts=self.contacts,
+            tags=FakeTags(self.contacts),
+            locks=ContactLocks(),
+        )
         return ContactSync(
             SITE,
-            ContactPorts(
-                customers=self.shop,
-                links=self.links,
-                orders=self.orders,
-                order_delivery=self.order_delivery,
-                weeks=self.weeks,
-                due=self.due,
-            ),
-            writes=ContactWrites(
-                links=self.links,
-                due=self.due,
-                contacts=contacts,
-                locks=locks,
-                settings=settings,
-                sleep=no_time,
-                now=lambda: self.now,
-            ),
-            moves=ContactMoves(
-                SITE.id, customers=self.shop, links=self.links, contacts=contacts, tags=tags, locks=locks
-            ),
+            ports,
+            writes=ContactWrites(ports, settings, sleep=no_time, now=lambda: self.now),
+            moves=ContactMoves(SITE.id, ports),
             settings=settings,
             is_live=self.is_live,
             now=lambda: self.now,

@@ -75,30 +75,23 @@ class Bench:
         """Begin a new process: all it knows is what the state keeps."""
         self.links.restarted()
         self.contacts.restarted()
-        links, contacts, shop = self.links, self.contacts, self.customers
         self.locks = ContactLocks()
-        self.writes = ContactWrites(
-            links=links,
+        ports = ContactPorts(
+            customers=self.customers,
+            links=self.links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=self.weeks,
             due=self.due,
-            contacts=contacts,
+            contacts=self.contacts,
+            tags=self.tags,
             locks=self.locks,
-            settings=self.settings,
-            sleep=self.sleep,
-            now=lambda: NOW,
         )
-        self.moves = ContactMoves(
-            SITE.id, customers=shop, links=links, contacts=contacts, tags=self.tags, locks=self.locks
-        )
+        self.writes = ContactWrites(ports, self.settings, sleep=self.sleep, now=lambda: NOW)
+        self.moves = ContactMoves(SITE.id, ports)
         self.sync = ContactSync(
             SITE,
-            ContactPorts(
-                customers=shop,
-                links=links,
-                orders=self.orders,
-                order_delivery=self.order_delivery,
-                weeks=self.weeks,
-                due=self.due,
-            ),
+            ports,
             writes=self.writes,
             moves=self.moves,
             settings=self.settings,

@@ -453,31 +453,27 @@ class Life(World):
 
     def _sync(self) -> ContactSync:
         settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.account)
-        shop, links, there, due, weeks = self.shop, self.links, self.account, self.due, self.weeks
+        shop, there, due, weeks = self.shop, self.account, self.due, self.weeks
         self.read = ReadByContactSync(shop)
         self.tags = WeekTagSync(
             SITE.id, due=due, weeks=weeks, customers=shop, tags=tags, contacts=there, locks=locks
         )
+        ports = ContactPorts(
+            customers=self.read,
+            links=self.links,
+            orders=self.orders,
+            order_delivery=self.order_delivery,
+            weeks=weeks,
+            due=due,
+            contacts=there,
+            tags=tags,
+            locks=locks,
+        )
         return ContactSync(
             SITE,
-            ContactPorts(
-                customers=self.read,
-                links=links,
-                orders=self.orders,
-                order_delivery=self.order_delivery,
-                weeks=weeks,
-                due=due,
-            ),
-            writes=ContactWrites(
-                links=links,
-                due=due,
-                contacts=there,
-                locks=locks,
-                settings=settings,
-                sleep=no_time,
-                now=lambda: self.now,
-            ),
-            moves=ContactMoves(SITE.id, customers=shop, links=links, contacts=there, tags=tags, locks=locks),
+            ports,
+            writes=ContactWrites(ports, settings, sleep=no_time, now=lambda: self.now),
+            moves=ContactMoves(SITE.id, ports._replace(customers=shop)),
             settings=settings,
             is_live=self.is_live,
             now=lambda: self.now,
