@@ -63,11 +63,8 @@ class CircuitBreaker:
         self._openings = 0  # in a row
         self._has_probe = False  # a probe is out: half-open
         self._incident: IncidentKind | None = None
-        for kind in (
-            "activecampaign",
-            "key",
-        ):  # an earlier breaker of this host can no longer end its incidents
-            incidents.resolve(kind, name)
+        incidents.resolve("activecampaign", name)  # an earlier breaker of this host no longer can
+        incidents.resolve("key", name)
 
     @property
     def is_open(self) -> bool:

@@ -85,7 +85,7 @@ class Contacts:
         return await self._client.call("GET", path, parse=partial(parse_contact_lookup, email=email))
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
-        """Page by the id instead of an offset, which alone stays cheap in a large account ("Pagination")."""
+        """Page by the id: in a large account an offset becomes expensive ("Pagination")."""
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
         return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
 

@@ -1,6 +1,6 @@
 """The pace of events: so many a second, fewer for a while after throttling. It counts sendings.
 
-ActiveCampaign documents no limit for event tracking; the setting is what the operator dares to send.
+ActiveCampaign documents no limit for event tracking; the setting is the operator's choice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class EventPace:
         self._queue = asyncio.Lock()
         self._ceiling = self._rate = per_second  # the rate is the one in force
         self._limiter = _limiter(per_second)
-        self._steady_since = -math.inf  # neither throttled nor changed since then; ahead during a pause
+        self._steady_since = -math.inf  # neither throttled nor changed since; may lie in the future
         self._meter = RateMeter(clock)
 
     async def acquire(self) -> None:

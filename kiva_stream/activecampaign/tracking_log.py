@@ -20,7 +20,7 @@ class TrackingLogs:
         self._client = client
 
     async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
-        """Return the events of a contact's log, told apart and put in order by their ids.
+        """Return the events of a contact's log, each once, in the order of their ids.
 
         ActiveCampaign documents neither whether the log has pages nor its order. A page is the last if it has
         no new row, or is not as long as a full page.

@@ -1,7 +1,7 @@
 """Contact changes: the contacts that ActiveCampaign does not show as the shop has them.
 
-Fingerprints are compared: of what a contact's current rows ask for, and of what ActiveCampaign confirmed
-last.
+A contact differs if the fingerprint of what its current rows ask for is not the fingerprint of what
+ActiveCampaign confirmed last.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class ContactChange(NamedTuple):
 
 
 class ContactChanges:
-    """Reads contacts' rows and finds what differs. Every call raises SourceError.
+    """Reads contacts' rows and finds which contacts differ. Every call raises SourceError.
 
-    `is_refused` returns whether ActiveCampaign refused just this change of a contact that it has.
+    `is_refused` returns whether ActiveCampaign refused exactly this change of a contact that it has.
     """
 
     def __init__(
@@ -76,7 +76,10 @@ class ContactChanges:
         return [each._replace(desired=replace(each.desired, tag=tags.get(each.id))) for each in changes]
 
     def _change(self, contact: CurrentContact, today: date) -> ContactChange | None:
-        """Return the change of a contact; None: it is as it should be, or cannot be otherwise."""
+        """Return the change of a contact.
+
+        None: it does not differ, none of its customers counts, or ActiveCampaign refuses it or this change.
+        """
         record, counted = contact.record, contact.counted
         if not counted or record.contact.is_refused:
             return None
@@ -88,7 +91,7 @@ class ContactChanges:
         return None if is_same or self._is_refused(change) else change
 
     async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:
-        """Return the week tags with which contacts are created that ActiveCampaign does not have.
+        """Return the week tags for the imports that create contacts; those that exist have none here.
 
         A contact whose first import was lost keeps the tag that was sent with it, or it might get two.
         """

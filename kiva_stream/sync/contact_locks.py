@@ -27,7 +27,7 @@ class ContactLocks:
     """
 
     def __init__(self) -> None:
-        self._queues: dict[ContactId, deque[_Request]] = {}  # the first of each holds the contact
+        self._queues: dict[ContactId, deque[_Request]] = {}  # in the order of the requests
 
     @asynccontextmanager
     async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[None]:

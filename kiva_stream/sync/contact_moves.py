@@ -86,13 +86,13 @@ class ContactMoves:
         return True
 
     async def dissolve_left(self, records: Iterable[ContactRecord]) -> None:
-        """Dissolve those of these contacts whose customers have left, in an earlier run that was stopped."""
+        """Dissolve those of these contacts that have no customers: an earlier run was stopped before that."""
         for record in records:
             if record.contact.is_linked and not record.customers:
                 await self.dissolve(record)
 
     async def dissolve(self, record: ContactRecord) -> None:
-        """Take customer id and week tag off a contact without customers; it stays at ActiveCampaign."""
+        """Remove customer id and week tag from a contact without customers; it stays at ActiveCampaign."""
         contact = record.contact
         async with self._ports.locks.hold([contact.id]):
             ac_id = await self._ac_id(record)

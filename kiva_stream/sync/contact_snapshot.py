@@ -1,4 +1,4 @@
-"""The snapshot of all contacts: what a run does before the first event."""
+"""The snapshot of all contacts, which a run takes before its first event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kiva_stream.sync.current_contacts import CurrentContact
 from kiva_stream.sync.desired_contact import customers_to_move
 
 PAGE_ROWS = 250  # the most that an import takes
-IMPORTS_AT_ONCE = 4  # while ActiveCampaign works on one, the next are on their way
-_HISTORY = datetime.min.replace(tzinfo=UTC)  # the age of what no entry caused
+IMPORTS_AT_ONCE = 4  # the next are sent while ActiveCampaign works on one
+_HISTORY = datetime.min.replace(tzinfo=UTC)  # the moment of changes that no entry caused
 
 
 class _Part(NamedTuple):
@@ -55,13 +55,13 @@ class ContactSnapshot:
 
     async def take(self, on_done: Callable[[int], None]) -> None:
         """Take the snapshot; `on_done` is called with the number of contacts of each import."""
-        # 1. Imports that an earlier run began come to their end, so that none is sent twice.
+        # 1. Wait for the imports that an earlier run began, so that none is sent twice.
         if imported := await self._writes.resume():
             on_done(imported)
-        # 2. Every customer has a contact, and the ids of those that ActiveCampaign has are known.
+        # 2. Give every customer a contact, and learn the ids of those that ActiveCampaign has.
         await self._link_customers()
         await self._writes.learn_ids()
-        # 3. What differs is written, and the ids of contacts created by that are learned.
+        # 3. Write the contacts that differ, and learn the ids of those that this created.
         written = 0
 
         async def write(part: _Part) -> None:
@@ -73,7 +73,7 @@ class ContactSnapshot:
         await for_each(self._parts(), write, at_once=IMPORTS_AT_ONCE)
         if written:
             await self._writes.learn_ids()
-        # 4. Orders may have changed without an entry that says so, and week tags with them.
+        # 4. Make all week tags due: orders may have changed without an entry that says so.
         await self._ports.due.mark_all_due()
 
     async def _link_customers(self) -> None:
@@ -86,7 +86,7 @@ class ContactSnapshot:
             await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
 
     async def _parts(self) -> AsyncIterator[_Part]:
-        """Yield what differs, as many contacts as one import takes, history apart from newcomers."""
+        """Yield the changes in parts that fit into one import; a part is all history, or has none."""
         parts = [_Part([], is_history) for is_history in (True, False)]
         async for page in self._pages():
             joined = {each.id for each in page if self._has_just_joined(each)}
@@ -101,7 +101,7 @@ class ContactSnapshot:
                 yield part
 
     async def _pages(self) -> AsyncIterator[list[CurrentContact]]:
-        """Yield all contacts; those that their customers left are dissolved or unsubscribed before."""
+        """Yield all contacts by pages; dissolve those without customers, unsubscribe those that must be."""
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id

@@ -11,9 +11,9 @@ no automations.
 | `pending_contacts` | writes the contacts that batches at the sender wait for        |
 | `contact_upserts`  | writes given contacts, then orders and resubscriptions         |
 | `contact_changes`  | finds which contacts differ, and how                           |
-| `contact_writes`   | sends what differs, by imports or one by one                   |
+| `contact_writes`   | sends changes, by imports or one by one                        |
 | `contact_moves`    | moves customers whose address changed, dissolves what they left |
-| `subscriptions`    | takes contacts off the list, and puts them back                |
+| `subscriptions`    | unsubscribes contacts from the list, and resubscribes them     |
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RESUBSCRIBED = "email_resubscribed"  # the one event after which an unsubscribed
 class ContactSync:
     """Implements ContactDelivery, and the snapshot of all contacts.
 
-    `is_live`: entries of now are processed, and not history. Then an entry may resubscribe a contact, and a
+    `is_live`: the entries are current, not history. Then an entry may resubscribe a contact, and a
     customer who has just joined starts automations.
     Every call raises AccountRefused, SourceError, CheckpointError.
     """
@@ -66,7 +66,7 @@ class ContactSync:
         self._writes = writes
         self._moves = moves
         self._dirty = DirtyContacts()
-        self._floor = DAY1  # what entries up to here changed was there when the snapshot was taken
+        self._floor = DAY1  # the snapshot shows what entries up to here changed
         changes = ContactChanges(site, ports, is_refused=writes.is_refused, now=now)
         self._pending = PendingContacts(
             links=ports.links,
@@ -90,16 +90,16 @@ class ContactSync:
     # --- all contacts ---
 
     async def snapshot(self, covers: Position, on_done: Callable[[int], None]) -> None:
-        """Upsert every customer with a usable address; `on_done` is called with how many contacts at a time.
+        """Upsert every customer with a usable address; `on_done` is called with the number of each import.
 
-        The entries up to `covers` could be read before. From then on no contact is looked at because of them,
-        and every week tag is due instead. Raises ExceptionGroups too.
+        The entries up to `covers` were in the log before the snapshot. From then on they need no comparison
+        of their contacts, and every week tag is due instead. Raises ExceptionGroups too.
         """
         await self._snapshot.take(on_done)
         self._floor = covers
 
     async def finish_imports(self) -> None:
-        """Return when the imports that an earlier run began have come to their end."""
+        """Wait until the imports that an earlier run began have ended."""
         await self._writes.resume()
 
     # --- the contacts of entries ---

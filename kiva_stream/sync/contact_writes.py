@@ -8,9 +8,9 @@
 | its import failed for it, or may have left it out    | once more, by a request of its own          |
 | its import was lost                                  | once more, by an import                     |
 
-A new contact needs an import: no other request subscribes a contact and yet leaves it off the list if it
-has unsubscribed there. The state says that a contact arrived only after ActiveCampaign confirmed it; the
-end of an import that an earlier run began is asked for, and the import is not sent again.
+A new contact needs an import: any other request that subscribes would also resubscribe a contact that has
+unsubscribed at ActiveCampaign. In the state a contact is linked only after ActiveCampaign confirmed it. A new
+process waits for the imports that an earlier one began, and does not send them again.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class ContactWrites:
         self._settings = settings
         self._sleep = sleep
         self._now = now
-        self._refusals: dict[ContactId, bytes] = {}  # of contacts that ActiveCampaign has
+        self._refusals: dict[ContactId, bytes] = {}  # refused changes of contacts that ActiveCampaign has
 
     def is_history(self, moment: datetime) -> bool:
-        """Return whether a moment is so long ago that what happened then starts no automations."""
+        """Return whether what happened at a moment is too old to start automations."""
         return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
 
     def is_refused(self, change: ContactChange) -> bool:
-        """Return whether ActiveCampaign refused just this change of a contact that it has."""
+        """Return whether ActiveCampaign refused exactly this change of a contact that it has."""
         return self._refusals.get(change.id) == fingerprint(change.desired)
 
     async def resume(self) -> int:
@@ -81,7 +81,7 @@ class ContactWrites:
     async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
 
-        A few contacts that it has are sent one by one, so that they need not wait for the end of an import.
+        Of a few, those that it has are sent one by one, so that they need not wait for an import to end.
         """
         are_many = len(changes) >= self._settings.import_min_contacts
         imported = [each for each in changes if are_many or each.needs_import]
@@ -159,7 +159,7 @@ class ContactWrites:
                     await self._refused(changes[index], error.reasons[index])
                 changes = [each for index, each in enumerate(changes) if index not in error.reasons]
                 continue
-            # 2. Keep it in the state before its end, so that a new process asks for that end.
+            # 2. Record the import in the state, so that a new process can wait for its end.
             sent = {each.id: fingerprint(each.desired) for each in changes}
             unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
             started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
@@ -177,8 +177,8 @@ class ContactWrites:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
             await self._ports.links.close_import(started, [])
             return None
-        # 1. Failed is what the report names. A short import also left contacts out without naming them:
-        # absent are those that ActiveCampaign does not have, unsure those that it had before.
+        # 1. The report names contacts that failed. A short import left out others without naming them: those
+        # that ActiveCampaign does not have failed too. Those that it had before may be left out: unsure.
         records = await self._ports.links.records(started.fingerprints)
         failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
@@ -190,7 +190,7 @@ class ContactWrites:
         await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
         )
-        # 3. So many failures are about the account, not about these contacts.
+        # 3. Stop if so many failed that the cause is the account.
         self._check_failures(len(failed), of=len(started.fingerprints))
         return failed | unsure
 
@@ -205,7 +205,7 @@ class ContactWrites:
         return {contact.id for contact in left if await self._ports.contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
-        """Ask for an import's report every `import_poll_s` until it is not running any more."""
+        """Ask for an import's report every `import_poll_s` until the import has ended."""
         while True:
             await self._sleep(self._settings.import_poll_s)
             report = await self._ports.contacts.import_report(import_id)
@@ -215,7 +215,7 @@ class ContactWrites:
     async def _refused(self, change: ContactChange, said: str) -> None:
         """Record a refusal: a new contact is rejected; one that ActiveCampaign has stays as it is.
 
-        If it was to leave the list, it leaves the list all the same.
+        If the refused change unsubscribes the contact, that alone is sent.
         """
         if not change.needs_import:
             self._refusals[change.id] = fingerprint(change.desired)

@@ -33,7 +33,7 @@ class CurrentContact(NamedTuple):
 
     @property
     def must_unsubscribe(self) -> bool:
-        """Whether the contact belongs off the list because none of its customers counts any more."""
+        """Whether the contact must leave the list because none of its customers counts any more."""
         return bool(self.record.customers) and not self.counted and must_unsubscribe(self.accounts)
 
     def week_tag(self, statuses: Mapping[CustomerId, Collection[str]]) -> WeekTag:

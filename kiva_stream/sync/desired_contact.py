@@ -22,7 +22,7 @@ FINGERPRINT_BYTES = 16
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _BEST_STATUS_FIRST = ("active", "paused", "pending", "cancelled", "expired", "dead")
-_LEFT = frozenset({"cancelled", "expired", "dead"})  # only they show when they cancelled
+_LEFT = frozenset({"cancelled", "expired", "dead"})  # only these show a cancel date
 _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST), start=1)}
 
 

@@ -1,4 +1,4 @@
-"""Contacts that are compared with their rows when their next batch comes, whatever its entries say."""
+"""Dirty contacts: the next batch of one waits for its contact, whatever the entries say."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class OrderChange(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show yet: an order without items, never sent."""
+        """Whether the order has no items and was never sent: there is nothing to show yet."""
         return self.sent is None and not self.desired.lines
 
 
@@ -54,7 +54,7 @@ class OrderChanges:
         self._now = now
 
     async def of(self, orders: Collection[Order]) -> list[OrderChange]:
-        """Return what differs of these orders, as far as they belong to ActiveCampaign."""
+        """Return the changes of those of these orders that belong to ActiveCampaign and differ."""
         sent = await self._sent.sent([order.id for order in orders])
         contacts = await self._links.of_customers({order.customer_id for order in orders})
         changes = (self._change(order, contacts, sent.get(order.id)) for order in orders)

@@ -93,7 +93,10 @@ class OrderSync:
             yield changed
 
     async def _pages(self) -> AsyncIterator[list[Order]]:
-        """Yield all paid orders, each page with the orders sent before in its range that are not paid now."""
+        """Yield all orders that are paid or were sent before.
+
+        A page has paid orders, and the orders sent before that are not paid now and lie in its range of ids.
+        """
         after, is_last = OrderId(0), False
         while not is_last:
             page = await self._orders.page(after, PAGE_ROWS)
@@ -108,13 +111,13 @@ class OrderSync:
     async def upsert(self, ids: Collection[OrderId]) -> None:
         """Return when these orders are upserted, refused, or found not to belong to ActiveCampaign.
 
-        Calls made at the same time share their batches: a call that waits works the next batch, with the
-        orders of others. An order that is under way is looked at once more, since it may have changed after
-        it was read.
+        Calls made at the same time share their batches: a waiting call works the next batch, in which orders
+        of other calls may be. An order that is under way is compared once more, since it may have changed
+        after it was read.
         """
         with self._pending.call(ids) as call:
             while call.is_pending:
-                now = anyio.current_time()  # one for both, or an order could become ready between them
+                now = anyio.current_time()  # the same for both, or an order could become ready in between
                 if batch := self._pending.take(self._writes.batch_size, now):
                     await self._pending.work(batch, self._upsert_ready)
                 else:
@@ -132,7 +135,7 @@ class OrderSync:
         | differs, and was sent less than `order_settle_s` ago     | it is left until that time is over   |
         | differs                                                  | it is sent                           |
         """
-        # 1. Look: read the rows, and find what differs.
+        # 1. Read the rows, and find the orders that differ.
         orders = await self._orders.orders(ids)
         found = await self._changes.of(orders)
         changes = [change for change in found if not change.is_empty]

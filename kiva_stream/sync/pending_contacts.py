@@ -33,7 +33,7 @@ from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.current_contacts import CurrentContact
 
-WRITES_AT_ONCE = 4  # what differs meanwhile gathers, and goes together
+WRITES_AT_ONCE = 4  # changes found meanwhile gather, and are written together
 
 
 class PendingContact:
@@ -67,7 +67,7 @@ class _Unwritten(NamedTuple):
 
 
 class PendingContacts:
-    """The contacts that batches wait for, of which each has one batch at a time."""
+    """The contacts that batches wait for; a contact has one batch at a time."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class PendingContacts:
     # --- step 1: queue the need, and wait ---
 
     async def wait_for(self, need: Need) -> CurrentContact:
-        """Return when the contact of a need is written or rejected, or was as it should be.
+        """Return when the contact of a need is written or rejected, or does not differ.
 
         Needs `working`. Raises AccountRefused, SourceError, CheckpointError.
         """
@@ -136,7 +136,7 @@ class PendingContacts:
                 pending.complete(found)
         self._work_added.notify()
 
-    # --- step 3: write what differs ---
+    # --- step 3: write the contacts that differ ---
 
     async def _write_each(self) -> None:
         while True:
@@ -152,7 +152,7 @@ class PendingContacts:
                     each.pending.complete(each.found)
 
     def _take_part(self) -> list[_Unwritten]:
-        """Take contacts that are written together: of a few, only those that go the way of the first."""
+        """Take contacts to be written together: of a few, only those written in the same way as the first."""
         part = list(self._unwritten.values())
         if len(part) < self._import_min_contacts:
             needs_import = part[0].change.needs_import

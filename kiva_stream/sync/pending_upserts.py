@@ -12,7 +12,7 @@ from kiva_stream.model.ids import OrderId
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.signal import Signal
 
-BATCHES_AT_ONCE = 4  # while ActiveCampaign answers one, the next are read and on their way
+BATCHES_AT_ONCE = 4  # the next are read and sent while ActiveCampaign answers one
 
 
 class PendingUpsert:
@@ -24,7 +24,7 @@ class PendingUpsert:
 
     @property
     def is_pending(self) -> bool:
-        """Whether orders are awaited still."""
+        """Whether the call still awaits orders."""
         return bool(self.ids) and self.error is None
 
     def fail(self, error: Exception) -> None:

@@ -1,8 +1,7 @@
-"""Subscriptions: contacts taken off the list `all customers`, and put back on it.
+"""Subscriptions: contacts are unsubscribed from the list `all customers`, and resubscribed.
 
-The import that creates a contact subscribes it. Later a contact leaves the list by a change of its own,
-when one of its customers opts out, or here, when none of its customers counts any more. It is put back here
-only.
+The import that creates a contact subscribes it. A ContactChange unsubscribes it when one of its customers
+opts out; this module does when none of its customers counts any more. Only this module resubscribes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Subscriptions:
         self._writes = writes
 
     async def unsubscribe(self, contacts: Iterable[CurrentContact]) -> None:
-        """Unsubscribe those of these contacts that must be, and have their week tags taken off."""
+        """Unsubscribe those of these contacts that must be, and make them due to lose their week tags."""
         for each in contacts:
             if each.must_unsubscribe and each.record.contact.is_linked:
                 await self._unsubscribe(each)
@@ -40,10 +39,10 @@ class Subscriptions:
             await self._writes.set_list(contact.record, subscribed=False)
 
     async def resubscribe(self, contacts: Collection[ContactId]) -> None:
-        """Put contacts back on the list, if all of their customer accounts want e-mails by now.
+        """Resubscribe those of these contacts whose customer accounts all want e-mails now.
 
-        They are compared with their rows once more before: a customer may have opted in only since the
-        contact was written. If the state did not know of that, their next opt-out would be no difference.
+        Before, compare them with their rows once more: a customer may have opted in after the contact was
+        written. If the state did not know that, the customer's next opt-out would be no difference.
         """
         if not contacts:
             return

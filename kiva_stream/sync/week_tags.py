@@ -1,7 +1,7 @@
 """Week tags: every contact has the one tag that its orders of the current week give it.
 
-Tags are changed behind the entries. The state keeps the contacts that are due, whose tag may differ; when a
-new week begins, every linked contact becomes due.
+Entries do not wait for their tags to be changed. The state keeps the contacts that are due, whose tag may
+differ; when a new week begins, every linked contact becomes due.
 
 A change takes the old tag off before it puts the new one on, so that a contact never has two. Before that,
 the state records that the contact's tag is not known. If the change is interrupted, the next one asks
@@ -39,7 +39,7 @@ from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.current_contacts import counted_customers, read_current
 
 PAGE_ROWS = 100
-REFUSALS = 3  # in a row, with none accepted between, are about the account
+REFUSALS = 3  # so many in a row mean that the account's tags are at fault, not the contacts
 PATIENCE_S = 10  # how long a stop waits for the second half of a change
 CHANGES_AT_ONCE = 8  # enough to use up five requests a second, however long each takes
 
@@ -147,7 +147,7 @@ class WeekTagSync:
 
     async def _decide(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
         """Return the changes that the current rows of these contacts ask for."""
-        bases = [_basis(due) for due in page]  # first: what is read later is no older
+        bases = [_basis(due) for due in page]  # before the rows are read, so that a later change shows
         contacts = await read_current(self._customers, self._site_id, [due.record for due in page])
         statuses = await self._weeks.statuses(counted_customers(contacts), week)
         tags = [each.week_tag(statuses) if each.counted else None for each in contacts]
@@ -196,8 +196,8 @@ class WeekTagSync:
             await self._tags.remove(links[other])
         if tag is None:
             return
-        # A stop waits for the second half, so that no contact stays without a tag; but it does not wait for
-        # the end of an outage. Behind the shield the stop cancels the call.
+        # A stop waits for the second half, so that no contact stays without a tag, but for no longer than
+        # PATIENCE_S, as in an outage. Then the call is made without a shield, where the stop cancels it.
         with anyio.move_on_after(PATIENCE_S, shield=True) as shielded:
             await self._put(record.contact.id, ac_id, tag, links.get(tag))
         if shielded.cancelled_caught:
