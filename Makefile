@@ -28,7 +28,7 @@ lint: $(BUILT) # style, types, and which module may import which
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-cache --no-logo
 
-bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates
+bench: $(BUILT) # the ratios and rates of benchmarks/, with their gates, in under 4 minutes
 	$(PYTHON) -m benchmarks
 
 bench-full: $(BUILT) # all of them, some of them larger, with their plots; half an hour

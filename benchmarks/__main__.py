@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from itertools import chain
 
 import anyio
 
 from benchmarks import (
     bare_session,
+    calibrate,
     cost,
     documented_limits,
     following,
@@ -18,11 +21,15 @@ from benchmarks import (
     killed,
     one_core,
     profile,
+    ratios,
     requests,
     rest_budget,
     shop_load,
     size,
+    slowing,
+    stage_costs,
     unpaced,
+    whole_run,
     year,
 )
 from benchmarks.bench import Bench
@@ -31,6 +38,8 @@ from benchmarks.peers import side_by_side
 from benchmarks.plots import draw
 
 IN_CI = {
+    "stage_costs": stage_costs.figures,
+    "whole_run": whole_run.figures,
     "instant_sink": instant_sink.figures,
     "bare_session": bare_session.figures,
     "size": size.figures,
@@ -50,6 +59,7 @@ ON_REQUEST = {
     "killed": killed.figures,
 }
 KNOWN = {**IN_CI, **ON_REQUEST}
+CALIBRATE = "calibrate"
 WAITING = {"following", "rest_budget", "requests", "documented_limits", "year"}  # mostly
 ALONE_IN_FULL = {"following"}  # with more accounts beside it it made 4.24 requests a second, not 4.5 to 4.7
 
@@ -57,9 +67,18 @@ ALONE_IN_FULL = {"following"}  # with more accounts beside it it made 4.24 reque
 def main() -> None:
     """Run what was asked for; exit code 1 names the figures that fell short."""
     asked = _arguments()
+    if asked.names == [CALIBRATE]:
+        anyio.run(
+            partial(calibrate.calibrate, is_committed=asked.commit), backend_options={"use_uvloop": True}
+        )
+        return
+    if asked.slow:
+        os.environ[slowing.VARIABLE] = ",".join(asked.slow)
     names = asked.names or list(KNOWN if asked.full else IN_CI)
     figures = anyio.run(_run, names, asked.entries, asked.full, backend_options={"use_uvloop": True})
     print(table(figures))
+    if without_gate := ratios.without_gate(figures):
+        print(without_gate, file=sys.stderr)
     if missed := [figure for figure in figures if not figure.holds]:
         sys.exit("\n".join(f"Fell short: {figure.name}, gate {figure.gate}" for figure in missed))
 
@@ -96,12 +115,17 @@ def _arguments() -> Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(KNOWN)}; those that CI runs ({', '.join(IN_CI)}) when none is given",
+        help=f"of {', '.join(KNOWN)}; those that CI runs ({', '.join(IN_CI)}) when none is given; or"
+        f" {CALIBRATE}, which measures what ratios are compared with",
     )
     parser.add_argument("--full", action="store_true", help="all of them, some of them larger: half an hour")
+    parser.add_argument(
+        "--slow", action="append", metavar="STAGE=SHARE", help="slow a stage by a share, to see its gate fail"
+    )
+    parser.add_argument("--commit", action="store_true", help=f"of {CALIBRATE}: write what was measured")
     parser.add_argument("--entries", type=int, metavar="N", help="instead of the size that each has")
     asked = parser.parse_args()
-    if unknown := set(asked.names) - set(KNOWN):
+    if asked.names != [CALIBRATE] and (unknown := set(asked.names) - set(KNOWN)):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(KNOWN)}")
     return asked
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
+from statistics import mean
 from typing import Any, NamedTuple
 
+from benchmarks.slowing import shares, slowed
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events as HttpEvents
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
@@ -45,6 +48,7 @@ class Spent(NamedTuple):
     entries: int
     seconds: float
     cpu_s: float  # of this process
+    piece_cpu_s: float = math.nan  # of a piece of the calibration, where some were done meanwhile
 
     @property
     def per_second(self) -> float:
@@ -56,6 +60,11 @@ class Spent(NamedTuple):
         """Processor time in µs an entry."""
         return self.cpu_s / self.entries * 1e6
 
+    @property
+    def ratio(self) -> float:
+        """How many pieces of the calibration take as long as a thousand entries."""
+        return self.cpu_s / self.piece_cpu_s / self.entries * 1_000
+
 
 class Stopwatch:
     """Runs from its creation."""
@@ -63,10 +72,12 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.monotonic(), time.process_time()
 
-    def spent(self, entries: int) -> Spent:
-        """Return the time since then, and how many entries it was for."""
+    def spent(self, entries: int, pieces_s: Sequence[float] = ()) -> Spent:
+        """Return the time since then, without that of pieces of the calibration, and of how many entries."""
         wall, cpu = self._began
-        return Spent(entries, time.monotonic() - wall, time.process_time() - cpu)
+        seconds, cpu_s = time.monotonic() - wall, time.process_time() - cpu
+        piece_s = mean(pieces_s) if pieces_s else math.nan
+        return Spent(entries, seconds - sum(pieces_s), cpu_s - sum(pieces_s), piece_s)
 
 
 class InstantEvents:
@@ -104,6 +115,12 @@ class InstantAccount:
         return {}
 
 
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[list[float]]:
+    """Do nothing meanwhile."""
+    yield []
+
+
 async def read_and_drop(settings: Settings) -> Spent:
     """Read a whole log as the producer does, and do nothing with it."""
     async with open_shop(settings) as shop:
@@ -137,8 +154,15 @@ def over_http(settings: Settings) -> Sink:
     return connected
 
 
-async def carry(settings: Settings, sink: Sink) -> Spent:
-    """Carry a whole log, into a new state; what comes before the first event is not timed."""
+async def carry(
+    settings: Settings,
+    sink: Sink,
+    meanwhile: Callable[[], AbstractAsyncContextManager[list[float]]] = _nothing,
+) -> Spent:
+    """Carry a whole log, into a new state; what comes before the first event is not timed.
+
+    Nor is what is done `meanwhile`, which gives the processor seconds that each piece of it took.
+    """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
         held = hold(store, shop.site.id, "bench", settings.state.lease_s)
@@ -149,9 +173,10 @@ async def carry(settings: Settings, sink: Sink) -> Spent:
             mark = await shop.horizon.high_water_mark()
             pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
             watch = Stopwatch()
-            with garbage_collected_rarely():
-                await pipeline.run(mark)
-            return watch.spent(checkpoint.statistics().read)
+            with garbage_collected_rarely(), slowed(shares()):
+                async with meanwhile() as pieces_s:
+                    await pipeline.run(mark)
+            return watch.spent(checkpoint.statistics().read, pieces_s)
 
 
 async def _pipeline(

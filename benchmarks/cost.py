@@ -1,8 +1,8 @@
 """The cost model: what an entry costs by its class, and how long a log takes at the account's limits.
 
-Processor time of the backfill's process, on logs of one class each; PostgreSQL's own is figure R8. The hours
-are for a shop with as many contacts, orders and events per entry as the unpaced job has: those of `plan`,
-but that unpaced events go as fast as they did here, over HTTP to a receiver that answers at once.
+Processor time of the backfill's process, on logs of one class each; PostgreSQL's own is figure R8. The
+hours are for a shop with as many contacts, orders and events per entry as the unpaced job has: those of
+`plan`, but that unpaced events go as fast as they did here, over HTTP to a receiver that answers at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.bench import HOUR_S, NOWHERE, Bench, Job, interleaved
+from benchmarks import unpaced
+from benchmarks.bench import NOWHERE, Bench
+from benchmarks.comparison import interleaved
 from benchmarks.figures import Figure, by_arm
+from benchmarks.jobs import HOUR_S, Job
 from benchmarks.receiver import receiver
-from benchmarks.unpaced import ENTRIES as UNPACED
 from kiva_stream.commands.estimates import Work, seconds
 
 ENTRIES = 100_000
@@ -32,12 +34,12 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         arms = {name: partial(bench.carried, each) for name, each in histories.items()}
         arms["event over HTTP"] = partial(bench.carried, histories["event"], account)
         found = await interleaved(arms, bench.repetitions)
-    job = await bench.unpaced(UNPACED)
-    unpaced = round(median(run.spent.per_second for run in found["event over HTTP"]))
-    paces = {f"{PACE} events/s": PACE, "events unpaced": unpaced}
+    job = await unpaced.measured(bench)
+    per_second = round(median(run.spent.per_second for run in found["event over HTTP"]))
+    paces = {f"{PACE} events/s": PACE, "events unpaced": per_second}
     return [
         *by_arm("cost: CPU µs", found, lambda run: run.spent.cpu_us),
-        Figure("cost: events a second, unpaced", [unpaced]),
+        Figure("cost: events a second, unpaced", [per_second]),
         *(
             Figure(f"cost: hours for {size:,} entries, {name}", [_hours(bench, job, size, pace)])
             for name, pace in paces.items()

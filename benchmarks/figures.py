@@ -8,41 +8,41 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
 OUT = Path(__file__).parent / "out"
-COMMITTED = Path(__file__).parent / "figures.json"
-NOISE = 0.2  # of a committed figure: a shared machine is not the same twice
 
 
 class Figure(msgspec.Struct, frozen=True):
     """One figure, measured once or more often.
 
-    A lower gate is for the median, since a busy machine only ever makes things slower; an upper gate is for
-    every repetition, since it bounds what must never happen, unless it `is_typical`, as a ratio of two times.
+    A lower gate is for the median, since a busy machine only ever makes things slower. An upper gate is for
+    the highest, since it bounds what must never happen, unless `gated` says that it is for the lowest: that
+    of a time by its calibration.
     """
 
     name: str
     values: Sequence[float]
     least: float | None = None
     most: float | None = None
-    is_typical: bool = False
+    gated: Literal["highest", "lowest"] = "highest"  # by the upper gate
+    ratio_of: str = ""  # the name of its committed ratio, where it has one
 
     @property
     def holds(self) -> bool:
         """Whether the gate is passed; a figure without one is only reported."""
-        highest = median(self.values) if self.is_typical else max(self.values)
+        at_most = max(self.values) if self.gated == "highest" else min(self.values)
         enough = self.least is None or median(self.values) >= self.least
-        return enough and (self.most is None or highest <= self.most)
+        return enough and (self.most is None or at_most <= self.most)
 
     @property
     def gate(self) -> str:
         """The gate in words."""
-        bounds = (("≥", self.least), ("≤", self.most))
+        bounds = (("≥", self.least), ("≤" if self.gated == "highest" else "min ≤", self.most))
         return " and ".join(f"{sign} {shown(bound)}" for sign, bound in bounds if bound is not None)
 
     def row(self) -> str:
@@ -96,11 +96,6 @@ def table(figures: Iterable[Figure]) -> str:
     """Return the figures as one Markdown table."""
     head = ["| figure | min | median | max | gate | passed |", "|---|---:|---:|---:|---|---|"]
     return "\n".join(head + [figure.row() for figure in figures])
-
-
-def committed(name: str) -> float:
-    """Return the figure of that name in figures.json."""
-    return msgspec.json.decode(COMMITTED.read_bytes(), type=dict[str, float])[name]
 
 
 def save(figures: Sequence[Figure], plots: Sequence[Plot]) -> None:

@@ -1,30 +1,37 @@
 """Following at the documented limits: entries stay in time while a new week's tags use up the account.
 
 60 entries a second are written, 5 requests a second allowed, and a week has just opened in which every
-contact's tag is another one: minutes of work off the log. The lag of an event is measured in the state, from
-the moment the entry was written to the commit of its outcome; `delay_s` is 0, so it is readable at once.
+contact's tag is another one: minutes of work off the log. The lag of an event is measured in the state,
+from the moment the entry was written to the commit of its outcome; `delay_s` is 0, so it is readable at
+once.
 
-Seen to fail: the requests (4.05) when the entries fall on 50 contacts instead of 150, since one that becomes
-due again before its swap is left for the next look; the lag (5.1 s) with source.poll_interval_s = 5; breaches
-(84) with activecampaign.requests_per_second = 50; two tags at once (34) where the right one is put on before
-the others are taken off. That tags are left at the end says that there was enough to do.
+The lag and the requests a second are the machine's too, and reported: on this one 4.5 to 4.7, fewer where
+the entries fall on 50 contacts instead of 150, since one that becomes due again before its swap is left
+for the next look. R6 has the share of the limit that is used.
+
+Seen to fail: breaches (84) with activecampaign.requests_per_second = 50; two tags at once (34) where the
+right one is put on before the others are taken off. That tags are left at the end says that there was
+enough to do.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import anyio
 import asyncpg
 
-from benchmarks.bench import SITE_ID, Bench
+from benchmarks.accounts import ready
+from benchmarks.bench import Bench
 from benchmarks.figures import Figure
+from benchmarks.histories import SITE_ID
 from benchmarks.writer import PER_SECOND, WRITTEN, Writer
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
 ENTRIES = 20_000
 POLL_S = 2
-MOST_LAG_S = 2 * POLL_S
 SECONDS = 30  # in 20 the first and the last request decided: 4.30 to 4.65; 4.60 in 30
-LEAST_REQUESTS_PER_SECOND = 4.4
 SCHEMA = "following"
 LOOK_EVERY_S = 0.1
 PATIENCE_S = 60  # for what must come; where it does not, something is lost
@@ -52,7 +59,7 @@ WHERE l.site_id = $1 AND {WRITTEN}
 
 async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     """Run it."""
-    async with bench.following(entries or ENTRIES, SCHEMA, SETTINGS) as (dsn, activecampaign):
+    async with _followed(bench, entries or ENTRIES) as (dsn, activecampaign):
         shop = await asyncpg.connect(dsn)
         try:
             await shop.execute(_NEW_WEEK, SITE_ID)
@@ -70,13 +77,23 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         state = await activecampaign.state()
     return [
         Figure("following: entries written a second", [len(lags) / seconds]),
-        Figure("following: event lag in s, the longest", [max(lags)], most=MOST_LAG_S),
+        Figure("following: event lag in s, the longest", [max(lags)]),
         Figure("following: event lag in s, the median", [sorted(lags)[len(lags) // 2]]),
-        Figure("following: REST requests a second", [rate], least=LEAST_REQUESTS_PER_SECOND),
+        Figure("following: REST requests a second", [rate]),
         Figure("following: tags still to be swapped at the end", [left], least=1),
         Figure("following: moments with two of the three week tags", [state["tag_overlaps"]], most=0),
         Figure("following: breaches of limits and contract", [sum(state["breaches"].values())], most=0),
     ]
+
+
+@asynccontextmanager
+async def _followed(bench: Bench, entries: int) -> AsyncIterator[tuple[str, LocalActiveCampaign]]:
+    """Carry a history, then follow its shop; give the shop's DSN and the account."""
+    history = await bench.history(entries, "following")
+    async with ready(bench, history.dsn, schema=SCHEMA, more=SETTINGS) as (environ, activecampaign):
+        await bench.backfill(environ)
+        async with bench.follow(environ):
+            yield history.dsn, activecampaign
 
 
 async def _until_tags_change(activecampaign: LocalActiveCampaign) -> None:

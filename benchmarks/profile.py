@@ -1,16 +1,17 @@
 """Where the processor time goes: µs an entry by stage, while a history is carried.
 
-py-spy looks at the process 500 times a second of its processor time. A sample is of the stage whose frame is
-the innermost; what is of none is the loop's and the driver's, most of it in C. Shares of the samples from the
-pipeline's first to its last, times the processor time of the same run. py-spy does not stop the process: it
-takes no time of it, and may misread a sample.
+py-spy looks at the process 500 times a second of its processor time. A sample is of the stage whose frame
+is the innermost; what is of none is the loop's and the driver's, most of it in C. Shares of the samples
+from the pipeline's first to its last, times the processor time of the same run. py-spy does not stop the
+process: it takes no time of it, and may misread a sample.
 
-With an instant sink, of a small history (R1) and of a large one, which shows what grows (R4); and of events
-only, over HTTP to a receiver that answers at once (R2). Run on request.
+With an instant sink, of a small history (R1) and of a large one, which shows what grows (R4); and of
+events only, over HTTP to a receiver that answers at once (R2). Run on request.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,14 @@ import msgspec
 from benchmarks.bench import Bench
 from benchmarks.carried import Carried
 from benchmarks.figures import Figure
+from benchmarks.histories import History
 from benchmarks.receiver import receiver
+from kiva_stream.sandbox.process import LocalActiveCampaign
 
+PY_SPY = (
+    *(str(Path(sys.executable).with_name("py-spy")), "record", "--nonblocking", "--rate", "500"),
+    *("--format", "speedscope", "--full-filenames"),
+)
 SIZES = 100_000, 2_500_000
 STAGES = {  # by what is in the path of a file
     "/kiva_stream/kiva/": "producer",
@@ -64,10 +71,18 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     found = [
         figure
         for history in histories
-        for figure in _figures(f"instant sink, {history.entries:,} entries", await bench.profiled(history))
+        for figure in _figures(f"instant sink, {history.entries:,} entries", await _profiled(bench, history))
     ]
     async with receiver() as account:
-        return found + _figures("events over HTTP", await bench.profiled(events, account))
+        return found + _figures("events over HTTP", await _profiled(bench, events, account))
+
+
+async def _profiled(
+    bench: Bench, history: History, account: LocalActiveCampaign | None = None
+) -> tuple[Carried, Path]:
+    """Carry a history under py-spy; return also the file of what that saw, for speedscope."""
+    path = bench.folder / f"profile_{history.entries}_{'http' if account else 'instant'}.json"
+    return await bench.carried(history, account, within=(*PY_SPY, "--output", str(path), "--")), path
 
 
 def _figures(what: str, run: tuple[Carried, Path]) -> list[Figure]:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import asyncpg
 
-from benchmarks.bench import SITE_ID
+from benchmarks.histories import SITE_ID
 
 PER_SECOND = 60
 DAY_S = 86_400

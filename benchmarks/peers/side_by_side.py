@@ -34,9 +34,12 @@ from typing import NamedTuple
 import anyio
 from anyio.abc import Process
 
-from benchmarks.bench import HOUR_S, SITE_ID, Bench, History
+from benchmarks.accounts import unlimited
+from benchmarks.bench import Bench
 from benchmarks.command import Measured, measured
 from benchmarks.figures import Figure, shown
+from benchmarks.histories import SITE_ID, History
+from benchmarks.jobs import HOUR_S
 from kiva_stream.sandbox.comparison import Comparison, compare_arrived
 from kiva_stream.sandbox.process import LocalActiveCampaign
 
@@ -234,5 +237,5 @@ async def _stage(
         command = idle_command = [sys.executable, "-m", f"{__package__}.{peer.module}"]
     else:
         command, idle_command = bench.command("backfill", "--since", "day1"), bench.command("status")
-    async with bench.unlimited(history, name, *ACCOUNT) as (environ, activecampaign):
+    async with unlimited(bench, history, name, *ACCOUNT) as (environ, activecampaign):
         yield _Stage(command, idle_command, folder, {**environ, **settings}, activecampaign)
