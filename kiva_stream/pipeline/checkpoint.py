@@ -203,6 +203,7 @@ class Checkpoint:
         return (
             self._read - self._watermark.pending != self._outcomes
             or bool(self._gathered.tags_due)
+            or bool(self._gathered.notes)
             or self.reopened.has_resolved
             or self.intents.has_changes
         )

@@ -138,6 +138,16 @@ async def test_of_many_senders_that_wait_at_once_no_more_are_granted_than_there_
     assert max(len(commit.intents) for commit in ledger.commits) == 2
 
 
+async def test_a_note_counted_before_a_drain_is_in_the_last_commit_though_its_event_has_no_outcome() -> None:
+    checkpoint = make_checkpoint(ledger := FakeLedger())
+    await checkpoint.track(position(1), 1)
+    async with running(checkpoint):
+        checkpoint.count_note("looked_up")
+        checkpoint.drain()
+    assert ledger.tally("note") == {"looked_up": 1}
+    assert ledger.tally() == {}
+
+
 async def test_an_event_without_an_outcome_stays_recorded_by_every_commit() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger())
     span = await checkpoint.track(position(2), 2)
