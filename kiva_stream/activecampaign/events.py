@@ -65,10 +65,7 @@ class Events:
         self._registered: set[str] = set()  # names that this process registered
 
     async def send(self, email: Email, name: str, eventdata: str) -> None:
-        """Send one event; register its name if ActiveCampaign does not know it, and send the event once more.
-
-        Raises DrainedError, besides the errors of the port, if a drain began before the event was sent.
-        """
+        """Send one event. If ActiveCampaign does not know its name, register that and send once more."""
         form = self._form(email, name, eventdata)
         try:
             await self._client.retry(partial(self._post, form), self._breaker)

@@ -30,8 +30,10 @@ class Commit(NamedTuple):
     pending: int  # entries read, without an outcome yet
     delivered: list[Delivered]
     dead: list[DeadLetter]
-    passed: Tally  # of the entries that the watermark passed since the last commit
-    ahead: Tally = MappingProxyType({})  # of all entries above it that have their outcome
+    # What is added to the saved counts: the entries that the watermark passed since the last commit, reopened
+    # entries at or below it, and notes of the sender. `superseded` is subtracted from them.
+    passed: Tally
+    ahead: Tally = MappingProxyType({})  # replaces the saved counts of the entries above the watermark
     tags_due: frozenset[ContactId] = frozenset()  # whose week tag may differ: their contact was upserted
     superseded: tuple[
         tuple[Position, Reason], ...

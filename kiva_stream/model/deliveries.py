@@ -17,17 +17,20 @@ from kiva_stream.model.positions import Position
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """An entry whose contact must be at ActiveCampaign before it is done; most have an event to send too."""
+    """What waits in a contact's lane: an entry, with its event if it has one, or a contact check.
+
+    It is done when ActiveCampaign shows the contact and its orders as they are now, and has the event.
+    """
 
     position: Position
     inserted_at: datetime
     span: Span
     customer: CustomerId
-    event_line: EventLine | None  # None: sync-only
+    event_line: EventLine | None  # None: no event
     eventdata: str = ""
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about
-    is_entry: bool = True  # False: a change, which is no entry of the log and has no outcome
+    is_entry: bool = True  # False: a contact check, which is no entry of the log and has no outcome
 
 
 class Need(NamedTuple):
@@ -37,7 +40,7 @@ class Need(NamedTuple):
     position: Position
     inserted_at: datetime  # of the newest of them
     orders: frozenset[OrderId] = frozenset()
-    resubscribes: bool = False  # one of them, young enough, says that the customer subscribed again
+    resubscribes: bool = False  # back to the list: an entry, young enough, asks for e-mails again
 
 
 class Batch(msgspec.Struct):
@@ -46,12 +49,16 @@ class Batch(msgspec.Struct):
     contact: Contact
     deliveries: list[Delivery]
     done: int = 0  # of the deliveries, from the first
-    park_at: float = math.inf  # when it is parked, by the sender's clock; an answer may come before
+    park_at: float = math.inf  # when its entries are parked if the sender still waits, by the sender's clock
 
     @property
-    def current(self) -> Delivery | None:
-        """The delivery that is worked on, None when all are done. It may be parked meanwhile."""
-        return self.deliveries[self.done] if self.done < len(self.deliveries) else None
+    def current(self) -> Delivery:
+        """The delivery that is worked on; there is one while `done` is less than the number of deliveries.
+
+        Parking replaces a delivery by one with another span, so an outcome goes to the one that is current
+        when it is recorded, not to the one that was current before an await.
+        """
+        return self.deliveries[self.done]
 
     def lookahead(self, count: int) -> list[Position]:
         """Return the positions of up to so many events after the current delivery."""
@@ -64,9 +71,9 @@ class Batch(msgspec.Struct):
         self.park_at = math.inf
 
     def park_from(self, moment: float) -> None:
-        """Have it parked at a moment, if it still waits then and is not to be parked before."""
+        """Have the batch parked at a moment, unless the wait ends before, or an earlier moment is set."""
         self.park_at = min(self.park_at, moment)
 
     def end_wait(self) -> None:
-        """Have it parked no more: what it waited for is there."""
+        """Cancel the moment of parking: what the batch waited for is there. What is parked stays so."""
         self.park_at = math.inf

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -46,14 +45,8 @@ class Changes(NamedTuple):
 
 
 class ReopenedEntries(NamedTuple):
-    """Entries that are parked, dead letters to be replayed, or late, sorted by position.
+    """Entries to be reopened: parked ones, dead letters to be replayed, or late arrivals."""
 
-    A position without an entry is of one that the log has lost.
-    """
-
-    positions: Collection[Position]
-    entries: list[Entry]
-    dead_letters: Mapping[Position, Reason] = MappingProxyType(
-        {}
-    )  # the reasons of those that are dead letters
-    are_parked: bool = False  # in the state, since they were found late
+    was_dead: Mapping[Position, Reason | None]  # the reason of each that is a dead letter, else None
+    entries: list[Entry]  # in log order; an entry that the log has lost is missing
+    are_late: bool = False  # found late by this run, which parked them

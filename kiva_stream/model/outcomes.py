@@ -41,7 +41,7 @@ CONTACT_REASONS = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONT
 
 
 class Outcome(NamedTuple):
-    """What became of an entry; each has exactly one."""
+    """What became of an entry. Each entry gets exactly one; PARKED only stands in for it."""
 
     kind: str  # delivered | synced | skipped | dead
     why: str = ""  # of skipped and dead: a Reason
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 DELIVERED = Outcome("delivered")
 SYNCED = Outcome("synced")
-PARKED = Outcome("parked")  # no outcome yet: the entry gets it outside the log's order
+PARKED = Outcome("parked")  # read in place of an outcome that the entry will get outside the log's order
 
 
 Tally = Mapping[tuple[str, str], int]  # how many, by (outcome | event | note, its name)
@@ -71,7 +71,12 @@ def _named(counted: Counted) -> tuple[str, str]:
 
 
 class Span:
-    """Consecutive entries of the log that the watermark passes together: a page's."""
+    """Entries whose outcomes are counted together.
+
+    The span of a page of the log has consecutive entries, which the watermark passes together. A reopened
+    entry has a span of its own, as has a contact check, whose span is never counted. The span of a page
+    that is not of the log is empty.
+    """
 
     __slots__ = ("counts", "last", "pending", "size")
 
@@ -91,5 +96,5 @@ class Span:
             self.counts[note] += 1
 
     def detach(self) -> None:
-        """Remove one entry, which gets its outcome outside of this span."""
+        """Have the watermark wait for one entry less: it gets its outcome in another span."""
         self.pending -= 1

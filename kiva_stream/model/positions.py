@@ -35,7 +35,7 @@ DAY1 = Position(0, 0)  # below every entry
 
 
 class HighWaterMark(NamedTuple):
-    """Where reading stops: at `position`, or before the first entry not older than `inserted_before`."""
+    """Where reading stops: at `position`, or earlier, at the first entry inserted since `inserted_before`."""
 
     position: Position
     inserted_before: datetime

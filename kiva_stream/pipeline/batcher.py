@@ -86,33 +86,43 @@ class Batcher:
                     await put(batches, batch)
 
     async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> Contacts:
-        """Return the customers' contacts, after those whose address changed have moved.
+        """Return the customers' contacts, after the customers whose address changed have moved.
 
-        Their lanes run empty before: a contact may be on its way to ActiveCampaign under the old address.
+        | the customer has                                     | and moves                               |
+        |------------------------------------------------------|-----------------------------------------|
+        | no contact                                           | not: `link` creates the contact         |
+        | a contact that ActiveCampaign never confirmed        | by `link`, which only changes the state |
+        | a contact that ActiveCampaign has by the old address | by `move`, which changes it there too   |
         """
+        # 1. The lanes that a customer leaves or joins run empty: a batch may be under way by the old address.
+        #    No batch waits to be sent on either, since those of the page before were.
         known = await self._links.of_customers(addresses)
         movers = {customer for customer, contact in known.items() if contact.email != addresses[customer]}
         if movers:
             found = [await self._links.find_by_email(addresses[customer]) for customer in movers]
             joined = {linked.contact.id for linked in found if linked}
             await self._lanes.idle({known[customer].id for customer in movers} | joined)
+        # 2. Contacts that are missing or were never confirmed.
         contacts = await self._links.link(addresses)
-        leaving = customers_to_move(contacts, addresses)
-        if not leaving:
-            return contacts
-        await self._contact_delivery.move(leaving)
-        return await self._links.link(addresses)
+        # 3. Contacts that ActiveCampaign has; `link` returns where their customers are now.
+        if leaving := customers_to_move(contacts, addresses):
+            await self._contact_delivery.move(leaving)
+            contacts = await self._links.link(addresses)
+        return contacts
 
     def _take(self, span: Span, entry: Entry, classification: Classification, contacts: Contacts) -> None:
         """Give an entry in log order its outcome, or add its delivery.
 
-        | an earlier run left               | the entry                                                   |
-        |-----------------------------------|-------------------------------------------------------------|
-        | nothing                           | is decided                                                  |
-        | it parked                         | leaves its span, and is decided outside the log's order     |
-        | its outcome                       | keeps the outcome                                           |
-        | it dead, for want of a contact    | keeps the outcome, and is reopened if it has a contact now  |
+        | the state has of an earlier run       | the entry                                               |
+        |---------------------------------------|---------------------------------------------------------|
+        | nothing (skipped or synced entries    | is decided                                              |
+        | have no row there)                    |                                                         |
+        | a parked entry                        | leaves its span, and is decided outside the log's order |
+        | an outcome                            | keeps the outcome                                       |
+        | a dead letter for want of a contact,  | keeps the outcome in its span, and is reopened if there |
+        | not discarded                         | is a contact now that is not refused                    |
         """
+        # Asked of every entry, since later ones are compared with it.
         is_repeat = self._duplicates.is_repeat(entry, classification)
         outcome = self._earlier.take_outcome(entry.position)
         notes = (*entry.notes, *classification.notes) if entry.notes else classification.notes
@@ -151,7 +161,9 @@ class Batcher:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
             delivery = _delivery(span, entry, classification, notes)
-            contact = contacts[delivery.customer]
+            contact = contacts[
+                delivery.customer
+            ]  # the classifier rejects entries whose customer has no address
             if (  # it is sync-only, and its contact shows by now what it may have changed
                 delivery.event_line is None
                 and contact.is_linked
@@ -167,16 +179,15 @@ class Batcher:
         classifications: Iterable[tuple[Entry, Classification]],
         contacts: Contacts,
     ) -> None:
-        """Reopen the entries of a page outside the log's order; those that the log lost are skipped."""
-        left = set(await self._outcomes.unresolved(reopened.positions, reopened.dead_letters))
+        """Reopen the entries of a page; one that the log has lost is skipped as erased."""
+        was_dead, is_late = reopened.was_dead, reopened.are_late
+        dead_letters = [position for position, why in was_dead.items() if why]
+        reopenable = set(await self._outcomes.reopenable(was_dead, dead_letters))
         for entry, classification in classifications:
-            if entry.position in left:
-                left.discard(entry.position)
-                was_dead = reopened.dead_letters.get(entry.position)
-                is_parked = reopened.are_parked
-                self._reopen(entry, classification, contacts, was_dead=was_dead, is_parked=is_parked)
-        for position in left:
-            if span := self._reopened.reopen(position, reopened.dead_letters.get(position)):
+            if (at := entry.position) in reopenable:
+                self._reopen(entry, classification, contacts, was_dead=was_dead[at], is_late=is_late)
+        for lost in reopenable.difference(entry.position for entry, _ in classifications):
+            if span := self._reopened.reopen(lost, was_dead[lost]):
                 span.resolve(SKIPPED[Reason.ERASED])
 
     def _reopen(
@@ -186,20 +197,27 @@ class Batcher:
         contacts: Contacts,
         *,
         was_dead: Reason | None = None,
-        is_parked: bool = False,
+        is_late: bool = False,
     ) -> None:
-        """Decide about an entry outside the log's order, in a span of its own, unless it has one already."""
-        span = self._reopened.reopen(entry.position, was_dead, is_parked=is_parked)
+        """Decide about an entry outside the log's order, in a span of its own, unless it has one already.
+
+        It is not compared with other entries: duplicates are recognized in log order only.
+        """
+        span = self._reopened.reopen(entry.position, was_dead, is_late=is_late)
         if span is None:
             return
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
         if contact and isinstance(classification, FOR_A_CONTACT):
             self._contact_delivery.mark_dirty(contact, [classification.order] if classification.order else [])
-        notes = (*entry.notes, *classification.notes) if was_dead is None else ()  # then they are counted
+        # The notes of a dead letter were counted when it became one.
+        notes = (*entry.notes, *classification.notes) if was_dead is None else ()
         self._decide(span, entry, classification, notes=notes, contacts=contacts)
 
     async def _check_contacts(self, page: ClassifiedPage, contacts: Contacts) -> None:
-        """Add the contact checks that a page asks for to the lanes of those who have a contact."""
+        """Add the contact checks that a page asks for to the lanes of those who have a contact.
+
+        `contacts` lacks customers who are erased, tests or without an address; they may have a contact still.
+        """
         checks = checks_of(page)
         without = {check.customer for check in checks} - contacts.keys()
         found = {**contacts, **(await self._links.of_customers(without) if without else {})}

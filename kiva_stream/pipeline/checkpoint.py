@@ -55,8 +55,8 @@ class Gathered(msgspec.Struct):
 class Checkpoint:
     """Implements the ports Tracking, EntryOutcomes, EventOutcomes and DeadLetterOutcomes.
 
-    Outcomes are committed to the ledger in groups, `commit_interval_s` apart or more. `left` is what earlier
-    runs left above `position`, and outside the log's order.
+    Outcomes are committed to the ledger in groups: every `commit_interval_s`, or sooner if `group_commit.py`
+    finds it urgent. `left` is what earlier runs left above `position`, and outside the log's order.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Checkpoint:
         self._committed = Signal()
         self._is_committing = False
         self._read = self._events = 0
-        self._outcomes = 0  # at the last commit
+        self._committed_outcomes = 0  # how many outcomes there were at the last commit
         self.reopened = ReopenedSpans(left.parked, self._commits)
         self.draining = Draining(sleep)
         self.intents = SendIntents(max_in_flight, self._commits)
@@ -104,9 +104,10 @@ class Checkpoint:
     # --- the producer: what was read ---
 
     async def track(self, last: Position, size: int) -> Span:
-        """Return the span of the next entries. A page larger than the window passes alone."""
+        """Return the span of the next entries; a page larger than the window is tracked alone."""
         while self._watermark.width and self._watermark.width + size > self._window:
             await self._committed.wait()
+        # Before the watermark has the span: what is read of earlier runs begins above its newest entry.
         await self.earlier.read(last)
         self._read += size
         return self._watermark.track(last, size)
@@ -143,7 +144,7 @@ class Checkpoint:
         self._commits.request()
 
     def count_note(self, what: str) -> None:
-        """Count something odd that was done about an entry; reading the entry again does not count it."""
+        """Count something odd that was done about an entry. It is no reason for a commit of its own."""
         self._gathered.notes[what] += 1
 
     def mark_tag_due(self, contact: ContactId) -> None:
@@ -155,16 +156,17 @@ class Checkpoint:
         """Have a commit follow, since spans were resolved directly."""
         self._commits.request()
 
-    async def unresolved(
+    async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return those of these entries that are neither reopened nor resolved. Raises CheckpointError."""
+        """Return those of these entries that may be reopened. Raises CheckpointError."""
         asked = set(positions).difference(self.reopened.positions)
-        await self._committed.wait_until(lambda: not self._is_committing)  # one of them may be in the commit
+        # The outcome of an entry that is not reopened any more may be in the commit under way.
+        await self._committed.wait_until(lambda: not self._is_committing)
         return await self._ledger.unresolved(asked, dead_letters)
 
-    async def has_dead_letters(self, customer: CustomerId) -> bool:
-        """Return whether a customer has dead letters for want of a contact, once all are committed."""
+    async def take_dead_letter_customer(self, customer: CustomerId) -> bool:
+        """Forget that a customer has dead letters, and wait until all are committed; False: has none."""
         if customer not in self._dead_letter_customers:
             return False
         await self._committed.wait_until(lambda: not (self._gathered.dead or self._is_committing))
@@ -196,12 +198,13 @@ class Checkpoint:
         await self._ledger.commit(commit)
         self._is_committing = False
         self._events += len(commit.delivered) + sum(each.attempts > 0 for each in commit.dead)
-        self.intents.grant(granted)
+        self.intents.wake(granted)
         self._committed.notify()
 
     def _has_changes(self) -> bool:
+        # What is delivered, dead or parked shows in the number of outcomes, or as a resolved reopened span.
         return (
-            self._read - self._watermark.pending != self._outcomes
+            self._read - self._watermark.pending != self._committed_outcomes
             or bool(self._gathered.tags_due)
             or bool(self._gathered.notes)
             or self.reopened.has_resolved
@@ -214,19 +217,20 @@ class Checkpoint:
         gathered, self._gathered = self._gathered, Gathered()
         # 2. Intents: outcomes that are in this commit free permits, which go to pending intents.
         recorded, granted = self.intents.next_commit()
-        # 3. The watermark passes the spans that are whole. Notes count at once: their entries are not
-        #    counted again when they are read again.
+        # 3. The watermark passes the spans that are whole. The notes of `count_note` are added to the saved
+        #    counts at once, while those of a span are when it is passed.
         passed = self._watermark.advance() + gathered.notes
         pending = self._watermark.pending
-        # 4. Resolved entries outside the log's order are counted with their pages, and lose their rows.
+        # 4. Resolved entries outside the log's order are counted with their pages, and lose their rows. This
+        #    changes the counts ahead of the watermark, which the commit takes below.
         resolved = self.reopened.take_resolved()
         for each in resolved:
             count_reopened(each, self._watermark, passed, self._counted_from)
-        parked, unparked = self.reopened.take_rows(resolved)
+        parked, unparked = self.reopened.take_rows(resolved)  # those resolved get no row
         # 5. What has its outcome by now, sent or not, is in doubt no longer; what still is, stays recorded.
         done = [each.position for each in resolved]
         self.earlier.forget_in_doubt(done, self.reopened.positions)
-        self._outcomes = self._read - pending
+        self._committed_outcomes = self._read - pending
         commit = Commit(
             watermark=self.position,
             pending=pending,

@@ -21,14 +21,18 @@ class ContactCheck(NamedTuple):
     orders: frozenset[OrderId] = frozenset()
 
     def delivery(self, position: Position) -> Delivery:
-        """Return the check as a delivery of the contact's lane, which no outcome is counted of."""
+        """Return the check as a delivery of the contact's lane, whose outcome is not counted.
+
+        The orders are left out: the batcher marks them dirty, and the next batch of the contact upserts them.
+        """
         return Delivery(position, self.at, Span(position, 1), self.customer, event_line=None, is_entry=False)
 
 
 def checks_of(page: ClassifiedPage) -> list[ContactCheck]:
     """Return the checks that a page asks for: of customers who are erased by now, then of changed ones.
 
-    An entry says that its customer is erased: a row that is gone shows no change.
+    A deleted row is not among the changes. That its customer is erased shows by an entry of theirs, which is
+    skipped as `erased`.
     """
     erased = {
         entry.customer_id: entry.inserted_at

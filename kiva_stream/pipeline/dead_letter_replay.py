@@ -28,36 +28,31 @@ class DeadLetterReplay:
         self._entries = entries
         self._customers = customers
         self._orders = orders
-        self._given: dict[Position, ReplayRequest] = {}
-        self._given_orders: set[OrderId] = set()
+        self._seen: dict[Position, ReplayRequest] = {}  # the requests there were at the last look
+        self._seen_orders: set[OrderId] = set()
 
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries | Changes]:
-        """Yield the dead letters up to `until` that were requested since, then the orders, as changes.
+        """Yield the dead letters whose replay was requested since the last call, then the orders, as changes.
 
-        Above `until` the log has not been read yet. Raises SourceError, CheckpointError.
+        A dead letter above `until`, where the log has not been read yet, is left to a later call. Raises
+        SourceError, CheckpointError.
         """
-        async for reopened in reopened_pages(
-            self._entries, dead_letters := await self._new(until), dead_letters
-        ):
+        async for reopened in reopened_pages(self._entries, await self._new(until)):
             yield reopened
         if orders := await self._new_orders():
             yield await self._changes(orders)
 
     async def _new(self, until: Position) -> dict[Position, Reason]:
-        asked = {
-            at: dead_letter
-            for at, dead_letter in (await self._dead_letters.replay_requests()).items()
-            if at <= until
-        }
-        new = {at: dead_letter.why for at, dead_letter in asked.items() if self._given.get(at) != dead_letter}
-        self._given = asked
-        return new
+        requests = await self._dead_letters.replay_requests()
+        last_seen, self._seen = self._seen, {at: each for at, each in requests.items() if at <= until}
+        return {at: request.why for at, request in self._seen.items() if last_seen.get(at) != request}
 
     async def _new_orders(self) -> set[OrderId]:
-        asked = set(await self._dead_letters.order_replay_requests())
-        new = asked - self._given_orders
-        self._given_orders = asked
-        return new
+        last_seen, self._seen_orders = (
+            self._seen_orders,
+            set(await self._dead_letters.order_replay_requests()),
+        )
+        return self._seen_orders - last_seen
 
     async def _changes(self, ids: Collection[OrderId]) -> Changes:
         """Return orders as changes of their customers, with whom they are upserted."""

@@ -12,8 +12,8 @@ from kiva_stream.model.entries import Entry
 class Duplicates:
     """Recognizes an event that the shop wrote twice: the same customer, action, message and data.
 
-    An event is compared with the events among the `window` positions before it, within `within_s` seconds of
-    `inserted_at`.
+    An event is compared with the events among the `window` entries before it that were inserted within
+    `within_s` seconds of it.
     """
 
     def __init__(self, window: int, within_s: float) -> None:
@@ -26,7 +26,7 @@ class Duplicates:
     def is_repeat(self, entry: Entry, classification: Classification) -> bool:
         """Add the next entry in log order; return whether it is an event, and an earlier one is the same."""
         self._entries += 1
-        if not isinstance(classification, Event):  # it only counts as a position of the window
+        if not isinstance(classification, Event):  # it only counts as one of the window
             return False
         self._forget()
         key = hash((entry.customer_id, entry.action, entry.message, entry.data))

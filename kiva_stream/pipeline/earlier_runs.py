@@ -1,4 +1,4 @@
-"""Earlier runs: what they left of the entries that this run reads again, or looks up."""
+"""Earlier runs: what they left of the entries that this run reads again or looks up."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ class EarlierRuns:
         self._start = watermark.position
         self._outcomes_to = left.earlier_outcomes_to
         self._discarded = left.discarded
-        self._outcomes: dict[Position, Outcome] = {}  # of the entries that were read again
+        self._outcomes: dict[Position, Outcome] = {}  # of entries under way from the producer to the batcher
         self.in_doubt = set(left.in_doubt)
 
     async def read(self, until: Position) -> None:
-        """Read the outcomes kept of the entries that are read next. Raises CheckpointError."""
+        """Read the outcomes kept of the entries above the newest one read, up to a position.
+
+        Raises CheckpointError.
+        """
         newest = self._watermark.newest
         if newest < self._outcomes_to:
             self._outcomes |= await self._ledger.earlier_outcomes(newest, until)
 
     def take_outcome(self, position: Position) -> Outcome | None:
-        """Return the outcome kept of an entry, once."""
+        """Return the outcome kept of an entry, and forget it."""
         return self._outcomes.pop(position, None) if self._outcomes else None
 
     def will_be_reread(self, position: Position) -> bool:
-        """Return whether an entry may have an outcome and is still to be read again."""
+        """Return whether an entry with an outcome has not reached the batcher again yet.
+
+        Either the producer has read it, or it lies where outcomes may have been kept and is read later.
+        """
         return position in self._outcomes or self._watermark.newest < position <= self._outcomes_to
 
     def may_reopen(self, position: Position) -> bool:
@@ -44,12 +50,14 @@ class EarlierRuns:
     def forget_in_doubt(self, resolved: Collection[Position], reopened: Collection[Position]) -> None:
         """Forget events in doubt that have their outcome, though this run did not send them.
 
-        | the entry                                         | is in doubt             |
-        |---------------------------------------------------|-------------------------|
-        | reopened, and resolved                            | no more                 |
-        | passed by the watermark in this run               | no more                 |
-        | passed by the watermark because it is parked      | still, while it is open |
-        | above the watermark, or not above the start       | still                   |
+        | the entry                                              | is in doubt             |
+        |--------------------------------------------------------|-------------------------|
+        | is reopened, and has its outcome                       | no more                 |
+        | is reopened, and has none yet                          | still                   |
+        | is not reopened, and was passed by the watermark in    | no more                 |
+        | this run                                               |                         |
+        | is above the watermark, or at or below the start and   | still                   |
+        | not reopened yet                                       |                         |
         """
         if self.in_doubt:
             self.in_doubt.difference_update(resolved)

@@ -16,22 +16,27 @@ class Lane:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.gathered: list[Delivery] = []
-        self._parked_at: int | None = None  # how many deliveries of the batch were done when it was parked
+        self._done_when_parked: int | None = None  # None: it is not parked
 
     @property
     def is_parked(self) -> bool:
-        """Whether the whole lane is parked, and still waits for the same answer."""
-        return self._parked_at == self.batch.done
+        """Whether the whole lane is parked because the delivery that is current now waits.
+
+        It ends by itself when this delivery is done. The entries that were parked stay so until each of them
+        has its outcome, but what is added to the lane from then on is not parked at once.
+        """
+        return self._done_when_parked == self.batch.done
 
     def set_parked(self, *, is_whole: bool) -> None:
-        """Note whether the whole lane is parked now."""
-        self._parked_at = self.batch.done if is_whole else None
+        """Note whether the whole lane is parked now, because the current delivery waits."""
+        self._done_when_parked = self.batch.done if is_whole else None
 
 
 class Lanes:
     """The lanes of all contacts that have deliveries.
 
-    `park_behind` decides about each delivery that gathers behind a batch.
+    `park_behind` is called after each delivery that gathers behind a batch; it parks that delivery if the
+    lane is parked.
     """
 
     def __init__(self, park_behind: Callable[[Lane], None]) -> None:

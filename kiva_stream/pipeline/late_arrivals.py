@@ -1,8 +1,10 @@
-"""Late arrivals: without a horizon an entry may appear below where the log has been read.
+"""Late arrivals: entries that appear below where the log has been read.
 
-Ids are taken before the commit. Where the log is read by id alone, the ids that are missing are recorded as
-gaps before the entries behind them are sent on, and are read again for a while. An entry that appears in a
-gap is late: it gets its outcome outside the log's order, and is parked in the state until then.
+They appear only where the log is read by id, since the transaction ids of the shop's database mean nothing
+(`source.horizon = false`): the shop takes an id when it inserts an entry, and the entry appears when that
+transaction commits. So the ids that are missing are recorded as gaps before the entries behind them are sent
+on, and are read again for a while. An entry that appears in a gap is late: it gets its outcome outside the
+log's order, and is parked in the state until then.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class LateArrivals:
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries]:
         """Yield the entries that have appeared in the gaps up to a position, a page at a time.
 
-        Gaps above it are left to the reading of the log. Raises SourceError, CheckpointError.
+        Above it the log is read later, with what appeared in gaps that an earlier run recorded there. Raises
+        SourceError, CheckpointError.
         """
         after = 0
         while gaps := await self._gaps.page(after, until.id, PAGE_GAPS):
@@ -39,7 +42,10 @@ class LateArrivals:
             if entries:
                 positions = [entry.position for entry in entries]
                 await self._gaps.record_found(*_filled(gaps, positions), positions)
-                yield ReopenedEntries(positions, [_late(entry) for entry in entries], are_parked=True)
+                late = [_late(entry) for entry in entries]
+                yield ReopenedEntries(dict.fromkeys(positions), late, are_late=True)
+            # After a full page the same gaps are looked at again, since there may be more in them. What was
+            # found is no part of them any more.
             if len(entries) < PAGE_ROWS:
                 after = gaps[-1].last
         await self._gaps.expire(self._keep_s)

@@ -40,10 +40,10 @@ class LeftoversFirst:
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
         """Yield what was left, then all pages. Raises SourceError."""
-        async for reopened in reopened_pages(self._entries, returns_first(self._parked, after)):
-            yield reopened
-        async for reopened in reopened_pages(self._entries, self._replays, self._replays):
-            yield reopened
+        parked = dict.fromkeys(returns_first(self._parked, after))
+        for was_dead in (parked, self._replays):
+            async for reopened in reopened_pages(self._entries, was_dead):
+                yield reopened
         for first in range(0, len(self._changes), PAGE_ROWS):
             yield Changes(list(self._changes[first : first + PAGE_ROWS]))
         async for page in self._log.pages(after, mark):
@@ -51,12 +51,12 @@ class LeftoversFirst:
 
 
 async def reopened_pages(
-    entries: Entries, positions: Collection[Position], dead_letters: Mapping[Position, Reason] | None = None
+    entries: Entries, was_dead: Mapping[Position, Reason | None]
 ) -> AsyncIterator[ReopenedEntries]:
-    """Yield the entries at these positions, a page at a time, as they are now.
+    """Yield the entries at these positions in log order, a page at a time, as they are now.
 
-    `dead_letters` has the reasons of those that are dead. Raises SourceError.
+    `was_dead` has the reason of each that is a dead letter, else None. Raises SourceError.
     """
-    in_order = iter(sorted(positions))
+    in_order = iter(sorted(was_dead))
     while page := list(islice(in_order, PAGE_ROWS)):
-        yield ReopenedEntries(page, await entries.entries(page), dead_letters or {})
+        yield ReopenedEntries({at: was_dead[at] for at in page}, await entries.entries(page))

@@ -12,20 +12,20 @@ which goes on with the same delivery. What is parked, and when:
 | is behind such an entry in its     | with it, or as soon as it is added, while the lane still waits    |
 | lane                               | for the same answer                                               |
 | is behind one that found no room   | not before that one: a lane is parked in log order                |
-| waits while the account is down    | not at all, nor until the account is up for `UP_FOR_S`: all wait  |
-|                                    | for the same                                                      |
+| waits while the account is down    | when the account has been up for `UP_FOR_S`, if it still waits:   |
+|                                    | in an outage all contacts wait for the same                       |
 
 At most `parked_max` entries are parked. If more wait, they stay in their spans, and reading stops at the
 window.
 
 When a parked entry returns to its lane:
 
-| it has its outcome                  | it returns                                                       |
+| it gets its outcome                 | it returns                                                       |
 |-------------------------------------|------------------------------------------------------------------|
 | in the run that parked it           | never: its lane has had it all the time                          |
-| in a later run, at or below the     | first of all, before the log is read (`returns_first`)           |
-| watermark                           |                                                                  |
-| in a later run, above the watermark | where the log is read again, so its lane stays in log order      |
+| in a later run that starts at or    | first of all, before the log is read (`returns_first`)           |
+| above it                            |                                                                  |
+| in a later run that starts below it | where the log is read again, so its lane stays in log order      |
 
 Its outcome is counted outside the log's order, and its row goes with the same commit.
 """
@@ -37,6 +37,7 @@ from collections.abc import Callable, Collection
 import anyio
 
 from kiva_stream.model.deliveries import Batch, Delivery
+from kiva_stream.model.ids import ContactId
 from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.lanes import Lane, Lanes
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
@@ -84,23 +85,34 @@ class Parking:
                 self.park_waiting(lanes, now)
 
     def park_waiting(self, lanes: Lanes, now: float) -> None:
-        """Park the lanes whose batch waits longer for one answer than others should wait for it."""
+        """Park the lanes whose batch waits longer for one answer than others should wait for it.
+
+        If there is no room for a whole lane, the next call parks more of it.
+        """
         for lane in lanes.at_sender:
-            is_waiting = lane.batch.park_at <= now and not lane.is_parked
-            if is_waiting and self._park_all(lane, lane.batch.deliveries, lane.batch.done):
-                lane.set_parked(is_whole=self._park_all(lane, lane.gathered, 0))
+            batch = lane.batch
+            if batch.park_at <= now and not lane.is_parked:
+                lane.set_parked(
+                    is_whole=self._park_from(batch.done, batch.deliveries, batch.contact.id)
+                    and self._park_from(0, lane.gathered, batch.contact.id)
+                )
 
     def park_behind(self, lane: Lane) -> None:
         """Park the newest delivery of a lane that is parked, since it waits for the same answer."""
         if lane.is_parked:
-            lane.set_parked(is_whole=self._park_all(lane, lane.gathered, len(lane.gathered) - 1))
+            newest = len(lane.gathered) - 1
+            lane.set_parked(is_whole=self._park_from(newest, lane.gathered, lane.batch.contact.id))
 
-    def _park_all(self, lane: Lane, deliveries: list[Delivery], first: int) -> bool:
-        """Park deliveries of a lane from one on; False: there was no room for one, nor for what follows."""
+    def _park_from(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
+        """Park these deliveries from one on, as far as there is room; return whether all are parked.
+
+        Contact checks are in no page, and reopened entries have left theirs: both are left as they are. So
+        nothing is parked twice when a lane is looked at again.
+        """
         for index in range(first, len(deliveries)):
             delivery = deliveries[index]
             if delivery.is_entry and delivery.position not in self._reopened:
                 if self._reopened.parked_count >= self._parked_max:
                     return False
-                deliveries[index] = self._reopened.park(delivery, lane.batch.contact.id)
+                deliveries[index] = self._reopened.park(delivery, contact)
         return True

@@ -36,7 +36,12 @@ from kiva_stream.settings.sections import Settings
 class Pipeline:
     """Carries the log from the checkpoint to a mark. For one run.
 
-    `lookup` finds events whose answer was lost; without one they are sent again. `is_down` is of the account.
+    `lookup` finds events whose answer was lost; without one they are sent again. `is_down` returns whether
+    ActiveCampaign is down: then nothing is parked.
+
+    Two parts of the checkpoint are handed to stages: `reopened`, the entries that get their outcome outside
+    the log's order, and `earlier`, what earlier runs left of the entries that are read again. The batcher
+    uses both. With `Revivals` it delivers the dead letters of customers who have got a contact since.
     """
 
     def __init__(
@@ -85,14 +90,14 @@ class Pipeline:
         )
 
     def remember(self, entries: Iterable[Entry]) -> None:
-        """Add entries before the checkpoint, in log order, so that duplicates of them are recognized."""
+        """Recognize duplicates of these entries, which lie below the checkpoint; call it in log order."""
         for entry in entries:
             self._duplicates.is_repeat(entry, self._classify(entry))
 
     async def run(self, mark: HighWaterMark) -> None:
         """Return when every entry up to the mark has its outcome, or after a drain.
 
-        Raises an ExceptionGroup of SourceError, CheckpointError, AccountRefused.
+        Raises an ExceptionGroup of SourceError, CheckpointError, HeldError, AccountRefused.
         """
         async with anyio.create_task_group() as commits:
             commits.start_soon(self._checkpoint.run)
@@ -108,38 +113,43 @@ class Pipeline:
 
     @property
     def is_draining(self) -> bool:
-        """Whether a drain was asked for."""
+        """Whether a drain has begun: it was asked for, or a stage failed."""
         return self._upstream.cancel_called
 
     def drain(self) -> None:
-        """Have `run` return when what is in flight has finished."""
+        """Have `run` return when what is in flight has finished. The caller bounds how long that may take."""
         self._upstream.cancel()
         self._checkpoint.drain()
 
     async def _stages(self, mark: HighWaterMark) -> None:
         sizes = self._settings.pipeline
-        pages_in, pages_out = anyio.create_memory_object_stream[Page](sizes.queue_chunks)
-        classified_in, classified_out = anyio.create_memory_object_stream[ClassifiedPage](sizes.queue_chunks)
-        # A page yields at most `window` batches, so that the batcher never waits with a page half sent on.
-        batches_in, batches_out = anyio.create_memory_object_stream[Batch](sizes.window)
-        async with anyio.create_task_group() as senders, batches_out:
+        to_classifier, pages = anyio.create_memory_object_stream[Page](sizes.queue_chunks)
+        to_batcher, classified = anyio.create_memory_object_stream[ClassifiedPage](sizes.queue_chunks)
+        # As many batches as the window has entries: while all senders are busy, the window alone bounds what
+        # is read ahead. Reopened entries and contact checks, which are outside the window, may fill the
+        # stream; then the batcher waits for a sender.
+        to_senders, batches = anyio.create_memory_object_stream[Batch](sizes.window)
+        start = self._checkpoint.position
+        async with anyio.create_task_group() as senders, batches:
             for _ in range(self._settings.activecampaign.max_in_flight):
-                senders.start_soon(self._or_drain, senders, self._sender.run, batches_out.clone())
+                senders.start_soon(self._or_drain, senders, self._sender.run, batches.clone())
             with self._upstream:
                 async with anyio.create_task_group() as upstream:
                     for stage in (
-                        partial(
-                            produce, self._log, self._checkpoint, self._checkpoint.position, mark, pages_in
-                        ),
-                        partial(classify_pages, self._classify, pages_out, classified_in),
-                        partial(self._batcher.run, classified_out, batches_in),
+                        partial(produce, self._log, self._checkpoint, start, mark, to_classifier),
+                        partial(classify_pages, self._classify, pages, to_batcher),
+                        partial(self._batcher.run, classified, to_senders),
                     ):
                         upstream.start_soon(self._or_drain, senders, stage)
 
     async def _or_drain(
         self, senders: TaskGroup, stage: Callable[..., Awaitable[None]], *args: object
     ) -> None:
-        """Run a stage; when it fails, keep the error, and drain for as long as a drain may take."""
+        """Run a stage; when it fails, keep the error and drain.
+
+        The drain cancels the stages before the senders at once, whichever stage failed. The senders finish
+        what is in flight, and are cancelled after `drain_timeout_s`.
+        """
         try:
             await stage(*args)
         except Exception as error:  # noqa: BLE001  it is raised when the drain has ended

@@ -15,10 +15,12 @@ from kiva_stream.ports.stages import Tracking
 async def produce(
     log: Log, tracking: Tracking, after: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
 ) -> None:
-    """Send on the entries above `after` up to the mark, then close the stream. Raises SourceError.
+    """Send on the entries above `after` up to the mark, then close the stream.
 
     Each page is tracked before it is sent on, so that the watermark cannot pass an entry that is under way.
-    Changes have no outcome, and reopened entries a span of their own: neither is tracked.
+    Changes have no outcome, and a reopened entry gets a span of its own. So their pages are not tracked, and
+    have an empty span. Its position `after` is that of the contact checks of the changes: below every entry
+    that this run reads. Raises SourceError, CheckpointError.
     """
     async with pages:
         async for chunk in log.pages(after, mark):

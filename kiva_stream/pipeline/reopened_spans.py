@@ -26,9 +26,9 @@ class ReopenedSpan(NamedTuple):
 
 
 class ReopenedSpans:
-    """The reopened entries without an outcome, and the parked rows that they have in the state.
+    """The reopened entries whose outcome no commit has taken yet; the rows of those that are parked.
 
-    `parked` are those that earlier runs left.
+    `parked` are the entries that earlier runs parked: they have their rows, and are reopened one by one.
     """
 
     def __init__(self, parked: Collection[Position], commits: GroupCommit) -> None:
@@ -39,6 +39,7 @@ class ReopenedSpans:
         self.parked_count = len(parked)
 
     def __contains__(self, position: Position) -> bool:
+        """Return whether an entry is reopened, and no commit has taken its outcome."""
         return position in self._open
 
     @property
@@ -61,21 +62,18 @@ class ReopenedSpans:
         return replace(delivery, span=self._add(ReopenedSpan(span, delivery.position, is_parked=True)))
 
     def reopen(
-        self, position: Position, was_dead: Reason | None = None, *, is_parked: bool = False
+        self, position: Position, was_dead: Reason | None = None, *, is_late: bool = False
     ) -> Span | None:
         """Return a span for an entry that gets its outcome outside the log's order; None: it has one already.
 
-        `was_dead` is the reason of a dead letter. Entries that earlier runs parked are known; of an entry
-        that was parked since this run began, `is_parked` says so.
+        `was_dead` is the reason of a dead letter. `is_late`: this run found the entry late, and parked it.
         """
         if position in self._open:
             return None
-        if position in self._left_parked:
-            self._left_parked.discard(position)
-            is_parked = True
-        else:
-            self.parked_count += is_parked
-        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked))
+        was_parked = position in self._left_parked
+        self._left_parked.discard(position)
+        self.parked_count += is_late and not was_parked
+        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_late or was_parked))
 
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened
@@ -107,24 +105,26 @@ class ReopenedSpans:
 def count_reopened(
     reopened: ReopenedSpan, watermark: Watermark, passed: Counter[Counted], counted_from: Position
 ) -> None:
-    """Count a reopened entry where its page is counted.
+    """Count the new outcome of a reopened entry where its page is counted, instead of the old one.
 
-    With a commit, the ledger adds `passed` to the saved counts, and takes from them the old outcomes of
-    all dead letters that it supersedes. Where the old outcome is not among the saved counts, `passed`
-    makes up for that.
+    Only a dead letter has an old outcome. With each commit the ledger adds `passed` to the saved counts, and
+    subtracts the old outcome of every dead letter that was reopened. That is right for an old outcome among
+    the saved counts. For any other, `passed` gets it once more, so that the subtraction changes nothing.
 
-    | the entry's page is      | its old outcome is counted | so it is taken from      | its new one goes to |
-    |--------------------------|----------------------------|--------------------------|---------------------|
-    | above the watermark      | in the page                | the page; `passed` has 1 | the page            |
-    | passed by the watermark  | in the saved counts        | nothing else             | `passed`            |
-    | not above `counted_from` | nowhere                    | nothing; `passed` has 1  | nowhere             |
+    | the entry is               | its old outcome is counted | and here                       | the new one |
+    |                            |                            |                                | is added to |
+    |----------------------------|----------------------------|--------------------------------|-------------|
+    | at or below `counted_from` | nowhere                    | added to `passed`              | nothing     |
+    | passed by the watermark    | in the saved counts        | left alone: the ledger does it | `passed`    |
+    | above the watermark        | in the span of its page    | subtracted from that span, and | that span   |
+    |                            |                            | added to `passed`              |             |
     """
-    page, is_counted = watermark.above(reopened.position), reopened.position > counted_from
+    page_span, is_counted = watermark.span_of(reopened.position), reopened.position > counted_from
     if reopened.was_dead:
         old = Outcome("dead", reopened.was_dead)
-        if page or not is_counted:
-            passed[old] += 1  # the ledger takes it away again
-        if page:
-            page.counts[old] -= 1
+        if page_span or not is_counted:
+            passed[old] += 1
+        if page_span:
+            page_span.counts[old] -= 1
     if is_counted:
-        (page.counts if page else passed).update(reopened.span.counts)
+        (page_span.counts if page_span else passed).update(reopened.span.counts)

@@ -59,7 +59,7 @@ class Revivals:
         customers = [
             customer
             for customer, contact in contacts.items()
-            if not contact.is_refused and await self._outcomes.has_dead_letters(customer)
+            if not contact.is_refused and await self._outcomes.take_dead_letter_customer(customer)
         ]
         if not customers:
             return []

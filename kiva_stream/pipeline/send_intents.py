@@ -7,12 +7,13 @@ sent, and at most `permits` events are recorded at a time. Only these are in dou
 The protocol of one event, in the order of its calls:
 
 1. `claim_prerecorded`: the sender asks whether a commit has recorded the event as lookahead of an earlier
-   event of its contact. If so, it goes on with step 4; so a long batch does not wait for a commit an event.
+   event of its contact. If so, it goes on with step 4. Without lookahead, each event of a long batch would
+   wait for a commit of its own.
 2. `wait_recorded`: otherwise the intent is pending. The sender waits for step 3, and passes its lookahead:
    the events that it will send next.
 3. `next_commit`: the checkpoint asks what its commit records. Events that have their outcome free their
    permits. Free permits go to the pending intents, in order; what is left goes to their lookahead, in
-   equal shares. When the commit is kept, `grant` wakes the senders.
+   equal shares. When the commit is kept, `wake` lets the senders go on.
 4. The sender sends the event and waits for the answer.
 5. `resolve`, when the checkpoint has the outcome, or `withdraw`, when the event was surely not sent. The
    permit is free with the next commit, which keeps the outcome. `release_lookahead` frees permits not
@@ -29,13 +30,16 @@ What a crash leaves, and what the next run does about it:
 
 `close` begins a drain: nothing is granted from then on. Pending intents are refused; if a commit was
 recording one at that moment, the following commit takes it back.
+
+Step 3 marks lookahead as recorded before its commit is kept. It cannot be claimed in between: the events of a
+contact have one sender, and it waits in step 2 until that commit is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from kiva_stream.model.positions import Position
@@ -51,11 +55,6 @@ class PendingIntent(NamedTuple):
     position: Position
     lookahead: Lookahead
     recorded: asyncio.Future[None]  # one is made for most events: anyio.Event takes ten times as long
-
-    def wake(self) -> None:
-        """Let the sender go on: its event is recorded, or never will be."""
-        if not self.recorded.done():  # it is when the sender was cancelled
-            self.recorded.set_result(None)
 
 
 class SendIntents:
@@ -77,13 +76,12 @@ class SendIntents:
 
     def claim_prerecorded(self, position: Position) -> bool:
         """Return whether a commit has recorded the event as lookahead; it is claimed once."""
-        if position not in self._lookahead:
-            return False
+        is_recorded = position in self._lookahead
         self._lookahead.discard(position)
-        return True
+        return is_recorded
 
     async def wait_recorded(self, position: Position, lookahead: Lookahead = lambda _count: ()) -> bool:
-        """Wait until a commit has recorded the event; an intent that is refused or cancelled is withdrawn."""
+        """Wait until a commit has recorded the event; withdraw an intent that is refused or cancelled."""
         if not self._is_open:
             return False
         intent = PendingIntent(position, lookahead, asyncio.get_running_loop().create_future())
@@ -92,7 +90,7 @@ class SendIntents:
         is_granted = False
         try:
             await intent.recorded
-            is_granted = self._is_open
+            is_granted = self._is_open  # `close` wakes the sender too, to refuse it
         finally:
             if not is_granted:
                 self._withdraw(intent)
@@ -117,37 +115,34 @@ class SendIntents:
         # Permits of events with an outcome are free: the commit that keeps the outcome records them no more.
         self._recorded.difference_update(self._resolved)
         self._resolved.clear()
-        granted: list[PendingIntent] = []
         # After `close` none is granted: pending intents are refused, and lookahead would keep its permits.
-        if self._is_open:
-            # Pending intents come first, in order: each is a sender that waits.
-            free = self._permits - len(self._recorded)
-            granted = [self._pending.popleft() for _ in range(min(free, len(self._pending)))]
-            self._recorded.update(intent.position for intent in granted)
-            self._record_lookahead(granted)
+        free = self._permits - len(self._recorded) if self._is_open else 0
+        # Pending intents come first, in order: each is a sender that waits.
+        granted = [self._pending.popleft() for _ in range(min(free, len(self._pending)))]
+        self._recorded.update(intent.position for intent in granted)
+        # What is left goes to their lookahead, in equal shares.
+        if free > len(granted):
+            for intent in granted:
+                self._record_lookahead(intent, (free - len(granted)) // len(granted))
         return frozenset(self._recorded), granted
 
-    def _record_lookahead(self, granted: Sequence[PendingIntent]) -> None:
-        """Share the permits that are left among the lookahead of the intents that are granted."""
-        share = (self._permits - len(self._recorded)) // len(granted) if granted else 0
-        for intent in granted if share else ():
-            events = [
-                each for each in intent.lookahead(min(share, LOOKAHEAD_MAX)) if each not in self._recorded
-            ]
-            self._lookahead.update(events)
-            self._recorded.update(events)
+    def _record_lookahead(self, intent: PendingIntent, share: int) -> None:
+        events = set(intent.lookahead(min(share, LOOKAHEAD_MAX))).difference(self._recorded)
+        self._lookahead.update(events)
+        self._recorded.update(events)
 
     @staticmethod
-    def grant(granted: Iterable[PendingIntent]) -> None:
-        """Wake the senders of these intents: a commit has recorded them."""
-        for intent in granted:
-            intent.wake()
+    def wake(intents: Iterable[PendingIntent]) -> None:
+        """Let the senders of these intents go on: a commit has recorded them, or `close` refuses them."""
+        for intent in intents:
+            if not intent.recorded.done():  # else its sender was cancelled
+                intent.recorded.set_result(None)
 
     def close(self) -> None:
         """Grant nothing from now on, refuse what is pending, release the lookahead."""
         self._is_open = False
         self.release_lookahead(set(self._lookahead))
-        self.grant(self._pending)
+        self.wake(self._pending)
 
     def _withdraw(self, intent: PendingIntent) -> None:
         if intent in self._pending:

@@ -1,9 +1,8 @@
 """Sender: delivers a contact's batch: the contact and its orders first, then its events one after another.
 
-Many senders run side by side, each with one batch at a time, so that one task serves many entries. What keeps
-the order is that a contact has at most one batch at a sender, and that an event is sent only after the one
-before it has its outcome. An event that may have arrived is looked up before it is sent again: it has no
-idempotency key at ActiveCampaign.
+Many senders run side by side, each a task with one batch at a time. What keeps the order is that a contact
+has at most one batch at a sender, and that an event is sent only after the one before it has its outcome. An
+event that may have arrived is looked up before it is sent again: it has no idempotency key at ActiveCampaign.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class LookupPolicy(NamedTuple):
 class Sender:
     """Delivers batches.
 
-    `next_batch` returns what gathered for a contact while its batch was here. It is called exactly once a
-    batch.
+    `next_batch` returns what gathered for a contact while its batch was here. It is called once for each
+    batch that is delivered, and not for one that a drain or an error interrupts: its lane stays busy.
     """
 
     def __init__(
@@ -71,9 +70,10 @@ class Sender:
         self._warn = ThrottledWarning()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
-        """Deliver batches until the stream ends or a drain begins.
+        """Deliver batches until the stream ends, or until one cannot be finished because of a drain.
 
-        Raises AccountRefused, SourceError, CheckpointError.
+        A drain lets the event in flight get its outcome. It interrupts a batch at the next wait: for its
+        contact, a look-up, a permit or the rate limits. Raises AccountRefused, SourceError, CheckpointError.
         """
         async with batches:
             with suppress(DrainedError):
@@ -83,7 +83,7 @@ class Sender:
                         batch = self._next_batch(batch.contact)
 
     async def _deliver(self, batch: Batch) -> None:
-        """Give every delivery of the batch its outcome. Raises DrainedError when a drain begins before."""
+        """Give every delivery of the batch its outcome. Raises DrainedError if a drain interrupts it."""
         if need := self._contact_delivery.need(batch):
             began_waiting_for_contact(batch, self._clock())
             with self._unless_drained():
@@ -91,7 +91,8 @@ class Sender:
             batch.end_wait()
             if batch.contact.is_linked:
                 self._outcomes.mark_tag_due(batch.contact.id)
-        while (delivery := batch.current) is not None:
+        while batch.done < len(batch.deliveries):
+            delivery = batch.current
             if batch.contact.status is ContactStatus.REJECTED:
                 self._record_dead(batch.contact, delivery)
             elif delivery.event_line is None:
@@ -102,28 +103,32 @@ class Sender:
             batch.finish_current()
 
     def _record_dead(self, contact: Contact, delivery: Delivery) -> None:
+        # It is recorded ahead of its turn only if the contact was rejected in the middle of the batch.
         self._permits.release_lookahead([delivery.position])
         if delivery.is_entry:
             dead_letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
     async def _send(self, batch: Batch, delivery: Delivery) -> None:
-        """Send one event until it has its outcome. Raises DrainedError.
+        """Send the current event until it has its outcome. Raises DrainedError.
 
-        | an earlier run                   | the look-up       | the event                              |
-        |----------------------------------|-------------------|----------------------------------------|
-        | did not send it                  | is not made       | is sent                                |
-        | may have sent it: it is in doubt | finds it          | is delivered                           |
-        |                                  | does not find it  | is sent                                |
-        |                                  | cannot say        | is sent, and counted as `sent_again`   |
+        | the event                        | the look-up      | then it                              |
+        |----------------------------------|------------------|--------------------------------------|
+        | was not sent                     | is not made      | is sent                              |
+        | is in doubt: an earlier run may  | finds it         | is delivered                         |
+        | have sent it                     | does not find it | is sent, presumably the first time   |
+        |                                  | cannot say       | is sent, and counted as `sent_again` |
+        | was sent by this run, and the    | finds it         | is delivered                         |
+        | outcome is unknown               | does not find it | is sent, and counted as `sent_again` |
+        |                                  | cannot say       | is sent, and counted as `sent_again` |
         """
         position, may_repeat = delivery.position, False
         if self._outcomes.is_in_doubt(position):
-            found = await self._look_up(batch, self._began_at, attempts=1)
-            if found:
-                self._record_delivered(batch, attempts=1)
+            has_arrived = await self._look_up(batch, self._began_at, attempts=1)
+            if has_arrived:
+                self._outcomes.record_delivered(batch.current, batch.contact.id, attempts=1)
                 return
-            may_repeat = found is None
+            may_repeat = has_arrived is None
         if not (
             self._permits.claim_prerecorded(position)
             or await self._permits.wait_recorded(position, batch.lookahead)
@@ -132,12 +137,13 @@ class Sender:
         if may_repeat:
             self._outcomes.count_note("sent_again")
         attempts = 1
-        while not await self._try_to_send(batch, delivery, attempts):
+        while not await self._try_to_send(batch, attempts):
             self._outcomes.count_note("sent_again")
             attempts += 1
 
-    async def _try_to_send(self, batch: Batch, delivery: Delivery, attempts: int) -> bool:
-        """Send one event, once; False: it has no outcome, and is to be sent again."""
+    async def _try_to_send(self, batch: Batch, attempts: int) -> bool:
+        """Send the current event, once; False: it has no outcome, and is to be sent again."""
+        delivery = batch.current
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
             await self._events.send(batch.contact.email, delivery.event_line.ac_name, delivery.eventdata)
@@ -145,22 +151,27 @@ class Sender:
             self._warn("an event may or may not have arrived", why=str(error))
             if not await self._look_up(batch, self._clock(), attempts):
                 return False
-            self._record_delivered(batch, attempts)
         except DrainedError:
-            if attempts == 1:  # it was not written, and is not in doubt for the next run
+            # This attempt sent nothing. If it is the first, this run did not put the event in doubt; whether
+            # an earlier run did is recorded apart from the permits.
+            if attempts == 1:
                 self._permits.withdraw(delivery.position)
             raise
         except Rejected as error:
-            self._record_rejected(batch, attempts, error.reply)
-        else:
-            self._record_delivered(batch, attempts)
+            why, customer = Reason.EVENT_REJECTED, delivery.customer
+            dead_letter = DeadLetter(delivery.position, why, customer, attempts, error.reply)
+            self._outcomes.record_rejected(batch.current, dead_letter)
+            return True
+        self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)
         return True
 
     async def _look_up(self, batch: Batch, sent_at: float, attempts: int) -> bool | None:
-        """Return whether the current event, sent by `sent_at`, has arrived; None: that cannot be known."""
+        """Return whether the current event has arrived; None: that cannot be known.
+
+        It was sent at `sent_at` or earlier.
+        """
         delivery, lookups = batch.current, self._lookups
-        assert delivery is not None  # noqa: S101  one is current
-        assert delivery.event_line is not None  # noqa: S101  which is an event
+        assert delivery.event_line is not None  # noqa: S101  the current one is an event
         began_waiting_for_answer(batch, self._clock())
         self._permits.release_lookahead(batch.lookahead(LOOKAHEAD_MAX))  # others can use them meanwhile
         with self._unless_drained():
@@ -173,15 +184,3 @@ class Sender:
             )
         self._outcomes.count_note("looked_up")
         return has_arrived
-
-    def _record_delivered(self, batch: Batch, attempts: int) -> None:
-        """Record that the current event has arrived; it may have been parked since it was sent."""
-        if delivery := batch.current:
-            self._outcomes.record_delivered(delivery, batch.contact.id, attempts)
-
-    def _record_rejected(self, batch: Batch, attempts: int, reply: str) -> None:
-        if delivery := batch.current:
-            dead_letter = DeadLetter(
-                delivery.position, Reason.EVENT_REJECTED, delivery.customer, attempts, reply
-            )
-            self._outcomes.record_rejected(delivery, dead_letter)

@@ -30,8 +30,8 @@ class Watermark:
             ahead.update(span.counts)
         return ahead
 
-    def above(self, position: Position) -> Span | None:
-        """Return the span of an entry that was read and not passed, None when there is none."""
+    def span_of(self, position: Position) -> Span | None:
+        """Return the span of an entry above the watermark; None: the entry is passed, or not read."""
         if not self.position < position <= self.newest:
             return None
         return next(span for span in self._spans if position <= span.last)

@@ -26,7 +26,7 @@ class Events(Protocol):
         """Record one event for the contact of `email`; return when ActiveCampaign confirmed it.
 
         An event that was surely not sent is sent again. Raises Rejected if ActiveCampaign refuses this event,
-        and UnknownOutcome if it may have been recorded.
+        UnknownOutcome if it may have been recorded, and DrainedError if a drain began before it was sent.
         """
 
 

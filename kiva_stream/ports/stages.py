@@ -29,7 +29,7 @@ class Tracking(Protocol):
     """Where the producer registers what it reads."""
 
     async def track(self, last: Position, size: int) -> Span:
-        """Return the span of the next `size` entries in log order, when the window has room for them.
+        """Wait until the window has room for the next `size` entries in log order; return their span.
 
         `last` is the position of the last of them. Raises CheckpointError.
         """
@@ -42,18 +42,19 @@ class Outcomes(Protocol):
         """Record the dead letter of an entry that was never sent, and give it this outcome in its span."""
 
     def request_commit(self) -> None:
-        """Have a commit follow, since spans were resolved directly."""
+        """Ask for a commit of outcomes that were recorded by `Span.resolve`, not by a method of this port."""
 
 
 class EntryOutcomes(Outcomes, Protocol):
     """What the batcher asks of the checkpoint."""
 
-    async def unresolved(
+    async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return those of these entries that may be reopened: not reopened already, and without an outcome.
+        """Return those of these entries that may be reopened: a second outcome must not be recorded.
 
-        Entries among the `dead_letters` have none as long as they are dead. Raises CheckpointError.
+        They are not reopened already and have no outcome, or are among `dead_letters` and still dead: that
+        outcome is replaced by the new one. Raises CheckpointError.
         """
 
 
@@ -70,7 +71,11 @@ class EventOutcomes(Outcomes, Protocol):
         """Record that ActiveCampaign refuses an event; its permit is free when that is committed."""
 
     def count_note(self, what: str) -> None:
-        """Count something odd that was done about an entry; once, however often the entry is read again."""
+        """Add 1 to the count of something odd that was done about an entry.
+
+        It is saved with the next commit, wherever the watermark is: if the entry is read again, it is not
+        counted again.
+        """
 
     def mark_tag_due(self, contact: ContactId) -> None:
         """Note that a contact's week tag may differ now."""
@@ -79,10 +84,11 @@ class EventOutcomes(Outcomes, Protocol):
 class DeadLetterOutcomes(Protocol):
     """What revivals ask of the checkpoint."""
 
-    async def has_dead_letters(self, customer: CustomerId) -> bool:
-        """Return whether a customer has dead letters for want of a contact, once all of them are committed.
+    async def take_dead_letter_customer(self, customer: CustomerId) -> bool:
+        """Forget that a customer has dead letters for want of a contact; return whether that was known.
 
-        It is asked once: afterwards the customer has none until another entry of theirs is dead.
+        It is known again when another entry of theirs is dead. When true is returned, all of these dead
+        letters are committed.
         """
 
 

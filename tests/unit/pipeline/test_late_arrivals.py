@@ -96,8 +96,8 @@ def test_a_late_entry_is_counted_as_late() -> None:
 
     (page,) = run(story())
     assert [each.notes for each in page.entries] == [("late",)]
-    assert list(page.positions) == [Position(0, 4)]
-    assert page.are_parked
+    assert page.was_dead == {Position(0, 4): None}
+    assert page.are_late
 
 
 def test_a_gap_above_what_has_been_read_is_left_to_the_reading() -> None:

@@ -102,9 +102,9 @@ async def test_dead_letters_of_a_customer_are_reported_once_when_all_of_them_are
     span = await checkpoint.track(position(1), 1)
     async with running(checkpoint):
         checkpoint.record_dead(span, DeadLetter(position(1), Reason.NO_EMAIL, CustomerId(4)))
-        assert await checkpoint.has_dead_letters(CustomerId(4))
+        assert await checkpoint.take_dead_letter_customer(CustomerId(4))
         assert ledger.dead
-        assert not await checkpoint.has_dead_letters(CustomerId(4))
+        assert not await checkpoint.take_dead_letter_customer(CustomerId(4))
 
 
 async def test_which_entries_may_be_reopened_is_known_when_the_commit_under_way_is_done() -> None:
@@ -114,12 +114,12 @@ async def test_which_entries_may_be_reopened_is_known_when_the_commit_under_way_
     told: list[bool] = []
 
     async def ask() -> None:
-        told.append(bool(await checkpoint.unresolved([position(1)], [position(1)])))
+        told.append(bool(await checkpoint.reopenable([position(1)], [position(1)])))
 
     async with running(checkpoint), anyio.create_task_group() as group:
         span = checkpoint.reopened.reopen(position(1), Reason.EVENT_REJECTED)
         assert span is not None
-        assert not await checkpoint.unresolved([position(1)], [position(1)]), "it is on its way"
+        assert not await checkpoint.reopenable([position(1)], [position(1)]), "it is on its way"
         checkpoint.record_delivered(delivery(1, span), CONTACT, 1)
         await until(lambda: ledger.asked)
         group.start_soon(ask)

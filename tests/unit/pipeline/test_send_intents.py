@@ -48,7 +48,7 @@ async def committed(intents: SendIntents, *asks: list[Position]) -> set[Position
     """Have senders wait for one commit; return what it records."""
     async with waiting(intents, *asks) as answers:
         recorded, granted = intents.next_commit()
-        intents.grant(granted)
+        intents.wake(granted)
     assert answers == [True] * len(granted)
     return set(recorded)
 
@@ -96,7 +96,7 @@ async def test_an_intent_whose_commit_is_under_way_at_close_is_withdrawn_by_the_
     async with waiting(intents, [A]) as answers:
         _, granted = intents.next_commit()  # the commit is under way
         intents.close()
-        intents.grant(granted)
+        intents.wake(granted)
     assert answers == [False]
     assert intents.has_changes
     assert recorded_by(intents) == set()

@@ -93,7 +93,7 @@ class Followed(Story):
 
 def test_reopened_entries_come_at_every_poll_before_the_entries() -> None:
     shop = Followed(row(1), for_s=30)
-    shop.reopened.append(ReopenedEntries([position(9)], []))
+    shop.reopened.append(ReopenedEntries({position(9): None}, []))
     shop.run()
     kinds = [(when, kind) for when, kind, _ in shop.came if kind != "poll"]
     assert kinds == [(0, "reopened"), (0, "entry"), (20, "reopened")]
