@@ -1,4 +1,4 @@
-"""Turns: a contact is in one request at a time, whoever sends it."""
+"""Contact locks: a contact is in one request at a time, whichever part sends it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.virtual_time import now, run
 
 
 class Bench:
-    """Turns, and what happened in which order."""
+    """Contact locks, and what happened in which order."""
 
     def __init__(self) -> None:
         self.locks = ContactLocks()
@@ -25,7 +25,7 @@ class Bench:
         self.busy: set[int] = set()
 
     async def work(self, name: str, *contacts: int, takes_s: float = 1) -> None:
-        """Have contacts for a while, in which nobody else may have them."""
+        """Hold contacts for a while, in which no other work may hold them."""
         async with self.locks.hold([ContactId(each) for each in contacts]):
             assert not self.busy & set(contacts), f"{name} got what another has"
             self.busy |= set(contacts)

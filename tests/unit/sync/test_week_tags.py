@@ -1,4 +1,4 @@
-"""Week tags: whose tag is changed when, by which requests, and that nobody ever has two."""
+"""Week tags: which contacts' tags are changed when, by which requests; no contact ever has two."""
 
 from __future__ import annotations
 
@@ -90,6 +90,17 @@ class Bench:
         return not self.due.marks
 
 
+def to_be_closed(count: int, *refused: int) -> Bench:
+    """Return a bench with contacts whose tag is to change from open to closed; it is refused for some."""
+    bench = Bench()
+    for number in range(1, count + 1):
+        bench.shop(number, "closed")
+        ac_id = bench.known(number, OPEN).ac_id
+        if number in refused and ac_id is not None:
+            bench.account.rejected.add(ac_id)
+    return bench
+
+
 # --- which tag ---
 
 
@@ -176,9 +187,7 @@ def test_a_tag_that_came_with_the_import_is_right_although_its_link_is_not_known
 
 
 def test_a_swap_by_a_known_link_is_two_requests_off_then_on() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
     assert bench.run(Bench.sync_due).account.calls == ["remove", "add"]
     row, ac_id = bench.due.contacts[ContactId(1)], bench.account.put(1)
     assert (row.tag, row.ac_id) == (CLOSED, ac_id)
@@ -186,9 +195,7 @@ def test_a_swap_by_a_known_link_is_two_requests_off_then_on() -> None:
 
 
 def test_the_link_of_a_swap_is_known_at_the_next_one() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
 
     async def story(bench: Bench) -> None:
         await bench.sync_due()
@@ -212,7 +219,7 @@ def test_a_swap_by_an_unknown_link_asks_first(tag: WeekTag | None) -> None:
 def test_a_tag_that_is_there_already_is_only_noted_and_every_other_one_goes() -> None:
     bench = Bench()
     bench.shop(1, "closed")
-    bench.stranger(1, OPEN, CLOSED, NONE)  # somebody put them there by hand
+    bench.stranger(1, OPEN, CLOSED, NONE)  # put there by hand
     assert bench.run(Bench.sync_due).account.calls == ["links", "remove", "remove"]
     assert bench.account.tag_of(1) is CLOSED
     assert bench.due.contacts[ContactId(1)].tag_link == next(iter(bench.account.tags.values()))[CLOSED]
@@ -250,10 +257,7 @@ def test_a_new_contact_stays_due_and_a_refused_contact_does_not() -> None:
 def test_all_pages_are_worked_several_contacts_at_once_and_a_page_is_forgotten_before_its_first_swap() -> (
     None
 ):
-    bench = Bench()
-    for number in range(1, PAGE_ROWS + 21):
-        bench.shop(number, "closed")
-        bench.known(number, OPEN)
+    bench = to_be_closed(PAGE_ROWS + 20)
 
     async def story(bench: Bench) -> None:
         began = now()
@@ -269,9 +273,7 @@ def test_all_pages_are_worked_several_contacts_at_once_and_a_page_is_forgotten_b
 
 
 def test_the_state_says_that_a_tag_is_not_known_before_the_first_request() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
 
     def look(_call: str) -> None:
         assert bench.due.contacts[ContactId(1)].tag is None
@@ -281,9 +283,7 @@ def test_the_state_says_that_a_tag_is_not_known_before_the_first_request() -> No
 
 
 def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
     bench.account.refuses = True
 
     async def story(bench: Bench) -> None:
@@ -294,17 +294,6 @@ def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -
 
 
 # --- what is refused ---
-
-
-def to_be_closed(count: int, *refused: int) -> Bench:
-    """Return a bench with contacts that are to have another tag, which is refused for some of them."""
-    bench = Bench()
-    for number in range(1, count + 1):
-        bench.shop(number, "closed")
-        ac_id = bench.known(number, OPEN).ac_id
-        if number in refused and ac_id is not None:
-            bench.account.rejected.add(ac_id)
-    return bench
 
 
 def test_a_refused_tag_is_logged_and_the_other_contacts_get_theirs() -> None:
@@ -356,7 +345,7 @@ def test_a_success_between_refusals_shows_that_the_account_is_not_refused() -> N
 
 
 async def stopped_when_it_adds(bench: Bench, add_takes_s: float) -> None:
-    """Settle, and be stopped as soon as the new tag is on its way."""
+    """Sync the due contacts, and be stopped as soon as the new tag is being added."""
     bench.begin()
     async with anyio.create_task_group() as group:
 
@@ -402,7 +391,7 @@ def test_an_outage_without_a_stop_is_waited_for() -> None:
 
 
 async def while_another_has_it(bench: Bench, change: Callable[[], None]) -> None:
-    """Settle while somebody else has contact 1, who changes something before the swap gets its turn."""
+    """Sync the due contacts while another request holds contact 1; change something before it ends."""
     async with anyio.create_task_group() as group, bench.locks.hold([ContactId(1)]):
         group.start_soon(bench.sync_due)
         await anyio.sleep(1)
@@ -410,18 +399,14 @@ async def while_another_has_it(bench: Bench, change: Callable[[], None]) -> None
 
 
 def test_a_contact_that_becomes_due_again_before_the_swap_stays_due_and_is_not_changed() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
     bench.run(lambda bench: while_another_has_it(bench, lambda: bench.due.touch(1)))
     assert bench.account.calls == []
     assert not bench.is_nothing_due()
 
 
 def test_a_contact_that_becomes_due_again_during_the_swap_stays_due() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
     bench.account.on_call = lambda call: bench.due.touch(1) if call == "add" else None
     assert not bench.run(Bench.sync_due).is_nothing_due()
 
@@ -451,9 +436,7 @@ def test_a_contact_that_was_moved_or_left_before_the_swap_is_not_touched(change:
 
 
 def test_a_contact_that_is_dissolved_before_the_swap_is_not_changed() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
     bench.run(lambda bench: while_another_has_it(bench, bench.due.marks.clear))
     assert bench.account.calls == []
 
@@ -462,10 +445,7 @@ def test_a_contact_that_is_dissolved_before_the_swap_is_not_changed() -> None:
 
 
 def test_one_contact_gets_its_tag_although_it_was_not_due_and_the_others_stay_due() -> None:
-    bench = Bench()
-    for number in (1, 2, 3):
-        bench.shop(number, "closed")
-        bench.known(number, OPEN)
+    bench = to_be_closed(3)
     bench.due.opened = WEEK
     del bench.due.marks[ContactId(2)]
     bench.run(lambda bench: bench.sync.sync_one(ContactId(2)))
@@ -504,10 +484,7 @@ def test_a_new_week_makes_every_contact_due_and_opened_twice_it_is_one_week() ->
 
 
 def test_a_week_that_opens_while_contacts_are_worked_counts_for_all_of_them() -> None:
-    bench = Bench()
-    for number in range(1, PAGE_ROWS + 21):
-        bench.shop(number, "closed")
-        bench.known(number, OPEN)
+    bench = to_be_closed(PAGE_ROWS + 20)
 
     def open_week(_call: str) -> None:
         bench.weeks.week = NEXT_WEEK
@@ -519,9 +496,7 @@ def test_a_week_that_opens_while_contacts_are_worked_counts_for_all_of_them() ->
 
 
 def test_run_syncs_again_after_an_interval_or_when_woken() -> None:
-    bench = Bench()
-    bench.shop(1, "closed")
-    bench.known(1, OPEN)
+    bench = to_be_closed(1)
 
     async def story(bench: Bench) -> None:
         async with anyio.create_task_group() as group:
@@ -548,7 +523,7 @@ MAX_TURNS = 1_000
 
 
 async def struck(bench: Bench, turns: int) -> bool:
-    """Settle, and be cancelled after so many turns of the loop; return whether that was before the end."""
+    """Sync the due contacts, cancelled after so many turns of the loop; return whether it was in time."""
     bench.begin()
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
@@ -647,7 +622,7 @@ class Lives:
                 await anyio.lowlevel.checkpoint()
 
     def wanted(self, number: int) -> WeekTag:
-        """Return the tag that is right, told apart from how the code does it."""
+        """Return the tag that is right, by rules of its own."""
         statuses = self.bench.weeks.rows.get((number, self.bench.weeks.week), set())
         if "open" in statuses:
             return OPEN
