@@ -78,22 +78,15 @@ class Incidents:
         Raises CheckpointError when the state is away at the beginning. Later it tries again.
         """
         await store.persist(self.all())
-        left: list[Incident] | None = []
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._persist_changes, store)
                 yield
                 group.cancel_scope.cancel()
         except Exception:
-            left = self.all()
+            await _persist_last(store, self.all())
             raise
-        except BaseException:
-            left = None
-            raise
-        finally:
-            if left is not None:
-                with anyio.move_on_after(LAST_S, shield=True), suppress(CheckpointError):
-                    await store.persist(left)
+        await _persist_last(store, [])
 
     def _note_change(self) -> None:
         self._is_persisted = False
@@ -109,3 +102,9 @@ class Incidents:
             except CheckpointError:
                 self._is_persisted = False
             await self._sleep(PERSIST_EVERY_S)
+
+
+async def _persist_last(store: IncidentStore, left: list[Incident]) -> None:
+    """Persist what is left at the end of a run, if the state database answers within LAST_S."""
+    with anyio.move_on_after(LAST_S, shield=True), suppress(CheckpointError):
+        await store.persist(left)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import Processor
 
 from kiva_stream.observability.scrubbing import Scrubber
 from kiva_stream.settings.sections import LogSettings
@@ -60,7 +60,7 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> Scrubber:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _renderer(settings.format),
-            _scrubbing(scrubber),
+            lambda _logger, _method, line: scrubber(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
@@ -78,10 +78,3 @@ def _renderer(wanted: str) -> Processor:
             colors=on_terminal, exception_formatter=structlog.dev.plain_traceback
         )
     return structlog.processors.JSONRenderer(ensure_ascii=False)
-
-
-def _scrubbing(scrubber: Scrubber) -> Processor:
-    def scrub(_logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
-        return scrubber(str(line))
-
-    return scrub

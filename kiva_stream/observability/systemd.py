@@ -6,12 +6,14 @@ cysystemd's wheels need glibc 2.34 and contain the journal in C; none of the thr
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping
 
 import anyio
-import structlog
+
+from kiva_stream.observability.logs import ThrottledWarning
 
 SEND_TIMEOUT_S = 1.0  # of one datagram, which blocks the event loop
 USEC = 1_000_000  # microseconds of a second
@@ -26,7 +28,7 @@ class SystemdNotifier:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._watchdog_s = _watchdog_s(environ)
-        self._has_failed = False
+        self._warn_once = ThrottledWarning(math.inf)
 
     def ready(self) -> None:
         """Report that the start is done."""
@@ -60,12 +62,7 @@ class SystemdNotifier:
                 sending.connect(self._address)
                 sending.send(message.encode())
         except OSError as error:
-            self._warn(error)
-
-    def _warn(self, error: OSError) -> None:
-        if not self._has_failed:
-            self._has_failed = True
-            structlog.get_logger().warning("systemd cannot be told how the service is", why=str(error))
+            self._warn_once("systemd cannot be told how the service is", why=str(error))
 
 
 def _address(place: str) -> str | None:
