@@ -60,8 +60,7 @@ class Key(msgspec.Struct, frozen=True):
     @property
     def unit(self) -> str:
         """The unit, by the end of the name; empty for texts and plain counts."""
-        last = self.name.rpartition("_")[2]
-        return UNITS.get(last, "")
+        return UNITS.get(self.name.rpartition("_")[2], "")
 
     @property
     def expected(self) -> str:

@@ -30,10 +30,11 @@ def load(asked: Path | None, environ: Mapping[str, str]) -> Settings:
     missing = [str(key) for key in KEYS if key.required and str(key) not in given]
     if missing:
         raise SettingsError(_missing_words(missing, path))
-    sections: dict[str, dict[str, Any]] = {section: {} for section, _ in hints(Settings)}
-    for name, value in given.items():
-        sections[KEYS_BY_NAME[name].section][KEYS_BY_NAME[name].name] = value
-    return Settings(**{name: hint(**sections[name]) for name, hint in hints(Settings)})
+    return Settings(**{section: struct(**_values(section, given)) for section, struct in hints(Settings)})
+
+
+def _values(section: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.name: given[str(key)] for key in KEYS if key.section == section and str(key) in given}
 
 
 def find(asked: Path | None, environ: Mapping[str, str]) -> Path | None:

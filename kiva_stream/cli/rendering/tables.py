@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 HOUR_S = 3_600
@@ -35,30 +35,20 @@ def counts(title: str, found: Mapping[str, int]) -> list[RenderableType]:
 
 def figures(titles: list[str], rows: list[list[str]]) -> list[RenderableType]:
     """Return an empty line and a table, its figures to the right; nothing without rows."""
-    if not rows:
-        return []
-    table = _table()
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="right" if index else "left", min_width=0 if index else 32)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return [Text(), table]
+    first, *others = titles
+    return _table([Column(first, min_width=32), *(Column(title, justify="right") for title in others)], rows)
 
 
 def listing(rows: list[dict[str, str]]) -> list[RenderableType]:
     """Return an empty line and a table of texts, with a column for each name; nothing without rows."""
-    if not rows:
-        return []
-    table = _table()
-    for name in rows[0]:
-        table.add_column(name)
+    return _table([Column(name) for name in (rows[0] if rows else ())], [row.values() for row in rows])
+
+
+def _table(columns: Iterable[Column], rows: Sequence[Iterable[str]]) -> list[RenderableType]:
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
     for row in rows:
-        table.add_row(*map(Text, row.values()))
-    return [Text(), table]
-
-
-def _table() -> Table:
-    return Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+        table.add_row(*map(Text, row))
+    return [Text(), table] if rows else []
 
 
 def moment(at: datetime | None) -> str:
