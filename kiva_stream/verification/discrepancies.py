@@ -47,17 +47,6 @@ class DiscrepancyKind(StrEnum):
     UNEXPECTED = "unexpected"  # an event that should not be there
 
 
-EVENT_KINDS = frozenset(
-    {
-        DiscrepancyKind.NO_EVENT,
-        DiscrepancyKind.NOT_LISTED,
-        DiscrepancyKind.REPEATED,
-        DiscrepancyKind.OUT_OF_ORDER,
-        DiscrepancyKind.UNEXPECTED,
-    }
-)
-
-
 class Discrepancy(NamedTuple):
     """Something that is not as it should be; equal keys mean the same discrepancy."""
 
@@ -87,30 +76,24 @@ class Difference(NamedTuple):
 
 def contact_differences(
     desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]
-) -> list[Difference]:
-    """Return what differs from what is wanted of a contact; `titles` are those of its fields."""
-    found = []
+) -> Iterator[Difference]:
+    """Yield what differs from what is wanted of a contact; `titles` are those of its fields."""
     if shown.email != desired.email:
-        found.append(Difference(DiscrepancyKind.ADDRESS, "it has another address there"))
+        yield Difference(DiscrepancyKind.ADDRESS, "it has another address there")
     if wrong := [*_wrong_names(desired, shown), *_wrong_fields(desired, shown, titles)]:
-        found.append(Difference(DiscrepancyKind.FIELDS, f"not as at the shop: {', '.join(wrong)}"))
+        yield Difference(DiscrepancyKind.FIELDS, f"not as at the shop: {', '.join(wrong)}")
     if desired.list_status is ListStatus.UNSUBSCRIBE and shown.is_subscribed:
-        found.append(Difference(DiscrepancyKind.LIST, "it is on the list, though somebody of it opted out"))
-    return found
+        yield Difference(DiscrepancyKind.LIST, "it is on the list, though somebody of it opted out")
 
 
-def _wrong_names(desired: DesiredContact, shown: ShownContact) -> Iterator[str]:
-    for name in _NAMES:
-        wanted = getattr(desired, name)
-        if wanted and wanted != getattr(shown, name):
-            yield name.replace("_", " ")
+def _wrong_names(desired: DesiredContact, shown: ShownContact) -> list[str]:
+    wrong = [name for name in _NAMES if getattr(desired, name) not in {"", getattr(shown, name)}]
+    return [name.replace("_", " ") for name in wrong]
 
 
-def _wrong_fields(desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]) -> Iterator[str]:
-    for name in _FIELDS:
-        wanted = getattr(desired, name)
-        if wanted is not None and wanted != shown.fields.get(name, ""):
-            yield titles[name]
+def _wrong_fields(desired: DesiredContact, shown: ShownContact, titles: Mapping[str, str]) -> list[str]:
+    wrong = [name for name in _FIELDS if getattr(desired, name) not in {None, shown.fields.get(name, "")}]
+    return [titles[name] for name in wrong]
 
 
 def tag_difference(wanted: WeekTag | None, there: Collection[WeekTag]) -> Difference | None:

@@ -58,7 +58,7 @@ class _Log(NamedTuple):
 
     entries: Mapping[Position, Entry]
     classifications: Mapping[Position, Classification]
-    without_outcome: list[Position]  # events of which the state knows nothing, in log order
+    without_outcome: Mapping[Position, Event]  # events of which the state knows nothing, in log order
 
 
 class _Facts(NamedTuple):
@@ -151,16 +151,17 @@ class ExpectedState:
         events = self._without_repeats(named, classifications)
         undelivered = [each for each in events if each > progress.known_from and each not in delivered]
         done = await self._evidence.accounted_for(undelivered)
-        return _Log(entries, classifications, [each for each in undelivered if each not in done])
+        left = {position: events[position] for position in undelivered if position not in done}
+        return _Log(entries, classifications, left)
 
     def _without_repeats(
         self, entries: Iterable[Entry], classifications: Mapping[Position, Classification]
-    ) -> list[Position]:
+    ) -> dict[Position, Event]:
         """Return which of these entries are events, without those that the shop wrote twice."""
         duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
         classified = ((entry, classifications[entry.position]) for entry in entries)
         events = ((entry, each) for entry, each in classified if isinstance(each, Event))
-        return [entry.position for entry, event in events if not duplicates.is_repeat(entry, event)]
+        return {entry.position: event for entry, event in events if not duplicates.is_repeat(entry, event)}
 
 
 def wanted_order(
@@ -183,12 +184,12 @@ def _movers(customer_accounts: Iterable[CustomerAccount], contact: Contact) -> l
 
 
 def _events(record: ContactRecord, kept: Sequence[LedgerEvent], log: _Log) -> list[ExpectedEvent]:
-    found = [_of_ledger(each, log) for each in kept]
-    for position in log.without_outcome:
-        classification = log.classifications[position]
-        if log.entries[position].customer_id in record.customers and isinstance(classification, Event):
-            found.append(_event(position, classification))
-    return sorted(found)
+    without_outcome = (
+        _event(position, event)
+        for position, event in log.without_outcome.items()
+        if log.entries[position].customer_id in record.customers
+    )
+    return sorted([*(_of_ledger(each, log) for each in kept), *without_outcome])
 
 
 def _of_ledger(kept: LedgerEvent, log: _Log) -> ExpectedEvent:
@@ -204,11 +205,10 @@ def _of_ledger(kept: LedgerEvent, log: _Log) -> ExpectedEvent:
 
 def _event(position: Position, classification: Event) -> ExpectedEvent:
     mark = mark_of(classification.eventdata)
-    line = classification.event_line
     return ExpectedEvent(
         position=position,
-        event_line=line.number,
-        name=line.ac_name,
+        event_line=classification.event_line.number,
+        name=classification.event_line.ac_name,
         at=mark.at if mark else None,
         eventdata=classification.eventdata,
     )

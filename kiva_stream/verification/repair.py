@@ -44,7 +44,6 @@ class Repair:
         self, site: WorkingSite, *, evidence: Evidence, expected_state: ExpectedState, events: Events
     ) -> None:
         self._site = site
-        self._links = site.links
         self._evidence = evidence
         self._expected_state = expected_state
         self._events = events
@@ -53,12 +52,12 @@ class Repair:
 
     async def close(self, discrepancies: Collection[Discrepancy]) -> None:
         """Close the discrepancies of contacts, tags and orders, as far as they can be closed."""
-        for customer in [each.customer for each in discrepancies if each.kind is DiscrepancyKind.NO_LINK]:
-            if customer is not None:
-                await self._upsert_customer(customer)
+        for each in discrepancies:
+            if each.kind is DiscrepancyKind.NO_LINK and each.customer is not None:
+                await self._upsert_customer(each.customer)
         for contact, mine in _by_contact(discrepancies).items():
             kinds = {each.kind for each in mine}
-            (record,) = await self._links.records([contact])
+            (record,) = await self._site.links.records([contact])
             if DiscrepancyKind.NO_CUSTOMER in kinds:
                 await self._site.contacts.dissolve([record])
             else:
@@ -68,7 +67,7 @@ class Repair:
         """Upsert the contact of a customer who has none in the state; ActiveCampaign may have it already."""
         emails = await self._emails([customer])
         if emails:
-            contact = (await self._links.link(emails))[customer]
+            contact = (await self._site.links.link(emails))[customer]
             await self._site.look_up_id(contact)
             await self._upsert(contact, ())
 
@@ -92,7 +91,7 @@ class Repair:
             await self._rename(record)
         if DiscrepancyKind.MOVED in kinds:
             emails = await self._emails(record.customers)
-            await self._site.contacts.move(customers_to_move(await self._links.link(emails), emails))
+            await self._site.contacts.move(customers_to_move(await self._site.links.link(emails), emails))
 
     async def _rename(self, record: ContactRecord) -> None:
         """Give a contact its address back; if another contact has it by now, link that one instead."""
@@ -108,7 +107,7 @@ class Repair:
     async def _upsert(self, contact: Contact, orders: Collection[OrderId]) -> None:
         await self._site.upsert_as_history(contact, orders)
         if contact.is_linked:
-            (record,) = await self._links.records([contact.id])
+            (record,) = await self._site.links.records([contact.id])
             if record.ac_id is None:
                 await self._site.look_up_id(contact)
             await self._site.tags.sync_one(contact.id)
@@ -123,7 +122,7 @@ class Repair:
         missing = _by_contact(each for each in discrepancies if each.kind is DiscrepancyKind.NO_EVENT)
         for contact, mine in missing.items():
             positions = {each.position for each in mine}
-            (expected,) = await self._expected_state.of(await self._links.records([contact]), progress)
+            (expected,) = await self._expected_state.of(await self._site.links.records([contact]), progress)
             events = [each for each in expected.events if each.position in positions and each.eventdata]
             try:
                 for each in events:
