@@ -89,7 +89,6 @@ class HeldSite:
             [LateArrivals(self.shop.log, id_gaps, settings.source.gap_reread_s)] if id_gaps else []
         )
         self._lease = lease
-        self._account = account_name(settings.activecampaign)
 
     def without(self, forgotten: ForgottenPeople) -> HeldSite:
         """Return the same site, whose forgotten people are these."""
@@ -104,7 +103,7 @@ class HeldSite:
 
     async def saved(self) -> SavedCheckpoint | None:
         """Return the site's checkpoint. Raises SettingsError, HeldError: the state is another account's."""
-        return await self.ledger.saved(self._account)
+        return await self.ledger.saved(account_name(self.settings.activecampaign))
 
     def is_account_down(self) -> bool:
         """Return whether all calls to the account have to wait just now."""

@@ -142,18 +142,16 @@ class Standstill:
         self._alarm_s = alarm_s
         self._incidents = incidents
         self._warn = ThrottledWarning(WARN_EVERY_S)
-        self._since: tuple[Position, float] | None = None  # where, and since when by the monotonic clock
+        self._held_at: Position | None = None
+        self._since = -math.inf  # by the monotonic clock
 
     def check(self, after: Position, obstacle: str | None) -> None:
         """Note how far the log was read, and what keeps it from being read on, if anything does."""
-        if obstacle is None:
-            self._since = None
+        held_at = None if obstacle is None else after
+        if held_at != self._held_at:
+            self._held_at, self._since = held_at, time.monotonic()
             self._incidents.resolve("horizon")
-            return
-        if self._since is None or self._since[0] != after:
-            self._since = after, time.monotonic()
-            self._incidents.resolve("horizon")
-        held_up_s = time.monotonic() - self._since[1]
-        if held_up_s >= self._alarm_s:
+        held_up_s = time.monotonic() - self._since
+        if obstacle is not None and held_up_s >= self._alarm_s:
             self._warn("the log is held up", for_s=round(held_up_s), why=obstacle)
             self._incidents.open("horizon", f"{obstacle} It has been seen for {held_up_s:.0f} s.")

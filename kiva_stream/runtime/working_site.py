@@ -174,7 +174,8 @@ class PipelineRun:
 
     async def pipeline(self, log: Log) -> Pipeline:
         """Build the pipeline that reads this log, behind what was left. Raises SourceError."""
-        site, settings, shop = self._site, self._site.held.settings, self._site.shop
+        site, shop = self._site, self._site.shop
+        settings, client = site.held.settings, site.held.client
         changes = await self._now_with_address(self._left.dead_letter_customers)
         pipeline = Pipeline(
             settings,
@@ -186,25 +187,20 @@ class PipelineRun:
             links=site.links,
             dead_letters=site.held.ledger,
             contact_delivery=site.contacts,
-            events=self._events(),
-            lookup=self._lookup() if settings.activecampaign.lookup else None,
+            events=Events(
+                settings.activecampaign,
+                client,
+                sleep=self.checkpoint.draining.sleep,
+                unless_drained=self.checkpoint.draining.unless_drained,
+            ),
+            lookup=TrackingLogLookup(site.links, site.account, TrackingLogs(client))
+            if settings.activecampaign.lookup
+            else None,
             checkpoint=self.checkpoint,
             is_down=site.held.is_account_down,
         )
         await self._remember(pipeline)
         return pipeline
-
-    def _events(self) -> Events:
-        held, draining = self._site.held, self.checkpoint.draining
-        return Events(
-            held.settings.activecampaign,
-            held.client,
-            sleep=draining.sleep,
-            unless_drained=draining.unless_drained,
-        )
-
-    def _lookup(self) -> TrackingLogLookup:
-        return TrackingLogLookup(self._site.links, self._site.account, TrackingLogs(self._site.held.client))
 
     async def _now_with_address(self, customers: Collection[CustomerId]) -> list[Change]:
         """Return those of these customers who have an address by now, as changes."""
