@@ -12,7 +12,7 @@ import anyio
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.outcome_equation import Equation, equation_of
 from kiva_stream.model.checkpoint import SavedCheckpoint
-from kiva_stream.model.positions import DAY1, HighWaterMark, Position
+from kiva_stream.model.positions import DAY1, HighWaterMark
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.progress import OnProgress, Progress
 from kiva_stream.pipeline.checkpoint import CheckpointStatistics
@@ -38,18 +38,20 @@ async def backfill(settings: Settings, request: BackfillRequest, on_progress: On
     ExceptionGroups of them.
     """
     incidents = Incidents()
-    async with open_shop(settings, incidents=incidents) as shop, Store.open(settings.state) as store:
-        await store.require_version()
-        async with hold_site(settings, shop, store, incidents=incidents) as site:
-            drain, meter = Drain(), BackfillMeter()
-            run = BackfillRun(site, drain, meter)
-            shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
-            async with anyio.create_task_group() as group:
-                group.start_soon(meter.report, on_progress)
-                await shutdown.run(partial(run.go, request))
-                group.cancel_scope.cancel()
-            on_progress(meter.progress(meter.outcomes / meter.seconds))
-            return await run.summary(shutdown.signal)
+    async with (
+        open_shop(settings, incidents=incidents) as shop,
+        Store.open_migrated(settings.state) as store,
+        hold_site(settings, shop, store, incidents=incidents) as site,
+    ):
+        drain, meter = Drain(), BackfillMeter()
+        run = BackfillRun(site, drain, meter)
+        shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
+        async with anyio.create_task_group() as group:
+            group.start_soon(meter.report, on_progress)
+            await shutdown.run(partial(run.go, request))
+            group.cancel_scope.cancel()
+        on_progress(meter.progress(meter.outcomes / meter.seconds))
+        return await run.summary(shutdown.signal)
 
 
 class BackfillMeter:
@@ -60,7 +62,7 @@ class BackfillMeter:
         self._began_at = time.monotonic()
         self._done = {"contacts": 0, "orders": 0}
         self._totals: dict[str, int] = {}
-        self._statistics: Callable[[], CheckpointStatistics] = partial(_nothing_read, DAY1)
+        self._statistics: Callable[[], CheckpointStatistics] = partial(CheckpointStatistics, DAY1)
 
     def expect(self, what: str, total: int) -> None:
         """Note how many contacts, orders or entries there are."""
@@ -118,10 +120,6 @@ class BackfillMeter:
         )
 
 
-def _nothing_read(after: Position) -> CheckpointStatistics:
-    return CheckpointStatistics(after, read=0, outcomes=0, events=0)
-
-
 class BackfillRun:
     """One run of a backfill, which a drain ends early."""
 
@@ -142,7 +140,7 @@ class BackfillRun:
         """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
         site, saved = self._site, await self._site.saved()
         start = await start_of(site.shop, saved, request.since, request.events_since)
-        self._meter.read_from(partial(_nothing_read, start.watermark))
+        self._meter.read_from(partial(CheckpointStatistics, start.watermark))
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)
         if saved is None:

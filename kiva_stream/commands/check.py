@@ -99,7 +99,7 @@ async def _check_source(
                     True,
                     f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
                 ),
-                await _check_clock(shop),
+                clock_row(await shop.changes.now(), datetime.now(UTC)),
                 await _check_horizon(shop, saved),
                 await _check_orders(shop),
                 await _check_weeks(shop),
@@ -107,10 +107,6 @@ async def _check_source(
             ]
     except KivaStreamError as error:
         return None, [CheckRow("source", False, str(error))]
-
-
-async def _check_clock(shop: Shop) -> CheckRow:
-    return clock_row(await shop.changes.now(), datetime.now(UTC))
 
 
 def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
@@ -192,8 +188,7 @@ def changes_row(took_s: float) -> CheckRow:
 
 async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckRow]]:
     try:
-        async with Store.open(settings.state) as store:
-            await store.require_version()
+        async with Store.open_migrated(settings.state) as store:
             there = CheckRow("state", True, f"schema {settings.state.schema} is there")
             async with store.transaction() as connection:
                 ledger = SiteLedger(store, connection, settings.source.site_id)

@@ -51,9 +51,8 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
     incidents = Incidents()
     async with (
         open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents) as shop,
-        Store.open(settings.state) as store,
+        Store.open_migrated(settings.state) as store,
     ):
-        await store.require_version()
         run = ServiceRun(settings, shop, store, incidents)
         shutdown = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
         await shutdown.run(lambda: run.go(since, wait=wait))

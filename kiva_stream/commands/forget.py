@@ -39,21 +39,21 @@ async def forget(settings: Settings, customer: CustomerId) -> Receipt:
     nor the state knows this customer, SourceError, AccountRefused, CheckpointError, HeldError, and TryLater
     when ActiveCampaign stays out of reach.
     """
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        await store.require_version()
-        async with hold_site(settings, shop, store, patience_s=PATIENCE_S) as held:
-            site = await WorkingSite.open(held)
-            settle_s = settings.activecampaign.order_settle_s
-            return await CustomerErasure(site, Tombstones(store, shop.site.id), settle_s).go(customer)
+    async with (
+        open_shop(settings) as shop,
+        Store.open_migrated(settings.state) as store,
+        hold_site(settings, shop, store, patience_s=PATIENCE_S) as held,
+    ):
+        site = await WorkingSite.open(held)
+        return await CustomerErasure(site).go(customer)
 
 
 class CustomerErasure:
     """One run of `forget`. The tombstone is written first, so that an interrupted run keeps them out too."""
 
-    def __init__(self, site: WorkingSite, tombstones: Tombstones, settle_s: float) -> None:
+    def __init__(self, site: WorkingSite) -> None:
         self._site = site
-        self._tombstones = tombstones
-        self._settle_s = settle_s  # how long ActiveCampaign takes to write orders that it accepted
+        self._tombstones = Tombstones(site.held.store, site.shop.site.id)
         self._erasure = Erasure(site.held.client, site.ids)
         self._deleted: Counter[str] = Counter()
 
@@ -114,7 +114,7 @@ class CustomerErasure:
         not show them yet. So wait until it does.
         """
         known = [order.id for order in await self._site.shop.orders.of([customer])]
-        await anyio.sleep(self._settle_s)
+        await anyio.sleep(self._site.held.settings.activecampaign.order_settle_s)
         there = await self._erasure.delete_orders(customer)
         self._deleted["orders at ActiveCampaign"] += len(there)
         self._deleted["orders in the state"] += await self._tombstones.forget_orders(there | set(known))

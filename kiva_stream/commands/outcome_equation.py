@@ -24,16 +24,12 @@ class Equation(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, counts: Mapping[Outcome, int], pending: int, parked: int = 0) -> Equation:
         """Add up the counts of each outcome."""
-        by_reason: dict[str, dict[str, int]] = {"skipped": {}, "dead": {}}
-        for outcome, count in counts.items():
-            if outcome.kind in by_reason:
-                by_reason[outcome.kind][outcome.why] = count
         return cls(
             entries_read=sum(counts.values()) + pending + parked,
             delivered=counts.get(Outcome("delivered"), 0),
             synced=counts.get(Outcome("synced"), 0),
-            skipped=by_reason["skipped"],
-            dead=by_reason["dead"],
+            skipped={outcome.why: count for outcome, count in counts.items() if outcome.kind == "skipped"},
+            dead={outcome.why: count for outcome, count in counts.items() if outcome.kind == "dead"},
             pending=pending,
             parked=parked,
         )

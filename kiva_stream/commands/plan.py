@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 
@@ -47,14 +46,6 @@ class BackfillPlan(msgspec.Struct, frozen=True):
     new_week_hours: float  # the longest that the tags take when a week opens
     resumes: bool = False
     events_since: datetime | None = None
-
-
-class _State(NamedTuple):
-    """What the state schema says of the site."""
-
-    saved: SavedCheckpoint | None = None
-    status: SiteStatus | None = None
-    forgotten: ForgottenPeople = NONE_FORGOTTEN
 
 
 async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
@@ -118,18 +109,18 @@ def work_left(customers: int, orders: int | None, *, events: int, status: SiteSt
     )
 
 
-async def _state(settings: Settings, store: Store) -> _State:
-    """Return what the state schema says of the site; nothing before `setup`."""
+async def _state(
+    settings: Settings, store: Store
+) -> tuple[SavedCheckpoint | None, SiteStatus | None, ForgottenPeople]:
+    """Return the checkpoint, the status and the forgotten people of the site; nothing before `setup`."""
     if not await store.version():
-        return _State()
+        return None, None, NONE_FORGOTTEN
     await store.require_version()
     site_id = settings.source.site_id
     async with store.transaction() as connection:
         ledger = SiteLedger(store, connection, site_id)
         saved = await ledger.saved(account_name(settings.activecampaign))
-    return _State(
-        saved, await read_status(store, site_id), await Tombstones(store, site_id).forgotten_people()
-    )
+    return saved, await read_status(store, site_id), await Tombstones(store, site_id).forgotten_people()
 
 
 async def _sample(shop: Shop, start: SavedCheckpoint, mark: HighWaterMark) -> list[Classification]:

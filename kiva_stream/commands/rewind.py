@@ -47,8 +47,7 @@ class RewindReport(msgspec.Struct, frozen=True):
 
 async def preview(settings: Settings, request: RewindRequest) -> RewindReport:
     """Return what a rewind would do. Raises as `rewind`, but for HeldError."""
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        await store.require_version()
+    async with open_shop(settings) as shop, Store.open_migrated(settings.state) as store:
         rewinds = SiteRewinds(store, shop.site.id)
         kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
         is_same = kept.horizon == start.horizon  # else what will lie above it is not known yet
@@ -61,16 +60,18 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
     Raises SettingsError when it cannot go there, SourceError, CheckpointError, HeldError.
     """
     account, lease_s = account_name(settings.activecampaign), settings.state.lease_s
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        await store.require_version()
-        async with hold(store, shop.site.id, account, lease_s) as lease:
-            rewinds = SiteRewinds(store, shop.site.id)
-            kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
-            async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
-                group.start_soon(renew, store, lease)
-                above = await rewinds.move(lease, kept, start, shop.positions.txids)
-                group.cancel_scope.cancel()
-            return _report(kept, start, above, is_done=True)
+    async with (
+        open_shop(settings) as shop,
+        Store.open_migrated(settings.state) as store,
+        hold(store, shop.site.id, account, lease_s) as lease,
+    ):
+        rewinds = SiteRewinds(store, shop.site.id)
+        kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
+        async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
+            group.start_soon(renew, store, lease)
+            above = await rewinds.move(lease, kept, start, shop.positions.txids)
+            group.cancel_scope.cancel()
+        return _report(kept, start, above, is_done=True)
 
 
 async def _start(

@@ -46,8 +46,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 async def status(settings: Settings) -> StatusReport:
     """Return where the site stands, from the state schema alone. Raises CheckpointError."""
     site_id = settings.source.site_id
-    async with Store.open(settings.state) as store:
-        await store.require_version()
+    async with Store.open_migrated(settings.state) as store:
         found = await read_status(store, site_id)
     if found is None:
         raise CheckpointError(f"Nothing has been done for site {site_id} yet: start a backfill.")

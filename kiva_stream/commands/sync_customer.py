@@ -55,27 +55,27 @@ async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyn
     Raises SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out
     of reach.
     """
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        await store.require_version()
-        async with hold_site(settings, shop, store, patience_s=PATIENCE_S) as held:
-            email = await _address(held.shop, customer)
-            site = await WorkingSite.open(held)
-            run = CustomerSync(settings.activecampaign, site, OrderStates(store, shop.site.id))
-            return await run.go(customer, email)
+    async with (
+        open_shop(settings) as shop,
+        Store.open_migrated(settings.state) as store,
+        hold_site(settings, shop, store, patience_s=PATIENCE_S) as held,
+    ):
+        email = await _address(held.shop, customer)
+        site = await WorkingSite.open(held)
+        return await CustomerSync(site, OrderStates(store, shop.site.id)).go(customer, email)
 
 
 class CustomerSync:
     """One run of `sync --customer`."""
 
-    def __init__(self, settings: ActiveCampaignSettings, site: WorkingSite, sent: OrderStates) -> None:
-        self._settings = settings
+    def __init__(self, site: WorkingSite, sent: OrderStates) -> None:
         self._site = site
         self._shop = site.shop
         self._sent = sent
 
     async def go(self, customer: CustomerId, email: Email) -> CustomerSyncReport:
         """Upsert the contact, its orders and its week tag; compare what the state knows before and after."""
-        contact = await self._contact(customer, email)
+        settings, contact = self._site.held.settings.activecampaign, await self._contact(customer, email)
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._record(contact), await self._sent.sent(orders)
         desired = await self._desired(before)
@@ -90,8 +90,8 @@ class CustomerSync:
             why=contact.why,
             sent=after.fingerprint != before.fingerprint,
             ac_contact_id=after.ac_id,
-            url=f"{contact_url(self._settings.api_url)}{after.ac_id}" if after.ac_id else None,
-            fields=_fields(desired, self._settings) if desired else {},
+            url=f"{contact_url(settings.api_url)}{after.ac_id}" if after.ac_id else None,
+            fields=_fields(desired, settings) if desired else {},
             list_status=LIST_WORDS[desired.list_status] if desired else "",
             tag=after.tag,
             orders=order_counts(orders, sent_before, sent_after),

@@ -38,9 +38,9 @@ class CheckpointStatistics(NamedTuple):
     """How far a run has come; counts are of this run."""
 
     watermark: Position
-    read: int
-    outcomes: int  # entries that have theirs, or are parked
-    events: int  # that ActiveCampaign has, or refused
+    read: int = 0
+    outcomes: int = 0  # entries that have theirs, or are parked
+    events: int = 0  # that ActiveCampaign has, or refused
 
 
 class Gathered(msgspec.Struct):

@@ -61,6 +61,14 @@ class Store:
         finally:
             pool.terminate()
 
+    @classmethod
+    @asynccontextmanager
+    async def open_migrated(cls, settings: StateSettings) -> AsyncIterator[Store]:
+        """Connect as `open`. Raises CheckpointError unless the schema is of this program's version."""
+        async with cls.open(settings) as store:
+            await store.require_version()
+            yield store
+
     async def fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
         """Return the rows of a query block. If it takes longer than `timeout_s`, StateBusyError is raised."""
         with translated():

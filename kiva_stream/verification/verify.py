@@ -11,7 +11,7 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from kiva_stream.activecampaign.account_ids import field_titles
+from kiva_stream.activecampaign.account_ids import AccountIds, field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
@@ -68,12 +68,11 @@ class DiscrepancyRow(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, discrepancy: Discrepancy) -> DiscrepancyRow:
         """Write a discrepancy."""
-        customer, ac_id = discrepancy.customer, discrepancy.ac_id
         return cls(
             kind=discrepancy.kind,
             what=discrepancy.what,
-            customer=None if customer is None else str(customer),
-            ac_contact_id=None if ac_id is None else str(ac_id),
+            customer=None if discrepancy.customer is None else str(discrepancy.customer),
+            ac_contact_id=None if discrepancy.ac_id is None else str(discrepancy.ac_id),
         )
 
 
@@ -95,8 +94,7 @@ async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
     belong at ActiveCampaign; SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when
     ActiveCampaign stays out of reach.
     """
-    async with open_shop(settings) as opened, Store.open(settings.state) as store:
-        await store.require_version()
+    async with open_shop(settings) as opened, Store.open_migrated(settings.state) as store:
         account, site_id = settings.activecampaign, opened.site.id
         progress = await Evidence(store, site_id).progress(account_name(account))
         if request.repair:
@@ -127,33 +125,26 @@ class Verification:
         settings: Settings,
         *,
         shop: Shop,
+        store: Store,
         client: Client,
-        evidence: Evidence,
-        expected_state: ExpectedState,
-        comparison: ContactComparison,
+        ids: AccountIds,
+        holds_site: bool,
     ) -> None:
+        account = settings.activecampaign
         self._settings = settings
         self._shop = shop
         self._client = client
-        self._evidence = evidence
-        self._expected_state = expected_state
-        self._comparison = comparison
-
-    @classmethod
-    async def open(
-        cls, settings: Settings, *, shop: Shop, store: Store, client: Client, holds_site: bool
-    ) -> Verification:
-        """Look up the ids of the account's parts, and return a run that compares with them."""
-        account = settings.activecampaign
-        ids = await account_setup(settings, client, shop.site).ids()
-        evidence = Evidence(store, shop.site.id)
-        expected_state = ExpectedState(
-            shop, evidence=evidence, sent=OrderStates(store, shop.site.id), settings=settings.pipeline
-        )
-        comparison = ContactComparison(
+        self._evidence = Evidence(store, shop.site.id)
+        self._expected_state = ExpectedState(
             shop,
-            evidence=evidence,
-            expected_state=expected_state,
+            evidence=self._evidence,
+            sent=OrderStates(store, shop.site.id),
+            settings=settings.pipeline,
+        )
+        self._comparison = ContactComparison(
+            shop,
+            evidence=self._evidence,
+            expected_state=self._expected_state,
             account=Account(
                 name=account_name(account),
                 contacts=Contacts(account, client, ids),
@@ -165,14 +156,14 @@ class Verification:
             lookup_settle_s=account.lookup_settle_s,
             holds_site=holds_site,
         )
-        return cls(
-            settings,
-            shop=shop,
-            client=client,
-            evidence=evidence,
-            expected_state=expected_state,
-            comparison=comparison,
-        )
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, *, shop: Shop, store: Store, client: Client, holds_site: bool
+    ) -> Verification:
+        """Look up the ids of the account's parts, and return a run that compares with them."""
+        ids = await account_setup(settings, client, shop.site).ids()
+        return cls(settings, shop=shop, store=store, client=client, ids=ids, holds_site=holds_site)
 
     async def go(self, request: VerifyRequest, site: WorkingSite | None = None) -> VerifyReport:
         """Compare, and repair what differs when there is a working site to do so with."""

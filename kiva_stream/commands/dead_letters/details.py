@@ -7,12 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from kiva_stream.commands.dead_letters.listing import DeadLetterRow, row_of_entry, row_of_order
-from kiva_stream.commands.dead_letters.selection import (
-    DeadLetterRequest,
-    Selection,
-    select,
-    site_dead_letters,
-)
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, Selection, select
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bounds import Place
 from kiva_stream.model.classifications import Classification, Event, Noise, Reject
@@ -25,7 +20,6 @@ from kiva_stream.observability.scrubbing import Scrubber
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import SiteDeadLetters
 from kiva_stream.state.status import SiteStatus, read_status
 from kiva_stream.state.store import Store
 from kiva_stream.sync.desired_order import invalid
@@ -61,15 +55,13 @@ async def show_dead_letter(settings: Settings, place: Place) -> DeadLetterDetail
     CheckpointError.
     """
     scrub = Scrubber(settings.secrets(), mask_emails=settings.log.mask_emails)
-    async with open_shop(settings) as shop, Store.open(settings.state) as store:
-        found = await site_dead_letters(settings, store)
-        selection = await select(settings, found, DeadLetterRequest(places=(place,)))
+    async with open_shop(settings) as shop, Store.open_migrated(settings.state) as store:
+        selected = await select(settings, store, DeadLetterRequest(places=(place,)))
         if isinstance(place, Position):
-            details = await _of_entry(
-                found, selection, shop=shop, status=await _status(settings, store), at=place
-            )
+            status = await _status(settings, store)
+            details = await _of_entry(selected, shop, status=status, at=place)
         else:
-            details = await _of_order(found, selection, shop=shop, order_id=place)
+            details = await _of_order(selected, shop, place)
     return msgspec.structs.replace(
         details,
         entry={name: scrub(text) for name, text in details.entry.items()},
@@ -81,9 +73,9 @@ async def show_dead_letter(settings: Settings, place: Place) -> DeadLetterDetail
 
 
 async def _of_entry(
-    found: SiteDeadLetters, selection: Selection, *, shop: Shop, status: SiteStatus, at: Position
+    selected: Selection, shop: Shop, *, status: SiteStatus, at: Position
 ) -> DeadLetterDetails:
-    (letter,) = await found.page(selection.of_entries, None)
+    (letter,) = await selected.dead_letters.page(selected.of_entries, None)
     entry = next(iter(await shop.log.entries([at])), None)
     classify = classifier_of(shop.site, status.events_since)
     return DeadLetterDetails(
@@ -125,10 +117,8 @@ def _entry_fields(entry: Entry) -> dict[str, object]:
 # --- of an order ---
 
 
-async def _of_order(
-    found: SiteDeadLetters, selection: Selection, *, shop: Shop, order_id: OrderId
-) -> DeadLetterDetails:
-    (refused,) = await found.refused_orders(selection.of_orders, None)
+async def _of_order(selected: Selection, shop: Shop, order_id: OrderId) -> DeadLetterDetails:
+    (refused,) = await selected.dead_letters.refused_orders(selected.of_orders, None)
     order = next(iter(await shop.orders.orders([order_id])), None)
     return DeadLetterDetails(
         row=row_of_order(refused),

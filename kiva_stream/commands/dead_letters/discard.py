@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kiva_stream.commands.dead_letters.selection import (
-    DeadLetterRequest,
-    count_by_reason,
-    select,
-    site_dead_letters,
-)
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.store import Store
 
@@ -25,16 +20,15 @@ async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardRepo
 
     Raises SettingsError when there is none at a named place, SourceError, CheckpointError.
     """
-    async with Store.open(settings.state) as store:
-        found = await site_dead_letters(settings, store)
-        selection = await select(settings, found, request)
-        marked = await found.discard(selection.of_entries)
-        return DiscardReport(marked + await found.discard_refused_orders(selection.of_orders))
+    async with Store.open_migrated(settings.state) as store:
+        selected = await select(settings, store, request)
+        entries = await selected.dead_letters.discard(selected.of_entries)
+        orders = await selected.dead_letters.discard_refused_orders(selected.of_orders)
+        return DiscardReport(entries + orders)
 
 
 async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> int:
     """Return how many dead letters `discard` would mark. Raises as `discard`."""
-    async with Store.open(settings.state) as store:
-        found = await site_dead_letters(settings, store)
-        counts = await count_by_reason(found, await select(settings, found, request))
-        return sum(each.count - each.discarded for each in counts)
+    async with Store.open_migrated(settings.state) as store:
+        selected = await select(settings, store, request)
+        return sum(each.count - each.discarded for each in await selected.count_by_reason())

@@ -6,12 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from kiva_stream.commands.dead_letters.selection import (
-    DeadLetterRequest,
-    count_by_reason,
-    select,
-    site_dead_letters,
-)
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select
 from kiva_stream.model.bounds import place_text
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.settings.sections import Settings
@@ -58,13 +53,12 @@ async def list_dead_letters(
     Raises SettingsError when there is none at a named place, CheckpointError, and SourceError when
     the dead letters of a customer include refused orders.
     """
-    async with Store.open(settings.state) as store:
-        found = await site_dead_letters(settings, store)
-        selection = await select(settings, found, request)
-        counts = await count_by_reason(found, selection)
-        entries = await found.page(selection.of_entries, limit, oldest_first=oldest_first)
+    async with Store.open_migrated(settings.state) as store:
+        selected = await select(settings, store, request)
+        found, counts = selected.dead_letters, await selected.count_by_reason()
+        entries = await found.page(selected.of_entries, limit, oldest_first=oldest_first)
         orders = await found.refused_orders(
-            selection.of_orders, limit - len(entries), oldest_first=oldest_first
+            selected.of_orders, limit - len(entries), oldest_first=oldest_first
         )
     return DeadLetterList(
         sum(each.count for each in counts),

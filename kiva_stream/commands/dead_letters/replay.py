@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select, site_dead_letters
+from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select
 from kiva_stream.errors import HeldError
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.ids import OrderId
@@ -43,14 +43,15 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
     CheckpointError, HeldError, DrainTimeoutError, or ExceptionGroups of them.
     """
     async with (
-        Store.open(settings.state) as store,
+        Store.open_migrated(settings.state) as store,
         open_shop(settings) as shop,
         AsyncExitStack() as stack,
     ):
-        found = await site_dead_letters(settings, store)
-        selection = await select(settings, found, request)
-        asked = await found.request_replay(selection.of_entries)
-        asked += await found.request_order_replay(selection.of_orders, with_discarded=bool(request.places))
+        selected = await select(settings, store, request)
+        asked = await selected.dead_letters.request_replay(selected.of_entries)
+        asked += await selected.dead_letters.request_order_replay(
+            selected.of_orders, with_discarded=bool(request.places)
+        )
         try:
             site = await stack.enter_async_context(hold_site(settings, shop, store))
         except HeldError:

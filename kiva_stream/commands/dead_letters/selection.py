@@ -29,28 +29,33 @@ class DeadLetterRequest(msgspec.Struct, frozen=True):
 class Selection(NamedTuple):
     """A request as the state schema understands it: dead letters of entries, and of orders."""
 
+    dead_letters: SiteDeadLetters
     of_entries: DeadLetterFilter
     of_orders: Collection[OrderId] | None  # None: all that are refused
 
+    async def count_by_reason(self) -> list[DeadLetterCount]:
+        """Return how many dead letters are selected, by reason; a reason without any is left out."""
+        counts = [
+            *await self.dead_letters.counts(self.of_entries),
+            await self.dead_letters.count_refused_orders(self.of_orders),
+        ]
+        return [each for each in counts if each.count]
 
-async def site_dead_letters(settings: Settings, store: Store) -> SiteDeadLetters:
-    """Return the dead letters of the site. Raises CheckpointError without the state schema."""
-    await store.require_version()
-    return SiteDeadLetters(store, settings.source.site_id)
 
-
-async def select(settings: Settings, found: SiteDeadLetters, request: DeadLetterRequest) -> Selection:
+async def select(settings: Settings, store: Store, request: DeadLetterRequest) -> Selection:
     """Return which dead letters are meant. Raises SettingsError when there is none at a named place."""
+    found = SiteDeadLetters(store, settings.source.site_id)
     customers = None if request.customer is None else await found.customers_of_same_contact(request.customer)
     if request.places:
         positions = [place for place in request.places if isinstance(place, Position)]
         orders = [place for place in request.places if not isinstance(place, Position)]
         await _require_there(found, positions, orders)
-        return Selection(DeadLetterFilter(request.reason, customers, positions), orders)
+        return Selection(found, DeadLetterFilter(request.reason, customers, positions), orders)
     of_entries = DeadLetterFilter(request.reason, customers)
     if request.reason not in {None, Reason.ORDER_INVALID}:
-        return Selection(of_entries, [])
-    return Selection(of_entries, None if customers is None else await _orders_of(settings, found, customers))
+        return Selection(found, of_entries, [])
+    orders_of = None if customers is None else await _orders_of(settings, found, customers)
+    return Selection(found, of_entries, orders_of)
 
 
 async def _require_there(
@@ -74,12 +79,3 @@ async def _orders_of(settings: Settings, found: SiteDeadLetters, customers: Coll
     async with open_shop(settings) as shop:
         orders = await shop.orders.orders(refused)
     return [order.id for order in orders if order.customer_id in customers]
-
-
-async def count_by_reason(found: SiteDeadLetters, selection: Selection) -> list[DeadLetterCount]:
-    """Return how many dead letters are selected, by reason; a reason without any is left out."""
-    counts = [
-        *await found.counts(selection.of_entries),
-        await found.count_refused_orders(selection.of_orders),
-    ]
-    return [each for each in counts if each.count]

@@ -50,11 +50,8 @@ class StoreThere:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, _settings: object) -> AsyncIterator[Self]:
+    async def open_migrated(cls, _settings: object) -> AsyncIterator[Self]:
         yield cls()
-
-    async def require_version(self) -> None:
-        pass
 
 
 @pytest.fixture

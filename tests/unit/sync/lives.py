@@ -504,7 +504,7 @@ class Life(World):
         email = self.shop.rows[who].customer.email
         assert email is not None
         sent = cast("OrderStates", NothingSent())
-        await CustomerSync(self.settings.activecampaign, SiteAmongFakes(self), sent).go(who, email)
+        await CustomerSync(SiteAmongFakes(self), sent).go(who, email)
 
 
 class SiteAmongFakes(WorkingSite):
@@ -513,7 +513,7 @@ class SiteAmongFakes(WorkingSite):
     def __init__(self, life: Life) -> None:
         fakes: Any = life
         shop: Any = SimpleNamespace(site=SITE, customers=SearchedShop(life.shop), orders=life.orders)
-        held: Any = SimpleNamespace(client=SimpleNamespace(requests={}))
+        held: Any = SimpleNamespace(client=SimpleNamespace(requests={}), settings=life.settings)
         self.shop, self.held = shop, held
         self.links, self.contacts = fakes.links, fakes.sync
         self.tags, self.account = fakes.tags, fakes.account
