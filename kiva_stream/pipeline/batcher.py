@@ -95,7 +95,7 @@ class Batcher:
         | a contact that ActiveCampaign has by the old address | by `move`, which changes it there too   |
         """
         # 1. The lanes that a customer leaves or joins run empty: a batch may be under way by the old address.
-        #    No batch waits to be sent on either, since those of the page before were.
+        #    `idle` looks only at batches that were sent on, as all batches of earlier pages were.
         known = await self._links.of_customers(addresses)
         movers = {customer for customer, contact in known.items() if contact.email != addresses[customer]}
         if movers:

@@ -43,15 +43,13 @@ class DeadLetterReplay:
             yield await self._changes(orders)
 
     async def _new(self, until: Position) -> dict[Position, Reason]:
-        requests = await self._dead_letters.replay_requests()
-        last_seen, self._seen = self._seen, {at: each for at, each in requests.items() if at <= until}
+        last_seen, requests = self._seen, await self._dead_letters.replay_requests()
+        self._seen = {at: request for at, request in requests.items() if at <= until}
         return {at: request.why for at, request in self._seen.items() if last_seen.get(at) != request}
 
     async def _new_orders(self) -> set[OrderId]:
-        last_seen, self._seen_orders = (
-            self._seen_orders,
-            set(await self._dead_letters.order_replay_requests()),
-        )
+        last_seen = self._seen_orders
+        self._seen_orders = set(await self._dead_letters.order_replay_requests())
         return self._seen_orders - last_seen
 
     async def _changes(self, ids: Collection[OrderId]) -> Changes:

@@ -12,7 +12,7 @@ from kiva_stream.ports.state import Ledger
 
 
 class EarlierRuns:
-    """Outcomes kept of entries above the watermark at which this run starts, and events in doubt."""
+    """What earlier runs committed above the watermark at which this run starts, and events in doubt."""
 
     def __init__(self, ledger: Ledger, watermark: Watermark, left: Leftovers) -> None:
         self._ledger = ledger
@@ -24,7 +24,7 @@ class EarlierRuns:
         self.in_doubt = set(left.in_doubt)
 
     async def read(self, until: Position) -> None:
-        """Read the outcomes kept of the entries above the newest one read, up to a position.
+        """Read the outcomes of the entries that are read next: above the newest one so far, up to a position.
 
         Raises CheckpointError.
         """
@@ -33,7 +33,7 @@ class EarlierRuns:
             self._outcomes |= await self._ledger.earlier_outcomes(newest, until)
 
     def take_outcome(self, position: Position) -> Outcome | None:
-        """Return the outcome kept of an entry, and forget it."""
+        """Return the outcome that an entry has of an earlier run, and forget it."""
         return self._outcomes.pop(position, None) if self._outcomes else None
 
     def will_be_reread(self, position: Position) -> bool:
