@@ -274,7 +274,7 @@ class _Instant:
     async def send(self, email: Email, name: str, eventdata: str) -> None:
         """Take an event."""
 
-    async def has_dead_letters(self, _customer: CustomerId) -> bool:
+    async def take_dead_letter_customer(self, _customer: CustomerId) -> bool:
         """Return that none of a customer's entries is dead."""
         return False
 
