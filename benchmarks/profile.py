@@ -30,15 +30,22 @@ PY_SPY = (
     *("--format", "speedscope", "--full-filenames"),
 )
 SIZES = 100_000, 2_500_000
-STAGES = {  # by what is in the path of a file
-    "/kiva_stream/kiva/": "producer",
-    "/kiva_stream/classifier": "classifier",
-    "/kiva_stream/batcher": "batcher",
-    "/kiva_stream/sender": "sender",
-    "/kiva_stream/checkpoint": "checkpoint",
+STAGES = {  # by what is in the path of a file, the first that matches
+    "/kiva_stream/source/": "producer",
+    "/kiva_stream/pipeline/producer": "producer",
+    "/kiva_stream/pipeline/classification": "classifier",
+    "/kiva_stream/events/": "classifier",
+    "/kiva_stream/pipeline/batcher": "batcher",
+    "/kiva_stream/pipeline/duplicates": "batcher",
+    "/kiva_stream/pipeline/lanes": "batcher",
+    "/kiva_stream/pipeline/sender": "sender",
+    "/kiva_stream/pipeline/send_intents": "sender",
+    "/kiva_stream/pipeline/checkpoint": "checkpoint",
+    "/kiva_stream/pipeline/watermark": "checkpoint",
+    "/kiva_stream/pipeline/group_commit": "checkpoint",
     "/kiva_stream/activecampaign/": "body, pace, breaker, request",
     "/aiohttp/": "aiohttp",
-    "/kiva_stream/pipeline": "wiring",
+    "/kiva_stream/pipeline/": "wiring",
 }
 REST = "loop and driver"
 
