@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from kiva_stream.commands import follow
 from kiva_stream.commands.follow import ServiceRun
 from kiva_stream.errors import AccountRefused, CheckpointError, HeldError, SourceError
+from kiva_stream.model.bounds import Bound
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.entries import Changes, ReopenedEntries
 from kiva_stream.model.positions import DAY1, HighWaterMark
@@ -56,6 +57,7 @@ class FakeWork:
         self.shop = shop
         self.held = self.ledger = self.contacts = self.orders = self.tags = self
         self.kept = SavedCheckpoint("day1", None, DAY1)
+        self.has_checkpoint = True
         self.did: list[tuple[float, str]] = []
         self.caught_up: list[float] = []
         self.is_free_at = 0.0  # until then, another process holds the site
@@ -79,8 +81,12 @@ class FakeWork:
     def reopened(self) -> list[DeadLetterReplay]:
         return []
 
-    async def saved(self) -> SavedCheckpoint:
-        return self.kept
+    async def saved(self) -> SavedCheckpoint | None:
+        return self.kept if self.has_checkpoint else None
+
+    async def begin(self, start: SavedCheckpoint) -> None:
+        self.kept, self.has_checkpoint = start, True
+        self.note(f"begin {start.since} {start.watermark}")
 
     async def _nothing(self, *_: object, **__: object) -> None: ...
 
@@ -165,15 +171,15 @@ class Service(Story):
             await anyio.sleep(when_s - second())
             self.alive.append(is_alive())
 
-    def run(self, *, wait: bool = False) -> None:
-        run(self.play(self._go(wait=wait)))
+    def run(self, since: Bound | None = None, *, wait: bool = False) -> None:
+        run(self.play(self._go(since, wait=wait)))
 
-    async def _go(self, *, wait: bool) -> None:
+    async def _go(self, since: Bound | None, *, wait: bool) -> None:
         source = source_settings(full_sweep_s=ROUND_S, updated_overlap_s=0)
         store: Any = self.work
         chosen = replace(settings(PipelineSettings()), source=source)
         self._run = ServiceRun(chosen, self.shop, store, self.incidents)
-        await self._run.go(None, wait=wait)
+        await self._run.go(since, wait=wait)
 
 
 @pytest.fixture
@@ -192,6 +198,14 @@ def test_rounds_repeat_the_sweep_and_read_on_from_the_checkpoint(service: Servic
     service.run()
     first = [(10, "follow"), (10, "entries [1]"), (113, "done")]
     assert service.work.did == [*first, (123, "follow"), (123, "entries [2]"), (133, "done")]
+
+
+def test_the_first_run_begins_a_checkpoint_at_since(service: Service) -> None:
+    service.work.has_checkpoint = False
+    service.log.entries.append(row(1))
+    service.drain_at(20)
+    service.run(DAY1)
+    assert service.work.did == [(0, "begin day1 0:0"), (10, "follow"), (10, "entries [1]"), (23, "done")]
 
 
 def test_what_is_changed_during_a_sweep_comes_after_it(service: Service) -> None:
