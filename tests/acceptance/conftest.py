@@ -41,3 +41,11 @@ def shared(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Yield a stage after `setup`, for all tests of a module that leave it as it is."""
     with staged_for_many(history, tmp_path_factory.mktemp("shared")) as (stage, _):
         yield stage
+
+
+@pytest.fixture(scope="module")
+def carried(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Yield a stage whose history has been carried, for all tests of a module that leave it so."""
+    with staged_for_many(history, tmp_path_factory.mktemp("carried")) as (stage, _):
+        stage.run("backfill", "--since", "day1", "--yes")
+        yield stage

@@ -17,7 +17,10 @@ import anyio
 import msgspec
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from kiva_stream.commands import setup, status
+from kiva_stream.commands import backfill, setup, status
+from kiva_stream.commands.backfill_report import BackfillRequest, Summary
+from kiva_stream.model.bounds import Bound
+from kiva_stream.observability.progress import Progress
 from kiva_stream.sandbox.activecampaign import Sandbox
 from kiva_stream.sandbox.activecampaign.command import new_account
 from kiva_stream.sandbox.comparison import Comparison, compare_arrived, counts_of
@@ -75,6 +78,10 @@ class Commands(msgspec.Struct):
     async def set_up(self) -> None:
         """Do what `setup` does, in this process: to start another takes longer than the command."""
         await setup.set_up(self._settings())
+
+    async def backfill(self, since: Bound | None = None) -> Summary:
+        """Do what `backfill` does, in this process for the same reason: for a log of a few entries."""
+        return await backfill.backfill(self._settings(), BackfillRequest(since), _ignore)
 
     def status(self) -> dict[str, Any]:
         """Return the report of `status --json`, computed in this process for the same reason."""
@@ -146,6 +153,10 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     with anyio.fail_after(PATIENCE_S):
         while not await condition():  # noqa: ASYNC110  another process fulfils it
             await anyio.sleep(0.01)
+
+
+def _ignore(_progress: Progress) -> None:
+    """Watch no progress."""
 
 
 def wait_for_stderr(process: subprocess.Popen[str], words: str) -> None:

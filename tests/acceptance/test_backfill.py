@@ -97,10 +97,9 @@ async def test_a_dry_run_shows_the_plan_and_leaves_no_trace(stage: Stage) -> Non
 
 @pytest.mark.parametrize("option", [("--since", "2026-01-01"), ("--events-since", "2026-01-01")])
 async def test_other_bounds_than_the_first_are_refused_naming_rewind(
-    ready: Stage, option: tuple[str, str]
+    carried: Stage, option: tuple[str, str]
 ) -> None:
-    ready.run(*DAY1)
-    assert "rewind" in ready.run("backfill", *option, "--yes", code=2)
+    assert "rewind" in carried.run("backfill", *option, "--yes", code=2)
 
 
 async def test_status_reads_beside_a_running_backfill(ready: Stage) -> None:

@@ -119,15 +119,13 @@ def test_a_setting_of_a_wrong_type_or_range_or_name_is_exit_2(
     assert_sentence(said, word)
 
 
-def test_a_state_of_another_account_is_refused_with_exit_2(ready: Stage) -> None:
-    ready.run(*DAY1)
-    said = ready.run("backfill", code=2, KIVA_STREAM__ACTIVECAMPAIGN__EVENT_ACTID="999")
+def test_a_state_of_another_account_is_refused_with_exit_2(carried: Stage) -> None:
+    said = carried.run("backfill", code=2, KIVA_STREAM__ACTIVECAMPAIGN__EVENT_ACTID="999")
     assert_sentence(said, "belongs to the ActiveCampaign account")
 
 
-def test_a_second_site_on_an_account_is_refused_with_exit_6(ready: Stage) -> None:
-    ready.run(*DAY1)
-    said = ready.run(*DAY1, code=6, KIVA_STREAM__SOURCE__SITE_ID="2")
+def test_a_second_site_on_an_account_is_refused_with_exit_6(carried: Stage) -> None:
+    said = carried.run(*DAY1, code=6, KIVA_STREAM__SOURCE__SITE_ID="2")
     assert_sentence(said, "serves site 1")
 
 

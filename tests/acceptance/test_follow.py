@@ -12,6 +12,7 @@ import anyio
 import asyncpg
 import pytest
 
+from kiva_stream.model.positions import DAY1
 from tests.acceptance.live_shop import (
     LONG_PAID,
     NEXT_WEEK,
@@ -266,7 +267,7 @@ async def test_an_order_that_was_cancelled_while_nothing_ran_and_left_no_trace_c
     async with live_shop(database, tmp_path, 2) as shop, connected(database) as shopkeeper:
         await shop.order(71, 1)
         await shop.order(72, 2)
-        shop.run("backfill", "--since", "day1", "--yes")
+        await shop.backfill(DAY1)
         assert await shop.tags() == {email(1): OPEN, email(2): OPEN}
         await shopkeeper.execute("UPDATE kiva.orders SET status = 'cancelled' WHERE id = 71")  # of long ago
         after = {email(1): NONE, email(2): OPEN}
@@ -275,7 +276,7 @@ async def test_an_order_that_was_cancelled_while_nothing_ran_and_left_no_trace_c
             return await shop.tags() == after
 
         if start == "backfill":
-            shop.run("backfill")
+            await shop.backfill()
         else:
             async with following(shop, "follow"):
                 await until(is_after)
@@ -310,11 +311,11 @@ async def test_a_customer_who_opts_in_again_is_resubscribed_by_follow_only(
 ) -> None:
     async with live_shop(database, tmp_path, 2) as shop, connected(database) as shopkeeper:
         await shopkeeper.execute("UPDATE kiva.customers SET email_opt_in = false")
-        shop.run("backfill", "--since", "day1", "--yes")
+        await shop.backfill(DAY1)
         assert await lists(shop) == {email(1): 2, email(2): 2}
         await shopkeeper.execute("UPDATE kiva.customers SET email_opt_in = true")
         await shop.write(shopkeeper, 1, "email.resubscribe")
-        shop.run("backfill")  # history brings nobody back
+        await shop.backfill()  # an entry of history resubscribes no contact
         assert await lists(shop) == {email(1): 2, email(2): 2}
         async with following(shop, "follow"):
             await shop.write(shopkeeper, 1, "email.resubscribe")
@@ -331,7 +332,7 @@ async def lists(shop: LiveShop) -> dict[str, int]:
 
 async def test_status_says_that_following_is_in_step(database: str, tmp_path: Path) -> None:
     async with live_shop(database, tmp_path, 1) as shop, connected(database) as shopkeeper:
-        shop.run("backfill", "--since", "day1", "--yes")
+        await shop.backfill(DAY1)
         assert shop.status()["lag_s"] is None  # nobody follows
 
         async def is_in_step() -> bool:

@@ -10,11 +10,11 @@ import asyncpg
 import msgspec
 import pytest
 
+from kiva_stream.model.positions import DAY1
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
 from tests.acceptance.stages import SHORT_LEASE, until, wait_for_stderr
 from tests.support.postgres import connected
 
-DAY1 = ("backfill", "--since", "day1", "--yes")
 ANN, BEA, CAT, DAN = 1, 2, 3, 4
 COLUMNS = """
 SELECT table_name, column_name FROM information_schema.columns
@@ -32,7 +32,7 @@ async def shop(database: str, tmp_path: Path) -> AsyncIterator[LiveShop]:
         for customer in (ANN, BEA, CAT):
             await shop.write(shop.rows.connection, customer)
             await shop.order(customer * 100, customer, **LONG_PAID)
-        shop.run(*DAY1)
+        await shop.backfill(DAY1)
         yield shop
 
 
@@ -90,7 +90,7 @@ async def test_nothing_is_left_of_a_person_but_a_tombstone_that_keeps_them_out(s
         await shop.write(shop.rows.connection, ANN)
         await look.execute("UPDATE kiva.customers SET email = $1 WHERE id = $2", email(ANN).upper(), DAN)
         await shop.write(shop.rows.connection, DAN)
-        shop.run("backfill")
+        await shop.backfill()
         assert email(ANN) not in await shop.contacts()
         assert len(await shop.arrivals()) == before
         assert await traces(look, email(ANN)) == set()
@@ -113,7 +113,7 @@ async def test_a_shared_contact_survives_when_one_of_its_customers_is_forgotten(
     assert await customers_of_orders(shop) == {ANN, other}
     for customer in (best, other):
         await shop.write(shop.rows.connection, customer)
-    shop.run("backfill")
+    await shop.backfill()
     assert (await shop.contacts())[email(BEA)]["fields"]["Kiva Customer ID"] == str(other)
     assert await customers_of_orders(shop) == {ANN, other}
     assert shop.status()["equation"]["skipped"] == {"erased": 1}
@@ -156,7 +156,7 @@ async def test_an_order_that_was_accepted_just_now_is_deleted_though_the_shop_ha
     await shop.activecampaign.change(order_delay_s=3)
     await shop.write(shop.rows.connection, DAN)
     await shop.order(DAN * 100, DAN, **LONG_PAID)
-    shop.run("backfill")
+    await shop.backfill()
     await shop.rows.connection.execute("DELETE FROM kiva.order_items WHERE order_id = $1", DAN * 100)
     await shop.rows.connection.execute("DELETE FROM kiva.orders WHERE id = $1", DAN * 100)
     deleted = forgotten(shop, DAN, KIVA_STREAM__ACTIVECAMPAIGN__ORDER_SETTLE_S="3")["deleted"]
@@ -169,13 +169,13 @@ async def test_an_address_that_another_customer_of_the_shop_has_is_not_barred_ev
 ) -> None:
     await shop.rows.connection.execute("UPDATE kiva.customers SET email = $1 WHERE id = $2", email(ANN), DAN)
     assert forgotten(shop, ANN)["is_address_barred"] is False
-    shop.run("backfill")
+    await shop.backfill()
     assert (await shop.contacts())[email(ANN)]["fields"]["Kiva Customer ID"] == str(DAN)
 
 
 async def test_a_customer_whom_the_shop_erased_is_listed_until_forgotten(shop: LiveShop) -> None:
     await shop.rows.connection.execute("UPDATE kiva.customers SET deleted_at = now() WHERE id = $1", ANN)
-    shop.run("backfill")
+    await shop.backfill()
     assert shop.status()["erased"] == [str(ANN)]
     assert "customers 1 are still at ActiveCampaign: run `forget`" in shop.run("status")
     forgotten(shop, ANN)

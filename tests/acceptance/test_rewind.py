@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import date
 
 import asyncpg
@@ -13,21 +13,12 @@ from kiva_stream.commands import rewind as rewinds
 from kiva_stream.commands.rewind import RewindReport, RewindRequest
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.positions import DAY1, Position
-from kiva_stream.sandbox.drill import History
 from kiva_stream.settings import loading
-from tests.acceptance.stages import Stage, staged_for_many
+from tests.acceptance.stages import Stage
 from tests.support.postgres import connected
 
 BACKFILL = ("backfill", "--since", "day1", "--yes")
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'kiva_stream' ORDER BY tablename"
-
-
-@pytest.fixture(scope="module")
-def carried(history: History, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A shop whose history has been carried."""
-    with staged_for_many(history, tmp_path_factory.mktemp("rewind")) as (stage, _):
-        stage.run(*BACKFILL)
-        yield stage
 
 
 @pytest.fixture
