@@ -96,7 +96,7 @@ async def carry(running: Running, *, looks_up: bool) -> World:
         world.events = cast("Any", Events(settings, client))
         if looks_up:
             contacts = Contacts(settings, client, IDS)
-            world.look_ups = cast("Any", TrackingLogLookup(world.links, contacts, TrackingLogs(client)))
+            world.lookup = cast("Any", TrackingLogLookup(world.links, contacts, TrackingLogs(client)))
         await world.run()
     return world
 

@@ -38,13 +38,13 @@ class AcContact:
 
 
 class FakeContacts:
-    """Implements Contacts, and WeekTags: an account, and imports that end as they are told to.
+    """Implements Contacts and the calls of WeekTags: an account, and imports that end as a test chose.
 
-    `there` are the contacts it has. `reports` are the answers still to come when an import is asked for,
-    whichever it is, one a time; without one left it is completed. Of an import, addresses in `failing` fail,
-    as do those who are to be subscribed and have unsubscribed; those in `excluded` are left out without a
-    word, and one with an address in `refused` is refused with those rows. What is sent alone refuses the
-    addresses in `refused_alone`. A lost import was not worked, unless `works_lost`.
+    `there` are the contacts it has. `reports` are the next answers to `import_report`, of whichever import;
+    without one left the import is completed. Addresses in `failing` are reported as failed, as are rows that
+    subscribe an unsubscribed contact; addresses in `excluded` are left out without a report, and an import
+    with an address in `refused` is refused with those rows. Calls for one contact refuse the addresses in
+    `refused_alone`. A lost import changed nothing, unless `works_lost`.
     """
 
     def __init__(self, contacts_per_import: int = 250) -> None:
@@ -58,7 +58,7 @@ class FakeContacts:
         self.renamed: list[tuple[Email, Email]] = []
         self.disowned: list[Email] = []
         self.list_calls: list[tuple[Email, bool]] = []
-        self.calls: list[str] = []  # what was asked for one contact alone, in order
+        self.calls: list[str] = []  # the calls for one contact, in order
         self.paged: list[AcId] = []
         self.page_rows = 100
         self.reports: list[ImportReport] = []
@@ -184,7 +184,7 @@ class FakeContacts:
         return dict(self.there[contact].tags)
 
     async def add_tag(self, contact: AcId, tag: WeekTag) -> int:
-        """Put a tag on a contact: see `FakeTags`."""
+        """Put a tag on a contact: see `FakeWeekTags`."""
         await anyio.lowlevel.checkpoint()
         if contact not in self.there:
             raise ContactGone("gone")
@@ -219,11 +219,11 @@ class FakeContacts:
         return [[each.email for each in contacts] for contacts in self.imports.values()]
 
     def restarted(self) -> None:
-        """Forget which requests are under way: their sender is gone."""
+        """Forget which requests are under way, since their process has ended."""
         self._busy.clear()
 
     def _take(self, row: DesiredContact) -> bool:
-        """Do what a row of an import says; return whether it came."""
+        """Apply a row of an import; return whether it was imported."""
         if row.email in self.failing | self.excluded:
             return False
         there = self.id_of(row.email)
@@ -245,7 +245,7 @@ class FakeContacts:
 
     @contextmanager
     def _alone(self, *emails: Email) -> Iterator[None]:
-        """Check that these contacts are in no other request."""
+        """Assert that these contacts are in no other request, and have them in one."""
         busy = [email for email in emails if self._busy[email] > 0]
         assert not busy, f"two requests at once: {busy}"
         self._busy.update(emails)
@@ -255,7 +255,7 @@ class FakeContacts:
             self._busy.subtract(emails)
 
 
-class FakeTags:
+class FakeWeekTags:
     """Implements WeekTags on an account."""
 
     def __init__(self, account: FakeContacts) -> None:

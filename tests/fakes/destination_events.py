@@ -13,7 +13,7 @@ from tests.support.waiting import no_time
 
 
 class Arrival(NamedTuple):
-    """An event as ActiveCampaign saw it come."""
+    """An event that ActiveCampaign received."""
 
     email: Email
     name: str
@@ -21,18 +21,19 @@ class Arrival(NamedTuple):
 
 
 class FakeEvents:
-    """Implements Events: keeps every arrival in order, then takes its time, then answers.
+    """Implements Events: records every arrival in order, waits for `latency`, then answers.
 
-    `answers` are the errors to give for an event, one a try; without one left it is taken. `latency` is
-    awaited between arrival and answer, with the place of the event. An event of unknown outcome is processed
-    all the same when its place is among the `taken`.
+    `answers` are the errors to raise for an event, one an attempt; without one left it is processed.
+    `latency` is called with the place of the event. An event in `taken` is processed though it has an error.
     """
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
         self.processed: list[Arrival] = []  # that ActiveCampaign shows
         self.taken: set[int] = set()
-        self.processes_first = False  # before it takes its time, so that whoever goes away does not know
+        self.processes_first = (
+            False  # before the latency, so that it is processed though the client is cancelled meanwhile
+        )
         self.answers: dict[int, list[Exception]] = {}
         self.latency: Callable[[int], Awaitable[object]] = no_time
         self.in_flight: Counter[Email] = Counter()

@@ -12,11 +12,12 @@ from kiva_stream.model.orders import DesiredOrder
 from tests.support.virtual_time import now as virtual_now
 
 
-class FakeUploads:
-    """Implements OrderUploads, as ActiveCampaign does: a batch is taken whole or not at all.
+class FakeOrderUploads:
+    """Implements OrderUploads as ActiveCampaign does: a batch is accepted whole or not at all.
 
-    `bad` orders are refused, by name when they are in `named`; more than `largest` are too large, as is a
-    batch with one of `huge`. An answer takes `takes_s`. `batches` are those accepted, with when.
+    `bad` orders are refused, by name if they are in `named`. A batch of more than `largest` orders is too
+    large, as is one with an order of `huge`. An answer takes `takes_s`. `batches` are those accepted, each
+    with its time.
     """
 
     def __init__(self) -> None:

@@ -21,9 +21,9 @@ from tests.support.entries import place_of
 class FakeLog:
     """Implements Log and Entries: entries, read in pages of a size. `read` are those given out, in order.
 
-    After `breaks_after` pages the source is gone, as soon as `gate` is open. `changes` come before the page
-    of that number, from 0. Customers are as `people` says when an entry is read; what happened `before` a
-    place happens, once, before its page is read.
+    After `breaks_after` pages it raises SourceError, as soon as `gate` is open. `changes` are yielded before
+    the page of that number, from 0. Customers are those of `people` when an entry is read. A function of
+    `before` is called once, before the page with its place is read.
     """
 
     is_used = True

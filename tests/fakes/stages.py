@@ -17,7 +17,7 @@ from tests.support.entries import place_in
 
 
 class FakeOrderDelivery:
-    """Implements OrderDelivery: keeps what it was asked to upsert, a list a call."""
+    """Implements OrderDelivery: keeps the ids of each call."""
 
     def __init__(self) -> None:
         self.upserted: list[list[OrderId]] = []
@@ -37,10 +37,10 @@ class FakeOrderDelivery:
         return {order for ids in self.upserted for order in ids}
 
 
-class FakeLookUps:
-    """Implements LookUp on what arrived; while `gate` is a closed one, look-ups wait for it.
+class FakeDeliveryLookup:
+    """Implements DeliveryLookup on the events that were processed; look-ups wait for `gate`, if it is set.
 
-    Look-ups of the places `unanswered` never end.
+    Look-ups of the places `unanswered` never return.
     """
 
     def __init__(self, events: FakeEvents) -> None:

@@ -19,7 +19,7 @@ from kiva_stream.model.week_tags import WeekTag
 
 
 class FakeLinks:
-    """Implements Links; outlives a run, as the state schema does. New contacts begin with `first_status`.
+    """Implements Links; is kept from run to run. New contacts have `first_status`.
 
     `due` are the contacts whose week tag may differ, each with a mark: see `FakeTagsDue`.
     """
@@ -134,7 +134,7 @@ class FakeLinks:
     async def record_orphaned(self, number: ContactId) -> None:
         await self._turn()
         found = self.by_id[number]
-        assert found not in self.by_customer.values(), "somebody's contact was dissolved"
+        assert found not in self.by_customer.values(), "a contact with customers was orphaned"
         found.status, found.why = ContactStatus.NEW, ""
         self.fingerprints.pop(number, None)
         self.tags.pop(number, None)
@@ -155,7 +155,7 @@ class FakeLinks:
         found.status, found.why = ContactStatus.REJECTED, why
 
     def status_of(self, who: Customer) -> tuple[ContactStatus, str]:
-        """Return how far a customer's contact has come, and why not further."""
+        """Return the status of a customer's contact, and why it was rejected."""
         return self.by_customer[who.id].status, self.by_customer[who.id].why
 
     def linked(self, found: Contact) -> ContactRecord:
@@ -166,12 +166,12 @@ class FakeLinks:
         return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed)
 
     def due_again(self, number: ContactId) -> None:
-        """Have a contact's week tag looked at, if it is linked."""
+        """Mark a contact's week tag due, if the contact is linked."""
         if self.by_id[number].status is ContactStatus.LINKED:
             self.due[number] = max(self.due.values(), default=0) + 1
 
     def restarted(self) -> None:
-        """Forget what only a process knows: contacts are other objects in the next one."""
+        """Begin a new process, in which contacts are other objects."""
         fresh = {
             number: Contact(number, each.email, each.status, each.why) for number, each in self.by_id.items()
         }
@@ -210,14 +210,14 @@ class FakeTagsDue:
 
     def __init__(self, links: FakeLinks) -> None:
         self._links = links
-        self.speaks_of: date | None = None
+        self.tagged_week: date | None = None
 
     async def week(self) -> date | None:
         await anyio.lowlevel.checkpoint()
-        return self.speaks_of
+        return self.tagged_week
 
     async def begin_week(self, week: date) -> None:
-        self.speaks_of = week
+        self.tagged_week = week
         await self.mark_all_due()
 
     async def mark_all_due(self) -> None:

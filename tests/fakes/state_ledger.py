@@ -17,22 +17,22 @@ from kiva_stream.model.positions import DAY1, Position
 
 
 class FakeLedger:
-    """Implements Ledger; outlives a run. The commit numbered `fails_at` (the first is 1) and later ones fail.
+    """Implements Ledger; is kept from run to run. Commits from number `fails_at` on (the first is 1) fail.
 
     With `keeps_failed` the first that fails is kept all the same, as when only its answer was lost.
-    While `gate` is a closed one, commits with outcomes of events wait for it, all with `gates_all`.
+    Commits with outcomes of events wait for `gate`, if it is set; with `gates_all` all commits do.
     """
 
     def __init__(self) -> None:
         self.commits: list[Commit] = []
-        self.letters: dict[Position, DeadLetter] = {}  # that are dead now
+        self.dead_letters: dict[Position, DeadLetter] = {}  # without those reopened
         self.parked: dict[Position, ContactId] = {}
         self.earlier: dict[Position, Outcome] = {}  # kept before the first commit
         self.fails_at: int | None = None
         self.keeps_failed = False
         self.gate: anyio.Event | None = None
         self.gates_all = False
-        self.asked = 0  # commits that were tried
+        self.asked = 0  # calls of `commit`
 
     async def commit(self, commit: Commit) -> None:
         await anyio.lowlevel.checkpoint()
@@ -61,7 +61,7 @@ class FakeLedger:
 
     @property
     def dead(self) -> dict[Position, Reason]:
-        return {where: letter.why for where, letter in self.letters.items()}
+        return {where: letter.why for where, letter in self.dead_letters.items()}
 
     @property
     def tags_due(self) -> set[ContactId]:
@@ -78,19 +78,19 @@ class FakeLedger:
         return {where: outcome for where, outcome in kept.items() if where > self.watermark}
 
     def left(self) -> Leftovers:
-        """Return what a start asks for."""
+        """Return what earlier runs left, as a start reads it."""
         letters = {
             letter.customer
-            for letter in self.letters.values()
+            for letter in self.dead_letters.values()
             if letter.customer is not None and letter.why in CONTACT_REASONS
         }
         doubts = {
             where
             for where in (self.commits[-1].intents if self.commits else ())
             if where not in self.delivered
-            and (where > self.watermark or where in self.parked or where in self.letters)
+            and (where > self.watermark or where in self.parked or where in self.dead_letters)
         }
-        settled_to = max([*self.earlier, *self.delivered, *self.letters, *self.parked], default=DAY1)
+        settled_to = max([*self.earlier, *self.delivered, *self.dead_letters, *self.parked], default=DAY1)
         return Leftovers(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
@@ -104,11 +104,11 @@ class FakeLedger:
         return {
             where
             for where in positions
-            if where not in self.delivered and (where not in letters or where in self.letters)
+            if where not in self.delivered and (where not in letters or where in self.dead_letters)
         }
 
     def tally(self, kind: str = "outcome") -> dict[str, int]:
-        """Return the counts of a kind: of what the watermark passed, and of what is ahead of it now."""
+        """Return the counts of a kind: of entries that the watermark passed, and of those above it."""
         total: Counter[tuple[str, str]] = Counter()
         for commit in self.commits:
             total.update(commit.passed)
@@ -121,11 +121,11 @@ class FakeLedger:
     def _keep(self, commit: Commit) -> None:
         assert commit.watermark >= self.watermark, "the watermark went back"
         for where, why in commit.superseded:
-            assert self.letters.pop(where).why is why, "not the letter that was revived"
+            assert self.dead_letters.pop(where).why is why, "another dead letter than the one reopened"
         new = [row.position for row in commit.delivered] + [letter.position for letter in commit.dead]
         twice = [where for where, count in Counter([*self.delivered, *self.dead, *new]).items() if count > 1]
         assert not twice, f"two outcomes: {twice}"
-        self.letters |= {letter.position: letter for letter in commit.dead}
+        self.dead_letters |= {letter.position: letter for letter in commit.dead}
         for where in commit.unparked:
             del self.parked[where]
         assert self.parked.keys().isdisjoint(where for where, _ in commit.parked)
@@ -133,8 +133,8 @@ class FakeLedger:
         self.commits.append(commit)
 
 
-class FakeLetters:
-    """Implements Letters on a ledger."""
+class FakeDeadLetters:
+    """Implements ContactDeadLetters on a ledger."""
 
     def __init__(self, ledger: FakeLedger) -> None:
         self._ledger = ledger
@@ -145,6 +145,6 @@ class FakeLetters:
         self.asked.append(sorted(customers))
         return {
             where: letter.why
-            for where, letter in sorted(self._ledger.letters.items())
+            for where, letter in sorted(self._ledger.dead_letters.items())
             if letter.customer in customers and letter.why in CONTACT_REASONS
         }

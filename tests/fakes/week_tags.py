@@ -18,8 +18,8 @@ from tests.support.entries import customer
 from tests.support.orders import LINKED
 
 
-class FakeDue:
-    """Implements TagsDue, and is the table of contacts that the state schema has."""
+class FakeDueContacts:
+    """Implements TagsDue on a table of contacts of its own."""
 
     def __init__(self) -> None:
         self.contacts: dict[ContactId, ContactRecord] = {}
@@ -31,12 +31,12 @@ class FakeDue:
         self._marks = count(1)
 
     def put(self, linked: ContactRecord) -> None:
-        """Have a contact, which is due."""
+        """Add a contact, which is due."""
         self.contacts[linked.contact.id] = linked
         self.touch(linked.contact.id)
 
     def touch(self, contact: int) -> None:
-        """Have a contact due, or due again."""
+        """Mark a contact due, with a new mark."""
         self.marks[ContactId(contact)] = next(self._marks)
 
     async def week(self) -> date | None:
@@ -86,11 +86,11 @@ class FakeDue:
             self.touch(each)
 
 
-class FakeAccount:
+class FakeTaggedAccount:
     """Implements WeekTags, and `find` of Contacts: ActiveCampaign's contacts with their week tags.
 
-    It fails when a contact has two of them, or is in two requests. Each answer takes `takes_s`. Nothing is
-    put on contacts in `rejected`.
+    It fails if a contact has two of them, or is in two requests. Each answer takes `takes_s`. Tags on
+    contacts in `rejected` are refused.
     """
 
     def __init__(self) -> None:
@@ -106,14 +106,14 @@ class FakeAccount:
         self._links = count(1_000)
 
     def put(self, number: int, *tags: WeekTag) -> AcId:
-        """Have the contact of a customer, with a tag."""
+        """Add the contact of a customer, with tags."""
         ac_id = AcId(number + 500)
         self.by_email[customer(number).email or Email("")] = ac_id
         self.tags[ac_id] = {tag: next(self._links) for tag in tags}
         return ac_id
 
     def drop(self, number: int) -> None:
-        """Have the contact of a customer no more."""
+        """Remove the contact of a customer."""
         del self.tags[self.by_email.pop(customer(number).email or Email(""))]
 
     def tag_of(self, number: int) -> WeekTag | None:

@@ -1,4 +1,4 @@
-"""A small shop for the tests of the pure parts: its site, its customers, and entries of its log."""
+"""Ann, a customer, with her site, her account, and entries about her: for tests of the pure parts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ ANN = Customer(
     is_test=False,
     erased=False,
 )
-MOMENT = datetime(
-    2018, 11, 23, 19, 25, 30, 987_654, tzinfo=UTC
-)  # 143 minutes after sent_at of line 3's example
+MOMENT = datetime(2018, 11, 23, 19, 25, 30, 987_654, tzinfo=UTC)  # 143 minutes after line 3's sent_at
 LOG_ID = 12345
 TAIL = "at=2018-11-23T19:25:30Z; log=12345"
 LINES = {line.number: line for line in CATALOG.events}
@@ -46,13 +44,13 @@ def customer(**changes: object) -> Customer:
 
 
 def entry(**changes: object) -> Entry:
-    """Return an entry about Ann that says nothing, but for the changes. `data` that is no text is encoded."""
+    """Return an empty entry about Ann with these changes. `data` that is no text is encoded."""
     if not isinstance(changes.get("data"), str | None):
         changes["data"] = msgspec.json.encode(changes["data"]).decode()
-    somebody = changes.get("customer")
-    if isinstance(somebody, Customer):
-        changes.setdefault("customer_id", somebody.id)
-    return replace(_SILENT, **changes)
+    who = changes.get("customer")
+    if isinstance(who, Customer):
+        changes.setdefault("customer_id", who.id)
+    return replace(_EMPTY, **changes)
 
 
 def legacy(message: str, **changes: object) -> Entry:
@@ -61,7 +59,7 @@ def legacy(message: str, **changes: object) -> Entry:
 
 
 def structured(action: str, data: object = None, **changes: object) -> Entry:
-    """Return a structured entry about Ann, by herself unless the changes say otherwise."""
+    """Return a structured entry about Ann, of which she is the actor, with these changes."""
     return entry(action=action, data=data, **({"actor_type": "customer"} | changes))
 
 
@@ -83,7 +81,7 @@ def account(**changes: object) -> CustomerAccount:
     return replace(_ACCOUNT, customer=customer(**own), **changes)
 
 
-_SILENT = Entry(
+_EMPTY = Entry(
     position=Position(700, LOG_ID),
     occurred_at=MOMENT,
     inserted_at=MOMENT,

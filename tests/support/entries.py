@@ -62,9 +62,9 @@ def account(who: Customer, **changes: object) -> CustomerAccount:
 
 
 def entry(place: int, who: Customer, **changes: object) -> Entry:
-    """Return the entry at a place of the log, but for the changes: an event, a second after the one before.
+    """Return the entry at a place of the log: an event, a second after the entry before, with these changes.
 
-    No two have the same message, so that none is a duplicate.
+    No two entries have the same message, so that none is a duplicate.
     """
     when = moment(place)
     row = Entry(position(place), when, when, EVENT, "customer", None, f"entry {place}", None, who.id, who)
@@ -77,12 +77,12 @@ def event(place: int, **changes: object) -> Event:
 
 
 def eventdata(place: int) -> str:
-    """Return what an event of that place says."""
+    """Return the eventdata of an event at a place."""
     return f"at=2018-03-04T17:00:00Z; log={HIGHEST_ID - place}"
 
 
 def place_in(data: str) -> int:
-    """Return the place that eventdata speaks of."""
+    """Return the place that is named in eventdata."""
     return HIGHEST_ID - int(data.rpartition("log=")[2])
 
 

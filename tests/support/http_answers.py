@@ -1,4 +1,4 @@
-"""aioresponses for the aiohttp there is: one place for what its 0.7.9 does not know yet."""
+"""Scripted answers of aiohttp: aioresponses 0.7.9, with the one argument that aiohttp 3.14 needs besides."""
 
 from __future__ import annotations
 

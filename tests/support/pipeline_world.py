@@ -1,4 +1,4 @@
-"""The whole pipeline among fakes: shop, state and ActiveCampaign outlive as many runs as a test wants."""
+"""The whole pipeline on fakes of its ports: shop, state and account are kept from run to run."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
-from tests.fakes.destination_contacts import FakeContacts, FakeTags
+from tests.fakes.destination_contacts import FakeContacts, FakeWeekTags
 from tests.fakes.destination_events import FakeEvents
 from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
-from tests.fakes.stages import FakeLookUps, FakeOrderDelivery
+from tests.fakes.stages import FakeDeliveryLookup, FakeOrderDelivery
 from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
-from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import (
     EVENT,
     NOISE,
@@ -59,7 +59,7 @@ BAD_EVENT = "bad event"  # ActiveCampaign refuses this event
 
 
 class World:
-    """A log with everything it takes to carry it. Each `run` is a new process on the same state."""
+    """A log, and the pipeline with its ports. Each `run` is a new process on the same state."""
 
     checkpoint: Checkpoint  # of the newest process, as are these
     sync: ContactSync
@@ -86,7 +86,7 @@ class World:
         self.ledger = FakeLedger()
         self.events = FakeEvents()
         self.events.on_arrival = self.check_arrival
-        self.look_ups: FakeLookUps | None = None
+        self.lookup: FakeDeliveryLookup | None = None
         self.replays: dict[Position, Reason] = {}
         self.contacts = FakeContacts()
         self.contacts.failing = {_address(FAILING)}
@@ -94,7 +94,7 @@ class World:
         people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
         self.shop = FakeCustomers(map(account, people.values()))
         self.log.people = self.shop.rows
-        self.dead_letters = FakeLetters(self.ledger)
+        self.dead_letters = FakeDeadLetters(self.ledger)
         self.orders = FakeOrders()
         self.order_delivery = FakeOrderDelivery()
         self.weeks = FakeWeeks()
@@ -115,7 +115,7 @@ class World:
         return len(self.log.entries)
 
     def begin(self) -> None:
-        """Begin a new process: all it knows is what the state keeps."""
+        """Begin a new process, which has only what the state keeps."""
         self.links.restarted()
         self.contacts.restarted()
         window, in_flight = self.settings.pipeline.window, self.settings.activecampaign.max_in_flight
@@ -138,7 +138,7 @@ class World:
             dead_letters=self.dead_letters,
             contact_delivery=self.sync,
             events=self.events,
-            lookup=self.look_ups,
+            lookup=self.lookup,
             checkpoint=self.checkpoint,
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
@@ -154,7 +154,7 @@ class World:
             weeks=self.weeks,
             due=self.due,
             contacts=self.contacts,
-            tags=FakeTags(self.contacts),
+            tags=FakeWeekTags(self.contacts),
             locks=ContactLocks(),
         )
         return ContactSync(
@@ -181,17 +181,17 @@ class World:
             await self.pipeline.run(up_to(until_place or self.size))
 
     async def run_with_snapshot(self) -> None:
-        """Bring all contacts first, as a backfill does."""
+        """Upsert all contacts first, as a backfill does."""
         self.takes_snapshot = True
         await self.run()
 
     def link_everybody(self) -> None:
-        """Have all contacts at ActiveCampaign, as they are, before the first entry is read."""
+        """Have all contacts upserted before the first entry is read, and none refused."""
         self.takes_snapshot = True
         self.contacts.failing, self.contacts.refused = set(), set()
 
     def first_arrivals(self) -> dict[Email, list[int]]:
-        """Return the places of the events that arrived, by contact, without those that came again."""
+        """Return the places of the events that arrived, by contact, without repeats."""
         return {
             email: list(dict.fromkeys(places)) for email, places in self.events.places_by_contact().items()
         }

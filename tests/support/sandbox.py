@@ -1,4 +1,4 @@
-"""The sandbox for the tests: listening (`sandbox`), or called without network and clock (`Caller`)."""
+"""The local ActiveCampaign: listening (`sandbox`), or called without network and clock (`Caller`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a shop's database, written one by one: for tests of what reads them from a real PostgreSQL."""
+"""A shop's database on a real PostgreSQL, whose rows a test writes one by one, and its log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG_AGO = "2018-03-04 17:02:10Z"
 
 
 class Sleeps:
-    """A sleep that takes no time, but lets others work meanwhile; remembers how long it was to be."""
+    """Implements Sleep without time: lets other tasks run, and keeps how long each sleep was to be."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
@@ -40,7 +40,7 @@ class Sleeps:
 
 
 class ShopRows:
-    """A shop's tables to contract, with the sites 1 (Denver) and 2, as the shop's own writers see them."""
+    """The tables of the source contract, with the sites 1 (Denver) and 2, and a connection of a writer."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection

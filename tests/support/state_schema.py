@@ -1,4 +1,4 @@
-"""The state schema in tests: a store of a database, the ledger of a site that is held, what is committed."""
+"""The state schema on a real PostgreSQL: a store, the ledger of a held site, and commits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def migrated_store(dsn: str) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def held_ledger(store: Store, site_id: int = 1, lease_s: float = 30) -> AsyncIterator[SiteLedger]:
-    """Give the ledger of a site, which is held meanwhile, as is an account of its own."""
+    """Give the ledger of a site, which is held during the block with an account of its own."""
     async with hold(store, site_id, f"of site {site_id}", lease_s) as lease:
         yield SiteLedger(store, lease, site_id)
 
@@ -66,7 +66,7 @@ def delivered(txid: int, log_id: int, line: int = 1) -> Delivered:
 
 
 async def until(is_so: Callable[[], Awaitable[object]]) -> None:
-    """Return when a condition holds; fail when it does not within ten seconds."""
+    """Return when a condition holds. Raises TimeoutError after ten seconds."""
     with anyio.fail_after(10):
         while not await is_so():  # noqa: ASYNC110  it is the server's condition
             await anyio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""An event loop whose time jumps to the next timer instead of passing: waiting takes no time."""
+"""An event loop whose clock jumps to the next timer, so that waiting takes no time."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-TICK_S = 1e-6  # a round of the loop takes some time: who waits by looking at the clock must see it move
+TICK_S = 1e-6  # a round of the loop takes some time, so that a loop that polls the clock ends
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Lets time pass instead of waiting."""
+    """Advances its clock instead of waiting."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if timeout is None and not ready:
-            raise RuntimeError("everything waits for something that will never happen")
+            raise RuntimeError("all tasks wait, and there is no timer")
         self.now += max(0.0 if ready else timeout or 0.0, TICK_S)
         return ready
 
@@ -37,7 +37,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(story: Coroutine[Any, Any, T]) -> T:
-    """Run a story to its end in a loop of its own."""
+    """Run a coroutine to its end in a loop of its own."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(story)
 

@@ -10,12 +10,12 @@ import anyio.lowlevel
 
 
 async def no_time(_seconds: float, /) -> None:
-    """Implement Sleep: let the others have their turn, and return."""
+    """Implement Sleep without time: let other tasks run once, and return."""
     await anyio.lowlevel.checkpoint()
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return when a condition holds. Raises TimeoutError when it takes more than ten seconds."""
+    """Return when a condition holds. Raises TimeoutError after ten seconds."""
     with anyio.fail_after(10):
         while not condition():
             await anyio.lowlevel.checkpoint()
@@ -23,7 +23,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def raises_one(kind: type[BaseException]) -> Iterator[None]:
-    """Expect an error of this kind, as deep in groups as it may be, and none of another kind."""
+    """Expect errors of this kind, however deep in groups, and none of another kind."""
     try:
         yield
     except BaseException as error:
@@ -35,7 +35,7 @@ def raises_one(kind: type[BaseException]) -> Iterator[None]:
 
 
 def leaves(error: BaseException) -> Iterable[BaseException]:
-    """Yield the errors that an error is made of, as deep in groups as they may be."""
+    """Yield the errors in a group, however deep; of another error, the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from leaves(each)

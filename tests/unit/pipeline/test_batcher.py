@@ -27,7 +27,7 @@ from kiva_stream.pipeline.revivals import Revivals
 from tests.fakes.source import FakeEntries, FakeLog
 from tests.fakes.stages import FakeContactDelivery
 from tests.fakes.state_contacts import FakeLinks
-from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import SITE, customer, entry, event, moment, place_of, position
 from tests.unit.pipeline.builders import make_checkpoint, places, same
 
@@ -61,7 +61,7 @@ class Bench:
             earlier=self.checkpoint.earlier,
             reopened=self.checkpoint.reopened,
             revivals=Revivals(
-                FakeLetters(self.ledger),
+                FakeDeadLetters(self.ledger),
                 FakeEntries(FakeLog([])),
                 classify=classifier_of(SITE),
                 outcomes=self.checkpoint,

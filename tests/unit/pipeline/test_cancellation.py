@@ -17,7 +17,7 @@ from kiva_stream.errors import UnknownOutcome
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import Email
-from tests.fakes.stages import FakeLookUps
+from tests.fakes.stages import FakeDeliveryLookup
 from tests.support.entries import EVENT, NOISE, SYNC_ONLY, place_of
 from tests.support.pipeline_world import (
     AGAIN,
@@ -143,15 +143,15 @@ def make_troubled_world(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[in
     """Return a world whose first process was killed: it left parked entries, dead letters and doubts."""
     world, outcomes = story(ROWS, max_in_flight=2, page_rows=4, parked_max=3, lookup_settle_s=0.0)
     world.link_everybody()
-    world.look_ups = FakeLookUps(world.events)
+    world.lookup = FakeDeliveryLookup(world.events)
     world.events.processes_first = True
     world.events.answers |= {place: [UnknownOutcome("?")] for place in (1, 2, 9, 11, 12)}
     world.events.taken = {1, 2, 11}
-    world.look_ups.unanswered = {1}
+    world.lookup.unanswered = {1}
     run(killed_after(world, 8.0))
     assert {1, 2} <= set(map(place_of, world.ledger.parked))
     assert {place_of(where) for where in world.ledger.left().in_doubt} == {1}
-    world.look_ups.unanswered = set()
+    world.lookup.unanswered = set()
     world.shop.change(NOBODY, email=Email("somebody@example.org"))
     outcomes[4] = outcomes[7] = "delivered"
     world.replays = dict(world.ledger.dead)

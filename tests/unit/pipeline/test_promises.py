@@ -258,8 +258,8 @@ class Promises(RuleBasedStateMachine):
     def _let_go(self) -> None:
         world = self.world
         self.receiver.held.clear()
-        self.receiver.let_go.set()
-        self.receiver.let_go = anyio.Event()
+        self.receiver.released.set()
+        self.receiver.released = anyio.Event()
         for gate in (world.contacts.gate, world.ledger.gate):
             if gate is not None:
                 gate.set()

@@ -109,7 +109,7 @@ async def test_dead_letters_of_a_customer_are_reported_once_when_all_of_them_are
 
 async def test_which_entries_may_be_reopened_is_known_when_the_commit_under_way_is_done() -> None:
     checkpoint = make_checkpoint(ledger := FakeLedger())
-    ledger.letters = {position(1): DeadLetter(position(1), Reason.EVENT_REJECTED, CustomerId(1))}
+    ledger.dead_letters = {position(1): DeadLetter(position(1), Reason.EVENT_REJECTED, CustomerId(1))}
     ledger.gate = anyio.Event()
     told: list[bool] = []
 

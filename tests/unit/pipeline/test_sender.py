@@ -22,7 +22,7 @@ from kiva_stream.pipeline.checkpoint import NOTHING_LEFT
 from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.primitives.backoff import backoff_s
 from tests.fakes.destination_events import Arrival, FakeEvents
-from tests.fakes.stages import FakeContactDelivery, FakeLookUps
+from tests.fakes.stages import FakeContactDelivery, FakeDeliveryLookup
 from tests.fakes.state_ledger import FakeLedger
 from tests.support.entries import LOGGED_OUT, batch, contact, delivery, moment, position
 from tests.support.waiting import raises_one, until
@@ -49,14 +49,14 @@ class Bench:
         self.ledger = FakeLedger()
         self.slept: list[float] = []
         self.checkpoint = make_checkpoint(self.ledger, commit_interval_s=0, left=left)
-        self.look_ups = FakeLookUps(self.events)
-        self.sender = self.sender_to(self.events, next_batch, self.look_ups if looks_up else None)
+        self.lookup = FakeDeliveryLookup(self.events)
+        self.sender = self.sender_to(self.events, next_batch, self.lookup if looks_up else None)
 
     def sender_to(
         self,
         events: FakeEvents,
         next_batch: Callable[[Contact], Batch | None] = nothing_gathered,
-        lookup: FakeLookUps | None = None,
+        lookup: FakeDeliveryLookup | None = None,
     ) -> Sender:
         return Sender(
             self.contact_delivery,
@@ -267,7 +267,7 @@ async def test_an_event_whose_answer_was_lost_is_looked_up_and_not_sent_again() 
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
     assert bench.events.places() == [1, 2]
-    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert (bench.lookup.asked, bench.slept) == ([1], [30])
     assert bench.ledger.tally() == {"delivered": 2}
     assert bench.ledger.tally("note") == {"looked_up": 1}
 
@@ -278,22 +278,22 @@ async def test_an_event_that_the_look_up_does_not_find_is_sent_again_and_looked_
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
     assert bench.events.places() == [1, 1, 1]
-    assert (bench.look_ups.asked, bench.slept) == ([1, 1], [30, 30])
+    assert (bench.lookup.asked, bench.slept) == ([1, 1], [30, 30])
     assert bench.ledger.tally("note") == {"looked_up": 2, "sent_again": 2}
 
 
 async def test_an_event_that_is_looked_up_stays_recorded() -> None:
     bench = Bench(looks_up=True)
     bench.events.answers[1] = [UnknownOutcome("?")]
-    bench.look_ups.gate = anyio.Event()
+    bench.lookup.gate = anyio.Event()
     span = await bench.span(2)
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run, batch(contact(), delivery(1, span)))
-        await until(lambda: bench.look_ups.asked)
+        await until(lambda: bench.lookup.asked)
         bench.checkpoint.record_dead(span, DeadLetter(position(2), Reason.NO_EMAIL, None))
         await until(lambda: bench.ledger.dead)
         assert bench.ledger.commits[-1].intents == {position(1)}
-        bench.look_ups.gate.set()
+        bench.lookup.gate.set()
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -306,7 +306,7 @@ async def test_an_event_that_an_earlier_run_may_have_sent_is_looked_up_before_it
     span = await bench.span(2)
     await bench.run(batch(ann, delivery(1, span), delivery(2, span)))
     assert bench.events.places() == ([2] if is_there else [1, 2])
-    assert (bench.look_ups.asked, bench.slept) == ([1], [30])
+    assert (bench.lookup.asked, bench.slept) == ([1], [30])
     assert bench.ledger.tally() == {"delivered": 2}
 
 
@@ -340,11 +340,11 @@ async def test_an_event_that_may_have_arrived_stays_in_doubt_whatever_keeps_it_f
 async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt() -> None:
     bench = Bench(looks_up=True)
     bench.events.answers[1] = [UnknownOutcome("?")]
-    bench.look_ups.gate = anyio.Event()
+    bench.lookup.gate = anyio.Event()
     span = await bench.span(1)
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run, batch(contact(), delivery(1, span)))
-        await until(lambda: bench.look_ups.asked)
+        await until(lambda: bench.lookup.asked)
         bench.checkpoint.drain()
     assert bench.ledger.delivered == []
     assert bench.ledger.left().in_doubt == {position(1)}

@@ -1,4 +1,4 @@
-"""A world that is watched: whatever happens in it, promises 1 to 4 are tested at each commit and arrival."""
+"""A witness of a world: checks promises 1 to 4 at each commit and each arrival."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.positions import Position
 from tests.fakes.destination_events import Arrival, FakeEvents
-from tests.fakes.stages import FakeLookUps
-from tests.fakes.state_ledger import FakeLedger, FakeLetters
+from tests.fakes.stages import FakeDeliveryLookup
+from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import place_in, place_of, position
 from tests.support.pipeline_world import NOBODY, REFUSED, World
 
 SETTLE_S = 3.0
-LATE_S = 1.4  # after it an event is processed whose client was told nothing; after it one is shown
+LATE_S = 1.4  # until an event of the step LATE is processed; until one is shown if that is slow
 
-# What a try of an event meets.
+# What happens to an attempt to send an event.
 OK = "ok"  # processed, then answered
 OK_AT_LAST = "ok at last"  # processed just before it is answered
 LOST = "lost"  # not processed, and no answer
@@ -34,20 +34,20 @@ UNKNOWN = (LOST, TAKEN, LATE)
 
 
 class Receiver(FakeEvents):
-    """Implements Events by a script: `steps` are what the tries of an event meet, by place; then all is OK.
+    """Implements Events by a script: `steps` are the steps of the attempts of an event, by place; then OK.
 
-    An event of an address that is `held` waits until it is let go. `shown` are those a look-up finds.
+    Events of an address in `held` wait for `released`. `shown` are the places that a look-up finds.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: dict[int, list[str]] = {}
         self.held: set[Email] = set()
-        self.let_go = anyio.Event()
+        self.released = anyio.Event()
         self.shown: set[int] = set()
         self.is_slow_to_show = False
-        self.died: set[int] = set()  # places of events that were refused
-        self.unknown: Counter[int] = Counter()  # tries without an answer, by place
+        self.refused: set[int] = set()  # places of events that were refused
+        self.unknown: Counter[int] = Counter()  # attempts without an answer, by place
 
     async def send(self, email: Email, name: str, data: str) -> None:
         arrival = Arrival(email, name, place_in(data))
@@ -62,14 +62,14 @@ class Receiver(FakeEvents):
         with self._flying(email):
             await anyio.sleep(0.01)
             while email in self.held:
-                await self.let_go.wait()
+                await self.released.wait()
         self._answer(arrival, step)
 
     def _answer(self, arrival: Arrival, step: str) -> None:
         if step == OK_AT_LAST:
             self._process(arrival)
         elif step == REFUSED_EVENT:
-            self.died.add(arrival.place)
+            self.refused.add(arrival.place)
             raise Rejected("refused", "no")
         elif step in UNKNOWN:
             self.unknown[arrival.place] += 1
@@ -81,8 +81,8 @@ class Receiver(FakeEvents):
         asyncio.get_running_loop().call_later(delay_s, self.shown.add, arrival.place)
 
 
-class LookUps(FakeLookUps):
-    """Implements LookUp on what a receiver shows."""
+class ReceiverLookup(FakeDeliveryLookup):
+    """Implements DeliveryLookup on what a receiver shows."""
 
     def __init__(self, receiver: Receiver) -> None:
         super().__init__(receiver)
@@ -94,7 +94,7 @@ class LookUps(FakeLookUps):
 
 
 class WatchedLedger(FakeLedger):
-    """Shows each commit that was kept to `on_kept`, with how much had been read by then."""
+    """Passes each commit that was kept to `on_kept`, with the number of entries read when it was sent."""
 
     def __init__(self, read: Callable[[], int], on_kept: Callable[[Commit, int], None]) -> None:
         super().__init__()
@@ -114,8 +114,8 @@ class WatchedLedger(FakeLedger):
 class Witness:
     """Watches a world. Each `check_` method raises AssertionError when a promise is broken.
 
-    `events` are the places of entries that must end as delivered or dead; others have no row of their own in
-    the state. `owners` says whose contact a place is of.
+    `events` are the places of entries whose outcome is delivered or dead; the state has no rows of others.
+    `owners` are the customers of places.
     """
 
     def __init__(self, world: World, *, looks_up: bool) -> None:
@@ -123,28 +123,28 @@ class Witness:
         self.looks_up = looks_up
         self.receiver = world.events = Receiver()
         self.receiver.on_arrival = self.see_arrival
-        world.look_ups = LookUps(self.receiver) if looks_up else None
+        world.lookup = ReceiverLookup(self.receiver) if looks_up else None
         world.ledger = self.ledger = WatchedLedger(self._read, self.see_commit)
-        world.dead_letters = FakeLetters(self.ledger)
+        world.dead_letters = FakeDeadLetters(self.ledger)
         world.log.on_page = self.check_memory
         world.commit_sleep = anyio.sleep
         self.owners: dict[int, CustomerId] = {}
         self.events: set[int] = set()
         self.open: set[int] = set()  # places of events that arrived and have no outcome since
         self.open_at_start: set[int] = set()
-        self.doubted: Counter[int] = Counter()  # crashes and drains that left an event open, by place
+        self.in_doubt: Counter[int] = Counter()  # crashes and drains that left an event open, by place
         self.read_before = 0
 
     def began(self) -> None:
-        """Take in that a new process is to begin."""
+        """Note that a new process begins."""
         self.open_at_start = set(self.open)
-        self.doubted.update(self.open)
+        self.in_doubt.update(self.open)
         self.read_before = self._behind(self.ledger.watermark)
         self.world.log.read.clear()
-        self.check_doubts()
+        self.check_in_doubt()
 
     def see_arrival(self) -> None:
-        """Test what an arriving event must not break."""
+        """Check the promises that an arriving event could break."""
         newest = self.receiver.arrivals[-1]
         assert self.world.links.by_email[newest.email].status is ContactStatus.LINKED
         assert position(newest.place) in self._recorded, "it was sent before a commit recorded it"
@@ -153,7 +153,7 @@ class Witness:
         self.check_order()
 
     def see_commit(self, commit: Commit, read: int) -> None:
-        """Test what a commit must not break."""
+        """Check the promises that a commit could break."""
         self.open -= {place_of(row.position) for row in commit.delivered}
         self.open -= {place_of(dead_letter.position) for dead_letter in commit.dead}
         counted = sum(self.ledger.tally().values()) + commit.pending
@@ -176,14 +176,14 @@ class Witness:
     # --- promise 1 ---
 
     def check_watermark(self) -> None:
-        """Nothing at or below the watermark is without an outcome or a parked row."""
+        """Check that every event up to the watermark has an outcome or is parked."""
         passed = {place for place in self.events if position(place) <= self.ledger.watermark}
         kept = {*self.ledger.delivered, *self.ledger.dead, *self.ledger.parked}
         lost = passed - set(map(place_of, kept))
         assert not lost, f"the watermark is ahead of {lost}"
 
     def check_complete(self, expected: Counter[str]) -> None:
-        """Every entry has one outcome; `expected` counts those that have no row of their own."""
+        """Check that every entry has one outcome; `expected` counts outcomes without rows in the state."""
         ledger, size = self.ledger, self.world.size
         delivered, dead = set(map(place_of, ledger.delivered)), set(map(place_of, ledger.dead))
         assert self.events <= delivered | dead
@@ -197,9 +197,9 @@ class Witness:
     # --- promise 2 ---
 
     def check_order(self) -> None:
-        """First arrivals of a contact are in log order, but for dead letters that came to life again."""
+        """Check that first arrivals of a contact are in log order, reopened dead letters excepted."""
         last: dict[CustomerId, int] = {}
-        dead_once = self.receiver.died | self.late_to_life
+        dead_once = self.receiver.refused | self.without_contact_at_first
         for place in dict.fromkeys(each.place for each in self.receiver.arrivals):
             owner = self.owners[place]
             if place not in dead_once:
@@ -207,25 +207,25 @@ class Witness:
                 last[owner] = place
 
     @property
-    def late_to_life(self) -> set[int]:
-        """The places of those who had no contact at first."""
+    def without_contact_at_first(self) -> set[int]:
+        """The places of customers that had no contact at first."""
         return {place for place, owner in self.owners.items() if owner in {NOBODY.id, REFUSED.id}}
 
     # --- promise 3 ---
 
     def check_repeats(self) -> None:
-        """Nothing is at ActiveCampaign twice; without look-ups, nothing that was not in doubt."""
+        """Check that no event was processed twice; without look-ups, none that was not in doubt."""
         processed = Counter(each.place for each in self.receiver.processed)
         if self.looks_up:
             assert max(processed.values(), default=1) == 1, f"repeated: {processed.most_common(3)}"
         for place, times in processed.items():
-            assert times <= 1 + self.receiver.unknown[place] + self.doubted[place], f"{place} was repeated"
+            assert times <= 1 + self.receiver.unknown[place] + self.in_doubt[place], f"{place} was repeated"
 
     def check_repeats_are_counted(self) -> None:
-        """What a process sent again is in the ledger's attempts and in the counts."""
+        """Check that the ledger's attempts and the notes count what a process sent again."""
         sent = Counter(each.place for each in self.receiver.arrivals)
         rows = {place_of(row.position): row for commit in self.ledger.commits for row in commit.delivered}
-        calm = rows.keys() - self.doubted.keys() - self.receiver.died
+        calm = rows.keys() - self.in_doubt.keys() - self.receiver.refused
         assert all(rows[place].attempts == sent[place] for place in calm)
         again = sum(sent[place] - 1 for place in calm)
         assert self.ledger.tally("note").get("sent_again", 0) >= again
@@ -233,20 +233,20 @@ class Witness:
     # --- promise 4 ---
 
     def check_few_unknowns(self) -> None:
-        """Of those that this process sent, few enough have no outcome, and each of them is named."""
+        """Check that every event without an outcome is recorded, and that this process sent few of them."""
         unnamed = self.open - set(map(place_of, self._recorded))
-        assert not unnamed, f"nobody would know of {unnamed}"
+        assert not unnamed, f"no commit recorded {unnamed}"
         mine = self.open - self.open_at_start
         assert len(mine) <= self.world.settings.activecampaign.max_in_flight
 
-    def check_doubts(self) -> None:
-        """A new process knows of each event that may have arrived."""
+    def check_in_doubt(self) -> None:
+        """Check that a new process has every event in doubt that may have arrived."""
         assert self.open <= set(map(place_of, self.ledger.left().in_doubt))
 
     # --- memory ---
 
     def check_memory(self) -> None:
-        """What is read and not passed is bounded by the window, and a page that waits for room."""
+        """Check that the entries read above the watermark are at most a window and a page."""
         world = self.world
         if world.log.read:
             ahead = sum(each > world.checkpoint.position for each in world.log.read)

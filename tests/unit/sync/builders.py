@@ -24,7 +24,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
-from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeTags
+from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeOrderDelivery
 from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
@@ -61,7 +61,7 @@ class Bench:
         self.links = FakeLinks()
         self.due = FakeTagsDue(self.links)
         self.contacts = FakeContacts(contacts_per_import)
-        self.tags = FakeTags(self.contacts)
+        self.tags = FakeWeekTags(self.contacts)
         self.orders = FakeOrders()
         self.order_delivery = FakeOrderDelivery()
         self.weeks = FakeWeeks()

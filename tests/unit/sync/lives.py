@@ -31,7 +31,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.week_tags import WeekTagSync
-from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeTags
+from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeLog
 from tests.support.entries import EVENT, SITE, SYNC_ONLY, account, customer, entry, position, up_to
 from tests.support.pipeline_world import World
@@ -447,7 +447,7 @@ class Life(World):
     # --- processes ---
 
     def _sync(self) -> ContactSync:
-        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeTags(self.account)
+        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeWeekTags(self.account)
         shop, there, due, weeks = self.shop, self.account, self.due, self.weeks
         self.read = ReadByContactSync(shop)
         self.tags = WeekTagSync(

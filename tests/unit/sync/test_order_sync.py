@@ -22,7 +22,7 @@ from kiva_stream.model.orders import NEVER, Order, OrderSource
 from kiva_stream.ports.state import Links
 from kiva_stream.sync.order_sync import PAGE_ROWS, OrderSync
 from kiva_stream.sync.order_writes import TOO_LARGE
-from tests.fakes.destination_orders import FakeUploads
+from tests.fakes.destination_orders import FakeOrderUploads
 from tests.fakes.source import FakeOrders
 from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
 from tests.support.orders import ITEM, NEW, NOON, REJECTED, order, wall_clock
@@ -46,7 +46,7 @@ class Bench:
         self.orders = FakeOrders(orders)
         self.sent = FakeSentOrders()
         self.links = FakeOrderLinks(status)
-        self.uploads = FakeUploads()
+        self.uploads = FakeOrderUploads()
         self.done: list[int] = []
         self.wall_clock = wall_clock
         self.changes = {"orders_per_batch": 4, "order_settle_s": SETTLE_S, **changes}

@@ -22,7 +22,7 @@ from kiva_stream.ports.destination import Contacts
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
 from tests.fakes.source import FakeCustomers, FakeWeeks
-from tests.fakes.week_tags import FakeAccount, FakeDue
+from tests.fakes.week_tags import FakeDueContacts, FakeTaggedAccount
 from tests.support.entries import SITE, account, customer
 from tests.support.orders import NEW, NEXT_WEEK, REJECTED, WEEK, linked
 from tests.support.virtual_time import now, run
@@ -35,10 +35,10 @@ class Bench:
     """Week tag sync with what stands around it. State, shop and ActiveCampaign outlive a `begin`."""
 
     def __init__(self) -> None:
-        self.due = FakeDue()
+        self.due = FakeDueContacts()
         self.weeks = FakeWeeks(WEEK)
         self.customers = FakeCustomers()
-        self.account = FakeAccount()
+        self.account = FakeTaggedAccount()
 
     def begin(self) -> None:
         """Begin a new process."""
