@@ -124,6 +124,7 @@ def drill(
     wrong, databases stop; what arrived is compared with the truth. Nothing of the shop's own is touched.
     """
     with _extra():
+        from kiva_stream.cli.rendering.drill import render_drill
         from kiva_stream.sandbox import drill as drills
 
     shell_of(context).set_up_logs(LogSettings(), [])
@@ -133,5 +134,5 @@ def drill(
         logs.log.info("drilled", fault=row.fault, seed=row.seed, ok=row.ok)
 
     report = run(drills.drill, entries, wanted, seed or [1], only or [], on_row)
-    answer(report, drills.DrillReport.__rich__, as_json=as_json)
+    answer(report, render_drill, as_json=as_json)
     raise typer.Exit(0 if report.ok else FOUND_SOMETHING)

@@ -1,12 +1,8 @@
-"""The report of a drill: a row a scenario, and its table."""
+"""The report of a drill: a row for each scenario and seed."""
 
 from __future__ import annotations
 
 import msgspec
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,33 +44,3 @@ class DrillReport(msgspec.Struct, frozen=True):
 
     ok: bool
     rows: list[Row]
-
-    def __rich__(self) -> RenderableType:
-        table = Table("fault", box=box.MARKDOWN)
-        for heading in ("entries", "times", "starts", "lost", "repeated", "out of order", "dead letters"):
-            table.add_column(heading, justify="right")
-        table.add_column("recovered after (s)", justify="right")
-        several = len({row.seed for row in self.rows}) > 1
-        for row in self.rows:
-            name = f"{row.fault} (seed {row.seed})" if several else row.fault
-            table.add_row(name, *_cells(row), style="" if row.ok else "bold red")
-        complaints = [
-            f"{row.fault}, seed {row.seed}: {text}" for row in self.rows if (text := row.complaint())
-        ]
-        verdict = "All is there, once and in order." if self.ok else "Not all is as it should be."
-        return Group(
-            table, *(Text(line) for line in complaints), Text(verdict, "green" if self.ok else "bold red")
-        )
-
-
-def _cells(row: Row) -> list[str]:
-    allowed = f" (≤ {row.repeats_allowed:,})" if row.repeats_allowed else ""
-    recovered = "" if row.recovered_after_s is None else f"{row.recovered_after_s:.1f}"
-    counts = (row.entries, row.times, row.starts, row.lost)
-    rest = (row.out_of_order, row.dead_letters)
-    return [
-        *(f"{count:,}" for count in counts),
-        f"{row.repeated:,}{allowed}",
-        *(f"{count:,}" for count in rest),
-        recovered,
-    ]
