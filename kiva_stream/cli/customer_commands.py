@@ -1,4 +1,4 @@
-"""`sync` and `forget`: one customer brought to ActiveCampaign, or erased there and here."""
+"""`sync` and `forget`: they upsert one customer at ActiveCampaign, or erase them there and here."""
 
 from __future__ import annotations
 

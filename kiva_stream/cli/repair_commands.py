@@ -1,4 +1,4 @@
-"""`verify` and `rewind`: finding what differs, and reading a part of the log again."""
+"""`verify` and `rewind`: they find discrepancies, and have a part of the log read again."""
 
 from __future__ import annotations
 

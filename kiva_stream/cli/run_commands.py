@@ -1,4 +1,4 @@
-"""`plan`, `backfill`, `follow` and `status`: carrying the log, and how far that is."""
+"""`plan`, `backfill`, `follow` and `status`: they deliver the log, and show how far that is."""
 
 from __future__ import annotations
 

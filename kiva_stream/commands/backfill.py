@@ -77,7 +77,7 @@ class BackfillMeter:
         self._done[phase] += done
 
     def read_from(self, statistics: Callable[[], CheckpointStatistics]) -> None:
-        """Take what was read of the log from these figures from now on."""
+        """Use these statistics of the log from now on."""
         self._statistics = statistics
 
     @property
@@ -129,7 +129,7 @@ class BackfillRun:
         self._meter = meter
 
     async def go(self, request: BackfillRequest) -> None:
-        """Do it; return early after a drain."""
+        """Run the backfill; return early after a drain."""
         prepared = await self._drain.interrupt(partial(self._prepare, request))
         if prepared is not None:
             working, pipeline, mark = prepared
@@ -153,7 +153,7 @@ class BackfillRun:
         return working, pipeline, mark
 
     async def _count(self, start: SavedCheckpoint, mark: HighWaterMark) -> None:
-        """Note what there is to do, and forget deliveries that are too old to be asked for."""
+        """Note how much there is to do, and delete deliveries from the ledger that are too old to matter."""
         site, keep_days = self._site, self._site.settings.state.ledger_keep_days
         self._meter.expect("contacts", await site.shop.customers.count_reachable())
         self._meter.expect("orders", await site.shop.orders.count_paid() or 0)

@@ -25,10 +25,9 @@ from kiva_stream.source.source import Source
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
 
-PATIENCE_S = 10.0  # for ActiveCampaign; longer than that, the answer is that it is out of reach
-CLOCK_SKEW = timedelta(
-    minutes=1
-)  # ages of entries, orders and accepted batches are computed from both clocks
+PATIENCE_S = 10.0  # until an ActiveCampaign that does not answer counts as out of reach
+# Ages of entries, orders and accepted batches are computed from both clocks.
+CLOCK_SKEW = timedelta(minutes=1)
 SLOW_S = 1.0  # for a query that should take milliseconds
 OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
 

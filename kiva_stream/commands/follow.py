@@ -160,7 +160,7 @@ class ServiceRun:
         await site.held.ledger.set_phase("follow")
         with (
             self._drain.stops_by(pipeline.drain),
-            self._liveness.polling(lambda: run.checkpoint.is_pending or tail.is_giving),
+            self._liveness.polling(lambda: run.checkpoint.is_pending or tail.is_yielding),
             garbage_collected_rarely(),
         ):
             async with site.contacts.working():
@@ -240,7 +240,7 @@ class Liveness:
 
 
 def _always() -> bool:
-    """Wait for something other than polls: a snapshot, or the lease."""
+    """Return True: outside of `polling`, the service waits for something else, as a snapshot or the lease."""
     return True
 
 

@@ -1,4 +1,4 @@
-"""`rewind`: moves the checkpoint back. Only then are entries read again that have their outcome.
+"""`rewind`: moves the checkpoint back. Nothing else has entries read again that have their outcome.
 
 It also changes what else is kept with the checkpoint: from when on entries become events, and whether the log
 is read below a horizon. A change of the latter changes what positions mean: without a horizon they are

@@ -102,7 +102,7 @@ class CustomerSync:
     async def _contact(self, customer: CustomerId, email: Email) -> Contact:
         """Return the contact of a customer's address, linked with all customers of that address.
 
-        One of the others may have opted out. If ActiveCampaign has the contact already, its id is learned.
+        One of the others may have opted out. If ActiveCampaign has the contact already, its id is recorded.
         """
         links = self._site.links
         others = (await self._shop.customers.by_email([email])).get(email, [])

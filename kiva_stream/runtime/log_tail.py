@@ -21,7 +21,7 @@ from kiva_stream.source.horizon import Horizon
 from kiva_stream.source.log import SystemLog
 
 LOOK_BACK_EVERY_S = 30.0  # a shop's hour of changes is too much to read at every poll of a second
-HIDES_FOR_S = 120.0  # after its second, a change may still turn out to be two
+HIDES_FOR_S = 120.0  # so long after its second, a change may hide another one of that second
 WARN_EVERY_S = 60.0
 
 
@@ -96,7 +96,7 @@ class LogTail:
         reopened: Sequence[DeadLetterReplay | LateArrivals],
         incidents: Incidents,
     ) -> None:
-        self.is_giving = False  # whether a page of changes waits to be taken
+        self.is_yielding = False  # whether the pipeline works on a page of changes
         self._log = system_log
         self._horizon = horizon
         self._changes = changes
@@ -119,9 +119,9 @@ class LogTail:
             next_at = time.monotonic() + self._settings.poll_interval_s
             await self._on_poll(read_at)
             async for changes in self._changes.look():
-                self.is_giving = True
+                self.is_yielding = True
                 yield changes
-                self.is_giving = False
+                self.is_yielding = False
             for source in self._reopened:
                 async for reopened in source.pages(after):
                     yield reopened

@@ -104,7 +104,7 @@ class WorkingSite:
         return cls(held, ids, is_live=is_live)
 
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:
-        """Return the same site, whose forgotten people are these; no work of this one may be under way."""
+        """Return the same site with these forgotten people. No work of this one may be under way."""
         return WorkingSite(self.held.without(forgotten), self.ids)
 
     async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> None:
@@ -151,8 +151,8 @@ class WorkingSite:
 class PipelineRun:
     """One run of the pipeline: its checkpoint, and what earlier runs left.
 
-    The dead letters among `replays` are delivered with what was left. Those above the start come again in
-    their place in the log.
+    The dead letters among `replays` are delivered with what was left. Those above the start are read
+    again with the log.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class PipelineRun:
         self._left = left
 
     async def pipeline(self, log: Log) -> Pipeline:
-        """Build the pipeline that reads this log, behind what was left. Raises SourceError."""
+        """Build the pipeline that reads what was left, then this log. Raises SourceError."""
         site, shop = self._site, self._site.shop
         settings, client = site.held.settings, site.held.client
         changes = await self._now_with_address(self._left.dead_letter_customers)
@@ -209,7 +209,7 @@ class PipelineRun:
         return [Change(customer, now) for customer in found if customer.email]
 
     async def _remember(self, pipeline: Pipeline) -> None:
-        """Show the pipeline the entries before the start, as far back as duplicates are recognized."""
+        """Have the pipeline remember the entries before the start that a new one may repeat."""
         shop, start = self._site.shop, self._start.watermark
         first = await shop.positions.before(start, self._site.held.settings.pipeline.window)
         async for entries in shop.log.pages(first, all_up_to(start), settle=False):

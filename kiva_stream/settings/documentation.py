@@ -1,4 +1,4 @@
-"""What the settings' table is shown as: the example file, `--help`, and the table of docs/settings.md."""
+"""How the settings are shown: the example file, `--help`, and the table of docs/settings.md."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from kiva_stream.errors import KivaStreamError
 
 
 def passwords(dsn: str) -> list[str]:
-    """Return the passwords of a DSN, as written and as meant; all of it when they cannot be told apart."""
+    """Return the passwords of a DSN, as written and decoded; the whole DSN if it cannot be parsed."""
     try:
         parts = urlsplit(dsn)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The expected state: what ActiveCampaign should have of contacts, by the rows, the log and the state of now.
+"""The expected state: what ActiveCampaign should have of contacts, by the shop's rows, the log and the state.
 
 The events are those that the ledger has of a contact, and those of its customers' entries below the watermark
 that should have been delivered and have no outcome. Of an entry that names its customer by text alone, only

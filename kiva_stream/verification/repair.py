@@ -1,7 +1,7 @@
-"""Repair: takes back what the state believes of a contact or an order, and upserts it again.
+"""Repair: marks a contact or an order as not confirmed in the state, and upserts it again.
 
-No contact is put back on the list: one that ActiveCampaign lost is created without it. Events are sent only
-where that is asked for, and only those that their contact's log would list.
+No contact is subscribed again: one that ActiveCampaign lost is created off the list. Events are sent only
+on request, and only those that their contact's log would list.
 """
 
 from __future__ import annotations

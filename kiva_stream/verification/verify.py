@@ -1,6 +1,7 @@
 """`verify`: compares source, state and ActiveCampaign, and closes discrepancies where that is asked for.
 
-What differs is compared once more before it is reported: a process that works the site may be sending it.
+Differences are compared once more before they are reported: a process that works the site may be about to
+remove them.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class Verification:
         return cls(settings, shop=shop, store=store, client=client, ids=ids, holds_site=holds_site)
 
     async def go(self, request: VerifyRequest, site: WorkingSite | None = None) -> VerifyReport:
-        """Compare, and repair what differs when there is a working site to do so with."""
+        """Compare, and repair the discrepancies if a working site is given."""
         customer = await self._customer(request.customer)
         contacts, total = await self._contacts(request, customer)
         found = left = await self._confirmed(customer, contacts)
@@ -210,7 +211,7 @@ class Verification:
     async def _confirmed(
         self, customer: Customer | None, contacts: Sequence[ContactRecord]
     ) -> list[Discrepancy]:
-        """Return what differs in two comparisons, with time between them for what is in flight."""
+        """Return the discrepancies of two comparisons, between which what is in flight can arrive."""
         first = {each.key: each for each in await self._compare(customer, contacts, with_state=True)}
         if not first:
             return []
@@ -246,7 +247,7 @@ class Verification:
     # --- repairing ---
 
     async def _repair(self, site: WorkingSite, found: Collection[Discrepancy], *, with_events: bool) -> None:
-        """Close discrepancies, then wait until ActiveCampaign shows it."""
+        """Close discrepancies, then wait until ActiveCampaign shows the result."""
         account = self._settings.activecampaign
         events = Events(account, self._client)
         repair = Repair(site, evidence=self._evidence, expected_state=self._expected_state, events=events)

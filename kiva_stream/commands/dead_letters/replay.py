@@ -73,7 +73,7 @@ class ReplayRun:
         self._orders: list[OrderId] = []
 
     async def go(self) -> None:
-        """Deliver them; return early after a drain."""
+        """Deliver the dead letters; return early after a drain."""
         saved = await self._site.saved()
         working = await self._drain.interrupt(self._open)
         if working is not None:

@@ -201,16 +201,16 @@ def test_a_change_of_a_whole_second_is_not_given_again_for_the_whole_overlap() -
     assert len(shop.all("change")) <= 1 + HIDES_FOR_S / 60
 
 
-def test_is_giving_is_true_while_a_page_of_changes_is_not_taken() -> None:
+def test_is_yielding_is_true_while_a_page_of_changes_is_not_taken() -> None:
     shop = Followed(for_s=30)
     shop.changes.rows.append(Change(ANN, moment(0.5)))
     waits: list[bool] = []
 
     async def take() -> None:
-        waits.extend([shop.tail.is_giving async for _ in shop.tail.pages(DAY1, UNUSED_MARK)])
+        waits.extend([shop.tail.is_yielding async for _ in shop.tail.pages(DAY1, UNUSED_MARK)])
 
     run(shop.play(take()))
-    assert (waits, shop.tail.is_giving) == ([True], False)
+    assert (waits, shop.tail.is_yielding) == ([True], False)
 
 
 @pytest.mark.parametrize(
