@@ -124,7 +124,7 @@ def import_row(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
         **_filled(first_name=contact.first_name, last_name=contact.last_name, phone=contact.phone),
         "fields": [{"id": number, "value": value} for number, value in _fields(contact, ids)],
     }
-    if contact.list_status is not ListStatus.LEAVE:
+    if contact.list_status is not ListStatus.KEEP:
         row[contact.list_status.value] = [{"listid": ids.list_id}]
     if contact.tag:
         row["tags"] = [contact.tag.value]

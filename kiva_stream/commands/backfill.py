@@ -179,7 +179,7 @@ class BackfillRun:
 
     async def _swap_tags(self, working: WorkingSite) -> None:
         await self._enter("tags")
-        await working.tags.look_at_week()
+        await working.tags.open_week()
         await working.tags.sync_due()
         await self._enter("done")
 

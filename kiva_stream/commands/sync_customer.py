@@ -27,7 +27,7 @@ from kiva_stream.sync.desired_contact import countable, customers_to_move, desir
 LIST_WORDS = {
     ListStatus.SUBSCRIBE: "subscribed",
     ListStatus.UNSUBSCRIBE: "unsubscribed",
-    ListStatus.LEAVE: "left as it is",
+    ListStatus.KEEP: "left as it is",
 }
 
 

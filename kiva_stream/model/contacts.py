@@ -19,7 +19,7 @@ class ContactStatus(StrEnum):
 
     NEW = "new"  # to be created; ActiveCampaign has not confirmed it
     LINKED = "linked"  # ActiveCampaign confirmed it
-    REJECTED = "rejected"  # ActiveCampaign refuses its address
+    REJECTED = "rejected"  # ActiveCampaign refuses its address, or no customer of the address is left
 
 
 class Contact(msgspec.Struct, weakref=True):
@@ -38,7 +38,7 @@ class Contact(msgspec.Struct, weakref=True):
 
     @property
     def is_refused(self) -> bool:
-        """True if ActiveCampaign rejected it. NO_CONTACT does not count: it may become valid again."""
+        """Whether ActiveCampaign refuses its address. NO_CONTACT does not count: it may get a customer."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
 
@@ -66,7 +66,7 @@ class ListStatus(StrEnum):
 
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
-    LEAVE = "leave"  # as it is
+    KEEP = "leave"  # the membership stays as it is; stored fingerprints contain the value
 
 
 class DesiredContact(msgspec.Struct, frozen=True):

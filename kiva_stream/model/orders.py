@@ -10,7 +10,7 @@ import msgspec
 
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # when a refused order was accepted that never was
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # the `accepted_at` of an order that ActiveCampaign never accepted
 
 
 class OrderItem(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 Every coroutine here outlasts throttling and outages: it returns once ActiveCampaign has answered. It raises
 AccountRefused if ActiveCampaign refuses the key or the account, HeldError if the site's lease is lost, and
-what is said beside it. Where refusals of the account are outlasted (`follow`), AccountRefused comes only from
-calls that ActiveCampaign answers, but refuses for the account's sake.
+what is said beside it. `follow` has every call outlast a refused key or account as well. There AccountRefused
+comes only from an answer that rules out all calls of one kind, as when the account has no imports.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ class Contacts(Protocol):
 
 
 class WeekTags(Protocol):
-    """The week tags of one account. Calls but `add` have low priority: all others are made before."""
+    """The week tags of one account.
+
+    `links` and `remove` have low priority: every other call to the account is made before them. `add` has the
+    usual one, since a contact whose old tag was removed has no tag until its new one is added.
+    """
 
     async def links(self, contact: AcId) -> dict[WeekTag, int]:
         """Return the week tags on a contact, with the ids of their links. Raises ContactGone, Rejected."""

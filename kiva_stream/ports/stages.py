@@ -124,7 +124,7 @@ class OrderDelivery(Protocol):
 class ContactDelivery(Protocol):
     """Keeps ActiveCampaign's contacts and their orders as the shop has them now.
 
-    Every call raises AccountRefused, SourceError, CheckpointError.
+    Its coroutines raise AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
     """
 
     def need(self, batch: Batch) -> Need | None:
@@ -137,7 +137,10 @@ class ContactDelivery(Protocol):
         """Return when the contact is rejected, or is linked and shows what its entries changed."""
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
-        """Move customers whose address changed to the contact of their new one, and upsert these contacts.
+        """Move customers whose address changed to a contact that has their new address.
+
+        The contacts that they joined or left are upserted. A contact that got the new address itself is not:
+        it is compared when a batch next needs it.
 
         No batch of the contacts concerned may be at the sender meanwhile.
         """

@@ -144,9 +144,9 @@ class Links(Protocol):
         """Record that a contact has another address at ActiveCampaign."""
 
     async def record_orphaned(self, contact: ContactId) -> None:
-        """Record that a contact has no customers, and neither fields nor a week tag at ActiveCampaign.
+        """Record that a contact has no customers any more, and forget what ActiveCampaign confirmed of it.
 
-        It is new again, and its week tag is not due.
+        It is new again, and its week tag is not due. What ActiveCampaign still shows of it is left as it is.
         """
 
     async def record_erased(self, contact: ContactId) -> None:
@@ -173,22 +173,23 @@ class SentOrders(Protocol):
 
 
 class TagsDue(Protocol):
-    """The contacts whose week tag is due, which may differ from what it should be.
+    """The contacts whose week tag is due: ActiveCampaign may show another tag than it should.
 
-    Only linked contacts are due; another becomes due when it is linked. Every call raises CheckpointError.
+    Only a linked contact can be marked due; a contact that is not linked becomes due when it is linked.
+    Every call raises CheckpointError.
     """
 
     async def week(self) -> date | None:
         """Return the Monday of the week that the tags are about, None before the first."""
 
     async def begin_week(self, week: date) -> None:
-        """Record the week that the tags are about from now on, and mark all contacts due."""
+        """Record the week that the tags are about from now on, and mark all linked contacts due."""
 
     async def mark_all_due(self) -> None:
-        """Mark all contacts due."""
+        """Mark all linked contacts due."""
 
     async def mark_due(self, contacts: Collection[ContactId]) -> None:
-        """Mark these contacts due."""
+        """Mark those of these contacts due that are linked."""
 
     async def page(self, after: ContactId, count: int) -> list[DueContact]:
         """Return up to `count` due contacts with ids above `after`, by id."""
@@ -197,7 +198,10 @@ class TagsDue(Protocol):
         """Record that these contacts have the right tag. One that was marked due again stays due."""
 
     async def record_tags_unknown(self, contacts: Collection[ContactId]) -> None:
-        """Record that the tags of these contacts are not known. Call it before a tag is changed."""
+        """Record that the tags of these contacts are not known.
+
+        Call it before a tag is changed, and after an import that may not have given the tag it was sent with.
+        """
 
     async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Record the tag of a contact, and ActiveCampaign's ids of the contact and of its link to the tag."""

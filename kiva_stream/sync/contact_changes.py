@@ -35,19 +35,19 @@ class ContactChange(NamedTuple):
 
     @property
     def needs_import(self) -> bool:
-        """Whether the contact is new to ActiveCampaign."""
+        """Whether an import must send the change: ActiveCampaign has not confirmed the contact yet."""
         return not self.record.contact.is_linked
 
     @property
     def unsubscribes(self) -> bool:
-        """Whether the contact is to leave the list."""
+        """Whether the change takes the contact off the list."""
         return self.desired.list_status is ListStatus.UNSUBSCRIBE
 
 
 class ContactChanges:
     """Reads contacts' rows and finds which contacts differ. Every call raises SourceError.
 
-    `is_refused` returns whether ActiveCampaign refused exactly this change of a contact that it has.
+    `is_refused` returns whether ActiveCampaign refused exactly this change before: see ContactWrites.
     """
 
     def __init__(
@@ -70,10 +70,12 @@ class ContactChanges:
     async def of(self, contacts: Iterable[CurrentContact]) -> list[ContactChange]:
         """Return the changes of those contacts that ActiveCampaign does not show as their rows have them."""
         today = self._now().astimezone(ZoneInfo(self._site.timezone)).date()
-        found = [(each, change) for each in contacts if (change := self._change(each, today))]
-        tags = await self._first_tags([each for each, _ in found])
-        changes = (change for _, change in found)
-        return [each._replace(desired=replace(each.desired, tag=tags.get(each.id))) for each in changes]
+        found = [(contact, change) for contact in contacts if (change := self._change(contact, today))]
+        # Tags are looked up only for contacts that differ, and are no part of the difference.
+        tags = await self._first_tags([contact for contact, _ in found])
+        return [
+            change._replace(desired=replace(change.desired, tag=tags.get(change.id))) for _, change in found
+        ]
 
     def _change(self, contact: CurrentContact, today: date) -> ContactChange | None:
         """Return the change of a contact.
@@ -91,9 +93,10 @@ class ContactChanges:
         return None if is_same or self._is_refused(change) else change
 
     async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:
-        """Return the week tags for the imports that create contacts; those that exist have none here.
+        """Return the week tags that imports put on the contacts they create; other contacts are left out.
 
-        A contact whose first import was lost keeps the tag that was sent with it, or it might get two.
+        The tag of an import is recorded before the import is sent. If that import was lost, it may still have
+        put its tag on the contact. So the same tag is sent again: another one would be a second tag.
         """
         newcomers = [
             each for each in contacts if not each.record.contact.is_linked and each.record.ac_id is None

@@ -1,14 +1,17 @@
 """Contact moves: a customer whose address changed gets the contact of the new address.
 
-| the old contact, and the new address                           | then                                      |
-|----------------------------------------------------------------|-------------------------------------------|
-| it has no other customer that counts; the address is free      | it gets the new address                   |
-| it has another customer that counts                            | the customer gets a contact of their own  |
-| another contact has the address, here or at ActiveCampaign     | the customer joins that contact           |
-| ActiveCampaign lacks the contact, or refuses the address       | the customer gets a contact of their own  |
+Either the old contact is renamed: it gets the new address and keeps its customers. Or the customers who have
+the new address are relinked: they join the contact of that address, which is created if there is none.
 
-A contact that all its customers left is dissolved. One that other customers keep is upserted, since it may
-still show the customer who left.
+| the old contact, and the new address (the first row that applies)   | then                          |
+|---------------------------------------------------------------------|-------------------------------|
+| another customer counts for the old contact                         | the customers are relinked    |
+| another contact has the address, here or at ActiveCampaign          | the customers are relinked    |
+| ActiveCampaign lacks the old contact, or refuses the address        | the customers are relinked    |
+| none of these                                                       | the old contact is renamed    |
+
+A contact that all its customers left is dissolved. One that some left and others keep is upserted, since it
+may still show a customer who left.
 """
 
 from __future__ import annotations
@@ -25,14 +28,20 @@ from kiva_stream.sync.desired_contact import countable
 
 
 class ContactMoves:
-    """Moves and dissolves contacts. Every call raises AccountRefused, SourceError, CheckpointError."""
+    """Moves customers and dissolves contacts.
+
+    Every call raises AccountRefused, SourceError, CheckpointError, HeldError.
+    """
 
     def __init__(self, site_id: int, ports: ContactPorts) -> None:
         self._site_id = site_id
         self._ports = ports
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
-        """Move customers to the contacts of their addresses; return the contacts that must be upserted."""
+        """Move customers to contacts that have their addresses; return the contacts that they joined or left.
+
+        These must be upserted. A contact that was only renamed is not among them.
+        """
         changed = []
         contacts = await self._ports.links.of_customers(customers)
         for contact in {each.id: each for each in contacts.values()}.values():
@@ -45,24 +54,29 @@ class ContactMoves:
         return changed
 
     async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
-        """Move customers away from a contact; return those they joined, and this one if others stay."""
-        changed = []
-        leaving = {customer for customers in movers.values() for customer in customers}
+        """Move customers away from a contact; return the contacts they joined, and this one if it lost some.
+
+        It is not returned if it lost all: then it is dissolved.
+        """
+        joined = []
+        unmoved = {customer for customers in movers.values() for customer in customers}
         for email, customers in movers.items():
             (record,) = await self._ports.links.records([contact.id])
-            if await self._is_shared(record, leaving) or not await self._rename(record, email):
+            is_renamed = not await self._is_shared(record, unmoved) and await self._rename(record, email)
+            if not is_renamed:
                 async with self._ports.locks.hold([contact.id]):
                     ac_id = await self._ports.contacts.find(email)
-                    changed.append(await self._ports.links.relink(customers, email, ac_id))
-            leaving.difference_update(customers)
+                    joined.append(await self._ports.links.relink(customers, email, ac_id))
+            # Customers that a rename left at the contact count for it when the next address is looked at.
+            unmoved.difference_update(customers)
         (left,) = await self._ports.links.records([contact.id])
         if not left.customers:
             await self.dissolve(left)
-        return [*changed, contact] if changed and left.customers else changed
+        return [*joined, contact] if joined and left.customers else joined
 
-    async def _is_shared(self, record: ContactRecord, leaving: Collection[CustomerId]) -> bool:
-        """Return whether a customer that is not among `leaving` counts for the contact."""
-        accounts = await self._ports.customers.accounts(set(record.customers) - set(leaving))
+    async def _is_shared(self, record: ContactRecord, unmoved: Collection[CustomerId]) -> bool:
+        """Return whether a customer counts for the contact who is not still to be moved away from it."""
+        accounts = await self._ports.customers.accounts(set(record.customers) - set(unmoved))
         return bool(countable(accounts, self._site_id, record.contact.email))
 
     async def _rename(self, record: ContactRecord, email: Email) -> bool:
@@ -86,7 +100,10 @@ class ContactMoves:
         return True
 
     async def dissolve_left(self, records: Iterable[ContactRecord]) -> None:
-        """Dissolve those of these contacts that have no customers: an earlier run was stopped before that."""
+        """Dissolve those of these contacts that are linked and have no customers.
+
+        An earlier run moved their customers away, and was stopped before it dissolved them.
+        """
         for record in records:
             if record.contact.is_linked and not record.customers:
                 await self.dissolve(record)

@@ -19,7 +19,7 @@ from kiva_stream.sync.desired_contact import customers_to_move
 
 PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # the next are sent while ActiveCampaign works on one
-_HISTORY = datetime.min.replace(tzinfo=UTC)  # the moment of changes that no entry caused
+_HISTORY = datetime.min.replace(tzinfo=UTC)  # the moment of moves; so their imports start no automations
 
 
 class _Part(NamedTuple):
@@ -30,10 +30,10 @@ class _Part(NamedTuple):
 
 
 class ContactSnapshot:
-    """Upserts every customer with a usable address.
+    """Upserts the contacts of all customers that belong at ActiveCampaign: see `contact_emails`.
 
     With `is_live`, a contact starts automations if its customer joined the shop a short time ago.
-    Every call raises AccountRefused, SourceError, CheckpointError, and ExceptionGroups of them.
+    Every call raises AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
     """
 
     def __init__(
@@ -54,7 +54,11 @@ class ContactSnapshot:
         self._is_live = is_live
 
     async def take(self, on_done: Callable[[int], None]) -> None:
-        """Take the snapshot; `on_done` is called with the number of contacts of each import."""
+        """Take the snapshot.
+
+        `on_done` is called with the number of contacts of each part that is written; first with those of all
+        imports that an earlier run began, if they wrote any.
+        """
         # 1. Wait for the imports that an earlier run began, so that none is sent twice.
         if imported := await self._writes.resume():
             on_done(imported)
@@ -77,7 +81,7 @@ class ContactSnapshot:
         await self._ports.due.mark_all_due()
 
     async def _link_customers(self) -> None:
-        """Give every customer with a usable address its contact, and move those whose address changed."""
+        """Give every customer of `contact_emails` a contact, and move those whose address changed."""
         after = CustomerId(0)
         while page := await self._ports.customers.page(after, PAGE_ROWS):
             after = page[-1].id
@@ -86,27 +90,30 @@ class ContactSnapshot:
             await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
 
     async def _parts(self) -> AsyncIterator[_Part]:
-        """Yield the changes in parts that fit into one import; a part is all history, or has none."""
-        parts = [_Part([], is_history) for is_history in (True, False)]
+        """Yield the changes in parts that fit into one import; a part is all history, or has none.
+
+        A part is full, and yielded, when the changes gathered for it are more than fit.
+        """
+        history, recent = _Part([], is_history=True), _Part([], is_history=False)
         async for page in self._pages():
             joined = {each.id for each in page if self._has_just_joined(each)}
             for change in await self._changes.of(page):
-                parts[change.id in joined].changes.append(change)
-            for changes, is_history in parts:
+                (recent if change.id in joined else history).changes.append(change)
+            for changes, is_history in (history, recent):
                 while (size := self._writes.fitting(changes)) < len(changes):
                     yield _Part(changes[:size], is_history)
                     del changes[:size]
-        for part in parts:
+        for part in (history, recent):
             if part.changes:
                 yield part
 
     async def _pages(self) -> AsyncIterator[list[CurrentContact]]:
-        """Yield all contacts by pages; dissolve those without customers, unsubscribe those that must be."""
+        """Yield all contacts by pages; dissolve those without customers, and unsubscribe where it is due."""
         after = ContactId(0)
         while page := await self._ports.links.page(after, PAGE_ROWS):
             after = page[-1].contact.id
             await self._moves.dissolve_left(page)
-            yield await self._upserts.read(page)
+            yield await self._upserts.read_and_unsubscribe(page)
 
     def _has_just_joined(self, contact: CurrentContact) -> bool:
         """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""

@@ -2,18 +2,19 @@
 
 It is level-triggered: an entry only says that something may have changed. The desired state of a contact
 follows from the current rows, which are read for many contacts at once, and only what differs from what
-ActiveCampaign last confirmed is sent. So repeats, replays and restarts are harmless. Imports of history start
-no automations.
+ActiveCampaign last confirmed is sent. So repeats, replays and restarts are harmless. An import starts no
+automations if its newest entry is older than `realtime_max_age_s`; neither does the snapshot of a run that is
+not live.
 
-| part               | what it does                                                   |
-|--------------------|----------------------------------------------------------------|
-| `contact_snapshot` | writes all contacts, before the first event                    |
-| `pending_contacts` | writes the contacts that batches at the sender wait for        |
-| `contact_upserts`  | writes given contacts, then orders and resubscriptions         |
-| `contact_changes`  | finds which contacts differ, and how                           |
-| `contact_writes`   | sends changes, by imports or one by one                        |
-| `contact_moves`    | moves customers whose address changed, dissolves what they left |
-| `subscriptions`    | unsubscribes contacts from the list, and resubscribes them     |
+| part               | what it does                                                                  |
+|--------------------|-------------------------------------------------------------------------------|
+| `contact_snapshot` | writes all contacts, before the first event                                   |
+| `pending_contacts` | writes the contacts that batches at the sender wait for                       |
+| `contact_upserts`  | writes other contacts; upserts orders and resubscribes, for pending ones too  |
+| `contact_changes`  | finds which contacts differ, and how                                          |
+| `contact_writes`   | sends changes, by imports or one by one                                       |
+| `contact_moves`    | moves customers whose address changed, dissolves contacts that all left       |
+| `subscriptions`    | unsubscribes contacts from the list, and resubscribes them                    |
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ContactSync:
 
     `is_live`: the entries are current, not history. Then an entry may resubscribe a contact, and a
     customer who has just joined starts automations.
-    Every call raises AccountRefused, SourceError, CheckpointError.
+    Its coroutines raise AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ContactSync:
         self._writes = writes
         self._moves = moves
         self._dirty = DirtyContacts()
-        self._floor = DAY1  # the snapshot shows what entries up to here changed
+        self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
         changes = ContactChanges(site, ports, is_refused=writes.is_refused, now=now)
         self._pending = PendingContacts(
             links=ports.links,
@@ -90,10 +91,10 @@ class ContactSync:
     # --- all contacts ---
 
     async def snapshot(self, covers: Position, on_done: Callable[[int], None]) -> None:
-        """Upsert every customer with a usable address; `on_done` is called with the number of each import.
+        """Upsert all contacts, and mark every week tag due.
 
-        The entries up to `covers` were in the log before the snapshot. From then on they need no comparison
-        of their contacts, and every week tag is due instead. Raises ExceptionGroups too.
+        `on_done` is called after each part that is written, with its number of contacts. The entries up to
+        `covers` were in the log before the snapshot: after it, they need no comparison of their contacts.
         """
         await self._snapshot.take(on_done)
         self._floor = covers
@@ -113,9 +114,12 @@ class ContactSync:
         | the contact is not linked                                | the contact, then all its orders       |
         | the contact is dirty                                     | the contact, then its dirty orders     |
         | an entry above the floor names an order                  | the contact, then this order           |
-        | an entry is a young re-subscription, and live            | the contact, then the list             |
-        | an entry is above the floor and above the last sync      | the contact                            |
+        | the run is live, and a recent entry resubscribes         | the contact, then the list             |
+        | an entry is above the floor and above `synced_to`        | the contact                            |
         | none of these                                            | nothing                                |
+
+        The first row excludes all others; otherwise the batch waits for what every row that applies names.
+        The need lacks the orders of a contact that is not linked; `ContactUpserts.complete` finds them.
         """
         contact, deliveries = batch.contact, batch.deliveries
         if contact.is_refused:
@@ -138,12 +142,16 @@ class ContactSync:
         return self._pending.working()
 
     async def ensure(self, need: Need) -> None:
-        """Write the contact, upsert its orders, and resubscribe it if an entry asks for that.
+        """Write the contact, upsert its orders, and correct its place on the list.
+
+        It may have to be unsubscribed if none of its customers counts any more. It is resubscribed if an
+        entry asks for that.
 
         Contacts that differ at the same moment are written together; none waits for the orders of another.
         Needs `working`.
         """
         need = self._dirty.take(need)
+        # The record of `found` is as it was before the write, as `complete` requires.
         found = await self._pending.wait_for(need)
         await self._subscriptions.unsubscribe([found])
         await self._upserts.complete([found.record], {found.id: need})
@@ -151,7 +159,7 @@ class ContactSync:
     # --- given contacts ---
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
-        """Move customers whose address changed, and upsert the contacts that were concerned."""
+        """See ContactDelivery.move."""
         await self._upserts.move(customers, self._now())
 
     async def upsert(self, needs: Collection[Need]) -> None:
@@ -159,7 +167,7 @@ class ContactSync:
         await self._upserts.upsert(needs)
 
     async def dissolve(self, records: Iterable[ContactRecord]) -> None:
-        """Dissolve those of these contacts that have no customers any more."""
+        """Dissolve those of these contacts that are linked and have no customers any more."""
         await self._moves.dissolve_left(records)
 
     # --- what an entry means ---

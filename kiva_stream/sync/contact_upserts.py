@@ -1,4 +1,4 @@
-"""Contact upserts: given contacts are written, then their orders, then their subscriptions."""
+"""Contact upserts: contacts are written, then their orders, then those that asked for it are resubscribed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from kiva_stream.sync.subscriptions import Subscriptions
 
 
 class ContactUpserts:
-    """Upserts contacts. Every call raises AccountRefused, SourceError, CheckpointError."""
+    """Upserts contacts.
+
+    Every call raises AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
+    """
 
     def __init__(
         self,
@@ -39,12 +42,15 @@ class ContactUpserts:
         self._dirty = dirty
 
     async def move(self, customers: Mapping[CustomerId, Email], moment: datetime) -> None:
-        """Move customers whose address changed at `moment`, then upsert the contacts that were concerned.
+        """Move customers whose address changed, then upsert the contacts that they joined or left.
 
-        All orders of these customers are upserted too: they may have another contact now.
+        All orders of these customers are upserted too, since they may have another contact now. Imports start
+        no automations if `moment` is too long ago. Nothing is upserted if contacts were only renamed.
         """
         if customers and (contacts := await self._moves.move(customers)):
             orders = frozenset(await self._ports.orders.paid_by(customers))
+            # Every need has the orders of all movers, since `upsert` joins the orders of its needs. DAY1: a
+            # move syncs no contact up to a position.
             await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     async def upsert(self, needs: Collection[Need]) -> None:
@@ -53,7 +59,7 @@ class ContactUpserts:
         if not by_id:
             return
         records = await self._ports.links.records(by_id)
-        changes = await self._changes.of(await self.read(records))
+        changes = await self._changes.of(await self.read_and_unsubscribe(records))
         while changes:
             size = self._writes.fitting(changes)
             part, changes = changes[:size], changes[size:]
@@ -63,8 +69,8 @@ class ContactUpserts:
             await self._writes.reject_unwritten(record)
         await self.complete(records, by_id)
 
-    async def read(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
-        """Read the rows of contacts' customers, and unsubscribe the contacts that must be."""
+    async def read_and_unsubscribe(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
+        """Read the rows of contacts' customers; unsubscribe contacts of which no customer counts any more."""
         current = await self._changes.current(records)
         await self._subscriptions.unsubscribe(current)
         return current
@@ -72,7 +78,8 @@ class ContactUpserts:
     async def complete(self, records: Collection[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Upsert the orders of contacts that are written, then resubscribe those that asked for it.
 
-        `records` are as they were before the contacts were written.
+        From then on the contacts are synced up to the positions of their needs. `records` were read before
+        the contacts were written.
         """
         await self._upsert_orders(records, needs)
         ids = [record.contact.id for record in records]
@@ -82,7 +89,11 @@ class ContactUpserts:
             contact.synced_to = max(contact.synced_to, needs[contact.id].position)
 
     async def _upsert_orders(self, records: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
-        """Upsert the orders that entries name, and all orders of contacts that were not linked before."""
+        """Upsert the orders of the needs, and all orders of contacts that were just linked.
+
+        The status is that of now, since a process has one object for each contact. The fingerprint is that of
+        the record before the write: None if the contact was not linked then.
+        """
         linked = [record for record in records if record.contact.is_linked]
         orders = {order for record in linked for order in needs[record.contact.id].orders}
         newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]

@@ -1,16 +1,19 @@
 """Contact writes: ActiveCampaign gets contact changes, many by one import or each by a request of its own.
 
-| the contact, and how many are written with it        | is sent                                     |
-|------------------------------------------------------|---------------------------------------------|
-| any; `import_min_contacts` or more                   | by one import with all of them              |
-| new to ActiveCampaign; fewer                         | by an import of the new ones                |
-| known to ActiveCampaign; fewer                       | by a request of its own                     |
-| its import failed for it, or may have left it out    | once more, by a request of its own          |
-| its import was lost                                  | once more, by an import                     |
+| the contact    | contacts written together, this one too  | it is sent                                    |
+|----------------|------------------------------------------|-----------------------------------------------|
+| any            | `import_min_contacts` or more            | by one import with all of them                |
+| is not linked  | fewer                                    | by one import with those that are not linked  |
+| is linked      | fewer                                    | by a request of its own                       |
 
-A new contact needs an import: any other request that subscribes would also resubscribe a contact that has
-unsubscribed at ActiveCampaign. In the state a contact is linked only after ActiveCampaign confirmed it. A new
-process waits for the imports that an earlier one began, and does not send them again.
+| the import                                               | then the contact is sent                      |
+|----------------------------------------------------------|-----------------------------------------------|
+| reports that the contact failed, or may have left it out | once more, by a request of its own            |
+| was lost                                                 | once more, by an import                       |
+
+A contact that is not linked needs an import: any other request that subscribes would also resubscribe a
+contact that has unsubscribed at ActiveCampaign. In the state a contact is linked only after ActiveCampaign
+confirmed it. A new process waits for the imports that an earlier one began, and does not send them again.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ from kiva_stream.sync.desired_contact import fingerprint
 
 
 class ContactWrites:
-    """Writes the contacts of one account. Every call raises AccountRefused, CheckpointError."""
+    """Writes the contacts of one account.
+
+    Its coroutines raise AccountRefused, CheckpointError, HeldError; `write` raises ExceptionGroups of them.
+    """
 
     def __init__(
         self,
@@ -49,22 +55,28 @@ class ContactWrites:
         self._settings = settings
         self._sleep = sleep
         self._now = now
-        self._refusals: dict[ContactId, bytes] = {}  # refused changes of contacts that ActiveCampaign has
+        self._refusals: dict[ContactId, bytes] = {}  # the fingerprints of refused changes of linked contacts
 
     def is_history(self, moment: datetime) -> bool:
         """Return whether what happened at a moment is too old to start automations."""
         return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
 
     def is_refused(self, change: ContactChange) -> bool:
-        """Return whether ActiveCampaign refused exactly this change of a contact that it has."""
+        """Return whether ActiveCampaign refused exactly this change before, of a linked contact.
+
+        A contact that is not linked is rejected when its change is refused; the state knows that.
+        """
         return self._refusals.get(change.id) == fingerprint(change.desired)
 
     async def resume(self) -> int:
-        """Wait for the imports that an earlier run began; return how many contacts they wrote."""
+        """Wait for the imports that an earlier run began; return how many contacts they wrote.
+
+        Contacts that they did not write are not sent here: they still differ when they are next compared.
+        """
         written = 0
         for started in await self._ports.links.open_imports():
-            alone = await self._finish(started)
-            written += 0 if alone is None else len(started.fingerprints) - len(alone)
+            unconfirmed = await self._finish(started)
+            written += 0 if unconfirmed is None else len(started.fingerprints) - len(unconfirmed)
         return written
 
     async def learn_ids(self) -> None:
@@ -81,7 +93,8 @@ class ContactWrites:
     async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
 
-        Of a few, those that it has are sent one by one, so that they need not wait for an import to end.
+        Fewer than `import_min_contacts` are divided: linked contacts are sent one by one, which is faster,
+        and the others are imported meanwhile.
         """
         are_many = len(changes) >= self._settings.import_min_contacts
         imported = [each for each in changes if are_many or each.needs_import]
@@ -95,13 +108,13 @@ class ContactWrites:
             await self._ports.links.count_notes(notes)
 
     async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Import contacts and wait for the end; then send those that failed in it by themselves."""
+        """Import contacts and wait for the end; then send those that it left unconfirmed one by one."""
         async with self._ports.locks.hold([each.id for each in changes]):
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
-            alone = await self._import(list(changes), exclude_automations=exclude_automations)
-        for each in alone:
+            unconfirmed = await self._import(list(changes), exclude_automations=exclude_automations)
+        for each in unconfirmed:
             await self.write_one(each)
 
     async def write_one(self, change: ContactChange) -> None:
@@ -122,7 +135,11 @@ class ContactWrites:
                 )
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
-        """Reject a contact that is still new after the writes: no customer of its address is left."""
+        """Reject a contact that is still new though its change, if it has one, was written.
+
+        A contact that was written is linked or rejected. So this one has no change: no customer of its
+        address is left.
+        """
         if record.contact.status is ContactStatus.NEW:
             await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
 
@@ -132,6 +149,10 @@ class ContactWrites:
             await self._set_list(record, subscribed=subscribed)
 
     async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
+        """Set a contact's place on the list, and record it; the caller holds the contact's lock.
+
+        If ActiveCampaign does not have the contact, nothing is sent, and the place is recorded all the same.
+        """
         contact = record.contact
         ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
         try:
@@ -145,7 +166,7 @@ class ContactWrites:
     async def _import(
         self, changes: list[ContactChange], *, exclude_automations: bool
     ) -> list[ContactChange]:
-        """Import contacts, again when the import is lost; return those to be sent by themselves."""
+        """Import contacts, again when the import is lost; return those that it left unconfirmed."""
         while changes:
             # 1. Start the import. If rows are refused, none was imported: start again without them.
             try:
@@ -165,27 +186,28 @@ class ContactWrites:
             started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
             await self._ports.links.record_import(started)
             # 3. Wait for its end.
-            failed = await self._finish(started)
-            if failed is not None:
-                return [each for each in changes if each.id in failed]
+            unconfirmed = await self._finish(started)
+            if unconfirmed is not None:
+                return [each for each in changes if each.id in unconfirmed]
         return []
 
     async def _finish(self, started: OpenImport) -> set[ContactId] | None:
-        """Record an import's end; return the contacts to send by themselves, None when it is lost."""
+        """Wait for an import's end and record it; return the contacts left unconfirmed, None if lost."""
         report = await self._ended(started.id)
         if report.state is ImportState.LOST:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
             await self._ports.links.close_import(started, [])
             return None
-        # 1. The report names contacts that failed. A short import left out others without naming them: those
-        # that ActiveCampaign does not have failed too. Those that it had before may be left out: unsure.
+        # 1. Find the contacts that failed. The report names some. A short import left out others and does not
+        # name them. A contact whose id was not known failed too if ActiveCampaign does not have it now. One
+        # whose id was known is unsure. The records are read first: `_absent` makes more ids known.
         records = await self._ports.links.records(started.fingerprints)
         failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
         if started.is_short:
             unsure = {each.contact.id for each in records if each.ac_id is not None}
             failed |= await self._absent(started)
-        # 2. All others are confirmed. A new contact that failed did not get the tag that was sent with it.
+        # 2. Confirm all others. A contact that failed and is not linked did not get the tag sent with it.
         await self._ports.links.close_import(started, started.fingerprints.keys() - failed - unsure)
         await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
@@ -197,12 +219,12 @@ class ContactWrites:
     async def _absent(self, started: OpenImport) -> set[ContactId]:
         """Return the contacts of a short import that ActiveCampaign does not have.
 
-        They are on its exclusion list. Of a contact that it had before, being there proves nothing.
+        They are on its exclusion list. Contacts whose id at ActiveCampaign is known are never among them.
         """
         await self.learn_ids()
         records = await self._ports.links.records(started.fingerprints)
-        left = [each.contact for each in records if each.ac_id is None]
-        return {contact.id for contact in left if await self._ports.contacts.find(contact.email) is None}
+        unknown = [each.contact for each in records if each.ac_id is None]
+        return {contact.id for contact in unknown if await self._ports.contacts.find(contact.email) is None}
 
     async def _ended(self, import_id: str) -> ImportReport:
         """Ask for an import's report every `import_poll_s` until the import has ended."""
@@ -213,17 +235,18 @@ class ContactWrites:
                 return report
 
     async def _refused(self, change: ContactChange, said: str) -> None:
-        """Record a refusal: a new contact is rejected; one that ActiveCampaign has stays as it is.
+        """Record a refusal; the caller holds the contact's lock.
 
-        If the refused change unsubscribes the contact, that alone is sent.
+        A contact that is not linked is rejected. A linked contact stays as it is; if the refused change
+        unsubscribes it, the unsubscription is sent without the rest.
         """
-        if not change.needs_import:
+        if change.needs_import:
+            await self._ports.links.record_rejected(change.id, Reason.AC_REJECTED)
+        else:
             self._refusals[change.id] = fingerprint(change.desired)
             log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=said)
             if change.unsubscribes:
                 await self._set_list(change.record, subscribed=False)
-        else:
-            await self._ports.links.record_rejected(change.id, Reason.AC_REJECTED)
 
     def _check_failures(self, failed: int, *, of: int) -> None:
         """Raise AccountRefused if so many contacts of an import failed that the cause is the account."""

@@ -28,12 +28,15 @@ class CurrentContact(NamedTuple):
 
     @property
     def is_erased(self) -> bool:
-        """Whether the shop erased all customers of the contact; the rows of some may be gone too."""
+        """Whether the shop erased all customers of the contact; one whose row is gone counts as erased."""
         return all(account.customer.erased for account in self.accounts)
 
     @property
     def must_unsubscribe(self) -> bool:
-        """Whether the contact must leave the list because none of its customers counts any more."""
+        """Whether the contact must be unsubscribed: none of its customers counts any more.
+
+        It stays on the list all the same if some are not erased, and none of them opted out.
+        """
         return bool(self.record.customers) and not self.counted and must_unsubscribe(self.accounts)
 
     def week_tag(self, statuses: Mapping[CustomerId, Collection[str]]) -> WeekTag:

@@ -88,34 +88,35 @@ def wants_emails(accounts: Iterable[CustomerAccount]) -> bool:
 
 
 def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
-    """Return whether a contact of which no customer counts any more must leave the list, by all its accounts.
+    """Return whether a contact must be unsubscribed if none of its customer accounts counts any more.
 
-    It must if all of them are erased, or if one of them opted out.
+    `accounts` are all that the shop still has. It must if all of them are erased, or one of them opted out.
     """
     return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
 
 
 def fingerprint(desired: DesiredContact) -> bytes:
-    """Return 16 bytes that differ if something differs that would be sent for a linked contact.
+    """Return 16 bytes that are equal exactly when the same change would be sent for a linked contact.
 
-    A subscription and a tag are sent for new contacts only, so they do not count; an unsubscription does.
+    A change sends a subscription and a tag only for a new contact, so these do not count; an unsubscription
+    does.
     """
     if desired.list_status is ListStatus.SUBSCRIBE:
-        desired = msgspec.structs.replace(desired, list_status=ListStatus.LEAVE)
+        desired = msgspec.structs.replace(desired, list_status=ListStatus.KEEP)
     desired = msgspec.structs.replace(desired, tag=None, notes=())
     return blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
 
 
 def _merit(account: CustomerAccount) -> tuple[int, datetime, int]:
     """Rank by status, then the newest order, then the lower id."""
-    newest = (account.newest_order_at or _NEVER).replace(tzinfo=UTC)  # asyncpg's infinity has no zone
+    newest = (account.newest_order_at or _NEVER).replace(tzinfo=UTC)  # PostgreSQL's infinity has no zone here
     return _RANK.get(account.status, 0), newest, -account.customer.id
 
 
 def _list_status(accounts: Sequence[CustomerAccount], is_new: bool) -> ListStatus:
     if not wants_emails(accounts):
         return ListStatus.UNSUBSCRIBE
-    return ListStatus.SUBSCRIBE if is_new else ListStatus.LEAVE
+    return ListStatus.SUBSCRIBE if is_new else ListStatus.KEEP
 
 
 def _cut(text: str, length: int) -> str:

@@ -21,7 +21,7 @@ FINGERPRINT_BYTES = 16
 
 _CATEGORIES = frozenset({"menu", "sub", "addon"})
 _OTHER = "other"  # any other category
-_NAME_ROOM = 220  # of MAX_NAME, where the quantity stands behind the name
+_NAME_ROOM = 220  # what MAX_NAME leaves for the name if a quantity is appended to it
 
 
 def invalid(order: Order) -> str:
@@ -37,12 +37,12 @@ def order_source(order: Order, now: datetime, realtime_max_age_s: float) -> Orde
 
 
 def desired_order(
-    order: Order, email: Email, *, currency: str, source: OrderSource, was_sent: bool
+    order: Order, email: Email, *, currency: str, source: OrderSource, was_accepted: bool
 ) -> DesiredOrder:
     """Return an order as ActiveCampaign should show it, for the contact of `email`.
 
-    `currency` has three capitals. With `was_sent`, ActiveCampaign accepted the order before. The shop's total
-    is sent as it is, whether or not the items add up to it.
+    `currency` has three capitals. With `was_accepted`, ActiveCampaign accepted the order before. The shop's
+    total is sent as it is, whether or not the items add up to it.
     """
     lines = tuple(_line(item) for item in order.items if 0 < _known(item.qty) <= MAX_QUANTITY)
     return DesiredOrder(
@@ -50,7 +50,7 @@ def desired_order(
         customer_id=order.customer_id,
         email=email,
         created_at=order.created_at,
-        normalized_status=_normalized_status(order, was_sent),
+        normalized_status=_normalized_status(order, was_accepted),
         store_status=clean(order.status)[:MAX_STATUS],
         currency=currency,
         total_cents=order.total_cents,
@@ -62,7 +62,7 @@ def desired_order(
 
 
 def fingerprint(desired: DesiredOrder, contact: ContactId) -> bytes:
-    """Return 16 bytes that differ if something differs for which an order must be sent again.
+    """Return 16 bytes that change whenever the order must be sent again.
 
     The address does not count, as ActiveCampaign moves an order with its contact; another contact does.
     """
@@ -70,12 +70,12 @@ def fingerprint(desired: DesiredOrder, contact: ContactId) -> bytes:
     return blake2b(msgspec.json.encode((shown, contact)), digest_size=FINGERPRINT_BYTES).digest()
 
 
-def _normalized_status(order: Order, was_sent: bool) -> str:
+def _normalized_status(order: Order, was_accepted: bool) -> str:
     if order.payment_status == "refunded":
         return "REFUNDED"
     if order.status in {"cancelled", "skipped"}:
         return "CANCELLED"
-    return "FAILED" if was_sent and not order.is_paid else "COMPLETED"
+    return "FAILED" if was_accepted and not order.is_paid else "COMPLETED"
 
 
 def _known(qty: Decimal) -> Decimal:

@@ -1,4 +1,4 @@
-"""Dirty contacts: the next batch of one waits for its contact, whatever the entries say."""
+"""Dirty contacts: the next batch of each waits for a comparison of the contact, whatever its entries say."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class DirtyContacts:
         return self._orders.get(contact.id, ())
 
     def take(self, need: Need) -> Need:
-        """Return a need extended by the dirty orders of its contact, which is clean from then on."""
+        """Make the contact of a need clean; return the need, extended by the orders that were dirty."""
         return need._replace(orders=need.orders.union(self._orders.pop(need.contact.id, ())))

@@ -19,7 +19,7 @@ class OrderChange(NamedTuple):
     desired: DesiredOrder
     fingerprint: bytes
     fault: str  # why it cannot be sent, "" when it can
-    sent: SentOrder | None  # what was last sent of it
+    sent: SentOrder | None  # what was last sent of it, accepted or refused
 
     @property
     def id(self) -> OrderId:
@@ -35,7 +35,9 @@ class OrderChange(NamedTuple):
 class OrderChanges:
     """Compares orders with what was last sent. Every call raises CheckpointError.
 
-    `currency` has three capitals. An order that was paid longer than `realtime_max_age_s` ago is history.
+    An order was sent if the state has a SentOrder of it: ActiveCampaign accepted or refused it, or it was
+    recorded as refused without a request, since it cannot be sent. An order that was paid longer than
+    `realtime_max_age_s` ago is history. `currency` has three capitals.
     """
 
     def __init__(
@@ -65,13 +67,13 @@ class OrderChanges:
     ) -> OrderChange | None:
         """Return the change of an order, None in the first three cases.
 
-        | the order                                       | then                                     |
-        |-------------------------------------------------|------------------------------------------|
-        | its customer's contact is not linked            | it waits until the contact is            |
-        | it is not paid, and was never accepted          | it does not belong to ActiveCampaign     |
-        | it is as it was last sent, accepted or refused  | there is nothing to send                 |
-        | it was never sent                               | it is history, by the age of its payment |
-        | it was sent                                     | it keeps the source it was sent with     |
+        | the order (the first row that applies)          | then                                             |
+        |-------------------------------------------------|--------------------------------------------------|
+        | its customer's contact is not linked            | `ContactUpserts` upserts it when the contact is  |
+        | it is not paid, and was never accepted          | it does not belong to ActiveCampaign             |
+        | it is as it was last sent, accepted or refused  | there is nothing to send                         |
+        | it was never sent                               | the age of its payment decides about its source  |
+        | it was sent                                     | it keeps the source it was sent with             |
         """
         contact = contacts.get(order.customer_id)
         was_accepted = sent is not None and sent.was_accepted
@@ -81,7 +83,7 @@ class OrderChanges:
             return None
         source = sent.source if sent else order_source(order, self._now(), self._realtime_max_age_s)
         desired = desired_order(
-            order, contact.email, currency=self._currency, source=source, was_sent=was_accepted
+            order, contact.email, currency=self._currency, source=source, was_accepted=was_accepted
         )
         change = OrderChange(desired, fingerprint(desired, contact.id), invalid(order), sent)
         return None if sent and sent.fingerprint == change.fingerprint else change

@@ -7,7 +7,7 @@ in the next one no sooner than `order_settle_s` later, whichever run sent it.
 
 | part              | what it does                                                 |
 |-------------------|--------------------------------------------------------------|
-| `pending_upserts` | gathers calls into batches, and has them wait for these      |
+| `pending_upserts` | gathers the orders of waiting calls into batches             |
 | `order_changes`   | finds which orders differ, and how                           |
 | `order_writes`    | sends batches, in smaller ones where one is refused          |
 """
@@ -38,7 +38,7 @@ HIGHEST = OrderId(2**63 - 1)
 class OrderSync:
     """Implements OrderDelivery, and the snapshot of all orders.
 
-    `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError.
+    `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError, HeldError.
     """
 
     def __init__(
@@ -96,14 +96,16 @@ class OrderSync:
         """Yield all orders that are paid or were sent before.
 
         A page has paid orders, and the orders sent before that are not paid now and lie in its range of ids.
+        The last page has no paid orders: it has those sent before with ids above the last paid one.
         """
         after, is_last = OrderId(0), False
         while not is_last:
             page = await self._orders.page(after, PAGE_ROWS)
             is_last = not page
             until = HIGHEST if is_last else page[-1].id
-            gone = set(await self._sent.ids_between(after, until)) - {order.id for order in page}
-            yield page + (await self._orders.orders(gone) if gone else [])
+            not_paid = set(await self._sent.ids_between(after, until)) - {order.id for order in page}
+            # An order that the shop does not have any more is left out.
+            yield page + (await self._orders.orders(not_paid) if not_paid else [])
             after = until
 
     # --- given orders ---
@@ -117,7 +119,9 @@ class OrderSync:
         """
         with self._pending.call(ids) as call:
             while call.is_pending:
-                now = anyio.current_time()  # the same for both, or an order could become ready in between
+                # `take` and `progress` get one moment. An order that became ready between two moments would
+                # be missed: not taken at the first, and not waited for at the second.
+                now = anyio.current_time()
                 if batch := self._pending.take(self._writes.batch_size, now):
                     await self._pending.work(batch, self._upsert_ready)
                 else:
@@ -130,8 +134,9 @@ class OrderSync:
 
         | the order                                                | then                                 |
         |----------------------------------------------------------|--------------------------------------|
-        | is not at the shop, or has no items and was never sent   | it is counted as `order_missing`     |
+        | is not at the shop                                       | it is counted as `order_missing`     |
         | does not differ, or does not belong to ActiveCampaign    | nothing is sent                      |
+        | differs, has no items, and was never sent                | it is counted as `order_missing`     |
         | differs, and was sent less than `order_settle_s` ago     | it is left until that time is over   |
         | differs                                                  | it is sent                           |
         """
@@ -144,11 +149,15 @@ class OrderSync:
         now = anyio.current_time()
         # 3. Write the others.
         await self._writes.write([change for change in changes if change.id not in delays])
-        if missing := len(ids) - len(orders) + len(found) - len(changes):
+        # 4. Count the orders that are not at the shop, and those that are empty.
+        if missing := (len(ids) - len(orders)) + (len(found) - len(changes)):
             await self._links.count_notes({"order_missing": missing})
         return {order: now + delay for order, delay in delays.items()}
 
     def _settle_delay_s(self, sent: SentOrder | None) -> float:
-        """Return for how long an order must not be sent again; 0 if the clock was set back meanwhile."""
+        """Return for how long an order must not be sent again.
+
+        0 if it was never sent, or was accepted in the future: then the clock was set back meanwhile.
+        """
         age_s = (self._now() - sent.accepted_at).total_seconds() if sent else -1
         return max(0.0, self._settle_s - age_s) if age_s >= 0 else 0.0

@@ -30,7 +30,7 @@ TOO_LARGE = "it is too large for a request of its own"
 
 
 class OrderWrites:
-    """Writes the orders of one account. Every call raises AccountRefused, CheckpointError.
+    """Writes the orders of one account. Every call raises AccountRefused, CheckpointError, HeldError.
 
     `batch_size` falls when ActiveCampaign finds a batch too large.
     """
@@ -84,8 +84,8 @@ class OrderWrites:
             named = {batch[0].id: error.reply or str(error)}
         await self._refuse(batch, named)
         others = [change for change in batch if change.id not in named]
-        half = len(others) if named else len(others) // 2
-        for part in (others[:half], others[half:]):
+        middle = len(others) // 2
+        for part in [others] if named else [others[:middle], others[middle:]]:
             if part:
                 await self._send(part)
 

@@ -4,16 +4,17 @@ Contacts that are pending at the same moment are looked at together and written 
 
 1. A need is queued (`wait_for`).
 2. One task looks at all queued contacts: it reads their rows and finds which differ.
-3. A few tasks write what differs, each as many contacts as one import takes.
+3. Each of a few tasks takes a part of the contacts that differ and writes it: at most what one import takes.
+   Of fewer than `import_min_contacts`, it takes only linked contacts, or only others.
 
-| the contact, when it is looked at                    | then                                           |
-|------------------------------------------------------|------------------------------------------------|
-| shows what its rows ask for                          | its batch goes on at once                      |
-| is new, and no customer of its address is left       | it is rejected, and its batch goes on          |
-| differs, as `import_min_contacts` or more do         | it is imported with these                      |
-| differs, as fewer do; ActiveCampaign has it          | it is sent by itself, and waits for no import  |
-| differs, as fewer do; it is new to ActiveCampaign    | it is imported with the others that are new    |
-| cannot be looked at or written                       | the error is raised in `wait_for`              |
+| the contact, when it is looked at                    | then                                               |
+|------------------------------------------------------|----------------------------------------------------|
+| shows what its rows ask for                          | its batch goes on at once                          |
+| is new, and no customer of its address is left       | it is rejected, and its batch goes on              |
+| is one of `import_min_contacts` or more that differ  | it is imported with these                          |
+| is one of fewer that differ, and is linked           | it is sent by itself, and waits for no import      |
+| is one of fewer that differ, and is not linked       | it is imported with the others that are not linked |
+| cannot be looked at or written                       | the error is raised in `wait_for`                  |
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.current_contacts import CurrentContact
 
-WRITES_AT_ONCE = 4  # changes found meanwhile gather, and are written together
+WRITES_AT_ONCE = 4  # so few that changes gather while these run, and are then written together
 
 
 class PendingContact:
@@ -100,7 +101,8 @@ class PendingContacts:
     async def wait_for(self, need: Need) -> CurrentContact:
         """Return when the contact of a need is written or rejected, or does not differ.
 
-        Needs `working`. Raises AccountRefused, SourceError, CheckpointError.
+        Needs `working`. Raises AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of
+        them.
         """
         contact, pending = need.contact.id, PendingContact(need)
         self._queued[contact] = pending
@@ -108,7 +110,8 @@ class PendingContacts:
         try:
             return await pending.wait()
         finally:
-            for queue in (self._queued, self._unwritten):  # a cancelled batch is still in one of them
+            # The contact may be in one of them after a cancellation, or after an error halfway in `_look`.
+            for queue in (self._queued, self._unwritten):
                 queue.pop(contact, None)
 
     # --- step 2: look ---
@@ -132,7 +135,7 @@ class PendingContacts:
             if change := changes.get(found.id):
                 self._unwritten[found.id] = _Unwritten(pending, found, change)
             else:
-                await self._writes.reject_unwritten(found.record)
+                await self._writes.reject_unwritten(found.record)  # no-op unless the contact is new
                 pending.complete(found)
         self._work_added.notify()
 
@@ -152,7 +155,11 @@ class PendingContacts:
                     each.pending.complete(each.found)
 
     def _take_part(self) -> list[_Unwritten]:
-        """Take contacts to be written together: of a few, only those written in the same way as the first."""
+        """Take contacts to be written together, at most as many as fit into one import.
+
+        If fewer than `import_min_contacts` differ, take only linked contacts, or only others, as the first
+        is. The others need an import, and a linked contact must not wait for its end.
+        """
         part = list(self._unwritten.values())
         if len(part) < self._import_min_contacts:
             needs_import = part[0].change.needs_import

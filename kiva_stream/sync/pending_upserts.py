@@ -1,4 +1,4 @@
-"""Pending upserts: calls for orders that are made at the same time share their batches."""
+"""Pending upserts: the orders that calls wait for. Calls that wait at the same time share their batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kiva_stream.primitives.signal import Signal
 BATCHES_AT_ONCE = 4  # the next are read and sent while ActiveCampaign answers one
 
 
-class PendingUpsert:
-    """A pending upsert call: the order ids still awaited, or the error that ended it."""
+class UpsertCall:
+    """A call that upserts orders: the ids it still awaits, or the error that ended it."""
 
     def __init__(self, ids: Collection[OrderId]) -> None:
         self.ids = set(ids)
@@ -32,11 +32,11 @@ class PendingUpsert:
         self.error = error
 
 
-Batch = Mapping[OrderId, list[PendingUpsert]]  # orders, each with the calls that await it
+Batch = Mapping[OrderId, list[UpsertCall]]  # orders, each with the calls that await it
 
 
 class PendingUpserts:
-    """Orders that are to be upserted, each in one batch at a time.
+    """The orders that calls wait for, each in one batch at a time.
 
     An order is queued, under way in a batch, or neither. It may be both, if it is asked for while it is under
     way: then it is looked at once more, since it may have changed after it was read.
@@ -44,15 +44,15 @@ class PendingUpserts:
 
     def __init__(self, sleep: Sleep) -> None:
         self._sleep = sleep
-        self._queued: dict[OrderId, list[PendingUpsert]] = {}  # in the order in which they were asked for
-        self._ready_at: dict[OrderId, float] = {}  # of orders asked for too soon, by the clock of the loop
+        self._queued: dict[OrderId, list[UpsertCall]] = {}  # in the order in which they were asked for
+        self._ready_at: dict[OrderId, float] = {}  # of orders sent too recently, by the clock of the loop
         self._under_way: list[Batch] = []
         self._progressed = Signal()
 
     @contextmanager
-    def call(self, ids: Collection[OrderId]) -> Iterator[PendingUpsert]:
+    def call(self, ids: Collection[OrderId]) -> Iterator[UpsertCall]:
         """Queue orders for a call; those it still awaits when it ends are withdrawn."""
-        call = PendingUpsert(ids)
+        call = UpsertCall(ids)
         for order in dict.fromkeys(ids):
             self._queued.setdefault(order, []).append(call)
         try:
@@ -82,13 +82,14 @@ class PendingUpserts:
     async def work(
         self, batch: Batch, upsert: Callable[[Collection[OrderId]], Awaitable[Mapping[OrderId, float]]]
     ) -> None:
-        """Upsert a batch, then end what the calls await, by success or by error.
+        """Upsert a batch; then its calls do not await its orders any more, or fail by the error of the batch.
 
         `upsert` returns the orders that it left because they were sent too short a time ago, each with the
-        moment from which it may be sent. These are queued again, as are all orders of a cancelled batch.
+        moment from which it may be sent. These are queued again. So are all orders of a batch that is
+        cancelled or fails; a call that failed withdraws its orders when it ends.
         """
         self._under_way.append(batch)
-        left: Collection[OrderId] = batch
+        left: Collection[OrderId] = batch  # until `upsert` returns, since it may be cancelled
         try:
             left = not_ready = await upsert(batch)
         except Exception as error:  # noqa: BLE001  it is raised where it is waited for
@@ -105,13 +106,13 @@ class PendingUpserts:
                 self._queue_again(order, batch[order])
             self._progressed.notify()
 
-    def _queue_again(self, order: OrderId, calls: Collection[PendingUpsert]) -> None:
+    def _queue_again(self, order: OrderId, calls: Collection[UpsertCall]) -> None:
         """Queue an order for those of its calls that were not withdrawn meanwhile."""
         if awaiting := [call for call in calls if order in call.ids]:
             self._queued.setdefault(order, []).extend(awaiting)
 
     async def progress(self, now: float) -> None:
-        """Return when a batch ended, or when the next order that was asked for too soon is ready."""
+        """Return when a batch ended, or when the next order that was sent too recently may be sent again."""
         wait_s = min((at - now for at in self._ready_at.values() if at > now), default=None)
         async with anyio.create_task_group() as group:
             if wait_s is not None:

@@ -1,7 +1,8 @@
 """Subscriptions: contacts are unsubscribed from the list `all customers`, and resubscribed.
 
 The import that creates a contact subscribes it. A ContactChange unsubscribes it when one of its customers
-opts out; this module does when none of its customers counts any more. Only this module resubscribes.
+opts out. This module unsubscribes it when none of its customers counts any more, if all of them are erased
+or one of them opted out. Only this module resubscribes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from kiva_stream.sync.desired_contact import wants_emails
 
 
 class Subscriptions:
-    """Unsubscribes and resubscribes. Every call raises AccountRefused, SourceError, CheckpointError."""
+    """Unsubscribes and resubscribes contacts.
+
+    Every call raises AccountRefused, SourceError, CheckpointError, HeldError.
+    """
 
     def __init__(self, ports: ContactPorts, *, changes: ContactChanges, writes: ContactWrites) -> None:
         self._ports = ports
@@ -25,7 +29,11 @@ class Subscriptions:
         self._writes = writes
 
     async def unsubscribe(self, contacts: Iterable[CurrentContact]) -> None:
-        """Unsubscribe those of these contacts that must be, and make them due to lose their week tags."""
+        """Unsubscribe those of these contacts that must leave the list, and have their week tags taken off.
+
+        For that, a contact whose tag is known is marked due. One whose tag is not known needs no mark: either
+        it is due still, or the last change of its tag took all tags off or was refused.
+        """
         for each in contacts:
             if each.must_unsubscribe and each.record.contact.is_linked:
                 await self._unsubscribe(each)
@@ -41,8 +49,9 @@ class Subscriptions:
     async def resubscribe(self, contacts: Collection[ContactId]) -> None:
         """Resubscribe those of these contacts whose customer accounts all want e-mails now.
 
-        Before, compare them with their rows once more: a customer may have opted in after the contact was
-        written. If the state did not know that, the customer's next opt-out would be no difference.
+        First compare the contacts with their rows once more, and send what differs: a customer may have
+        opted in after the contact was written. Otherwise the state would keep the fingerprint of the
+        unsubscription. The next opt-out would not differ from it, and the contact would stay on the list.
         """
         if not contacts:
             return

@@ -1,7 +1,7 @@
 """Week tags: every contact has the one tag that its orders of the current week give it.
 
-Entries do not wait for their tags to be changed. The state keeps the contacts that are due, whose tag may
-differ; when a new week begins, every linked contact becomes due.
+Entries do not wait for their tags to be changed. The state keeps the contacts that are due: their tag may not
+be the right one. When a new week begins, every linked contact becomes due.
 
 A change takes the old tag off before it puts the new one on, so that a contact never has two. Before that,
 the state records that the contact's tag is not known. If the change is interrupted, the next one asks
@@ -9,10 +9,10 @@ ActiveCampaign which tags are there.
 
 | the due contact                                           | then                                          |
 |-----------------------------------------------------------|-----------------------------------------------|
-| is not at ActiveCampaign yet                              | it stays due                                  |
+| is new (the state marks only linked contacts due)         | it stays due                                  |
 | has the right tag, or is refused                          | it is not due any more, without a request     |
 | has another tag, or one that is not known                 | its tags are changed                          |
-| has no customer that counts                               | its tags are taken off                        |
+| has no customer that counts                               | ActiveCampaign is asked, its tags are removed |
 | changed, or became due again, since the decision          | it stays due, and is decided anew             |
 | is gone from ActiveCampaign                               | it is not due any more                        |
 | ActiveCampaign refuses the change                         | it is not due until something about it changes |
@@ -40,12 +40,12 @@ from kiva_stream.sync.current_contacts import counted_customers, read_current
 
 PAGE_ROWS = 100
 REFUSALS = 3  # so many in a row mean that the account's tags are at fault, not the contacts
-PATIENCE_S = 10  # how long a stop waits for the second half of a change
+PATIENCE_S = 10  # how long a change's second half is shielded from a stop
 CHANGES_AT_ONCE = 8  # enough to use up five requests a second, however long each takes
 
 
 class _TagChange(NamedTuple):
-    """A contact whose tag is to be another one; None: it is to have none."""
+    """A contact that is to have `tag` and no other week tag; if `tag` is None, no week tag at all."""
 
     due: DueContact
     tag: WeekTag | None
@@ -59,7 +59,7 @@ class _TagChange(NamedTuple):
 class WeekTagSync:
     """Gives the contacts of one site their week tags.
 
-    Every call raises AccountRefused, SourceError, CheckpointError, or ExceptionGroups of them.
+    Its coroutines raise AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
     """
 
     def __init__(
@@ -95,8 +95,11 @@ class WeekTagSync:
         """Have `run` sync the due contacts at once."""
         self._woken.set()
 
-    async def look_at_week(self) -> tuple[date, bool]:
-        """Return the current week, and whether it just began; then every linked contact is due."""
+    async def open_week(self) -> tuple[date, bool]:
+        """Return the current week, and whether it has begun since the last call, of any run.
+
+        If it has, record it and mark every linked contact due.
+        """
         week = await self._weeks.current()
         has_begun = week != await self._due.week()
         if has_begun:
@@ -110,8 +113,8 @@ class WeekTagSync:
     async def sync_one(self, contact: ContactId) -> None:
         """Give one contact its tag, whether it was due or not; the others stay due."""
         await self._due.mark_due([contact])
-        week, _ = await self.look_at_week()
-        page = await self._due.page(ContactId(contact - 1), 1)
+        week, _ = await self.open_week()
+        page = await self._due.page(ContactId(contact - 1), 1)  # another contact if this one cannot be due
         for change in await self._begin([due for due in page if due.record.contact.id == contact], week):
             await self._apply(change)
 
@@ -121,7 +124,7 @@ class WeekTagSync:
         """Yield the changes of the contacts whose tag differs; the others are not due any more."""
         after = ContactId(0)
         while True:
-            week, has_begun = await self.look_at_week()
+            week, has_begun = await self.open_week()
             if has_begun:
                 after = ContactId(0)  # the contacts before are due again
             page = await self._due.page(after, PAGE_ROWS)
@@ -132,9 +135,9 @@ class WeekTagSync:
                 yield change
 
     async def _begin(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
-        """Clear the contacts whose tag is right; return the changes of the others.
+        """Record that contacts with the right tag are not due; return the changes of those with another.
 
-        From here on the state does not know the tags of these others.
+        From here on the state does not know the tags of the contacts to be changed. New contacts stay due.
         """
         changes = await self._decide(page, week)
         differing = {change.id for change in changes}
@@ -147,7 +150,8 @@ class WeekTagSync:
 
     async def _decide(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
         """Return the changes that the current rows of these contacts ask for."""
-        bases = [_basis(due) for due in page]  # before the rows are read, so that a later change shows
+        # Taken before the rows are read, so that `_is_current` finds any change that the rows may not have.
+        bases = [_basis(due) for due in page]
         contacts = await read_current(self._customers, self._site_id, [due.record for due in page])
         statuses = await self._weeks.statuses(counted_customers(contacts), week)
         tags = [each.week_tag(statuses) if each.counted else None for each in contacts]
@@ -183,6 +187,7 @@ class WeekTagSync:
 
     async def _is_current(self, change: _TagChange) -> bool:
         """Return whether what a decision rests on is unchanged; the contact's lock is held."""
+        # Another contact is found if this one is not due any more; its basis has another id.
         found = await self._due.page(ContactId(change.id - 1), 1)
         return bool(found) and _basis(found[0]) == change.basis
 
@@ -196,8 +201,8 @@ class WeekTagSync:
             await self._tags.remove(links[other])
         if tag is None:
             return
-        # A stop waits for the second half, so that no contact stays without a tag, but for no longer than
-        # PATIENCE_S, as in an outage. Then the call is made without a shield, where the stop cancels it.
+        # A stop must not leave the contact without a tag, so the second half is shielded from it at first. In
+        # an outage it may take longer than PATIENCE_S. Then it is made again, and a stop may cancel it.
         with anyio.move_on_after(PATIENCE_S, shield=True) as shielded:
             await self._put(record.contact.id, ac_id, tag, links.get(tag))
         if shielded.cancelled_caught:
@@ -210,7 +215,10 @@ class WeekTagSync:
         await self._due.record_tag(contact, ac_id, tag, link)
 
     async def _links(self, record: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
-        """Return the week tags on a contact with their links, by the state if it knows them."""
+        """Return the week tags on a contact with their links; ask ActiveCampaign if the record lacks them.
+
+        The record was read before the state forgot the contact's tag (`_begin`).
+        """
         if record.tag is not None and record.tag_link is not None:
             return {record.tag: record.tag_link}
         return await self._tags.links(ac_id)
@@ -224,5 +232,9 @@ def _basis(due: DueContact) -> tuple[object, ...]:
 
 
 def _differs(record: ContactRecord, tag: WeekTag | None) -> bool:
-    """Return whether a contact's tag must change; the state never knows that a contact has none."""
+    """Return whether a contact's tag must change.
+
+    In a record, None means that the tag is not known, never that there is none. So a contact that must have
+    no tag always differs, and ActiveCampaign is asked.
+    """
     return record.contact.is_linked and (tag is None or record.tag is not tag)

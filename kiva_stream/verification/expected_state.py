@@ -173,7 +173,7 @@ def wanted_order(
     if is_refused or not (order.is_paid or was_accepted):
         return None
     source = sent.source if sent else OrderSource.HISTORICAL
-    desired = desired_order(order, contact.email, currency=currency, source=source, was_sent=was_accepted)
+    desired = desired_order(order, contact.email, currency=currency, source=source, was_accepted=was_accepted)
     return desired if sent or desired.lines else None
 
 

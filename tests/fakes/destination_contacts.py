@@ -231,7 +231,7 @@ class FakeContacts:
             return False
         one = self.there[self.add(row.email)]
         one.show(row)
-        if row.list_status is not ListStatus.LEAVE:
+        if row.list_status is not ListStatus.KEEP:
             self._set_list(one, subscribed=row.list_status is ListStatus.SUBSCRIBE)
         if row.tag is not None:
             self._links += 1

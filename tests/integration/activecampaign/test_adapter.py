@@ -54,7 +54,7 @@ IN_NO_TIME: dict[str, object] = {
 NO_IDS = AccountIds(1, {"customer_id": 1}, dict.fromkeys(WeekTag, 1), 1)  # of an account not set up
 ANN = DesiredContact(Email("ann@example.org"), "Ann", "Archer", "+1 555", "7", ListStatus.SUBSCRIBE)
 BOB = DesiredContact(Email("bob@example.org"), "Bob", "", "", "8", ListStatus.UNSUBSCRIBE)
-EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.LEAVE)
+EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.KEEP)
 
 
 def settings_for(running: Running, changes: dict[str, Any]) -> ActiveCampaignSettings:

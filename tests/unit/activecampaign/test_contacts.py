@@ -46,7 +46,7 @@ IDS = AccountIds(
 )
 ANN = DesiredContact(Email("ann@example.org"), "Ann", "Archer", "+1 555", "7", ListStatus.SUBSCRIBE)
 BOB = DesiredContact(Email("bob@example.org"), "Bob", "", "", "8", ListStatus.UNSUBSCRIBE)
-EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.LEAVE)
+EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.KEEP)
 QUEUED = {"success": 1, "queued_contacts": 1, "batchId": "b"}
 
 

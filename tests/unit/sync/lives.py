@@ -487,7 +487,7 @@ class Life(World):
         await self.sync.snapshot(position(mark), lambda _count: None)
         async with self.sync.working():
             await self.pipeline.run(up_to(mark))
-        await self.tags.look_at_week()
+        await self.tags.open_week()
         await self.tags.sync_due()
 
     async def _follow(self, mark: int) -> None:

@@ -84,7 +84,7 @@ async def test_only_the_import_that_creates_a_contact_subscribes_it() -> None:
     await bench.snapshot()
     bench.customers.change(ann, phone=PHONE)
     await bench.snapshot()
-    assert bench.list_statuses() == [ListStatus.SUBSCRIBE, ListStatus.LEAVE]
+    assert bench.list_statuses() == [ListStatus.SUBSCRIBE, ListStatus.KEEP]
 
 
 @pytest.mark.parametrize("change", [{"erased": True}, {"is_test": True}, {"email": None}, {"site_id": 2}])

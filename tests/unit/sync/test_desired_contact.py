@@ -169,7 +169,7 @@ def test_of_accounts_alike_in_both_the_lower_id_is_shown(newest: datetime | None
 @pytest.mark.parametrize(
     ("others", "new", "linked"),
     [
-        ({}, ListStatus.SUBSCRIBE, ListStatus.LEAVE),
+        ({}, ListStatus.SUBSCRIBE, ListStatus.KEEP),
         ({"email_opt_in": False}, ListStatus.UNSUBSCRIBE, ListStatus.UNSUBSCRIBE),
         ({"email_blacklisted": True}, ListStatus.UNSUBSCRIBE, ListStatus.UNSUBSCRIBE),
     ],

@@ -35,10 +35,14 @@ ORDER = Order(
 )
 
 
-def desired(*, was_sent: bool = False, **changes: Any) -> DesiredOrder:  # noqa: ANN401  columns are of any type
+def desired(*, was_accepted: bool = False, **changes: Any) -> DesiredOrder:  # noqa: ANN401  columns are of any type
     """Return what is wanted of the order above, but for the changes."""
     return desired_order(
-        replace(ORDER, **changes), ANN, currency="USD", source=OrderSource.HISTORICAL, was_sent=was_sent
+        replace(ORDER, **changes),
+        ANN,
+        currency="USD",
+        source=OrderSource.HISTORICAL,
+        was_accepted=was_accepted,
     )
 
 
@@ -77,7 +81,7 @@ def test_items_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "payment_status", "paid_at", "was_sent", "shown"),
+    ("status", "payment_status", "paid_at", "was_accepted", "shown"),
     [
         ("complete", "refunded", PAID, True, "REFUNDED"),
         ("cancelled", "refunded", None, False, "REFUNDED"),  # the first that fits
@@ -91,9 +95,9 @@ def test_items_keep_their_order() -> None:
     ],
 )
 def test_the_first_status_that_fits_is_shown(
-    status: str, payment_status: str, paid_at: datetime | None, was_sent: bool, shown: str
+    status: str, payment_status: str, paid_at: datetime | None, was_accepted: bool, shown: str
 ) -> None:
-    order = desired(status=status, payment_status=payment_status, paid_at=paid_at, was_sent=was_sent)
+    order = desired(status=status, payment_status=payment_status, paid_at=paid_at, was_accepted=was_accepted)
     assert (order.normalized_status, order.store_status) == (shown, status)
 
 

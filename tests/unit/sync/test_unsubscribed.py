@@ -121,7 +121,7 @@ async def test_only_the_import_that_creates_a_contact_subscribes_it_and_no_later
     sent = [
         row.list_status for rows in life.account.imports.values() for row in rows if row.email == ANN.email
     ]
-    assert sent == [ListStatus.SUBSCRIBE, ListStatus.LEAVE, ListStatus.LEAVE]
+    assert sent == [ListStatus.SUBSCRIBE, ListStatus.KEEP, ListStatus.KEEP]
     assert life.is_on_list()
 
 

@@ -473,9 +473,9 @@ def test_a_new_week_makes_every_contact_due_and_opened_twice_it_is_one_week() ->
     async def story(bench: Bench) -> None:
         await bench.sync_due()
         bench.weeks.week = NEXT_WEEK
-        await bench.sync.look_at_week()
+        await bench.sync.open_week()
         assert not bench.is_nothing_due()
-        await bench.sync.look_at_week()
+        await bench.sync.open_week()
         await bench.sync_due()
 
     assert bench.run(story).account.tag_of(1) is NONE

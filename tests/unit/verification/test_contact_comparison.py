@@ -39,7 +39,7 @@ NAME = CATALOG.events[0].ac_name
 EMAIL = Email("ann@example.org")
 CONTACT = Contact(ContactId(1), EMAIL, ContactStatus.LINKED)
 ANN = ContactRecord(CONTACT, (CustomerId(7),), b"f", AcId(4))
-DESIRED = DesiredContact(EMAIL, "", "", "", "7", ListStatus.LEAVE)
+DESIRED = DesiredContact(EMAIL, "", "", "", "7", ListStatus.KEEP)
 SHOWN = ShownContact(EMAIL, "", "", "", {"customer_id": "7"}, is_subscribed=True)
 PROGRESS = SiteProgress(Position(0, 0), Position(50, 50), None, None, outcomes=9, parked=1, is_held=False)
 RIGHT = ExpectedContact(

@@ -37,7 +37,7 @@ TITLES = {
     "birthday": "Kiva Birthday",
 }
 ANN = DesiredContact(
-    Email("ann@example.org"), "Ann", "", "", "7", ListStatus.LEAVE, status="active", box_type="Box M"
+    Email("ann@example.org"), "Ann", "", "", "7", ListStatus.KEEP, status="active", box_type="Box M"
 )
 SHOWN = ShownContact(
     Email("ann@example.org"),
