@@ -38,7 +38,7 @@ class Contact(msgspec.Struct, weakref=True):
 
     @property
     def is_refused(self) -> bool:
-        """Whether ActiveCampaign refuses its address. NO_CONTACT does not count: it may get a customer."""
+        """Whether ActiveCampaign refuses its address. NO_CONTACT is no refusal: a customer may join it."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
 

@@ -2,8 +2,8 @@
 
 Every coroutine here outlasts throttling and outages: it returns once ActiveCampaign has answered. It raises
 AccountRefused if ActiveCampaign refuses the key or the account, HeldError if the site's lease is lost, and
-what is said beside it. `follow` has every call outlast a refused key or account as well. There AccountRefused
-comes only from an answer that rules out all calls of one kind, as when the account has no imports.
+what is said beside it. In `follow` calls outlast a refused key or account too. There AccountRefused is raised
+only by the sync, when ActiveCampaign refuses so many contacts or week tags that the cause is the account.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class ContactMoves:
 
         These must be upserted. A contact that was only renamed is not among them.
         """
-        changed = []
+        joined_or_left: list[Contact] = []
         contacts = await self._ports.links.of_customers(customers)
         for contact in {each.id: each for each in contacts.values()}.values():
             movers = {
@@ -50,8 +50,8 @@ class ContactMoves:
                 for customer, email in customers.items()
                 if contacts.get(customer) is contact and email != contact.email
             }
-            changed += await self._leave(contact, _by_email(movers))
-        return changed
+            joined_or_left += await self._leave(contact, _by_email(movers))
+        return joined_or_left
 
     async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
         """Move customers away from a contact; return the contacts they joined, and this one if it lost some.
@@ -75,7 +75,11 @@ class ContactMoves:
         return [*joined, contact] if joined and left.customers else joined
 
     async def _is_shared(self, record: ContactRecord, unmoved: Collection[CustomerId]) -> bool:
-        """Return whether a customer counts for the contact who is not still to be moved away from it."""
+        """Return whether a customer counts for the contact who keeps it.
+
+        The `unmoved` do not count, since they are still to be moved away. Customers who were relinked are not
+        in the record any more.
+        """
         accounts = await self._ports.customers.accounts(set(record.customers) - set(unmoved))
         return bool(countable(accounts, self._site_id, record.contact.email))
 

@@ -207,7 +207,8 @@ class ContactWrites:
         if started.is_short:
             unsure = {each.contact.id for each in records if each.ac_id is not None}
             failed |= await self._absent(started)
-        # 2. Confirm all others. A contact that failed and is not linked did not get the tag sent with it.
+        # 2. Confirm all others, which links them. A contact that failed and is not linked did not get the tag
+        # that was sent with it.
         await self._ports.links.close_import(started, started.fingerprints.keys() - failed - unsure)
         await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]

@@ -82,7 +82,7 @@ class PendingUpserts:
     async def work(
         self, batch: Batch, upsert: Callable[[Collection[OrderId]], Awaitable[Mapping[OrderId, float]]]
     ) -> None:
-        """Upsert a batch; then its calls do not await its orders any more, or fail by the error of the batch.
+        """Upsert a batch; then take its orders off the calls that await them, or end these calls by an error.
 
         `upsert` returns the orders that it left because they were sent too short a time ago, each with the
         moment from which it may be sent. These are queued again. So are all orders of a batch that is

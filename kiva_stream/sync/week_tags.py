@@ -96,9 +96,9 @@ class WeekTagSync:
         self._woken.set()
 
     async def open_week(self) -> tuple[date, bool]:
-        """Return the current week, and whether it has begun since the last call, of any run.
+        """Return the current week, and whether another one was recorded before.
 
-        If it has, record it and mark every linked contact due.
+        If so, record the current one and mark every linked contact due.
         """
         week = await self._weeks.current()
         has_begun = week != await self._due.week()
@@ -114,7 +114,7 @@ class WeekTagSync:
         """Give one contact its tag, whether it was due or not; the others stay due."""
         await self._due.mark_due([contact])
         week, _ = await self.open_week()
-        page = await self._due.page(ContactId(contact - 1), 1)  # another contact if this one cannot be due
+        page = await self._due.page(ContactId(contact - 1), 1)  # another contact if this one is not linked
         for change in await self._begin([due for due in page if due.record.contact.id == contact], week):
             await self._apply(change)
 
@@ -187,7 +187,7 @@ class WeekTagSync:
 
     async def _is_current(self, change: _TagChange) -> bool:
         """Return whether what a decision rests on is unchanged; the contact's lock is held."""
-        # Another contact is found if this one is not due any more; its basis has another id.
+        # If the contact is not due any more, another one is found, and its basis has another id.
         found = await self._due.page(ContactId(change.id - 1), 1)
         return bool(found) and _basis(found[0]) == change.basis
 
