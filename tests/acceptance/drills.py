@@ -1,4 +1,4 @@
-"""Scenarios of the drill for the suite, on the history that all acceptance tests share."""
+"""Scenarios of the drill for the suite: a small history, and the row of each."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kiva_stream.sandbox.drill import Assignment, History, Intensity, Row, run_assignments, scenarios
-from kiva_stream.sandbox.postgres import own_postgres
-from tests.acceptance.stages import ENTRIES, SEED
+from kiva_stream.sandbox.postgres import Server, own_postgres
 
+ENTRIES = 5_000
+SEED = 7
 INTENSITY = Intensity(kills=3, outage_s=3)
 
 
-async def drilled(names: Collection[str], history: History, folder: Path) -> dict[str, Row]:
+async def drilled(names: Collection[str], server: Server, folder: Path) -> dict[str, Row]:
     """Run these scenarios at once; return the row of each. One that stops PostgreSQL has its own server."""
     chosen = [scenario for scenario in scenarios(INTENSITY) if scenario.name in names]
     with ExitStack() as stack:
-        own = history
+        own = shared = await History.write(server, folder, ENTRIES, SEED)
         if any(scenario.stops_postgres for scenario in chosen):
             own = await History.write(stack.enter_context(own_postgres()), folder, ENTRIES, SEED)
         assignments = [
-            Assignment(scenario, own if scenario.stops_postgres else history) for scenario in chosen
+            Assignment(scenario, own if scenario.stops_postgres else shared) for scenario in chosen
         ]
         rows = await run_assignments(assignments, folder, INTENSITY, lambda _: None)
+    await server.drop_database(shared.database)
     return {row.fault: row for row in rows}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from kiva_stream.sandbox.drill import History, Row
+from kiva_stream.sandbox.drill import Row
+from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.drills import drilled
 
 OUTAGES = ("postgres-stopped", "disk-full", "activecampaign-down", "key-refused")
 
 
 @pytest.fixture(scope="module")
-def rows(history: History, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("faults")
-    return anyio.run(drilled, ("all-faults", *OUTAGES), history, folder)
+    return anyio.run(drilled, ("all-faults", *OUTAGES), postgres, folder)
 
 
 def assert_whole(row: Row) -> None:

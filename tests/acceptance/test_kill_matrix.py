@@ -9,8 +9,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from kiva_stream.sandbox.drill import History, Row
+from kiva_stream.sandbox.drill import Row
 from kiva_stream.sandbox.drill.site import MAX_IN_FLIGHT
+from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.drills import INTENSITY, drilled
 
 LOOKED_UP = ("kills", "kills-logs-late")
@@ -18,9 +19,9 @@ NOT_LOOKED_UP = "kills-no-look-ups"
 
 
 @pytest.fixture(scope="module")
-def rows(history: History, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("kills")
-    return anyio.run(drilled, (*LOOKED_UP, NOT_LOOKED_UP), history, folder)
+    return anyio.run(drilled, (*LOOKED_UP, NOT_LOOKED_UP), postgres, folder)
 
 
 @pytest.mark.parametrize("name", LOOKED_UP)

@@ -142,12 +142,12 @@ async def test_the_youngest_entry_of_a_page_sets_the_wait(database: str, shop: S
     sleep = Sleeps()
     await shop.entry(10, customer_id=5)
     await shop.entry(10, customer_id=6, inserted_at=NOW)
-    async with opened_log(database, sleep, customer_settle_s=0.2) as opened:
+    async with opened_log(database, sleep, customer_settle_s=0.5) as opened:
         assert [entry.customer for entry in await read(opened, mark=END)] == [None, None]
         settled = await shop.connection.fetchval(
             "SELECT clock_timestamp() - max(inserted_at) FROM kiva.system_log"
         )
-    assert settled > timedelta(seconds=0.2)
+    assert settled > timedelta(seconds=0.5)
     assert sleep.waits
 
 

@@ -13,6 +13,7 @@ from kiva_stream.state.leases import Lease, hold, renew
 from kiva_stream.state.store import Store
 from tests.support.state_schema import START, begin, commit_of, held_ledger, until
 
+SHORT_LEASE_S = 1.0  # also the time that a commit may take, on a busy machine as well
 OVER = "SELECT bool_and(expires_at < clock_timestamp()) FROM kiva_stream.lease"
 OUTLASTS = """
 SELECT bool_and($1 < clock_timestamp() AND expires_at > clock_timestamp())
@@ -61,7 +62,7 @@ async def test_a_released_site_is_free_and_its_next_lease_has_another_fencing_to
 async def test_an_expired_lease_frees_the_site_and_its_owner_can_neither_renew_nor_commit(
     store: Store, look: asyncpg.Connection
 ) -> None:
-    async with held_ledger(store, lease_s=0.1) as late:
+    async with held_ledger(store, lease_s=SHORT_LEASE_S) as late:
         await begin(late)
         await until(lambda: look.fetchval(OVER))
         async with held_ledger(store, lease_s=30) as ledger:
@@ -76,7 +77,7 @@ async def test_an_expired_lease_frees_the_site_and_its_owner_can_neither_renew_n
 async def test_a_process_that_lost_only_the_account_can_neither_renew_nor_commit(
     store: Store, look: asyncpg.Connection
 ) -> None:
-    async with held_ledger(store, lease_s=0.1) as late:
+    async with held_ledger(store, lease_s=SHORT_LEASE_S) as late:
         await begin(late)
         await until(lambda: look.fetchval(OVER))
         async with hold(store, 2, "of site 1", 30):
@@ -90,7 +91,7 @@ async def test_a_process_that_lost_only_the_account_can_neither_renew_nor_commit
 async def test_a_late_renewal_succeeds_unless_another_process_took_the_site(
     store: Store, look: asyncpg.Connection
 ) -> None:
-    async with held_ledger(store, lease_s=0.1) as late:
+    async with held_ledger(store, lease_s=SHORT_LEASE_S) as late:
         await begin(late)
         await until(lambda: look.fetchval(OVER))
         await late.commit(commit_of(START, synced=1))
