@@ -10,6 +10,7 @@ from itertools import count
 from statistics import mean
 from typing import Any, NamedTuple
 
+from benchmarks.calibration import Pieces
 from benchmarks.slowing import shares, slowed
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events as HttpEvents
@@ -72,12 +73,14 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.monotonic(), time.process_time()
 
-    def spent(self, entries: int, pieces_s: Sequence[float] = ()) -> Spent:
+    def spent(self, entries: int, pieces: Pieces | None = None) -> Spent:
         """Return the time since then, without that of pieces of the calibration, and of how many entries."""
         wall, cpu = self._began
         seconds, cpu_s = time.monotonic() - wall, time.process_time() - cpu
-        piece_s = mean(pieces_s) if pieces_s else math.nan
-        return Spent(entries, seconds - sum(pieces_s), cpu_s - sum(pieces_s), piece_s)
+        if pieces is None or not pieces.all_s:
+            return Spent(entries, seconds, cpu_s)
+        besides_s = sum(pieces.all_s)
+        return Spent(entries, seconds - besides_s, cpu_s - besides_s, mean(pieces.counted_s))
 
 
 class InstantEvents:
@@ -116,9 +119,9 @@ class InstantAccount:
 
 
 @asynccontextmanager
-async def _nothing() -> AsyncIterator[list[float]]:
+async def _nothing() -> AsyncIterator[Pieces]:
     """Do nothing meanwhile."""
-    yield []
+    yield Pieces([], [])
 
 
 async def read_and_drop(settings: Settings) -> Spent:
@@ -157,11 +160,11 @@ def over_http(settings: Settings) -> Sink:
 async def carry(
     settings: Settings,
     sink: Sink,
-    meanwhile: Callable[[], AbstractAsyncContextManager[list[float]]] = _nothing,
+    meanwhile: Callable[[], AbstractAsyncContextManager[Pieces]] = _nothing,
 ) -> Spent:
     """Carry a whole log, into a new state; what comes before the first event is not timed.
 
-    Nor is what is done `meanwhile`, which gives the processor seconds that each piece of it took.
+    Nor are the pieces of a calibration that are done `meanwhile`.
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
@@ -174,9 +177,9 @@ async def carry(
             pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
             watch = Stopwatch()
             with garbage_collected_rarely(), slowed(shares()):
-                async with meanwhile() as pieces_s:
+                async with meanwhile() as pieces:
                     await pipeline.run(mark)
-            return watch.spent(checkpoint.statistics().read, pieces_s)
+            return watch.spent(checkpoint.statistics().read, pieces)
 
 
 async def _pipeline(

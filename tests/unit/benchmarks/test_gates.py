@@ -73,11 +73,11 @@ def test_the_calibration_imports_nothing_of_kiva_stream_or_of_the_benchmarks() -
 async def test_a_piece_of_the_calibration_takes_processor_time() -> None:
     work = Calibration()
 
-    async with work.meanwhile() as pieces_s:
+    async with work.meanwhile() as pieces:
         assert await work.cpu_s() > 0
 
-    assert all(piece_s > 0 for piece_s in pieces_s)
-    assert pieces_s
+    assert pieces.counted_s
+    assert all(0 < counted_s < all_s for counted_s, all_s in zip(*pieces, strict=True))
 
 
 def test_stages_are_slowed_by_the_shares_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
