@@ -80,7 +80,7 @@ class Script:
     def _due(self, entry: Entry) -> DueEvent | None:
         """Return the event of an entry; None: there is none, or the shop wrote it twice."""
         classification, customer = self._classify(entry), entry.customer
-        if self._duplicates.is_repeat(entry, classification):
+        if self._duplicates.compare_and_add(entry, classification):
             return None
         if not isinstance(classification, Event) or customer is None or customer.email is None:
             return None

@@ -27,7 +27,7 @@ class Commit(NamedTuple):
     """What is saved together in the state schema, or not at all."""
 
     watermark: Position
-    pending: int  # entries read, without an outcome yet
+    pending: int  # entries that were read, have no outcome yet, and are not parked
     delivered: list[Delivered]
     dead: list[DeadLetter]
     # What is added to the saved counts: the entries that the watermark passed since the last commit, reopened
@@ -44,17 +44,19 @@ class Commit(NamedTuple):
 
 
 class Leftovers(NamedTuple):
-    """What earlier runs left for the next one, besides the watermark."""
+    """What the state has of earlier runs when a run starts, besides the watermark."""
 
     earlier_outcomes_to: Position = (
         DAY1  # entries up to here may have their outcome, though above the watermark
     )
     dead_letter_customers: frozenset[CustomerId] = (
         frozenset()
-    )  # customers with dead letters for want of a contact
+    )  # customers with dead letters that have one of CONTACT_REASONS
     parked: frozenset[Position] = frozenset()
     in_doubt: frozenset[Position] = frozenset()  # events that may have arrived
-    counted_from: Position = Position(-1, 0)  # what lies at or below it is not among the counts
+    # Where the counts begin: at `--since`, or where the last rewind went. An entry at or below it, such as a
+    # dead letter that an earlier run left there, may be reopened, but is not counted.
+    counted_from: Position = Position(-1, 0)
     discarded: frozenset[Position] = frozenset()  # dead letters that get no other outcome
 
 

@@ -47,6 +47,6 @@ class Changes(NamedTuple):
 class ReopenedEntries(NamedTuple):
     """Entries to be reopened: parked ones, dead letters to be replayed, or late arrivals."""
 
-    was_dead: Mapping[Position, Reason | None]  # the reason of each that is a dead letter, else None
+    to_reopen: Mapping[Position, Reason | None]  # all positions; with the reason, if it is a dead letter
     entries: list[Entry]  # in log order; an entry that the log has lost is missing
     are_late: bool = False  # found late by this run, which parked them

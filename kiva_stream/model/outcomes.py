@@ -43,7 +43,7 @@ CONTACT_REASONS = frozenset({Reason.NO_EMAIL, Reason.AC_REJECTED, Reason.NO_CONT
 class Outcome(NamedTuple):
     """What became of an entry. Each entry gets exactly one; PARKED only stands in for it."""
 
-    kind: str  # delivered | synced | skipped | dead
+    kind: str  # delivered | synced | skipped | dead; of PARKED: parked
     why: str = ""  # of skipped and dead: a Reason
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 DELIVERED = Outcome("delivered")
 SYNCED = Outcome("synced")
-PARKED = Outcome("parked")  # read in place of an outcome that the entry will get outside the log's order
+PARKED = Outcome("parked")  # what the ledger returns for a parked entry, which has no outcome yet
 
 
 Tally = Mapping[tuple[str, str], int]  # how many, by (outcome | event | note, its name)

@@ -35,7 +35,10 @@ DAY1 = Position(0, 0)  # below every entry
 
 
 class HighWaterMark(NamedTuple):
-    """Where reading stops: at `position`, or earlier, at the first entry inserted since `inserted_before`."""
+    """Where reading stops: after `position`, or sooner, before the first entry that is too young.
+
+    An entry is too young if it was inserted at `inserted_before` or later.
+    """
 
     position: Position
     inserted_before: datetime

@@ -2,9 +2,9 @@
 
 The ordering key is the contact at ActiveCampaign, not the customer: two customers of one address share a
 lane. A lane has at most one batch at the sender; what gathers meanwhile is its next batch. When a
-customer's address changes, the lanes concerned run empty before the contact is moved. So what was read
-before goes to the old address, what comes after to the new one, and where two contacts become one, its
-order stays log order.
+customer's address changes, the lanes of the old and the new contact run empty before the customer is moved.
+So entries read before that are delivered to the old address, and later ones to the new address. Where two
+contacts become one, their entries stay in log order.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Batcher:
         | a contact that ActiveCampaign has by the old address | by `move`, which changes it there too   |
         """
         # 1. The lanes that a customer leaves or joins run empty: a batch may be under way by the old address.
-        #    `idle` looks only at batches that were sent on, as all batches of earlier pages were.
+        #    `idle` looks only at batches that `run` sent on. All batches of earlier pages are among them, and
+        #    this page has put nothing into a lane yet.
         known = await self._links.of_customers(addresses)
         movers = {customer for customer, contact in known.items() if contact.email != addresses[customer]}
         if movers:
@@ -118,12 +119,12 @@ class Batcher:
         | nothing (skipped or synced entries    | is decided                                              |
         | have no row there)                    |                                                         |
         | a parked entry                        | leaves its span, and is decided outside the log's order |
-        | an outcome                            | keeps the outcome                                       |
-        | a dead letter for want of a contact,  | keeps the outcome in its span, and is reopened if there |
-        | not discarded                         | is a contact now that is not refused                    |
+        | a dead letter with one of             | keeps the outcome in its span; it is reopened too, if   |
+        | CONTACT_REASONS, not discarded        | it can be revived (`can_be_revived`)                    |
+        | another outcome                       | keeps the outcome                                       |
         """
-        # Asked of every entry, since later ones are compared with it.
-        is_repeat = self._duplicates.is_repeat(entry, classification)
+        # This is called for every entry, since later ones are compared with it.
+        is_repeat = self._duplicates.compare_and_add(entry, classification)
         outcome = self._earlier.take_outcome(entry.position)
         notes = (*entry.notes, *classification.notes) if entry.notes else classification.notes
         if outcome is None:
@@ -180,14 +181,14 @@ class Batcher:
         contacts: Contacts,
     ) -> None:
         """Reopen the entries of a page; one that the log has lost is skipped as erased."""
-        was_dead, is_late = reopened.was_dead, reopened.are_late
-        dead_letters = [position for position, why in was_dead.items() if why]
-        reopenable = set(await self._outcomes.reopenable(was_dead, dead_letters))
+        reasons, is_late = reopened.to_reopen, reopened.are_late
+        dead_letters = [position for position, why in reasons.items() if why]
+        reopenable = set(await self._outcomes.reopenable(reasons.keys(), dead_letters))
         for entry, classification in classifications:
             if (at := entry.position) in reopenable:
-                self._reopen(entry, classification, contacts, was_dead=was_dead[at], is_late=is_late)
+                self._reopen(entry, classification, contacts, was_dead=reasons[at], is_late=is_late)
         for lost in reopenable.difference(entry.position for entry, _ in classifications):
-            if span := self._reopened.reopen(lost, was_dead[lost]):
+            if span := self._reopened.reopen(lost, reasons[lost]):
                 span.resolve(SKIPPED[Reason.ERASED])
 
     def _reopen(
@@ -206,6 +207,7 @@ class Batcher:
         span = self._reopened.reopen(entry.position, was_dead, is_late=is_late)
         if span is None:
             return
+        # Its position may lie below `Contact.synced_to`: then `need` would not see that it changed something.
         contact = contacts.get(entry.customer_id) if entry.customer_id else None
         if contact and isinstance(classification, FOR_A_CONTACT):
             self._contact_delivery.mark_dirty(contact, [classification.order] if classification.order else [])

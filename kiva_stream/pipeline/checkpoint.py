@@ -1,4 +1,4 @@
-"""The checkpoint: the watermark over what is pending, saved together with the outcomes it stands for.
+"""The checkpoint: the watermark over what was read, saved together with the outcomes since the last commit.
 
 The watermark passes a span when each of its entries has its outcome or is parked. The counts of what it
 passed are added to the saved ones. The counts of what is ahead of it are saved apart, each time anew,
@@ -93,7 +93,7 @@ class Checkpoint:
 
     @property
     def is_pending(self) -> bool:
-        """Whether an entry that was read has no outcome yet."""
+        """Whether an entry that was read has no outcome yet, and is not parked."""
         return self._watermark.pending > 0
 
     def statistics(self) -> CheckpointStatistics:
@@ -107,7 +107,7 @@ class Checkpoint:
         """Return the span of the next entries; a page larger than the window is tracked alone."""
         while self._watermark.width and self._watermark.width + size > self._window:
             await self._committed.wait()
-        # Before the watermark has the span: what is read of earlier runs begins above its newest entry.
+        # This comes before `Watermark.track`, which moves `newest`: earlier outcomes are read from there on.
         await self.earlier.read(last)
         self._read += size
         return self._watermark.track(last, size)
@@ -133,7 +133,7 @@ class Checkpoint:
 
     def _resolve_intent(self, position: Position) -> None:
         self.earlier.in_doubt.discard(position)
-        self.intents.resolve(position)
+        self.intents.resolve(position)  # which requests a commit
 
     def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Record a dead letter of an entry of this span."""
@@ -161,9 +161,10 @@ class Checkpoint:
     ) -> Collection[Position]:
         """Return those of these entries that may be reopened. Raises CheckpointError."""
         asked = set(positions).difference(self.reopened.positions)
-        # The outcome of an entry that is not reopened any more may be in the commit under way.
+        # A commit takes an entry out of `reopened` before it is kept. So the outcome of one that is not there
+        # any more may be in the commit under way, which the ledger shows only when it is kept.
         await self._committed.wait_until(lambda: not self._is_committing)
-        return await self._ledger.unresolved(asked, dead_letters)
+        return await self._ledger.undelivered(asked, dead_letters)
 
     async def take_dead_letter_customer(self, customer: CustomerId) -> bool:
         """Forget that a customer has dead letters, and wait until all are committed; False: has none."""
@@ -217,16 +218,17 @@ class Checkpoint:
         gathered, self._gathered = self._gathered, Gathered()
         # 2. Intents: outcomes that are in this commit free permits, which go to pending intents.
         recorded, granted = self.intents.next_commit()
-        # 3. The watermark passes the spans that are whole. The notes of `count_note` are added to the saved
-        #    counts at once, while those of a span are when it is passed.
+        # 3. The watermark passes the spans in which no entry is pending, and their counts are added to the
+        #    saved ones. So are the notes of `count_note`, which belong to no span.
         passed = self._watermark.advance() + gathered.notes
         pending = self._watermark.pending
-        # 4. Resolved entries outside the log's order are counted with their pages, and lose their rows. This
-        #    changes the counts ahead of the watermark, which the commit takes below.
+        # 4. Resolved entries outside the log's order are counted with their pages. This changes the counts
+        #    ahead of the watermark, which the commit takes below. `parked` are new rows, `unparked` those to
+        #    be deleted; an entry that was parked and resolved since the last commit is in neither.
         resolved = self.reopened.take_resolved()
         for each in resolved:
             count_reopened(each, self._watermark, passed, self._counted_from)
-        parked, unparked = self.reopened.take_rows(resolved)  # those resolved get no row
+        parked, unparked = self.reopened.take_rows(resolved)
         # 5. What has its outcome by now, sent or not, is in doubt no longer; what still is, stays recorded.
         done = [each.position for each in resolved]
         self.earlier.forget_in_doubt(done, self.reopened.positions)

@@ -1,4 +1,4 @@
-"""The classifier's stage, and the one way for others to classify."""
+"""The classifier's stage, and `classifier_of`, by which commands and the verification classify too."""
 
 from __future__ import annotations
 

@@ -17,15 +17,17 @@ class ContactCheck(NamedTuple):
     """A customer whose contact and orders are to be compared."""
 
     customer: CustomerId
-    at: datetime
+    changed_at: datetime  # of a customer who is erased: when their newest entry of the page was inserted
     orders: frozenset[OrderId] = frozenset()
 
     def delivery(self, position: Position) -> Delivery:
-        """Return the check as a delivery of the contact's lane, whose outcome is not counted.
+        """Return the check as a delivery for the contact's lane, with a span that is counted nowhere.
 
         The orders are left out: the batcher marks them dirty, and the next batch of the contact upserts them.
         """
-        return Delivery(position, self.at, Span(position, 1), self.customer, event_line=None, is_entry=False)
+        return Delivery(
+            position, self.changed_at, Span(position, 1), self.customer, event_line=None, is_entry=False
+        )
 
 
 def checks_of(page: ClassifiedPage) -> list[ContactCheck]:
@@ -40,4 +42,4 @@ def checks_of(page: ClassifiedPage) -> list[ContactCheck]:
         if isinstance(classification, Noise) and classification.why is Reason.ERASED and entry.customer_id
     }
     changed = [ContactCheck(each.customer.id, each.changed_at, each.orders) for each in page.changes]
-    return [*(ContactCheck(customer, at) for customer, at in erased.items()), *changed]
+    return [*(ContactCheck(customer, inserted_at) for customer, inserted_at in erased.items()), *changed]

@@ -28,13 +28,14 @@ class DeadLetterReplay:
         self._entries = entries
         self._customers = customers
         self._orders = orders
-        self._seen: dict[Position, ReplayRequest] = {}  # the requests there were at the last look
+        self._seen: dict[Position, ReplayRequest] = {}  # requests at the last look, up to `until`
         self._seen_orders: set[OrderId] = set()
 
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries | Changes]:
-        """Yield the dead letters whose replay was requested since the last call, then the orders, as changes.
+        """Yield the dead letters whose replay was requested since the last call.
 
-        A dead letter above `until`, where the log has not been read yet, is left to a later call. Raises
+        Then yield the refused orders whose replay was requested since, as changes of their customers. A dead
+        letter above `until`, where the log has not been read yet, is left to a later call. Raises
         SourceError, CheckpointError.
         """
         async for reopened in reopened_pages(self._entries, await self._new(until)):

@@ -20,11 +20,11 @@ class Duplicates:
         self._window = window
         self._within = timedelta(seconds=within_s)
         self._entries = 0
-        self._seen: dict[int, list[datetime]] = {}
-        self._order: deque[tuple[int, int]] = deque()
+        self._seen: dict[int, list[datetime]] = {}  # by hash: when its events were inserted, in log order
+        self._order: deque[tuple[int, int]] = deque()  # the number and hash of each event, in log order
 
-    def is_repeat(self, entry: Entry, classification: Classification) -> bool:
-        """Add the next entry in log order; return whether it is an event, and an earlier one is the same."""
+    def compare_and_add(self, entry: Entry, classification: Classification) -> bool:
+        """Return whether the next entry in log order repeats an earlier event, and remember the entry."""
         self._entries += 1
         if not isinstance(classification, Event):  # it only counts as one of the window
             return False

@@ -37,9 +37,10 @@ class EarlierRuns:
         return self._outcomes.pop(position, None) if self._outcomes else None
 
     def will_be_reread(self, position: Position) -> bool:
-        """Return whether an entry with an outcome has not reached the batcher again yet.
+        """Return whether the batcher will yet get an entry that has an outcome of an earlier run.
 
-        Either the producer has read it, or it lies where outcomes may have been kept and is read later.
+        Either the producer has read the entry, with its outcome, or it has yet to read it, and the entry lies
+        where earlier runs may have kept outcomes.
         """
         return position in self._outcomes or self._watermark.newest < position <= self._outcomes_to
 
@@ -50,14 +51,15 @@ class EarlierRuns:
     def forget_in_doubt(self, resolved: Collection[Position], reopened: Collection[Position]) -> None:
         """Forget events in doubt that have their outcome, though this run did not send them.
 
-        | the entry                                              | is in doubt             |
-        |--------------------------------------------------------|-------------------------|
-        | is reopened, and has its outcome                       | no more                 |
-        | is reopened, and has none yet                          | still                   |
-        | is not reopened, and was passed by the watermark in    | no more                 |
-        | this run                                               |                         |
-        | is above the watermark, or at or below the start and   | still                   |
-        | not reopened yet                                       |                         |
+        `resolved` are the reopened entries that the next commit resolves, `reopened` those that stay open.
+
+        | the entry                                                           | is in doubt |
+        |---------------------------------------------------------------------|-------------|
+        | is one of `resolved`                                                | no more     |
+        | is one of `reopened`                                                | still       |
+        | is neither, and lies above the watermark                            | still       |
+        | is neither, and was passed by the watermark in this run             | no more     |
+        | is neither, and lies at or below the start: it is not reopened yet  | still       |
         """
         if self.in_doubt:
             self.in_doubt.difference_update(resolved)

@@ -16,14 +16,15 @@ class Lane:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.gathered: list[Delivery] = []
-        self._done_when_parked: int | None = None  # None: it is not parked
+        self._done_when_parked: int | None = None  # `batch.done` when the whole lane was parked, if it was
 
     @property
     def is_parked(self) -> bool:
         """Whether the whole lane is parked because the delivery that is current now waits.
 
-        It ends by itself when this delivery is done. The entries that were parked stay so until each of them
-        has its outcome, but what is added to the lane from then on is not parked at once.
+        The lane is not parked any more when this delivery is done, since `batch.done` is another number then.
+        The entries that were parked stay so until each of them has its outcome, but what is added to the lane
+        from then on is not parked at once.
         """
         return self._done_when_parked == self.batch.done
 

@@ -33,15 +33,15 @@ class LateArrivals:
     async def pages(self, until: Position) -> AsyncIterator[ReopenedEntries]:
         """Yield the entries that have appeared in the gaps up to a position, a page at a time.
 
-        Above it the log is read later, with what appeared in gaps that an earlier run recorded there. Raises
-        SourceError, CheckpointError.
+        Gaps above `until` are left out, though an earlier run may have recorded some: the log is read there
+        later, and has what has appeared in them. Raises SourceError, CheckpointError.
         """
         after = 0
         while gaps := await self._gaps.page(after, until.id, PAGE_GAPS):
             entries = await self._log.in_id_gaps(gaps, PAGE_ROWS)
             if entries:
                 positions = [entry.position for entry in entries]
-                await self._gaps.record_found(*_filled(gaps, positions), positions)
+                await self._gaps.record_found(*_before_and_after(gaps, positions), positions)
                 late = [_late(entry) for entry in entries]
                 yield ReopenedEntries(dict.fromkeys(positions), late, are_late=True)
             # After a full page the same gaps are looked at again, since there may be more in them. What was
@@ -61,7 +61,10 @@ class LogWithLateArrivals:
     async def pages(
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
-        """Yield all. Raises SourceError, CheckpointError."""
+        """Yield late arrivals below `after`, then the log, then late arrivals below what was read by then.
+
+        The second look finds what appeared while the log was read. Raises SourceError, CheckpointError.
+        """
         async for reopened in self._late.pages(after):
             yield reopened
         async for page in self._log.pages(after, mark):
@@ -72,7 +75,7 @@ class LogWithLateArrivals:
             yield reopened
 
 
-def _filled(gaps: list[IdGap], positions: list[Position]) -> tuple[list[IdGap], list[IdGap]]:
+def _before_and_after(gaps: list[IdGap], positions: list[Position]) -> tuple[list[IdGap], list[IdGap]]:
     """Return the gaps in which something was found, and what is left of them."""
     found = {gap: [each.id for each in positions if gap.first <= each.id <= gap.last] for gap in gaps}
     filled = [gap for gap, ids in found.items() if ids]

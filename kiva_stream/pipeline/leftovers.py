@@ -1,4 +1,4 @@
-"""Leftovers: what earlier runs left comes before what the log has."""
+"""Leftovers: the entries and changes that earlier runs left outside the log's order, read before the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice
 from kiva_stream.model.entries import Change, Changes, Entry, ReopenedEntries
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import HighWaterMark, Position
-from kiva_stream.pipeline.parking import returns_first
+from kiva_stream.pipeline.parking import parked_below_log
 from kiva_stream.ports.source import Entries, Log
 
 PAGE_ROWS = 1_000
@@ -40,9 +40,9 @@ class LeftoversFirst:
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
         """Yield what was left, then all pages. Raises SourceError."""
-        parked = dict.fromkeys(returns_first(self._parked, after))
-        for was_dead in (parked, self._replays):
-            async for reopened in reopened_pages(self._entries, was_dead):
+        parked = dict.fromkeys(parked_below_log(self._parked, after))
+        for to_reopen in (parked, self._replays):
+            async for reopened in reopened_pages(self._entries, to_reopen):
                 yield reopened
         for first in range(0, len(self._changes), PAGE_ROWS):
             yield Changes(list(self._changes[first : first + PAGE_ROWS]))
@@ -51,12 +51,12 @@ class LeftoversFirst:
 
 
 async def reopened_pages(
-    entries: Entries, was_dead: Mapping[Position, Reason | None]
+    entries: Entries, to_reopen: Mapping[Position, Reason | None]
 ) -> AsyncIterator[ReopenedEntries]:
     """Yield the entries at these positions in log order, a page at a time, as they are now.
 
-    `was_dead` has the reason of each that is a dead letter, else None. Raises SourceError.
+    `to_reopen` has the reason of each that is a dead letter, else None. Raises SourceError.
     """
-    in_order = iter(sorted(was_dead))
+    in_order = iter(sorted(to_reopen))
     while page := list(islice(in_order, PAGE_ROWS)):
-        yield ReopenedEntries({at: was_dead[at] for at in page}, await entries.entries(page))
+        yield ReopenedEntries({at: to_reopen[at] for at in page}, await entries.entries(page))

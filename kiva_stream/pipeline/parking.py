@@ -1,8 +1,8 @@
 """Parking: entries that wait long leave the log's order, so that the watermark passes them.
 
 An entry that waits for an answer holds the watermark, and with it the window: reading would stop for all
-contacts. So it becomes a row of the state and leaves the span of its page. Nothing changes for the sender,
-which goes on with the same delivery. What is parked, and when:
+contacts. So it becomes a row of the state and leaves the span of its page: its delivery is replaced by a copy
+with a span of its own. The sender goes on where it is. What is parked, and when:
 
 | an entry                           | is parked                                                         |
 |------------------------------------|-------------------------------------------------------------------|
@@ -15,15 +15,15 @@ which goes on with the same delivery. What is parked, and when:
 | waits while the account is down    | when the account has been up for `UP_FOR_S`, if it still waits:   |
 |                                    | in an outage all contacts wait for the same                       |
 
-At most `parked_max` entries are parked. If more wait, they stay in their spans, and reading stops at the
-window.
+While `parked_max` entries are parked, no more are parked here: they stay in their spans, and reading stops at
+the window. Late arrivals count among the parked, but are parked whatever their number (`late_arrivals.py`).
 
 When a parked entry returns to its lane:
 
 | it gets its outcome                 | it returns                                                       |
 |-------------------------------------|------------------------------------------------------------------|
 | in the run that parked it           | never: its lane has had it all the time                          |
-| in a later run that starts at or    | first of all, before the log is read (`returns_first`)           |
+| in a later run that starts at or    | first of all, before the log is read (`parked_below_log`)        |
 | above it                            |                                                                  |
 | in a later run that starts below it | where the log is read again, so its lane stays in log order      |
 
@@ -45,7 +45,7 @@ from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 CONTACT_WAIT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
 ANSWER_WAIT_S = 5.0  # other contacts wait no longer for the look-up of an event
 POLL_S = 1.0
-UP_FOR_S = 5.0  # a little after an outage all get their answers
+UP_FOR_S = 5.0  # soon after an outage most get their answers: until then nothing is parked
 
 
 def began_waiting_for_contact(batch: Batch, now: float) -> None:
@@ -58,13 +58,16 @@ def began_waiting_for_answer(batch: Batch, now: float) -> None:
     batch.park_from(now + ANSWER_WAIT_S)
 
 
-def returns_first(parked: Collection[Position], watermark: Position) -> list[Position]:
-    """Return the parked entries that come before the log; those above the watermark are read again there."""
+def parked_below_log(parked: Collection[Position], watermark: Position) -> list[Position]:
+    """Return the parked entries that the log, which is read from the watermark on, will not have again."""
     return [position for position in parked if position <= watermark]
 
 
 class Parking:
-    """Parks entries of lanes that wait long; `reopened` stores what is parked, at most `parked_max`."""
+    """Parks entries of lanes that wait long; `reopened` stores what is parked.
+
+    Nothing is parked while `parked_max` entries are.
+    """
 
     def __init__(
         self, reopened: ReopenedSpans, parked_max: int, is_down: Callable[[], bool] = lambda: False
@@ -85,7 +88,7 @@ class Parking:
                 self.park_waiting(lanes, now)
 
     def park_waiting(self, lanes: Lanes, now: float) -> None:
-        """Park the lanes whose batch waits longer for one answer than others should wait for it.
+        """Park the lanes whose batch still waits at its `park_at`, so that reading goes on for others.
 
         If there is no room for a whole lane, the next call parks more of it.
         """
@@ -93,18 +96,18 @@ class Parking:
             batch = lane.batch
             if batch.park_at <= now and not lane.is_parked:
                 lane.set_parked(
-                    is_whole=self._park_from(batch.done, batch.deliveries, batch.contact.id)
-                    and self._park_from(0, lane.gathered, batch.contact.id)
+                    is_whole=self._park_entries(batch.done, batch.deliveries, batch.contact.id)
+                    and self._park_entries(0, lane.gathered, batch.contact.id)
                 )
 
     def park_behind(self, lane: Lane) -> None:
         """Park the newest delivery of a lane that is parked, since it waits for the same answer."""
         if lane.is_parked:
             newest = len(lane.gathered) - 1
-            lane.set_parked(is_whole=self._park_from(newest, lane.gathered, lane.batch.contact.id))
+            lane.set_parked(is_whole=self._park_entries(newest, lane.gathered, lane.batch.contact.id))
 
-    def _park_from(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
-        """Park these deliveries from one on, as far as there is room; return whether all are parked.
+    def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
+        """Park the deliveries from the index `first` on, while there is room; return whether all are parked.
 
         Contact checks are in no page, and reopened entries have left theirs: both are left as they are. So
         nothing is parked twice when a lane is looked at again.

@@ -39,9 +39,16 @@ class Pipeline:
     `lookup` finds events whose answer was lost; without one they are sent again. `is_down` returns whether
     ActiveCampaign is down: then nothing is parked.
 
-    Two parts of the checkpoint are handed to stages: `reopened`, the entries that get their outcome outside
-    the log's order, and `earlier`, what earlier runs left of the entries that are read again. The batcher
-    uses both. With `Revivals` it delivers the dead letters of customers who have got a contact since.
+    Besides the checkpoint itself, stages get parts of it:
+
+    | part                                                         | is handed to                           |
+    |--------------------------------------------------------------|----------------------------------------|
+    | `reopened`: entries that get their outcome outside the log's | the batcher, parking                   |
+    | order                                                        |                                        |
+    | `earlier`: what earlier runs left of the entries that are    | the batcher, and its `Revivals`: dead  |
+    | read again                                                   | letters of customers who have got a    |
+    |                                                              | contact since                          |
+    | `intents`: the permits to send; `draining`                   | the sender                             |
     """
 
     def __init__(
@@ -90,9 +97,12 @@ class Pipeline:
         )
 
     def remember(self, entries: Iterable[Entry]) -> None:
-        """Recognize duplicates of these entries, which lie below the checkpoint; call it in log order."""
+        """Add these entries, which lie below the checkpoint, to those that `run` compares its entries with.
+
+        Call it in log order.
+        """
         for entry in entries:
-            self._duplicates.is_repeat(entry, self._classify(entry))
+            self._duplicates.compare_and_add(entry, self._classify(entry))
 
     async def run(self, mark: HighWaterMark) -> None:
         """Return when every entry up to the mark has its outcome, or after a drain.

@@ -19,8 +19,9 @@ async def produce(
 
     Each page is tracked before it is sent on, so that the watermark cannot pass an entry that is under way.
     Changes have no outcome, and a reopened entry gets a span of its own. So their pages are not tracked, and
-    have an empty span. Its position `after` is that of the contact checks of the changes: below every entry
-    that this run reads. Raises SourceError, CheckpointError.
+    have an empty span at `after`. The batcher gives the contact checks of the changes this position. It lies
+    below all entries that are read in log order, so that a check, when it is done, does not stand for any of
+    them (`Contact.synced_to`). Raises SourceError, CheckpointError.
     """
     async with pages:
         async for chunk in log.pages(after, mark):

@@ -17,12 +17,12 @@ from kiva_stream.pipeline.watermark import Watermark
 
 
 class ReopenedSpan(NamedTuple):
-    """An entry that was dead or parked before, or was found late."""
+    """An entry that gets its outcome in a span of its own: it is parked, was dead, or was found late."""
 
     span: Span  # its own, besides that of its page
     position: Position
     was_dead: Reason | None = None
-    is_parked: bool = False  # a row of the state goes when it is resolved
+    is_parked: bool = False  # then the state's row of it is deleted when it is resolved
 
 
 class ReopenedSpans:
@@ -72,7 +72,7 @@ class ReopenedSpans:
             return None
         was_parked = position in self._left_parked
         self._left_parked.discard(position)
-        self.parked_count += is_late and not was_parked
+        self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
         return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_late or was_parked))
 
     def _add(self, reopened: ReopenedSpan) -> Span:
@@ -105,19 +105,19 @@ class ReopenedSpans:
 def count_reopened(
     reopened: ReopenedSpan, watermark: Watermark, passed: Counter[Counted], counted_from: Position
 ) -> None:
-    """Count the new outcome of a reopened entry where its page is counted, instead of the old one.
+    """Have the counts show the new outcome of a reopened entry instead of the old one.
 
-    Only a dead letter has an old outcome. With each commit the ledger adds `passed` to the saved counts, and
-    subtracts the old outcome of every dead letter that was reopened. That is right for an old outcome among
-    the saved counts. For any other, `passed` gets it once more, so that the subtraction changes nothing.
+    Entries at or below `counted_from` are not counted. Only a dead letter has an old outcome. With each
+    commit the ledger adds `passed` to the saved counts, and subtracts from them the old outcome of every
+    resolved entry that was dead. If the saved counts do not have that old outcome, it is added to `passed`:
+    this cancels the subtraction.
 
-    | the entry is               | its old outcome is counted | and here                       | the new one |
-    |                            |                            |                                | is added to |
-    |----------------------------|----------------------------|--------------------------------|-------------|
-    | at or below `counted_from` | nowhere                    | added to `passed`              | nothing     |
-    | passed by the watermark    | in the saved counts        | left alone: the ledger does it | `passed`    |
-    | above the watermark        | in the span of its page    | subtracted from that span, and | that span   |
-    |                            |                            | added to `passed`              |             |
+    | the entry is               | the old outcome is      | what is done about the old | the new outcome is |
+    |                            | counted                 | outcome                    | added to           |
+    |----------------------------|-------------------------|----------------------------|--------------------|
+    | at or below `counted_from` | nowhere                 | `passed` + 1               | nothing            |
+    | passed by the watermark    | in the saved counts     | nothing                    | `passed`           |
+    | above the watermark        | in the span of its page | span - 1, `passed` + 1     | that span          |
     """
     page_span, is_counted = watermark.span_of(reopened.position), reopened.position > counted_from
     if reopened.was_dead:

@@ -27,7 +27,7 @@ class Revived(NamedTuple):
 def can_be_revived(
     entry: Entry, classification: Classification, contacts: Mapping[CustomerId, Contact]
 ) -> bool:
-    """Return whether a dead letter for want of a contact has a contact that takes it."""
+    """Return whether a dead letter is still for a contact, and its customer has one that is not refused."""
     contact = contacts.get(entry.customer_id) if entry.customer_id else None
     return contact is not None and not contact.is_refused and isinstance(classification, FOR_A_CONTACT)
 

@@ -2,7 +2,8 @@
 
 ActiveCampaign takes no idempotency key for an event. If a process crashes, an event that it sent may have
 arrived though the state does not know it. So a commit records each event, as an intent, before the event is
-sent, and at most `permits` events are recorded at a time. Only these are in doubt for the next run.
+sent, and a run has at most `permits` events recorded at a time. Only these are in doubt for the next run, and
+those that were in doubt for this run and have no outcome yet: they stay recorded, and need no permit for it.
 
 The protocol of one event, in the order of its calls:
 
@@ -25,14 +26,14 @@ What a crash leaves, and what the next run does about it:
 |------------------------------------|---------------|-------------------------------------------------|
 | before the commit of 3 is kept     | nothing       | sends the event for the first time              |
 | after that, before 4               | an intent     | looks the event up, does not find it, sends it  |
-| after 4, before the commit of 5    | an intent     | looks the event up, and repeats it only if lost |
+| after 4, before the commit of 5    | an intent     | looks the event up, sends it unless it is found |
 | after the commit of 5 is kept      | an outcome    | reads it in the ledger, sends nothing           |
 
 `close` begins a drain: nothing is granted from then on. Pending intents are refused; if a commit was
 recording one at that moment, the following commit takes it back.
 
-Step 3 marks lookahead as recorded before its commit is kept. It cannot be claimed in between: the events of a
-contact have one sender, and it waits in step 2 until that commit is kept.
+Step 3 marks lookahead as recorded before its commit is kept. Lookahead is not claimed in between: one sender
+has all events of the contact, and this sender waits in step 2 until that commit is kept.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class PendingIntent(NamedTuple):
 
     position: Position
     lookahead: Lookahead
-    recorded: asyncio.Future[None]  # one is made for most events: anyio.Event takes ten times as long
+    recorded: asyncio.Future[None]  # a run makes many: an anyio.Event would take ten times as long to make
 
 
 class SendIntents:
@@ -63,16 +64,16 @@ class SendIntents:
     def __init__(self, permits: int, commits: GroupCommit) -> None:
         self._permits = permits
         self._commits = commits
-        self._recorded: set[Position] = set()  # that the next commit records: each holds a permit
-        self._lookahead: set[Position] = set()  # those of them that no sender has claimed yet
-        self._resolved: list[Position] = []  # their permits are free with the next commit
+        self._holders: set[Position] = set()  # the events that hold a permit
+        self._lookahead: set[Position] = set()  # the holders that no sender has claimed yet
+        self._leaving: list[Position] = []  # events whose permits, if they hold one, the next commit frees
         self._pending: deque[PendingIntent] = deque()
         self._is_open = True
 
     @property
     def has_changes(self) -> bool:
         """Whether a commit would record other events than the last one did."""
-        return bool(self._resolved) or bool(self._pending and len(self._recorded) < self._permits)
+        return bool(self._leaving) or bool(self._pending and len(self._holders) < self._permits)
 
     def claim_prerecorded(self, position: Position) -> bool:
         """Return whether a commit has recorded the event as lookahead; it is claimed once."""
@@ -112,24 +113,25 @@ class SendIntents:
 
     def next_commit(self) -> tuple[frozenset[Position], list[PendingIntent]]:
         """Return the events that the next commit records, and the intents to grant when it is kept."""
-        # Permits of events with an outcome are free: the commit that keeps the outcome records them no more.
-        self._recorded.difference_update(self._resolved)
-        self._resolved.clear()
-        # After `close` none is granted: pending intents are refused, and lookahead would keep its permits.
-        free = self._permits - len(self._recorded) if self._is_open else 0
+        # Permits that were freed since the last commit can be granted: this commit records their events no
+        # more. If an event has its outcome, this commit keeps that.
+        self._holders.difference_update(self._leaving)
+        self._leaving.clear()
+        # After `close` no permit is granted: no sender would claim what is recorded from then on.
+        free = self._permits - len(self._holders) if self._is_open else 0
         # Pending intents come first, in order: each is a sender that waits.
         granted = [self._pending.popleft() for _ in range(min(free, len(self._pending)))]
-        self._recorded.update(intent.position for intent in granted)
+        self._holders.update(intent.position for intent in granted)
         # What is left goes to their lookahead, in equal shares.
         if free > len(granted):
             for intent in granted:
                 self._record_lookahead(intent, (free - len(granted)) // len(granted))
-        return frozenset(self._recorded), granted
+        return frozenset(self._holders), granted
 
     def _record_lookahead(self, intent: PendingIntent, share: int) -> None:
-        events = set(intent.lookahead(min(share, LOOKAHEAD_MAX))).difference(self._recorded)
+        events = set(intent.lookahead(min(share, LOOKAHEAD_MAX))).difference(self._holders)
         self._lookahead.update(events)
-        self._recorded.update(events)
+        self._holders.update(events)
 
     @staticmethod
     def wake(intents: Iterable[PendingIntent]) -> None:
@@ -153,5 +155,5 @@ class SendIntents:
     def _free(self, positions: Collection[Position]) -> None:
         """Free permits with the next commit."""
         if positions:
-            self._resolved.extend(positions)
-            self._commits.request(waiting_share=len(self._resolved) / self._permits)
+            self._leaving.extend(positions)
+            self._commits.request(waiting_share=len(self._leaving) / self._permits)

@@ -30,10 +30,10 @@ from kiva_stream.primitives.streams import take
 
 
 class LookupPolicy(NamedTuple):
-    """What to do about an event that may have arrived: look it up, or without a look-up back off."""
+    """What to do about an event that may have arrived: look it up, or back off if there is no `lookup`."""
 
     lookup: DeliveryLookup | None
-    settle_s: float  # an event that arrived is shown by then
+    settle_s: float  # how long after it was sent an event that arrived is shown at the latest
     backoff_max_s: float  # bounds the wait where nothing is looked up
 
 
@@ -95,22 +95,26 @@ class Sender:
             delivery = batch.current
             if batch.contact.status is ContactStatus.REJECTED:
                 self._record_dead(batch.contact, delivery)
-            elif delivery.event_line is None:
+            elif delivery.event_line is None:  # an entry without event, or a check, whose span is not counted
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.request_commit()
             else:
-                await self._send(batch, delivery)
+                await self._send(batch)
             batch.finish_current()
 
     def _record_dead(self, contact: Contact, delivery: Delivery) -> None:
-        # It is recorded ahead of its turn only if the contact was rejected in the middle of the batch.
+        # The event holds a permit only if it was recorded as lookahead of an earlier one of the batch, before
+        # the contact was rejected.
         self._permits.release_lookahead([delivery.position])
         if delivery.is_entry:
             dead_letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
-    async def _send(self, batch: Batch, delivery: Delivery) -> None:
+    async def _send(self, batch: Batch) -> None:
         """Send the current event until it has its outcome. Raises DrainedError.
+
+        During any await, parking may replace `batch.current` by a copy with another span. So outcomes go to
+        the one that is current by then; position and event are the same in both.
 
         | the event                        | the look-up      | then it                              |
         |----------------------------------|------------------|--------------------------------------|
@@ -122,7 +126,7 @@ class Sender:
         | outcome is unknown               | does not find it | is sent, and counted as `sent_again` |
         |                                  | cannot say       | is sent, and counted as `sent_again` |
         """
-        position, may_repeat = delivery.position, False
+        position, may_repeat = batch.current.position, False
         if self._outcomes.is_in_doubt(position):
             has_arrived = await self._look_up(batch, self._began_at, attempts=1)
             if has_arrived:
@@ -151,6 +155,7 @@ class Sender:
             self._warn("an event may or may not have arrived", why=str(error))
             if not await self._look_up(batch, self._clock(), attempts):
                 return False
+            # It was found, and is recorded as delivered below.
         except DrainedError:
             # This attempt sent nothing. If it is the first, this run did not put the event in doubt; whether
             # an earlier run did is recorded apart from the permits.

@@ -1,4 +1,7 @@
-"""The watermark over what was read: track, resolve, advance. Pure."""
+"""The watermark over what was read. It does no I/O.
+
+Spans are tracked in log order, and passed in that order, each when no entry of it is pending any more.
+"""
 
 from __future__ import annotations
 

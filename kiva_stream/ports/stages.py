@@ -51,10 +51,15 @@ class EntryOutcomes(Outcomes, Protocol):
     async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return those of these entries that may be reopened: a second outcome must not be recorded.
+        """Return those of these entries that may be reopened, so that none gets a second outcome.
 
-        They are not reopened already and have no outcome, or are among `dead_letters` and still dead: that
-        outcome is replaced by the new one. Raises CheckpointError.
+        | the entry                | may be reopened                                                     |
+        |--------------------------|---------------------------------------------------------------------|
+        | is reopened already      | no                                                                  |
+        | is one of `dead_letters` | if it is still dead: the new outcome replaces that one              |
+        | is another one           | if it is not delivered                                              |
+
+        Raises CheckpointError.
         """
 
 
@@ -62,7 +67,7 @@ class EventOutcomes(Outcomes, Protocol):
     """What the sender asks of the checkpoint: which events are in doubt, and where their outcomes go."""
 
     def is_in_doubt(self, position: Position) -> bool:
-        """Return whether an event may have arrived that an earlier run sent."""
+        """Return whether an earlier run may have sent this event, and kept no outcome of it."""
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Record that ActiveCampaign has an event; its permit is free when that is committed."""
@@ -73,8 +78,8 @@ class EventOutcomes(Outcomes, Protocol):
     def count_note(self, what: str) -> None:
         """Add 1 to the count of something odd that was done about an entry.
 
-        It is saved with the next commit, wherever the watermark is: if the entry is read again, it is not
-        counted again.
+        The count is saved with the next commit, even while the entry is above the watermark. If the entry is
+        read again, what was done before is not counted a second time.
         """
 
     def mark_tag_due(self, contact: ContactId) -> None:
@@ -85,10 +90,10 @@ class DeadLetterOutcomes(Protocol):
     """What revivals ask of the checkpoint."""
 
     async def take_dead_letter_customer(self, customer: CustomerId) -> bool:
-        """Forget that a customer has dead letters for want of a contact; return whether that was known.
+        """Forget that a customer has dead letters with one of CONTACT_REASONS; return whether that was known.
 
-        It is known again when another entry of theirs is dead. When true is returned, all of these dead
-        letters are committed.
+        It is known again when another entry of theirs becomes such a dead letter. When true is returned, all
+        of these dead letters are committed.
         """
 
 

@@ -222,10 +222,10 @@ class Ledger(Protocol):
         A parked entry has the outcome PARKED. Skipped and synced entries are not stored.
         """
 
-    async def unresolved(
+    async def undelivered(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return the entries that are not delivered; of the `dead_letters`, those still dead."""
+        """Return those of these entries that are not delivered; of the `dead_letters`, those still dead."""
 
 
 class IncidentStore(Protocol):

@@ -174,12 +174,12 @@ class SiteLedger:
         rows = await self._fetch("earlier_outcomes", *after, *until)
         return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
 
-    async def unresolved(
+    async def undelivered(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> set[Position]:
         """Compare the positions with the ledger and the dead letters."""
         asked = [(*position, position in dead_letters) for position in positions]
-        return {_position(row) for row in await self._fetch("unresolved", *columns(asked, 3))}
+        return {_position(row) for row in await self._fetch("undelivered", *columns(asked, 3))}
 
     async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return dead letters by position."""

@@ -130,7 +130,7 @@ SELECT txid, log_id FROM (
 ORDER BY txid DESC, log_id DESC
 LIMIT 1
 
--- name: unresolved
+-- name: undelivered
 SELECT p.txid, p.log_id
 FROM unnest($2::bigint[], $3::bigint[], $4::boolean[]) AS p (txid, log_id, is_letter)
 WHERE NOT EXISTS (SELECT FROM {schema}.ledger l WHERE (l.site_id, l.txid, l.log_id) = ($1, p.txid, p.log_id))

@@ -161,7 +161,9 @@ class ExpectedState:
         duplicates = Duplicates(self._settings.window, self._settings.duplicate_window_s)
         classified = ((entry, classifications[entry.position]) for entry in entries)
         events = ((entry, each) for entry, each in classified if isinstance(each, Event))
-        return {entry.position: event for entry, event in events if not duplicates.is_repeat(entry, event)}
+        return {
+            entry.position: event for entry, event in events if not duplicates.compare_and_add(entry, event)
+        }
 
 
 def wanted_order(

@@ -97,7 +97,7 @@ class FakeLedger:
         await anyio.lowlevel.checkpoint()
         return {where: what for where, what in self.kept_above().items() if after < where <= until}
 
-    async def unresolved(
+    async def undelivered(
         self, positions: Collection[Position], letters: Collection[Position]
     ) -> set[Position]:
         await anyio.lowlevel.checkpoint()

@@ -101,7 +101,7 @@ class ReplayRun:
     async def outcomes(self) -> dict[str, int]:
         """Return the number of dead letters by what became of them."""
         site = self._site
-        undelivered = await site.ledger.unresolved(self._replays, ())
+        undelivered = await site.ledger.undelivered(self._replays, ())
         left = await site.dead_letters.page(DeadLetterFilter(positions=self._replays), None)
         still_dead = {each.position: each for each in left}
         orders = await OrderStates(site.store, site.shop.site.id).sent(self._orders)

@@ -62,12 +62,12 @@ async def test_earlier_outcomes_are_read_a_range_at_a_time(ledger: SiteLedger) -
     assert (await ledger.leftovers()).earlier_outcomes_to == D
 
 
-async def test_unresolved_entries_are_undelivered_and_still_dead_if_they_were(
+async def test_undelivered_entries_are_without_a_delivery_and_still_dead_if_they_were(
     ledger: SiteLedger,
 ) -> None:
     await ledger.commit(commit_of(START, [delivered(*A)], [LETTER._replace(position=B)]))
-    assert await ledger.unresolved([A, B, C, D], [B, C]) == {B, D}
-    assert await ledger.unresolved([], []) == set()
+    assert await ledger.undelivered([A, B, C, D], [B, C]) == {B, D}
+    assert await ledger.undelivered([], []) == set()
 
 
 async def test_nothing_is_left_before_the_first_commit(ledger: SiteLedger) -> None:

@@ -74,7 +74,7 @@ class Bench:
     def remember(self, rows: Classifications) -> None:
         """Have entries before the checkpoint known for duplicates."""
         for row, classification in rows:
-            self.duplicates.is_repeat(row, classification)
+            self.duplicates.compare_and_add(row, classification)
 
     async def run(self, *pages: Classifications) -> list[Batch]:
         """Give pages to the batcher; return the batches that it sends on, once all is committed."""

@@ -75,7 +75,7 @@ async def test_dead_letters_are_replayed_in_log_order_with_their_reasons(
     (reopened,) = await given(replays)
     assert isinstance(reopened, ReopenedEntries)
     assert [each.position for each in reopened.entries] == [ONE, TWO]
-    assert reopened.was_dead == {ONE: WHY, TWO: WHY}
+    assert reopened.to_reopen == {ONE: WHY, TWO: WHY}
 
 
 async def test_a_dead_letter_is_replayed_once_and_again_when_it_is_asked_for_again(

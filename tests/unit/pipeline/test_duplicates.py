@@ -18,7 +18,7 @@ ANN, BOB = customer(1), customer(2)
 def repeats(*entries: Entry, window: int = 100, within_s: float = 2) -> list[bool]:
     """Return of each entry, all of them events, whether it is a repeat."""
     duplicates = Duplicates(window, within_s)
-    return [duplicates.is_repeat(each, event(1)) for each in entries]
+    return [duplicates.compare_and_add(each, event(1)) for each in entries]
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_only_the_window_of_positions_before_an_entry_counts(
     between: int, is_duplicate: bool, kind: str
 ) -> None:
     duplicates = Duplicates(3, 2)
-    duplicates.is_repeat(same(1, 10), event(1))
+    duplicates.compare_and_add(same(1, 10), event(1))
     for place in range(2, 2 + between):
-        duplicates.is_repeat(entry(place, BOB), event(place) if kind == "events" else Noise())
-    assert duplicates.is_repeat(same(9, 10), event(9)) == is_duplicate
+        duplicates.compare_and_add(entry(place, BOB), event(place) if kind == "events" else Noise())
+    assert duplicates.compare_and_add(same(9, 10), event(9)) == is_duplicate
 
 
 @given(
@@ -76,16 +76,16 @@ def test_duplicates_are_those_of_the_definition(rows: list[tuple[str, int]], win
     duplicates = Duplicates(window, 2)
     for at, (text, second) in enumerate(rows):
         if text == " ":
-            duplicates.is_repeat(entry(at + 1, ANN), Noise())
+            duplicates.compare_and_add(entry(at + 1, ANN), Noise())
             continue
         earlier = rows[max(0, at - window) : at]
         expected = any(each == text and abs(second - then) <= 2 for each, then in earlier)
-        assert duplicates.is_repeat(same(at + 1, second, message=text), event(1)) == expected
+        assert duplicates.compare_and_add(same(at + 1, second, message=text), event(1)) == expected
 
 
 def test_events_outside_the_window_are_forgotten() -> None:
     duplicates = Duplicates(3, 2)
     for place in range(1, 1_000):
-        duplicates.is_repeat(entry(place, ANN), event(place))
+        duplicates.compare_and_add(entry(place, ANN), event(place))
     assert len(duplicates._seen) <= 4
     assert len(duplicates._order) <= 4

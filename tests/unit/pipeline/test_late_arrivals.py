@@ -96,7 +96,7 @@ def test_a_late_entry_is_counted_as_late() -> None:
 
     (page,) = run(story())
     assert [each.notes for each in page.entries] == [("late",)]
-    assert page.was_dead == {Position(0, 4): None}
+    assert page.to_reopen == {Position(0, 4): None}
     assert page.are_late
 
 

@@ -26,9 +26,9 @@ async def test_leftovers_come_first_in_log_order_and_those_above_the_watermark_w
     parked_page, replayed, changed, read = pages
     assert isinstance(parked_page, ReopenedEntries)
     assert isinstance(replayed, ReopenedEntries)
-    assert parked_page.was_dead == {position(2): None, position(4): None}
-    assert [*replayed.was_dead] == [position(1), position(3)]
-    assert replayed.was_dead == replays
+    assert parked_page.to_reopen == {position(2): None, position(4): None}
+    assert [*replayed.to_reopen] == [position(1), position(3)]
+    assert replayed.to_reopen == replays
     assert [each.position for each in parked_page.entries] == [position(2), position(4)]
     assert isinstance(changed, Changes)
     assert isinstance(read, list)
@@ -42,4 +42,4 @@ async def test_leftovers_come_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     pages = [
         page async for page in LeftoversFirst(log, FakeEntries(log), parked=left).pages(position(5), up_to(5))
     ]
-    assert [len(page.was_dead) for page in pages if isinstance(page, ReopenedEntries)] == [2, 2, 1]
+    assert [len(page.to_reopen) for page in pages if isinstance(page, ReopenedEntries)] == [2, 2, 1]

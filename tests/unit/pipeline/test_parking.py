@@ -16,7 +16,7 @@ from kiva_stream.pipeline.parking import (
     Parking,
     began_waiting_for_answer,
     began_waiting_for_contact,
-    returns_first,
+    parked_below_log,
 )
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from tests.fakes.state_ledger import FakeLedger
@@ -129,7 +129,7 @@ async def test_a_wait_for_a_contact_is_parked_later_than_one_for_an_answer_and_t
 
 async def test_parked_entries_above_the_watermark_do_not_return_before_the_log() -> None:
     parked = [position(6), position(4), position(5)]
-    assert returns_first(parked, position(5)) == [position(4), position(5)]
+    assert parked_below_log(parked, position(5)) == [position(4), position(5)]
 
 
 # With a checkpoint
