@@ -23,7 +23,10 @@ class ContactStatus(StrEnum):
 
 
 class Contact(msgspec.Struct, weakref=True):
-    """A contact: the ordering key. A process has one object for each, so that every part sees it change."""
+    """A contact: the ordering key. A process has one object for each, so that every part sees it change.
+
+    Only a DueContact has a copy of its own, as the state had the contact when it was read.
+    """
 
     id: ContactId
     email: Email  # the address last confirmed; while the contact is new, the one it is to have

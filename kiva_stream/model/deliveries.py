@@ -38,7 +38,7 @@ class Need(NamedTuple):
 
     contact: Contact
     position: Position
-    inserted_at: datetime  # of the newest of these entries
+    inserted_at: datetime  # the latest that these entries have; not always that of the one at `position`
     orders: frozenset[OrderId] = frozenset()
     resubscribes: bool = False  # back to the list: an entry, young enough, asks for e-mails again
 

@@ -100,7 +100,7 @@ class SentOrder(msgspec.Struct, frozen=True):
     source: OrderSource
     fingerprint: bytes
     accepted_at: datetime
-    refused: str = ""  # ActiveCampaign's reason for the refusal; "": it accepted the order
+    refused: str = ""  # why ActiveCampaign refused it, or why it was not sent; "": it accepted the order
 
     @property
     def was_accepted(self) -> bool:

@@ -2,8 +2,9 @@
 
 Every coroutine here outlasts throttling and outages: it returns once ActiveCampaign has answered. It raises
 AccountRefused if ActiveCampaign refuses the key or the account, HeldError if the site's lease is lost, and
-what is said beside it. In `follow` calls outlast a refused key or account too. There AccountRefused is raised
-only by the sync, when ActiveCampaign refuses so many contacts or week tags that the cause is the account.
+what its own docstring names. In `follow` calls outlast a refused key or account too. There AccountRefused is
+raised only by the sync, when ActiveCampaign refuses so many contacts or week tags that the cause is the
+account.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ class ReplayRequests(Protocol):
 class Links(Protocol):
     """Which contact each customer has, and what is known of each contact at ActiveCampaign.
 
+    It also has the imports that are not known to have ended, and the tallies of notes on contacts and orders.
     Every call raises CheckpointError.
     """
 

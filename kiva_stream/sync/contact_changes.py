@@ -35,7 +35,10 @@ class ContactChange(NamedTuple):
 
     @property
     def needs_import(self) -> bool:
-        """Whether an import must send the change: ActiveCampaign has not confirmed the contact yet."""
+        """Whether the contact is not linked: then the change is sent by an import first.
+
+        Only if the contact fails there is it sent by itself, and then without a subscription and a tag.
+        """
         return not self.record.contact.is_linked
 
     @property
@@ -47,7 +50,8 @@ class ContactChange(NamedTuple):
 class ContactChanges:
     """Reads contacts' rows and finds which contacts differ. Every call raises SourceError.
 
-    `is_refused` returns whether ActiveCampaign refused exactly this change before: see ContactWrites.
+    `is_refused` returns whether ActiveCampaign refused exactly this change earlier in this process: see
+    ContactWrites.
     """
 
     def __init__(
@@ -93,7 +97,10 @@ class ContactChanges:
         return None if is_same or self._is_refused(change) else change
 
     async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:
-        """Return the week tags that imports put on the contacts they create; other contacts are left out.
+        """Return the week tags that imports put on the contacts they create.
+
+        Left out are linked contacts, and those that are not linked but whose id at ActiveCampaign is known:
+        they exist there already, so an import does not create them.
 
         The tag of an import is recorded before the import is sent. If that import was lost, it may still have
         put its tag on the contact. So the same tag is sent again: another one would be a second tag.

@@ -1,4 +1,4 @@
-"""Contact locks: a contact is in one request at a time, whichever part of the sync sends it."""
+"""Contact locks: one write at a time sends a contact to ActiveCampaign, whichever part of the sync it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kiva_stream.model.ids import ContactId
 
 
 class _Request(msgspec.Struct, frozen=True, eq=False):
-    """A request for some contacts, granted when it is the first in the queues of all of them."""
+    """A request for the locks of some contacts, granted when it is the first in the queues of all of them."""
 
     contacts: frozenset[ContactId]
     granted: anyio.Event

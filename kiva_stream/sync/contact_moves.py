@@ -38,11 +38,12 @@ class ContactMoves:
         self._ports = ports
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
-        """Move customers to contacts that have their addresses; return the contacts that they joined or left.
+        """Move customers to contacts that have their addresses; return the contacts that must be upserted.
 
-        These must be upserted. A contact that was only renamed is not among them.
+        These are the contacts that they joined, and those that some left and others keep. A contact that was
+        only renamed, or that all its customers left, is not among them.
         """
-        joined_or_left: list[Contact] = []
+        to_upsert: list[Contact] = []
         contacts = await self._ports.links.of_customers(customers)
         for contact in {each.id: each for each in contacts.values()}.values():
             movers = {
@@ -50,24 +51,27 @@ class ContactMoves:
                 for customer, email in customers.items()
                 if contacts.get(customer) is contact and email != contact.email
             }
-            joined_or_left += await self._leave(contact, _by_email(movers))
-        return joined_or_left
+            to_upsert += await self._leave(contact, _by_email(movers))
+        return to_upsert
 
-    async def _leave(self, contact: Contact, movers: Mapping[Email, list[CustomerId]]) -> list[Contact]:
-        """Move customers away from a contact; return the contacts they joined, and this one if it lost some.
+    async def _leave(self, contact: Contact, by_email: Mapping[Email, list[CustomerId]]) -> list[Contact]:
+        """Move customers, given by their new addresses, away from a contact; return the contacts to upsert.
 
-        It is not returned if it lost all: then it is dissolved.
+        These are the contacts that they joined, and this one if it lost some customers. If it lost all, it is
+        dissolved and not returned.
         """
         joined = []
-        unmoved = {customer for customers in movers.values() for customer in customers}
-        for email, customers in movers.items():
+        unmoved = {customer for customers in by_email.values() for customer in customers}
+        for email, customers in by_email.items():
             (record,) = await self._ports.links.records([contact.id])
             is_renamed = not await self._is_shared(record, unmoved) and await self._rename(record, email)
             if not is_renamed:
+                # The lock is that of the old contact: no write of it is under way while customers leave it.
                 async with self._ports.locks.hold([contact.id]):
                     ac_id = await self._ports.contacts.find(email)
                     joined.append(await self._ports.links.relink(customers, email, ac_id))
-            # Customers that a rename left at the contact count for it when the next address is looked at.
+            # After a rename these customers are still in the contact's record, and have its address. From now
+            # on they count for it, so that the next address cannot rename it again.
             unmoved.difference_update(customers)
         (left,) = await self._ports.links.records([contact.id])
         if not left.customers:
@@ -75,16 +79,16 @@ class ContactMoves:
         return [*joined, contact] if joined and left.customers else joined
 
     async def _is_shared(self, record: ContactRecord, unmoved: Collection[CustomerId]) -> bool:
-        """Return whether a customer counts for the contact who keeps it.
+        """Return whether a customer who stays at the contact counts for it.
 
-        The `unmoved` do not count, since they are still to be moved away. Customers who were relinked are not
-        in the record any more.
+        The `unmoved` do not stay: they are still to be moved away. Customers who were relinked are not in the
+        record any more.
         """
         accounts = await self._ports.customers.accounts(set(record.customers) - set(unmoved))
         return bool(countable(accounts, self._site_id, record.contact.email))
 
     async def _rename(self, record: ContactRecord, email: Email) -> bool:
-        """Give a contact a new address; return whether it has it now."""
+        """Give a contact a new address, if possible; return whether the contact was renamed."""
         contact = record.contact
         if await self._ports.links.find_by_email(email) is not None:
             return False
@@ -94,7 +98,7 @@ class ContactMoves:
                 return False
             try:
                 await self._ports.contacts.rename(ac_id, email)
-            except AddressTaken:
+            except AddressTaken:  # the caller finds that contact, and relinks the customers to it
                 log.info("another contact has the new address; it is adopted", contact=contact.id)
                 return False
             except Rejected as error:
@@ -120,8 +124,8 @@ class ContactMoves:
             try:
                 if ac_id is not None:
                     await self._ports.contacts.clear_customer_id(ac_id)
-                    for link in (await self._ports.tags.links(ac_id)).values():
-                        await self._ports.tags.remove(link)
+                    for tag_link in (await self._ports.tags.links(ac_id)).values():
+                        await self._ports.tags.remove(tag_link)
             except Rejected as error:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
             await self._ports.links.record_orphaned(contact.id)

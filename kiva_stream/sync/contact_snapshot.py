@@ -19,7 +19,7 @@ from kiva_stream.sync.desired_contact import customers_to_move
 
 PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # the next are sent while ActiveCampaign works on one
-_HISTORY = datetime.min.replace(tzinfo=UTC)  # the moment of moves; so their imports start no automations
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)  # given as the moment of moves: imports start no automations
 
 
 class _Part(NamedTuple):
@@ -32,7 +32,8 @@ class _Part(NamedTuple):
 class ContactSnapshot:
     """Upserts the contacts of all customers that belong at ActiveCampaign: see `contact_emails`.
 
-    With `is_live`, a contact starts automations if its customer joined the shop a short time ago.
+    With `is_live`, a contact that is not linked starts automations if one of its customers joined the shop a
+    short time ago.
     Every call raises AccountRefused, SourceError, CheckpointError, HeldError, or ExceptionGroups of them.
     """
 
@@ -87,7 +88,7 @@ class ContactSnapshot:
             after = page[-1].id
             emails = contact_emails(page)
             contacts = await self._ports.links.link(emails)
-            await self._upserts.move(customers_to_move(contacts, emails), _HISTORY)
+            await self._upserts.move(customers_to_move(contacts, emails), _LONG_AGO)
 
     async def _parts(self) -> AsyncIterator[_Part]:
         """Yield the changes in parts that fit into one import; a part is all history, or has none.
@@ -116,6 +117,9 @@ class ContactSnapshot:
             yield await self._upserts.read_and_unsubscribe(page)
 
     def _has_just_joined(self, contact: CurrentContact) -> bool:
-        """Return whether a contact is new to ActiveCampaign because its customer is new to the shop."""
-        is_new = self._is_live and not contact.record.contact.is_linked
-        return is_new and any(not self._writes.is_history(each.joined_at) for each in contact.counted)
+        """Return whether a contact is not linked and a customer of it joined the shop a short time ago.
+
+        The answer is False in a run that is not live.
+        """
+        may_start = self._is_live and not contact.record.contact.is_linked
+        return may_start and any(not self._writes.is_history(each.joined_at) for each in contact.counted)

@@ -3,14 +3,15 @@
 It is level-triggered: an entry only says that something may have changed. The desired state of a contact
 follows from the current rows, which are read for many contacts at once, and only what differs from what
 ActiveCampaign last confirmed is sent. So repeats, replays and restarts are harmless. An import starts no
-automations if its newest entry is older than `realtime_max_age_s`; neither does the snapshot of a run that is
-not live.
+automations if everything that asked for it happened more than `realtime_max_age_s` ago: the entries of all
+its contacts, or the moves. The snapshot of a run that is not live starts none either.
 
 | part               | what it does                                                                  |
 |--------------------|-------------------------------------------------------------------------------|
 | `contact_snapshot` | writes all contacts, before the first event                                   |
 | `pending_contacts` | writes the contacts that batches at the sender wait for                       |
-| `contact_upserts`  | writes other contacts; upserts orders and resubscribes, for pending ones too  |
+| `contact_upserts`  | writes the contacts of moves and of given needs; for these and for pending    |
+|                    | contacts it then upserts the orders and resubscribes                          |
 | `contact_changes`  | finds which contacts differ, and how                                          |
 | `contact_writes`   | sends changes, by imports or one by one                                       |
 | `contact_moves`    | moves customers whose address changed, dissolves contacts that all left       |
@@ -119,7 +120,8 @@ class ContactSync:
         | none of these                                            | nothing                                |
 
         The first row excludes all others; otherwise the batch waits for what every row that applies names.
-        The need lacks the orders of a contact that is not linked; `ContactUpserts.complete` finds them.
+        The need of a contact that is not linked has only its named and its dirty orders;
+        `ContactUpserts.complete` finds the rest of its paid orders.
         """
         contact, deliveries = batch.contact, batch.deliveries
         if contact.is_refused:
@@ -142,16 +144,16 @@ class ContactSync:
         return self._pending.working()
 
     async def ensure(self, need: Need) -> None:
-        """Write the contact, upsert its orders, and correct its place on the list.
+        """Write the contact, unsubscribe it if it must be, upsert its orders, resubscribe it if asked.
 
-        It may have to be unsubscribed if none of its customers counts any more. It is resubscribed if an
-        entry asks for that.
+        It may have to be unsubscribed if none of its customers counts any more: see `Subscriptions`. It is
+        resubscribed if an entry asks for that.
 
-        Contacts that differ at the same moment are written together; none waits for the orders of another.
-        Needs `working`.
+        Contacts that differ at the same moment are written together. Each then has a call of its own for its
+        orders; such calls share batches: see `OrderSync.upsert`. Needs `working`.
         """
         need = self._dirty.take(need)
-        # The record of `found` is as it was before the write, as `complete` requires.
+        # The fingerprint in the record of `found` is the one from before the write, as `complete` requires.
         found = await self._pending.wait_for(need)
         await self._subscriptions.unsubscribe([found])
         await self._upserts.complete([found.record], {found.id: need})

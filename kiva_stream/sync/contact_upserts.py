@@ -44,13 +44,15 @@ class ContactUpserts:
     async def move(self, customers: Mapping[CustomerId, Email], moment: datetime) -> None:
         """Move customers whose address changed, then upsert the contacts that they joined or left.
 
-        All orders of these customers are upserted too, since they may have another contact now. Imports start
-        no automations if `moment` is too long ago. Nothing is upserted if contacts were only renamed.
+        All orders of these customers are upserted too, since they may have another contact now. `moment` is
+        taken as that of the moves: if it is too long ago, imports start no automations. Nothing is upserted
+        if contacts were only renamed.
         """
         if customers and (contacts := await self._moves.move(customers)):
             orders = frozenset(await self._ports.orders.paid_by(customers))
-            # Every need has the orders of all movers, since `upsert` joins the orders of its needs. DAY1: a
-            # move syncs no contact up to a position.
+            # Every need may have the orders of all movers, also those of other contacts: `upsert` makes one
+            # set of the orders of all its needs. The position is DAY1, since a move is not an entry: it
+            # raises no contact's `synced_to`.
             await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
 
     async def upsert(self, needs: Collection[Need]) -> None:
@@ -91,8 +93,9 @@ class ContactUpserts:
     async def _upsert_orders(self, records: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Upsert the orders of the needs, and all orders of contacts that were just linked.
 
-        The status is that of now, since a process has one object for each contact. The fingerprint is that of
-        the record before the write: None if the contact was not linked then.
+        A record from before the writes tells of two moments. `contact` is the one object that the process has
+        of the contact, so its status is that of now. `fingerprint` is the old one: None if the contact was
+        not linked before the writes.
         """
         linked = [record for record in records if record.contact.is_linked]
         orders = {order for record in linked for order in needs[record.contact.id].orders}

@@ -1,18 +1,19 @@
 """Contact writes: ActiveCampaign gets contact changes, many by one import or each by a request of its own.
 
-| the contact    | contacts written together, this one too  | it is sent                                    |
-|----------------|------------------------------------------|-----------------------------------------------|
-| any            | `import_min_contacts` or more            | by one import with all of them                |
-| is not linked  | fewer                                    | by one import with those that are not linked  |
-| is linked      | fewer                                    | by a request of its own                       |
+| the contact    | number of contacts written together  | it is sent                                    |
+|----------------|--------------------------------------|-----------------------------------------------|
+| any            | `import_min_contacts` or more        | by one import with all of them                |
+| is not linked  | fewer                                | by one import with those that are not linked  |
+| is linked      | fewer                                | by a request of its own                       |
 
 | the import                                               | then the contact is sent                      |
 |----------------------------------------------------------|-----------------------------------------------|
 | reports that the contact failed, or may have left it out | once more, by a request of its own            |
 | was lost                                                 | once more, by an import                       |
 
-A contact that is not linked needs an import: any other request that subscribes would also resubscribe a
-contact that has unsubscribed at ActiveCampaign. In the state a contact is linked only after ActiveCampaign
+A contact that is not linked is sent by an import first: any other request that subscribes would also
+resubscribe a contact that has unsubscribed at ActiveCampaign. If the contact fails there, it is sent by a
+request of its own, which does not subscribe it. In the state a contact is linked only after ActiveCampaign
 confirmed it. A new process waits for the imports that an earlier one began, and does not send them again.
 """
 
@@ -62,7 +63,7 @@ class ContactWrites:
         return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
 
     def is_refused(self, change: ContactChange) -> bool:
-        """Return whether ActiveCampaign refused exactly this change before, of a linked contact.
+        """Return whether ActiveCampaign refused exactly this change of a linked contact in this process.
 
         A contact that is not linked is rejected when its change is refused; the state knows that.
         """
@@ -135,10 +136,10 @@ class ContactWrites:
                 )
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
-        """Reject a contact that is still new though its change, if it has one, was written.
+        """Reject a contact that is still new after all changes were written.
 
-        A contact that was written is linked or rejected. So this one has no change: no customer of its
-        address is left.
+        No customer of its address is left. With one it would have had a change, and be linked or rejected by
+        now.
         """
         if record.contact.status is ContactStatus.NEW:
             await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
@@ -149,9 +150,9 @@ class ContactWrites:
             await self._set_list(record, subscribed=subscribed)
 
     async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
-        """Set a contact's place on the list, and record it; the caller holds the contact's lock.
+        """Subscribe a contact or unsubscribe it, and record which; the caller holds the contact's lock.
 
-        If ActiveCampaign does not have the contact, nothing is sent, and the place is recorded all the same.
+        If ActiveCampaign does not have the contact, nothing is sent, and the same is recorded.
         """
         contact = record.contact
         ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
@@ -198,17 +199,19 @@ class ContactWrites:
             log.warning("an import is lost; its contacts are sent again", import_id=started.id)
             await self._ports.links.close_import(started, [])
             return None
-        # 1. Find the contacts that failed. The report names some. A short import left out others and does not
-        # name them. A contact whose id was not known failed too if ActiveCampaign does not have it now. One
-        # whose id was known is unsure. The records are read first: `_absent` makes more ids known.
+        # 1. Find the contacts that failed: those that the report names, and those that a short import left
+        # out, which nothing names. Of a short import, a contact whose id is not known in the state failed if
+        # ActiveCampaign does not have it now. One whose id is known may have been there before, so that its
+        # presence proves nothing: it is unsure, and is sent again as if it had failed. The records are read
+        # first, since `_absent` makes more ids known.
         records = await self._ports.links.records(started.fingerprints)
         failed = {each.contact.id for each in records if each.contact.email in report.failures}
         unsure: set[ContactId] = set()
         if started.is_short:
             unsure = {each.contact.id for each in records if each.ac_id is not None}
             failed |= await self._absent(started)
-        # 2. Confirm all others, which links them. A contact that failed and is not linked did not get the tag
-        # that was sent with it.
+        # 2. Confirm all others, which links them. The tag of a contact that is not linked was recorded before
+        # the import. If the contact failed, it did not get that tag, so the record is taken back.
         await self._ports.links.close_import(started, started.fingerprints.keys() - failed - unsure)
         await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
@@ -238,8 +241,9 @@ class ContactWrites:
     async def _refused(self, change: ContactChange, said: str) -> None:
         """Record a refusal; the caller holds the contact's lock.
 
-        A contact that is not linked is rejected. A linked contact stays as it is; if the refused change
-        unsubscribes it, the unsubscription is sent without the rest.
+        A contact that is not linked is rejected. The change of a linked contact is not sent again in this
+        process. If it unsubscribes the contact, the unsubscription is sent by itself; a second time if it was
+        the unsubscription that was refused.
         """
         if change.needs_import:
             await self._ports.links.record_rejected(change.id, Reason.AC_REJECTED)

@@ -33,9 +33,10 @@ class CurrentContact(NamedTuple):
 
     @property
     def must_unsubscribe(self) -> bool:
-        """Whether the contact must be unsubscribed: none of its customers counts any more.
+        """Whether the contact must be unsubscribed. Two conditions must both hold.
 
-        It stays on the list all the same if some are not erased, and none of them opted out.
+        None of its customers counts any more. And the function `must_unsubscribe` finds that all its accounts
+        are erased, or that one of them, erased or not, opted out.
         """
         return bool(self.record.customers) and not self.counted and must_unsubscribe(self.accounts)
 

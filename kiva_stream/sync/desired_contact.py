@@ -27,7 +27,10 @@ _RANK = {status: rank for rank, status in enumerate(reversed(_BEST_STATUS_FIRST)
 
 
 def countable(accounts: Iterable[CustomerAccount], site_id: int, email: Email) -> list[CustomerAccount]:
-    """Return the customer accounts that make up a contact: of its address and site, not erased, no tests."""
+    """Return the customer accounts that make up a contact: those of its site and address.
+
+    Erased customers and test accounts are not among them, since their `contact_email` is None.
+    """
     return [
         account
         for account in accounts
@@ -52,7 +55,8 @@ def desired_contact(
     """Return the contact that one or more customer accounts make up, all of them countable.
 
     With `is_new`, ActiveCampaign has not confirmed the contact yet; only then may it be subscribed. `today`
-    is the date at the site.
+    is the date at the site. Only a cancelled account shows no next delivery; an expired or dead one shows the
+    one that the shop has, besides its cancel date.
     """
     best = max(accounts, key=_merit)
     return DesiredContact(
@@ -88,9 +92,10 @@ def wants_emails(accounts: Iterable[CustomerAccount]) -> bool:
 
 
 def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
-    """Return whether a contact must be unsubscribed if none of its customer accounts counts any more.
+    """Return whether a contact must be unsubscribed, given that none of its customers counts any more.
 
-    `accounts` are all that the shop still has. It must if all of them are erased, or one of them opted out.
+    `accounts` are those of its customers that the shop still has. The contact must be unsubscribed if all of
+    them are erased, or if one of them opted out or is blacklisted.
     """
     return all(account.customer.erased for account in accounts) or not wants_emails(accounts)
 
@@ -98,8 +103,8 @@ def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
 def fingerprint(desired: DesiredContact) -> bytes:
     """Return 16 bytes that are equal exactly when the same change would be sent for a linked contact.
 
-    A change sends a subscription and a tag only for a new contact, so these do not count; an unsubscription
-    does.
+    A subscription and a tag are sent only for a contact that is not linked. They are left out, so that the
+    contact does not differ as soon as it is linked. An unsubscription is part of the fingerprint.
     """
     if desired.list_status is ListStatus.SUBSCRIBE:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.KEEP)
@@ -109,7 +114,8 @@ def fingerprint(desired: DesiredContact) -> bytes:
 
 def _merit(account: CustomerAccount) -> tuple[int, datetime, int]:
     """Rank by status, then the newest order, then the lower id."""
-    newest = (account.newest_order_at or _NEVER).replace(tzinfo=UTC)  # PostgreSQL's infinity has no zone here
+    # asyncpg returns moments in UTC, but PostgreSQL's infinity as a datetime without a zone.
+    newest = (account.newest_order_at or _NEVER).replace(tzinfo=UTC)
     return _RANK.get(account.status, 0), newest, -account.customer.id
 
 

@@ -41,8 +41,8 @@ def desired_order(
 ) -> DesiredOrder:
     """Return an order as ActiveCampaign should show it, for the contact of `email`.
 
-    `currency` has three capitals. With `was_accepted`, ActiveCampaign accepted the order before. The shop's
-    total is sent as it is, whether or not the items add up to it.
+    `currency` has three capital letters. With `was_accepted`, ActiveCampaign accepted the order before. The
+    shop's total is sent as it is, whether or not the items add up to it.
     """
     lines = tuple(_line(item) for item in order.items if 0 < _known(item.qty) <= MAX_QUANTITY)
     return DesiredOrder(
@@ -64,7 +64,8 @@ def desired_order(
 def fingerprint(desired: DesiredOrder, contact: ContactId) -> bytes:
     """Return 16 bytes that change whenever the order must be sent again.
 
-    The address does not count, as ActiveCampaign moves an order with its contact; another contact does.
+    They do not depend on the address, since an order stays with its contact when that is renamed. They depend
+    on the contact: an order that gets another one is sent again.
     """
     shown = msgspec.structs.replace(desired, email=Email(""), notes=())
     return blake2b(msgspec.json.encode((shown, contact)), digest_size=FINGERPRINT_BYTES).digest()
@@ -75,6 +76,7 @@ def _normalized_status(order: Order, was_accepted: bool) -> str:
         return "REFUNDED"
     if order.status in {"cancelled", "skipped"}:
         return "CANCELLED"
+    # An order that is not paid is sent only if it was accepted before: see `OrderChanges`.
     return "FAILED" if was_accepted and not order.is_paid else "COMPLETED"
 
 

@@ -28,16 +28,19 @@ class OrderChange(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the order has no items and was never sent: there is nothing to show yet."""
+        """Whether there is nothing to show yet: the order has no items, and was never sent.
+
+        An order that was sent is sent again when its items are gone.
+        """
         return self.sent is None and not self.desired.lines
 
 
 class OrderChanges:
     """Compares orders with what was last sent. Every call raises CheckpointError.
 
-    An order was sent if the state has a SentOrder of it: ActiveCampaign accepted or refused it, or it was
-    recorded as refused without a request, since it cannot be sent. An order that was paid longer than
-    `realtime_max_age_s` ago is history. `currency` has three capitals.
+    Here an order counts as sent if the state has a SentOrder of it: ActiveCampaign accepted or refused it, or
+    it could not be sent, and was recorded as refused without a request. An order that was paid longer than
+    `realtime_max_age_s` ago is history. `currency` has three capital letters.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class OrderChanges:
 
         | the order (the first row that applies)          | then                                             |
         |-------------------------------------------------|--------------------------------------------------|
-        | its customer's contact is not linked            | `ContactUpserts` upserts it when the contact is  |
+        | its customer has no linked contact              | `ContactUpserts` upserts it if one is linked     |
         | it is not paid, and was never accepted          | it does not belong to ActiveCampaign             |
         | it is as it was last sent, accepted or refused  | there is nothing to send                         |
         | it was never sent                               | the age of its payment decides about its source  |

@@ -38,7 +38,8 @@ HIGHEST = OrderId(2**63 - 1)
 class OrderSync:
     """Implements OrderDelivery, and the snapshot of all orders.
 
-    `currency` has three capitals. Every call raises AccountRefused, SourceError, CheckpointError, HeldError.
+    `currency` has three capital letters. Every call raises AccountRefused, SourceError, CheckpointError,
+    HeldError.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class OrderSync:
         | is not at the shop                                       | it is counted as `order_missing`     |
         | does not differ, or does not belong to ActiveCampaign    | nothing is sent                      |
         | differs, has no items, and was never sent                | it is counted as `order_missing`     |
-        | differs, and was sent less than `order_settle_s` ago     | it is left until that time is over   |
+        | differs, and was accepted less than `order_settle_s` ago | it is left until that time is over   |
         | differs                                                  | it is sent                           |
         """
         # 1. Read the rows, and find the orders that differ.
@@ -157,7 +158,8 @@ class OrderSync:
     def _settle_delay_s(self, sent: SentOrder | None) -> float:
         """Return for how long an order must not be sent again.
 
-        0 if it was never sent, or was accepted in the future: then the clock was set back meanwhile.
+        0 if it was never sent, or was accepted in the future: then the clock was set back meanwhile. In both
+        cases `age_s` is negative.
         """
         age_s = (self._now() - sent.accepted_at).total_seconds() if sent else -1
         return max(0.0, self._settle_s - age_s) if age_s >= 0 else 0.0

@@ -5,9 +5,9 @@
 | it accepts the batch                       | its orders are recorded as sent                               |
 | it is too large; it has several orders     | they are sent in batches of half the size, as are all later   |
 | it is too large; it has one order          | the order is recorded as refused                              |
-| it refuses the batch and names orders      | these are recorded as refused; the others are sent again      |
-| it refuses the batch and names none        | each half of the batch is sent by itself                      |
-| it refuses one order, named or not         | the order is recorded as refused                              |
+| it refuses several orders and names some   | these are recorded as refused; the others are sent again      |
+| it refuses several orders and names none   | each half of the batch is sent by itself                      |
+| it refuses a batch of one order            | the order is recorded as refused                              |
 
 An order that is refused is not sent again until it changes.
 """
@@ -84,6 +84,7 @@ class OrderWrites:
             named = {batch[0].id: error.reply or str(error)}
         await self._refuse(batch, named)
         others = [change for change in batch if change.id not in named]
+        # The others go in one part if orders were named, else in two halves.
         middle = len(others) // 2
         for part in [others] if named else [others[:middle], others[middle:]]:
             if part:
@@ -98,7 +99,7 @@ class OrderWrites:
             await self._links.count_notes(notes)
 
     async def _refuse(self, batch: Sequence[OrderChange], reasons: Mapping[OrderId, str]) -> None:
-        """Record those of a batch that have a reason as refused."""
+        """Record as refused those orders of a batch for which there is a reason."""
         refused = [_refused(change, reasons[change.id]) for change in batch if change.id in reasons]
         if refused:
             log.warning("orders are refused", reasons=dict(reasons))

@@ -5,7 +5,7 @@ Contacts that are pending at the same moment are looked at together and written 
 1. A need is queued (`wait_for`).
 2. One task looks at all queued contacts: it reads their rows and finds which differ.
 3. Each of a few tasks takes a part of the contacts that differ and writes it: at most what one import takes.
-   Of fewer than `import_min_contacts`, it takes only linked contacts, or only others.
+   Of fewer than `import_min_contacts`, it takes only linked contacts, or only those that are not.
 
 | the contact, when it is looked at                    | then                                               |
 |------------------------------------------------------|----------------------------------------------------|
@@ -110,7 +110,7 @@ class PendingContacts:
         try:
             return await pending.wait()
         finally:
-            # The contact may be in one of them after a cancellation, or after an error halfway in `_look`.
+            # After a cancellation, or an error halfway in `_look`, one of the two dicts may have the contact.
             for queue in (self._queued, self._unwritten):
                 queue.pop(contact, None)
 
@@ -157,8 +157,8 @@ class PendingContacts:
     def _take_part(self) -> list[_Unwritten]:
         """Take contacts to be written together, at most as many as fit into one import.
 
-        If fewer than `import_min_contacts` differ, take only linked contacts, or only others, as the first
-        is. The others need an import, and a linked contact must not wait for its end.
+        If fewer than `import_min_contacts` differ, take only linked contacts, or only those that are not
+        linked: whichever the first is. These need an import, and a linked contact must not wait for its end.
         """
         part = list(self._unwritten.values())
         if len(part) < self._import_min_contacts:

@@ -32,14 +32,14 @@ class UpsertCall:
         self.error = error
 
 
-Batch = Mapping[OrderId, list[UpsertCall]]  # orders, each with the calls that await it
+Batch = Mapping[OrderId, list[UpsertCall]]  # a batch of orders, each with the calls that await it
 
 
 class PendingUpserts:
     """The orders that calls wait for, each in one batch at a time.
 
-    An order is queued, under way in a batch, or neither. It may be both, if it is asked for while it is under
-    way: then it is looked at once more, since it may have changed after it was read.
+    An order that a call awaits is queued, or under way in a batch. It is both if a call asks for it while it
+    is under way. Then it is compared again in a later batch, since it may have changed after it was read.
     """
 
     def __init__(self, sleep: Sleep) -> None:
@@ -85,24 +85,25 @@ class PendingUpserts:
         """Upsert a batch; then take its orders off the calls that await them, or end these calls by an error.
 
         `upsert` returns the orders that it left because they were sent too short a time ago, each with the
-        moment from which it may be sent. These are queued again. So are all orders of a batch that is
-        cancelled or fails; a call that failed withdraws its orders when it ends.
+        moment from which it may be sent. These are queued again. If the batch is cancelled or fails, all its
+        orders are: another call may work them after a cancellation. After a failure, each call of the
+        batch ends, and withdraws its orders from the queue.
         """
         self._under_way.append(batch)
-        left: Collection[OrderId] = batch  # until `upsert` returns, since it may be cancelled
+        unfinished: Collection[OrderId] = batch  # all of it, if `upsert` is cancelled or raises
         try:
-            left = not_ready = await upsert(batch)
+            unfinished = not_ready = await upsert(batch)
         except Exception as error:  # noqa: BLE001  it is raised where it is waited for
             for call in (each for calls in batch.values() for each in calls):
                 call.fail(error)
         else:
             self._ready_at |= not_ready
-            for order in batch.keys() - left:
+            for order in batch.keys() - unfinished:
                 for call in batch[order]:
                     call.ids.discard(order)
         finally:
             self._under_way.remove(batch)
-            for order in left:
+            for order in unfinished:
                 self._queue_again(order, batch[order])
             self._progressed.notify()
 

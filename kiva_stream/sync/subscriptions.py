@@ -1,8 +1,8 @@
 """Subscriptions: contacts are unsubscribed from the list `all customers`, and resubscribed.
 
-The import that creates a contact subscribes it. A ContactChange unsubscribes it when one of its customers
-opts out. This module unsubscribes it when none of its customers counts any more, if all of them are erased
-or one of them opted out. Only this module resubscribes.
+The import that creates a contact subscribes it. A ContactChange unsubscribes it when a customer who
+counts for it opts out. This module unsubscribes a contact of which no customer counts any more, if
+also all its customers are erased, or one of them opted out. Only this module resubscribes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class Subscriptions:
         self._writes = writes
 
     async def unsubscribe(self, contacts: Iterable[CurrentContact]) -> None:
-        """Unsubscribe those of these contacts that must leave the list, and have their week tags taken off.
+        """Unsubscribe those of these contacts that must leave the list.
 
-        For that, a contact whose tag is known is marked due. One whose tag is not known needs no mark: either
-        it is due still, or the last change of its tag took all tags off or was refused.
+        Their week tags must be taken off too, so a contact whose tag is known is marked due. One whose tag is
+        not known needs no mark: the contact is due still, or the last change of its tag (see `WeekTagSync`)
+        took all tags off or was refused.
         """
         for each in contacts:
             if each.must_unsubscribe and each.record.contact.is_linked:
@@ -47,11 +48,12 @@ class Subscriptions:
             await self._writes.set_list(contact.record, subscribed=False)
 
     async def resubscribe(self, contacts: Collection[ContactId]) -> None:
-        """Resubscribe those of these contacts whose customer accounts all want e-mails now.
+        """Resubscribe those of these contacts that have customers who count, all of whom want e-mails now.
 
         First compare the contacts with their rows once more, and send what differs: a customer may have
-        opted in after the contact was written. Otherwise the state would keep the fingerprint of the
-        unsubscription. The next opt-out would not differ from it, and the contact would stay on the list.
+        opted in after the contact was written as one that opted out. Without that, the fingerprint in the
+        state would still be that of the opted-out contact. A later opt-out would have the same fingerprint,
+        so nothing would be sent, and the contact would stay on the list.
         """
         if not contacts:
             return

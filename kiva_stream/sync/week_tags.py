@@ -9,10 +9,10 @@ ActiveCampaign which tags are there.
 
 | the due contact                                           | then                                          |
 |-----------------------------------------------------------|-----------------------------------------------|
-| is new (the state marks only linked contacts due)         | it stays due                                  |
-| has the right tag, or is refused                          | it is not due any more, without a request     |
+| is new (not expected: only linked ones are marked due)    | it stays due                                  |
+| has the right tag, or is rejected                         | it is not due any more, without a request     |
 | has another tag, or one that is not known                 | its tags are changed                          |
-| has no customer that counts                               | ActiveCampaign is asked, its tags are removed |
+| has no customer that counts                               | its tags are removed                          |
 | changed, or became due again, since the decision          | it stays due, and is decided anew             |
 | is gone from ActiveCampaign                               | it is not due any more                        |
 | ActiveCampaign refuses the change                         | it is not due until something about it changes |
@@ -96,9 +96,9 @@ class WeekTagSync:
         self._woken.set()
 
     async def open_week(self) -> tuple[date, bool]:
-        """Return the current week, and whether another one was recorded before.
+        """Return the current week, and whether it is not the recorded one; at first none is recorded.
 
-        If so, record the current one and mark every linked contact due.
+        If it is not, record it and mark every linked contact due.
         """
         week = await self._weeks.current()
         has_begun = week != await self._due.week()
@@ -114,8 +114,9 @@ class WeekTagSync:
         """Give one contact its tag, whether it was due or not; the others stay due."""
         await self._due.mark_due([contact])
         week, _ = await self.open_week()
-        page = await self._due.page(ContactId(contact - 1), 1)  # another contact if this one is not linked
-        for change in await self._begin([due for due in page if due.record.contact.id == contact], week):
+        # The first due contact from this id on: this one, or another one if this one is not linked.
+        page = await self._due.page(ContactId(contact - 1), 1)
+        for change in await self._prepare([due for due in page if due.record.contact.id == contact], week):
             await self._apply(change)
 
     # --- step 1: decide which tags change ---
@@ -131,13 +132,13 @@ class WeekTagSync:
             if not page:
                 return
             after = page[-1].record.contact.id
-            for change in await self._begin(page, week):
+            for change in await self._prepare(page, week):
                 yield change
 
-    async def _begin(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
-        """Record that contacts with the right tag are not due; return the changes of those with another.
+    async def _prepare(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
+        """Return the changes of the contacts whose tag differs; record that the others are not due.
 
-        From here on the state does not know the tags of the contacts to be changed. New contacts stay due.
+        New contacts stay due. For each contact with a change, record that its tag is not known from now on.
         """
         changes = await self._decide(page, week)
         differing = {change.id for change in changes}
@@ -150,7 +151,8 @@ class WeekTagSync:
 
     async def _decide(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
         """Return the changes that the current rows of these contacts ask for."""
-        # Taken before the rows are read, so that `_is_current` finds any change that the rows may not have.
+        # The bases are those of the page, which was read before the customers' rows. So `_is_current` finds
+        # whatever changed of a contact while or after the rows were read.
         bases = [_basis(due) for due in page]
         contacts = await read_current(self._customers, self._site_id, [due.record for due in page])
         statuses = await self._weeks.statuses(counted_customers(contacts), week)
@@ -187,7 +189,8 @@ class WeekTagSync:
 
     async def _is_current(self, change: _TagChange) -> bool:
         """Return whether what a decision rests on is unchanged; the contact's lock is held."""
-        # If the contact is not due any more, another one is found, and its basis has another id.
+        # The first due contact from this id on. If this one is not due any more, it is another one, or none;
+        # the basis of another one has another id.
         found = await self._due.page(ContactId(change.id - 1), 1)
         return bool(found) and _basis(found[0]) == change.basis
 
@@ -196,17 +199,18 @@ class WeekTagSync:
         ac_id = record.ac_id or await self._contacts.find(record.contact.email)
         if ac_id is None:
             return
-        links = await self._links(record, ac_id)
-        for other in links.keys() - {tag}:
-            await self._tags.remove(links[other])
+        tag_links = await self._tag_links(record, ac_id)
+        for other in tag_links.keys() - {tag}:
+            await self._tags.remove(tag_links[other])
         if tag is None:
             return
-        # A stop must not leave the contact without a tag, so the second half is shielded from it at first. In
-        # an outage it may take longer than PATIENCE_S. Then it is made again, and a stop may cancel it.
+        # The first half of the change, above, took the old tag off; the second half puts the new one on. A
+        # stop between them would leave the contact without a tag. So the second half is tried twice: first
+        # for PATIENCE_S, shielded from a stop, then, if that was too short (in an outage), without a shield.
         with anyio.move_on_after(PATIENCE_S, shield=True) as shielded:
-            await self._put(record.contact.id, ac_id, tag, links.get(tag))
+            await self._put(record.contact.id, ac_id, tag, tag_links.get(tag))
         if shielded.cancelled_caught:
-            await self._put(record.contact.id, ac_id, tag, links.get(tag))
+            await self._put(record.contact.id, ac_id, tag, tag_links.get(tag))
 
     async def _put(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int | None) -> None:
         """Put a tag on a contact unless it has a link already, and record it."""
@@ -214,10 +218,11 @@ class WeekTagSync:
             link = await self._tags.add(ac_id, tag)
         await self._due.record_tag(contact, ac_id, tag, link)
 
-    async def _links(self, record: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
+    async def _tag_links(self, record: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
         """Return the week tags on a contact with their links; ask ActiveCampaign if the record lacks them.
 
-        The record was read before the state forgot the contact's tag (`_begin`).
+        The record was read before `_prepare` recorded that the tag is not known. So it has the tag that was
+        known until then.
         """
         if record.tag is not None and record.tag_link is not None:
             return {record.tag: record.tag_link}
@@ -235,6 +240,6 @@ def _differs(record: ContactRecord, tag: WeekTag | None) -> bool:
     """Return whether a contact's tag must change.
 
     In a record, None means that the tag is not known, never that there is none. So a contact that must have
-    no tag always differs, and ActiveCampaign is asked.
+    no tag always differs: its tags are removed, or ActiveCampaign is asked whether there are any.
     """
     return record.contact.is_linked and (tag is None or record.tag is not tag)
