@@ -127,8 +127,7 @@ class Promises(RuleBasedStateMachine):
     @rule(patience_s=st.sampled_from([0.0, 0.5, 5.0]))
     def it_is_drained_and_killed_when_that_takes_too_long(self, patience_s: float) -> None:
         assert self.process is not None
-        sent = len(self.receiver.arrivals)
-        self._do(self._drain())
+        sent = self.loop.run_until_complete(self._drain())
         self._pass(patience_s)
         assert len(self.receiver.arrivals) == sent, "an event was sent after the drain"
         if self.process is not None:
@@ -248,8 +247,10 @@ class Promises(RuleBasedStateMachine):
             await self.world.sync.snapshot(position(self.world.size), lambda _count: None)
         await self.world.carry()
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> int:
+        """Begin a drain; return how many events were sent until then, in this round of the loop too."""
         self.world.pipeline.drain()
+        return len(self.receiver.arrivals)
 
     def _wait_for_the_answers(self, seconds: float) -> None:
         self.loop.call_later(seconds, self._let_go)
