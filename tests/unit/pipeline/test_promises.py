@@ -279,7 +279,8 @@ class Promises(RuleBasedStateMachine):
 
     def _cancel(self) -> None:
         if self.process is not None:
-            self.process.cancel()
+            for task in asyncio.all_tasks(self.loop):  # at once: none goes on until the others have ended
+                task.cancel()
             self.loop.run_until_complete(asyncio.wait([self.process]))
 
     def _look_at_process(self) -> None:
