@@ -14,12 +14,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 VARIABLE = "BENCHMARKS_SLOW"
-FILES = {  # of a stage: what is in the path of a frame's file
-    "/kiva_stream/classifier": "classifier",
-    "/kiva_stream/batcher": "batcher",
-    "/kiva_stream/sender": "sender",
-    "/kiva_stream/checkpoint": "checkpoint",
+MODULES = {  # of each stage, below kiva_stream/
+    "classifier": ("events/classifier", "events/matching", "events/payload", "pipeline/classification"),
+    "batcher": (
+        "pipeline/batcher",
+        "pipeline/lanes",
+        "pipeline/duplicates",
+        "pipeline/revivals",
+        "pipeline/contact_checks",
+    ),
+    "sender": ("pipeline/sender", "pipeline/delivery_lookup"),
+    "checkpoint": (
+        *("pipeline/checkpoint", "pipeline/send_intents", "pipeline/watermark", "pipeline/group_commit"),
+        *("pipeline/earlier_runs", "pipeline/reopened_spans"),
+    ),
 }
+FILES = {f"/kiva_stream/{module}.py": stage for stage, modules in MODULES.items() for module in modules}
 TICK_S = 0.002
 
 

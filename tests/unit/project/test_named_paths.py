@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.profile import STAGES
+from benchmarks.slowing import FILES
 
 CHECKOUT = Path(__file__).parents[3]
 GATED = re.search(r"^GATED := ((?:.*\\\n)*.*)$", (CHECKOUT / "Makefile").read_text("utf-8"), re.MULTILINE)
@@ -22,6 +23,11 @@ def gated() -> list[str]:
 @pytest.mark.parametrize("pattern", gated())
 def test_every_pattern_of_the_coverage_gate_matches_a_module(pattern: str) -> None:
     assert [path for path in (CHECKOUT / "kiva_stream").glob(pattern) if path.suffix == ".py"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_that_a_benchmark_can_slow_exists(file: str) -> None:
+    assert (CHECKOUT / file.removeprefix("/")).is_file()
 
 
 @pytest.mark.parametrize("part", OWN_STAGES)
