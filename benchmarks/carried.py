@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -55,15 +55,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self.most = 0
-        self._now = 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count one more while the block lasts."""
-        self._now += 1
-        self.most = max(self.most, self._now)
-        yield
-        self._now -= 1
+        self.now = 0
 
 
 class Counted:
@@ -74,9 +66,12 @@ class Counted:
         self._in_flight = in_flight
 
     async def send(self, email: Email, name: str, eventdata: str) -> None:
-        """Send one on."""
-        with self._in_flight.one():
-            await self._events.send(email, name, eventdata)
+        """Send one on. A failure ends the run, so only successes are counted down."""
+        counter = self._in_flight
+        counter.now += 1
+        counter.most = max(counter.most, counter.now)
+        await self._events.send(email, name, eventdata)
+        counter.now -= 1
 
 
 def counted(sink: Sink, in_flight: InFlight) -> Sink:
