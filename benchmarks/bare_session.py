@@ -30,7 +30,6 @@ from benchmarks.figures import Figure, by_arm
 from benchmarks.histories import SITE_ID
 from benchmarks.raw_client import post_all
 from benchmarks.receiver import KEYS, receiver
-from kiva_stream.activecampaign.client import AUTO_HEADERS
 from kiva_stream.activecampaign.events import HEADERS
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.settings.sections import Settings
@@ -97,7 +96,6 @@ async def _bare(url: str, bodies: list[bytes], in_flight: int) -> Spent:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=AUTO_HEADERS,
         timeout=aiohttp.ClientTimeout(total=None, connect=30, sock_read=30),
     ) as session:
         watch = Stopwatch()

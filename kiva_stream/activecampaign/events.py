@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 import msgspec
 from yarl import URL
 
-from kiva_stream.activecampaign.client import USER_AGENT, Client
+from kiva_stream.activecampaign.client import COMMON_HEADERS, Client
 from kiva_stream.activecampaign.event_pace import EventPace
 from kiva_stream.activecampaign.pause import Clock, Pause
 from kiva_stream.activecampaign.responses.events import (
@@ -27,7 +27,7 @@ from kiva_stream.model.ids import Email
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
-HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": USER_AGENT}
+HEADERS = {**COMMON_HEADERS, "Content-Type": "application/x-www-form-urlencoded"}
 
 
 class Events:
