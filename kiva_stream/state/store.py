@@ -15,7 +15,7 @@ from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import StateSettings
 
 Connection: TypeAlias = asyncpg.Connection
-VERSION = 2  # of the state schema; a migration a version: schema_1.sql, …
+VERSION = 3  # of the state schema; a migration a version: schema_1.sql, …
 SQL_FILES = (
     *("store.sql", "leases.sql", "ledger.sql", "links.sql", "orders.sql", "tags.sql", "evidence.sql"),
     *("status.sql", "incidents.sql", "dead_letters.sql", "rewinds.sql", "tombstones.sql", "id_gaps.sql"),
