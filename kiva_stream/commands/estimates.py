@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from kiva_stream.settings.sections import ActiveCampaignSettings, SourceSettings
+from kiva_stream.sync.batch_size import MOST_ORDERS
 
 ROUND_TRIP_S = 0.1  # assumed between here and ActiveCampaign
 POLLS = 2  # of an import's progress
@@ -34,7 +35,7 @@ def requests(work: Work, limits: ActiveCampaignSettings) -> dict[str, dict[str, 
             "GET /import/info": POLLS * imports,
             "GET /contacts": math.ceil(work.contacts / IDS_A_PAGE) + LAST_PAGES,
         },
-        "orders": {"POST /ecom/graphql": math.ceil(work.orders / limits.orders_per_batch)},
+        "orders": {"POST /ecom/graphql": _order_batches(work.orders, limits.orders_per_batch)},
         "events": {"POST /event": work.events},
         "tags": {
             "GET /contacts/ID/contactTags": work.tags,
@@ -55,6 +56,14 @@ def seconds(work: Work, limits: ActiveCampaignSettings) -> dict[str, float]:
         "events": work.events / (limits.events_per_second or UNPACED_EVENTS_PER_SECOND),
         "tags": swaps_s(work.tags, limits),
     }
+
+
+def _order_batches(orders: int, first: int) -> int:
+    """Return how many batches take so many orders, the first of them `first`; accepted batches grow."""
+    batches, size = 0, first
+    while orders > 0:
+        batches, orders, size = batches + 1, orders - size, min(2 * size, MOST_ORDERS)
+    return batches
 
 
 def reading_s(entries: int, source: SourceSettings) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -106,3 +107,11 @@ class SentOrder(msgspec.Struct, frozen=True):
     def was_accepted(self) -> bool:
         """Whether ActiveCampaign ever accepted the order, also if it refused what was sent last."""
         return self.accepted_at != NEVER
+
+
+class BatchLimit(NamedTuple):
+    """How many orders a request may have."""
+
+    size: int
+    ceiling: int  # the size does not grow above it
+    refused_at: datetime | None = None  # when ActiveCampaign last refused a batch for its size; None: never

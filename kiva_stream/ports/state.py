@@ -12,7 +12,7 @@ from kiva_stream.model.contacts import Contact, ContactRecord, DueContact
 from kiva_stream.model.dead_letters import ReplayRequest
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.incidents import Incident
-from kiva_stream.model.orders import SentOrder
+from kiva_stream.model.orders import BatchLimit, SentOrder
 from kiva_stream.model.outcomes import Outcome, Reason
 from kiva_stream.model.positions import IdGap, Position
 from kiva_stream.model.week_tags import WeekTag
@@ -171,6 +171,12 @@ class SentOrders(Protocol):
 
     async def record(self, orders: Collection[SentOrder]) -> None:
         """Record what ActiveCampaign accepted or refused of these orders."""
+
+    async def batch_limit(self) -> BatchLimit | None:
+        """Return how many orders a request may have, None if that was never recorded."""
+
+    async def record_batch_limit(self, limit: BatchLimit) -> None:
+        """Record how many orders a request may have."""
 
 
 class TagsDue(Protocol):

@@ -170,7 +170,9 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     ] = 0.2
     import_failure_min: Annotated[Count, says("as long as at least this many contacts of it failed")] = 25
     orders_per_batch: Annotated[
-        Count, says("orders of one request at first; lowered when ActiveCampaign finds them too large")
+        int,
+        Meta(ge=1, le=200),
+        says("orders of one request at first; doubled up to 200 while accepted, halved when too large"),
     ] = 50
     order_settle_s: Annotated[
         Seconds, says("an order is sent again no sooner than this after it was accepted")

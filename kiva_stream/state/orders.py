@@ -1,11 +1,11 @@
-"""The orders as they were last sent to ActiveCampaign (the table `sent_order`)."""
+"""The orders as they were last sent to ActiveCampaign (the table `sent_order`), and how many go together."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from kiva_stream.model.ids import OrderId
-from kiva_stream.model.orders import OrderSource, SentOrder
+from kiva_stream.model.orders import BatchLimit, OrderSource, SentOrder
 from kiva_stream.state.store import Store, columns
 
 
@@ -41,3 +41,12 @@ class OrderStates:
             (order.id, order.source, order.fingerprint, order.refused, order.accepted_at) for order in orders
         ]
         await self._store.fetch("record_orders", self._site_id, *columns(rows, 5))
+
+    async def batch_limit(self) -> BatchLimit | None:
+        """Return the limit in the site's row."""
+        rows = await self._store.fetch("batch_limit", self._site_id)
+        return next((BatchLimit(*row) for row in rows), None)
+
+    async def record_batch_limit(self, limit: BatchLimit) -> None:
+        """Write it into the site's row."""
+        await self._store.fetch("record_batch_limit", self._site_id, *limit)

@@ -29,3 +29,12 @@ ORDER BY order_id
 ON CONFLICT (site_id, order_id) DO UPDATE
 SET source = excluded.source, fingerprint = excluded.fingerprint, refused = excluded.refused,
     accepted_at = excluded.accepted_at, discarded_at = NULL
+
+-- name: batch_limit
+SELECT order_batch, order_batch_ceiling, order_batch_refused_at
+FROM {schema}.site WHERE site_id = $1 AND order_batch IS NOT NULL
+
+-- name: record_batch_limit
+UPDATE {schema}.site
+SET order_batch = $2, order_batch_ceiling = $3, order_batch_refused_at = $4
+WHERE site_id = $1

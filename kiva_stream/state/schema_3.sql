@@ -1,4 +1,4 @@
--- Version 3: which process holds a site.
+-- Version 3: which process holds a site, how many orders go in one request.
 
 -- The process of a lease, so that another one on the same host can find that it has ended. NULL where that is not known.
 ALTER TABLE {schema}.lease
@@ -6,3 +6,9 @@ ALTER TABLE {schema}.lease
   ADD COLUMN namespaces text,                 -- those of its pid and of its clocks
   ADD COLUMN pid        int,
   ADD COLUMN started_at bigint;               -- in clock ticks after the boot
+
+-- The size of order batches. NULL: none was accepted or refused yet.
+ALTER TABLE {schema}.site
+  ADD COLUMN order_batch            int,
+  ADD COLUMN order_batch_ceiling    int,          -- the batches do not grow above it for a day
+  ADD COLUMN order_batch_refused_at timestamptz;  -- when a batch was last refused for its size

@@ -10,6 +10,7 @@ in the next one no sooner than `order_settle_s` later, whichever run sent it.
 | `pending_upserts` | gathers the orders of waiting calls into batches             |
 | `order_changes`   | finds which orders differ, and how                           |
 | `order_writes`    | sends batches, in smaller ones where one is refused          |
+| `batch_size`      | how many orders a batch has                                  |
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChanges
 from kiva_stream.sync.order_writes import OrderWrites
 from kiva_stream.sync.pending_upserts import BATCHES_AT_ONCE, PendingUpserts
@@ -63,8 +65,9 @@ class OrderSync:
         self._changes = OrderChanges(
             currency, sent=sent, links=links, realtime_max_age_s=settings.realtime_max_age_s, now=now
         )
+        self._batch_size = BatchSize(sent, first=settings.orders_per_batch, now=now)
         self._writes = OrderWrites(
-            uploads=uploads, sent=sent, links=links, batch_size=settings.orders_per_batch, now=now
+            uploads=uploads, sent=sent, links=links, batch_size=self._batch_size, now=now
         )
 
     # --- all orders ---
@@ -84,10 +87,11 @@ class OrderSync:
 
     async def _differing(self) -> AsyncIterator[list[OrderId]]:
         """Yield the orders that differ from what was last sent, a batch at a time."""
+        await self._batch_size.load()
         changed: list[OrderId] = []
         async for orders in self._pages():
             changed += [change.id for change in await self._changes.of(orders) if not change.is_empty]
-            while len(changed) >= (size := self._writes.batch_size):
+            while len(changed) >= (size := self._batch_size.size):
                 yield changed[:size]
                 del changed[:size]
         if changed:
@@ -118,12 +122,13 @@ class OrderSync:
         of other calls may be. An order that is under way is compared once more, since it may have changed
         after it was read.
         """
+        await self._batch_size.load()
         with self._pending.call(ids) as call:
             while call.is_pending:
                 # `take` and `progress` get one moment. An order that became ready between two moments would
                 # be missed: not taken at the first, and not waited for at the second.
                 now = anyio.current_time()
-                if batch := self._pending.take(self._writes.batch_size, now):
+                if batch := self._pending.take(self._batch_size.size, now):
                     await self._pending.work(batch, self._upsert_ready)
                 else:
                     await self._pending.progress(now)

@@ -3,7 +3,7 @@
 | ActiveCampaign's answer to a batch         | then                                                          |
 |--------------------------------------------|---------------------------------------------------------------|
 | it accepts the batch                       | its orders are recorded as sent                               |
-| it is too large; it has several orders     | they are sent in batches of half the size, as are all later   |
+| it is too large; it has several orders     | they are sent in batches of half the size (`batch_size`)      |
 | it is too large; it has one order          | the order is recorded as refused                              |
 | it refuses several orders and names some   | these are recorded as refused; the others are sent again      |
 | it refuses several orders and names none   | each half of the batch is sent by itself                      |
@@ -24,16 +24,14 @@ from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.state import Links, SentOrders
+from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChange
 
 TOO_LARGE = "it is too large for a request of its own"
 
 
 class OrderWrites:
-    """Writes the orders of one account. Every call raises AccountRefused, CheckpointError, HeldError.
-
-    `batch_size` falls when ActiveCampaign finds a batch too large.
-    """
+    """Writes the orders of one account. Every call raises AccountRefused, CheckpointError, HeldError."""
 
     def __init__(
         self,
@@ -41,21 +39,22 @@ class OrderWrites:
         uploads: OrderUploads,
         sent: SentOrders,
         links: Links,
-        batch_size: int,
+        batch_size: BatchSize,
         now: Callable[[], datetime],
     ) -> None:
         self._uploads = uploads
         self._sent = sent
         self._links = links
         self._now = now
-        self.batch_size = batch_size
+        self._batch_size = batch_size
 
     async def write(self, changes: Sequence[OrderChange]) -> None:
         """Send orders, one batch after another; those that cannot be sent are recorded as refused."""
         await self._refuse(changes, {change.id: change.fault for change in changes if change.fault})
         left = [change for change in changes if not change.fault]
         while left:
-            batch, left = left[: self.batch_size], left[self.batch_size :]
+            size = self._batch_size.size
+            batch, left = left[:size], left[size:]
             await self._send(batch)
 
     async def _send(self, batch: Sequence[OrderChange]) -> None:
@@ -69,12 +68,11 @@ class OrderWrites:
             await self._accept(batch)
 
     async def _send_smaller(self, batch: Sequence[OrderChange]) -> None:
-        """Send a batch that was too large in smaller ones, and keep that size for all that follow."""
+        """Send a batch that was too large in smaller ones."""
         if len(batch) == 1:
             await self._refuse(batch, {batch[0].id: TOO_LARGE})
             return
-        self.batch_size = min(self.batch_size, len(batch) // 2)
-        log.info("orders go in smaller batches from now on", orders_per_batch=self.batch_size)
+        await self._batch_size.too_large(len(batch))
         await self.write(batch)
 
     async def _send_others(self, batch: Sequence[OrderChange], error: OrdersRejected) -> None:
@@ -91,6 +89,7 @@ class OrderWrites:
                 await self._send(part)
 
     async def _accept(self, batch: Sequence[OrderChange]) -> None:
+        await self._batch_size.accepted(len(batch))
         now = self._now()
         await self._sent.record(
             [SentOrder(change.id, change.desired.source, change.fingerprint, now) for change in batch]

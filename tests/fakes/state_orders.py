@@ -11,7 +11,7 @@ import anyio.lowlevel
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
-from kiva_stream.model.orders import SentOrder
+from kiva_stream.model.orders import BatchLimit, SentOrder
 from tests.support.orders import LINKED
 
 
@@ -20,6 +20,7 @@ class FakeSentOrders:
 
     def __init__(self) -> None:
         self.rows: dict[OrderId, SentOrder] = {}
+        self.limit: BatchLimit | None = None
         self.fails = False
 
     async def sent(self, ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
@@ -34,6 +35,14 @@ class FakeSentOrders:
         await self._turn()
         self.rows |= {each.id: each for each in orders}
         await anyio.lowlevel.checkpoint()
+
+    async def batch_limit(self) -> BatchLimit | None:
+        await self._turn()
+        return self.limit
+
+    async def record_batch_limit(self, limit: BatchLimit) -> None:
+        await self._turn()
+        self.limit = limit
 
     async def _turn(self) -> None:
         await anyio.lowlevel.checkpoint()

@@ -8,7 +8,7 @@ import pytest
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.ids import OrderId
-from kiva_stream.model.orders import OrderSource, SentOrder
+from kiva_stream.model.orders import BatchLimit, OrderSource, SentOrder
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
 from tests.support.state_schema import CONTACT_URL, held_ledger
@@ -86,3 +86,12 @@ async def test_orders_are_counted_as_they_are_recorded(store: Store) -> None:
     await states.record([sent_order(2)])
     assert await counts(store) == {"sent": 4, "refused": 0}
     assert await counts(store, 2) == {}
+
+
+async def test_the_size_of_batches_is_kept_by_site(store: Store) -> None:
+    one, other = OrderStates(store, 1), OrderStates(store, 2)
+    assert await one.batch_limit() is None
+    for limit in (BatchLimit(100, 200), BatchLimit(15, 15, MOMENT)):
+        await one.record_batch_limit(limit)
+        assert await OrderStates(store, 1).batch_limit() == limit
+    assert await other.batch_limit() is None
