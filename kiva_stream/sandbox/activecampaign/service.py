@@ -20,6 +20,7 @@ from kiva_stream.sandbox.activecampaign import (
     order_calls,
     setup_calls,
     tracking_calls,
+    user_calls,
     written_contacts,
 )
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxAccount, Tally
@@ -55,6 +56,7 @@ _HANDLERS: Handlers = {
     **setup_calls.HANDLERS,
     **order_calls.HANDLERS,
     **ecom_calls.HANDLERS,
+    **user_calls.HANDLERS,
 }
 _RECEIVED = json_response({"success": 1, "message": "Event spawned"})
 _PLAIN_RECEIVED = Response(b"1", content_type="text/plain")

@@ -21,6 +21,13 @@ CONNECTION = {
 }
 
 
+def test_the_user_of_the_key_is_shown_to_that_key_alone() -> None:
+    status, answer = Caller().call("GET", "/users/me")
+
+    assert (status, answer["user"]["username"]) == (200, "shop")
+    assert Caller().call("GET", "/users/me", token="wrong")[0] == 403
+
+
 def test_a_tag_is_created_once_and_shown_again() -> None:
     caller = Caller()
     body = {"tag": {"tag": "open order", "tagType": "contact"}}
