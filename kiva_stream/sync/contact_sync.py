@@ -14,6 +14,7 @@ its contacts, or the moves. The snapshot of a run that is not live starts none e
 |                    | contacts it then upserts the orders and resubscribes                          |
 | `contact_changes`  | finds which contacts differ, and how                                          |
 | `contact_writes`   | sends changes, by imports or one by one                                       |
+| `contact_imports`  | starts imports, waits for their ends                                          |
 | `contact_moves`    | moves customers whose address changed, dissolves contacts that all left       |
 | `subscriptions`    | unsubscribes contacts from the list, and resubscribes them                    |
 """
