@@ -21,8 +21,8 @@ from kiva_stream.settings.sections import LogSettings
 
 FAULT_HELP = (
     "What goes wrong, as /event:500-after:0.05:10; may be repeated. A path is /event, * or one below "
-    "/api/3. Kinds: 500-before, 500-after, html-503, html-200, 429, 403, 402, success-0, hang, "
-    "reset-before, reset-after."
+    "/api/3. Kinds: 500-before, 500-after, html-503, html-200, 429, 403, 402, success-0, "
+    "answer-before, answer-after, hang, hang-after, reset-before, reset-after."
 )
 
 

@@ -13,9 +13,10 @@ import msgspec
 
 from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, AddressBook, Contact, Table
 from kiva_stream.sandbox.activecampaign.events import EventLog, ReceivedEvent, StrayEvent
+from kiva_stream.sandbox.activecampaign.order_requests import OrderRequests
 from kiva_stream.sandbox.activecampaign.orders import OrderBook
 from kiva_stream.sandbox.activecampaign.rate_limits import Peak, SlidingWindow
-from kiva_stream.sandbox.activecampaign.responses import iso_time, unprocessable
+from kiva_stream.sandbox.activecampaign.responses import contact_limit_reached, iso_time
 from kiva_stream.sandbox.activecampaign.watch import WEEK_TAGS, Watch
 
 
@@ -36,15 +37,27 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     tracking_log_delay_s: float = 0.0  # until a contact's tracking log shows an event
     order_delay_s: float = 2.0  # until an order accepted asynchronously is written
     contact_limit: int = 0
+    ecommerce_enabled: bool = True  # off: GraphQL refuses everything
     max_orders_per_batch: int = 0  # a larger batch is refused like a document of too many tokens
     max_order_batch_bytes: int = 0  # the same for the JSON of the variables
     invalid_orders: frozenset[str] = frozenset()  # store ids that are refused as invalid and named
     unnamed_orders: frozenset[str] = frozenset()  # store ids whose batch is refused without a name
+    most_rows_per_page: int = (
+        0  # of a listing, also when more are asked for; its total still says how many there are
+    )
+    names_ignore_case: bool = False  # a tag, and the title of a field, is found in other letters too
+    tracking_log_characters: int = (
+        0  # a tracking log shows the beginning of eventdata, cut to so many characters,
+    )
+    tracking_log_bytes: int = 0  # and to so many bytes
     invalid_emails: frozenset[str] = frozenset()  # 422 in contact/sync, a bad row in an import
     failing_emails: frozenset[str] = frozenset()  # 422 in contact/sync, `failure` in an import
     # `failure` in an import that subscribes them, else accepted
     excluded_emails: frozenset[str] = frozenset()
     excluded_are_not_queued: bool = False  # an import leaves out excluded addresses without naming them
+    interrupting_emails: frozenset[str] = frozenset()  # an import with one of them ends `interrupted`
+    invalid_values: frozenset[str] = frozenset()  # of name, phone or field: 422 in contact/sync, a bad row
+    rows_counted_from: int = 1  # where an import that names bad rows begins to count
     plain_event_replies: bool = False  # /event answers 1 and 0 instead of JSON
 
 
@@ -144,6 +157,7 @@ class Account:
         self.connections = Table()
         self.imports: dict[str, Import] = {}
         self.orders = OrderBook()
+        self.order_requests = OrderRequests()
 
     def change(self, **settings: object) -> None:
         """Change settings. Raises TypeError for an unknown one."""
@@ -175,6 +189,11 @@ class Account:
                 contact.events.remove(seq)
         self.orders.lose(orders)
 
+    def disconnect(self, connection_id: int) -> None:
+        """Delete a connection and its orders."""
+        self.connections.rows.pop(connection_id, None)
+        self.orders.disconnect(connection_id)
+
     def events_of(self, email: str) -> list[ReceivedEvent]:
         """Return the events of the contact with that address, in arrival order."""
         contact = self.contacts.find(email)
@@ -187,7 +206,7 @@ class Account:
             contact.updated_at = now
             return contact, False
         if self.is_full:
-            raise unprocessable("The contact limit of this account is reached.", "contact_limit", "/data")
+            raise contact_limit_reached()
         return self.contacts.create(email, now), True
 
     @property
@@ -209,9 +228,17 @@ class Account:
             self.watch.count_subscription(was_unsubscribed=contact.lists.get(list_id) == UNSUBSCRIBED)
         contact.lists[list_id] = status
 
+    def named(self, table: Table, column: str, name: str) -> dict[str, Any] | None:
+        """Return the first row with that name, compared without case if the account does that."""
+        if not self.settings.names_ignore_case:
+            return table.find(**{column: name})
+        return next((row for row in table.rows.values() if row[column].lower() == name.lower()), None)
+
     def tag_named(self, name: str, now: float) -> int:
         """Return the id of the tag of that name. Create it if there is none."""
-        tag = self.tags.find(tag=name) or self.add_tag(name, kind="contact", description="", now=now)
+        tag = self.named(self.tags, "tag", name) or self.add_tag(
+            name, kind="contact", description="", now=now
+        )
         return int(tag["id"])
 
     def add_tag(self, name: str, kind: str, description: str, now: float) -> dict[str, Any]:
@@ -225,8 +252,8 @@ class Account:
             return False
         link = self.contact_tags.add({"contact": str(contact.id), "tag": str(tag_id), "cdate": iso_time(now)})
         contact.tags[tag_id] = int(link["id"])
-        if self.tags.rows[tag_id]["tag"] in WEEK_TAGS:
-            self.watch.check_week_tags(self.tags_of(contact))
+        if self.tags.rows[tag_id]["tag"].lower() in WEEK_TAGS:
+            self.watch.check_week_tags(name.lower() for name in self.tags_of(contact))
         return True
 
     def tags_of(self, contact: Contact) -> list[str]:

@@ -20,11 +20,12 @@ class Call(msgspec.Struct, frozen=True):
     query: Mapping[str, str]
     body: Mapping[str, Any]
     now: float  # when it arrived, in seconds since 1970
+    most_rows: int = 0  # on a page, whatever the query asks for; 0: no bound
 
     def page(self, rows: Sequence[_Row]) -> Sequence[_Row]:
         """Return the page that the query asks for; by default the first 20 rows."""
-        offset = int(self.query.get("offset", "0"))
-        return rows[offset : offset + int(self.query.get("limit", "20"))]
+        offset, limit = int(self.query.get("offset", "0")), int(self.query.get("limit", "20"))
+        return rows[offset : offset + min(limit, self.most_rows or limit)]
 
 
 Handlers = Mapping[str, Callable[[Account, Call], Response]]  # by operation

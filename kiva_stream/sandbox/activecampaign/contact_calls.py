@@ -68,6 +68,7 @@ def sync(account: Account, call: Call) -> Response:
     """Create (201) or update (200) the contact of an address. Attributes that are not sent are kept."""
     sent = call.body["contact"]
     _check_address(account, sent["email"])
+    _check_values(account, sent)
     contact, is_new = account.upsert(sent["email"], call.now)
     return json_response(_update(account, contact, sent), 201 if is_new else 200)
 
@@ -79,6 +80,14 @@ def _check_address(account: Account, email: str) -> None:
         raise unprocessable(
             title, "email_invalid", "/data/attributes/email", error="must_be_valid_email_address"
         )
+
+
+def _check_values(account: Account, sent: Mapping[str, Any]) -> None:
+    values = {name: sent.get(name) for name in ("firstName", "lastName", "phone")}
+    values |= {f"fieldValues/{item['field']}": item["value"] for item in sent.get("fieldValues", ())}
+    for name, value in values.items():
+        if value in account.settings.invalid_values:
+            raise unprocessable(f"The value of {name} is not valid.", "invalid", f"/data/attributes/{name}")
 
 
 def _update(account: Account, contact: Contact, sent: Mapping[str, Any]) -> Row:
@@ -97,6 +106,7 @@ def update(account: Account, call: Call) -> Response:
     if "email" in sent:
         _check_address(account, sent["email"])
         _move(account, contact, sent["email"])
+    _check_values(account, sent)
     contact.updated_at = call.now
     return json_response(_update(account, contact, sent))
 

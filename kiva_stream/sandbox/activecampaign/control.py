@@ -6,10 +6,13 @@ They are outside the limits and the contract. `?account=NAME` may be left out wh
 |---|---|
 | GET `state` | show the figures of every account, and the faults drawn |
 | GET `events`, `strays`, `contacts`, `orders` | list all of an account as JSON lines |
+| GET `order_requests` | list the requests that carried orders, with the ids of those sent as REAL_TIME |
 | GET `arrivals` | list when REST and GraphQL requests arrived, as JSON lines |
 | POST `faults` | replace the faults by a list of `PATH:KIND:SHARE[:COUNT]` texts or of `Fault`s as objects |
+| POST `lift` | lift the faults of a list of names |
 | POST `settings` | change the account settings of an object |
 | POST `lose` | `{"events": [SEQ], "orders": ["ID"]}`: remove events from tracking logs, delete orders |
+| POST `disconnect` | delete the connections of a list of ids, with their orders |
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import msgspec
 from aiohttp import web
 
 from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount, Tally
-from kiva_stream.sandbox.activecampaign.faults import Fault, parse_fault
+from kiva_stream.sandbox.activecampaign.faults import Fault, Faults, parse_fault
 from kiva_stream.sandbox.activecampaign.service import Service
 
 PREFIX = "/_sandbox/"
@@ -42,10 +45,8 @@ async def answer(service: Service, request: web.BaseRequest, path: str, body: by
             return await _stream(request, STREAMS[asked](_account(service, request)))
         if asked == "GET state":
             return _json(summary(service))
-        if asked == "POST faults":
-            wanted = msgspec.json.decode(body, type=list[str | Fault])
-            service.faults.set([parse_fault(each) if isinstance(each, str) else each for each in wanted])
-            return _json({})
+        if asked in FAULT_CHANGES:
+            return _json(FAULT_CHANGES[asked](service.faults, body))
         if asked in CHANGES:
             return _json(CHANGES[asked](_account(service, request), body))
     except ValueError as error:  # msgspec's errors are ValueErrors too
@@ -92,7 +93,28 @@ def _lose(account: Account, body: bytes) -> dict[str, Any]:
     return {}
 
 
-CHANGES = {"POST settings": _change, "POST lose": _lose}
+def _disconnect(account: Account, body: bytes) -> dict[str, Any]:
+    for connection_id in msgspec.json.decode(body, type=list[int]):
+        account.disconnect(connection_id)
+    return {}
+
+
+CHANGES = {"POST settings": _change, "POST lose": _lose, "POST disconnect": _disconnect}
+
+
+def _set_faults(faults: Faults, body: bytes) -> dict[str, Any]:
+    wanted = msgspec.json.decode(body, type=list[str | Fault])
+    faults.set([parse_fault(each) if isinstance(each, str) else each for each in wanted])
+    return {}
+
+
+def _lift_faults(faults: Faults, body: bytes) -> dict[str, Any]:
+    for name in msgspec.json.decode(body, type=list[str]):
+        faults.lift(name)
+    return {}
+
+
+FAULT_CHANGES = {"POST faults": _set_faults, "POST lift": _lift_faults}
 
 
 def _events(account: Account) -> Iterator[dict[str, object]]:
@@ -137,12 +159,17 @@ def _arrivals(account: Account) -> Iterator[dict[str, float]]:
     return ({"at": at} for at in account.peak.arrivals[:])
 
 
+def _order_requests(account: Account) -> Iterator[dict[str, object]]:
+    return (msgspec.structs.asdict(request) for request in account.order_requests.all[:])
+
+
 STREAMS = {
     "GET arrivals": _arrivals,
     "GET events": _events,
     "GET strays": _strays,
     "GET contacts": _contacts,
     "GET orders": _orders,
+    "GET order_requests": _order_requests,
 }
 
 
@@ -169,6 +196,7 @@ def _figures(account: Account) -> dict[str, object]:
         "imports": len(account.imports),
         "orders": len(account.orders),
         "orders_overtaken": account.orders.overtaken,
+        "real_time_orders_received": account.order_requests.real_time_count,
         "tag_overlaps": account.watch.tag_overlaps,
         "resubscribed": account.watch.resubscribed,
         "contacts_in_two_requests": account.watch.contacts_in_two_requests,

@@ -1,10 +1,11 @@
-"""Faults on purpose: what goes wrong on a path, for which share of the requests, and how many times."""
+"""Faults on purpose: what goes wrong, for which requests, for which share of them, and how many times."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from urllib.parse import unquote_plus
@@ -23,29 +24,51 @@ class FaultKind(StrEnum):
     FORBIDDEN = "403"
     LAPSED = "402"
     REFUSED_EVENT = "success-0"  # HTTP 200 with success:0 and a message of no known meaning
+    ANSWER_BEFORE = "answer-before"  # the fault's own status, headers and text; an empty 200 without them
+    ANSWER_AFTER = "answer-after"
     HANG = "hang"  # no answer until the sandbox stops
+    HANG_AFTER = "hang-after"
     RESET_BEFORE = "reset-before"
     RESET_AFTER = "reset-after"
 
     @property
     def processed(self) -> bool:
         """Whether the request is processed nevertheless."""
-        return self in {FaultKind.ERROR_AFTER, FaultKind.RESET_AFTER}
+        return self.endswith("-after")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that goes wrong.
+    """One thing that goes wrong. Making one raises ValueError when it contradicts itself.
 
     `path` is `/event` or a path below `/api/3`, in which `*` stands for anything. The fault strikes a `share`
-    (0 to 1) of the requests on that path, at most `count` of them (0: no bound). With `containing`, it
-    strikes only requests whose decoded body contains that text, say `log=17`.
+    (0 to 1) of the requests on that path, at most `count` of them (0: no bound). With a `method` it strikes
+    no other; with `containing`, only requests whose decoded body contains that text, say `log=17`; with
+    `matching`, only those in whose decoded body that regular expression is found. The two answer kinds answer
+    with `status`, `headers` and `text`. Faults are lifted by `name`.
     """
 
     path: str
     kind: FaultKind
     share: float = 1.0
     count: int = 0
+    method: str = ""
     containing: str = ""
+    matching: str = ""
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    text: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.matching)
+        except re.error as error:
+            raise ValueError(f"matching {self.matching!r} is no regular expression: {error}") from None
+        own_answer = self.kind in {FaultKind.ANSWER_BEFORE, FaultKind.ANSWER_AFTER}
+        if not own_answer and (self.status, self.headers, self.text) != (200, {}, ""):
+            raise ValueError(
+                f"status, headers and text are for answer-before and answer-after, not {self.kind}"
+            )
 
 
 def parse_fault(text: str) -> Fault:
@@ -82,9 +105,13 @@ def _count(text: str, count: str) -> int:
     return int(count)
 
 
-def _contains(body: bytes, text: str) -> bool:
+def _has(body: bytes, fault: Fault) -> bool:
+    if not fault.containing and not fault.matching:
+        return True
     sent = body.decode(errors="replace")
-    return not text or text in sent or text in unquote_plus(sent)
+    return any(
+        fault.containing in text and re.search(fault.matching, text) for text in (sent, unquote_plus(sent))
+    )
 
 
 class Faults:
@@ -97,30 +124,28 @@ class Faults:
 
     def set(self, faults: Iterable[Fault]) -> None:
         """Replace the faults in force."""
-        self._faults = list(faults)
-        self._left = [fault.count for fault in self._faults]
+        self._in_force = [(fault, fault.count) for fault in faults]
+
+    def lift(self, name: str) -> None:
+        """Lift the faults of that name. Requests that hang already go on hanging."""
+        self._in_force = [each for each in self._in_force if each[0].name != name]
 
     def __bool__(self) -> bool:
-        return bool(self._faults)
+        return bool(self._in_force)
 
-    def draw(self, path: str, body: bytes) -> FaultKind | None:
+    def draw(self, method: str, path: str, body: bytes) -> Fault | None:
         """Return what goes wrong with a request, or None if nothing does."""
-        for index, fault in enumerate(self._faults):
-            if self._strikes(fault, path, body):
-                self._use_up(index)
+        for index, (fault, left) in enumerate(self._in_force):
+            if self._strikes(fault, method, path, body):
+                self._in_force[index : index + 1] = [] if left == 1 else [(fault, left - 1)]
                 self.drawn[fault.kind] += 1
-                return fault.kind
+                return fault
         return None
 
-    def _strikes(self, fault: Fault, path: str, body: bytes) -> bool:
+    def _strikes(self, fault: Fault, method: str, path: str, body: bytes) -> bool:
         return (
             fnmatchcase(path, fault.path)
-            and _contains(body, fault.containing)
+            and fault.method in {"", method}
+            and _has(body, fault)
             and (fault.share == 1.0 or self._random.random() < fault.share)
         )
-
-    def _use_up(self, index: int) -> None:
-        if self._left[index] == 1:
-            del self._faults[index], self._left[index]
-        else:
-            self._left[index] -= 1

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from kiva_stream.sandbox.activecampaign.account import Account, Breach, Import
+from kiva_stream.sandbox.activecampaign.account import Account, Breach, Import, SandboxAccount
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
 from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, normal_email
 from kiva_stream.sandbox.activecampaign.responses import (
@@ -21,6 +21,7 @@ from kiva_stream.sandbox.activecampaign.responses import (
 )
 
 Row = Mapping[str, Any]
+_OPTIONAL = {"first_name": "First name", "last_name": "Last name", "phone": "Phone number"}
 
 
 def bulk_import(account: Account, call: Call) -> Response:
@@ -28,7 +29,7 @@ def bulk_import(account: Account, call: Call) -> Response:
     rows = call.body["contacts"]
     if not account.admit_import(call.now, len(rows)):
         raise RefusedError(_over_limit(account, len(rows)))
-    bad = _bad_rows(rows, account.settings.invalid_emails)
+    bad = _bad_rows(rows, account.settings)
     if bad:
         raise RefusedError(import_refused("Some contacts are invalid.", bad))
     rows = [row for row in rows if not _is_left_out(account, row)]
@@ -37,6 +38,7 @@ def bulk_import(account: Account, call: Call) -> Response:
         accepted_at=call.now,
         duration_s=account.settings.import_duration_s,
         contacts=len(rows),
+        interrupted=any(normal_email(row["email"]) in account.settings.interrupting_emails for row in rows),
     )
     account.imports[queued.id] = queued
     account.watch.accept_import((normal_email(row["email"]) for row in rows), queued)
@@ -58,12 +60,24 @@ def _over_limit(account: Account, contacts: int) -> Response:
     return import_refused("Rate limit exceeded.", [reason])
 
 
-def _bad_rows(rows: Iterable[Row], invalid_emails: frozenset[str]) -> list[Mapping[str, object]]:
+def _bad_rows(rows: Iterable[Row], settings: SandboxAccount) -> list[Mapping[str, object]]:
     return [
-        {"contact": number, "failureReason": f"Email address {row['email']} is invalid."}
-        for number, row in enumerate(rows, 1)
-        if normal_email(row["email"]) in invalid_emails
+        {"contact": number, "failureReason": why}
+        for number, row in enumerate(rows, settings.rows_counted_from)
+        if (why := _why_bad(row, settings))
     ]
+
+
+def _why_bad(row: Row, settings: SandboxAccount) -> str:
+    if normal_email(row["email"]) in settings.invalid_emails:
+        return f"Email address {row['email']} is invalid."
+    for name, text in _OPTIONAL.items():
+        if row.get(name) in settings.invalid_values:
+            return f"{text} {row[name]} is invalid."
+    for field in row.get("fields", ()):
+        if field["value"] in settings.invalid_values:
+            return f"The value {field['value']} of field {field['id']} is invalid."
+    return ""
 
 
 def _is_left_out(account: Account, row: Row) -> bool:

@@ -30,10 +30,11 @@ from kiva_stream.sandbox.activecampaign.account import Account, Breach, SandboxA
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
 from kiva_stream.sandbox.activecampaign.contacts import Contact
 from kiva_stream.sandbox.activecampaign.orders import OrderKey
-from kiva_stream.sandbox.activecampaign.responses import Response, json_response
+from kiva_stream.sandbox.activecampaign.responses import CONTACT_LIMIT, Response, json_response
 
 MAX_TOKENS = 15_000
 _TOO_LARGE = f"More than {MAX_TOKENS} grammar tokens"
+_SWITCHED_OFF = "Ecommerce is not enabled"
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _CURRENCY = re.compile("[A-Za-z]{3}")
 _REQUIRED = ("email", "creationSource", "orderNumber", "currency")  # the vendor's own plugin requires them
@@ -69,6 +70,8 @@ def graphql(account: Account, call: Call) -> Response:
     problems = validate(schema(), document)
     if problems:
         return _refused(account, problems)
+    if not account.settings.ecommerce_enabled:
+        return json_response({"errors": [GraphQLError(_SWITCHED_OFF).formatted], "data": None})
     if _is_too_large(account.settings, call.body.get("variables") or {}):
         return json_response({"errors": [GraphQLError(_TOO_LARGE).formatted], "data": None})
     result = execute_sync(
@@ -155,6 +158,9 @@ class _Resolvers:
             raise GraphQLError("Validation errors", extensions=wrong)
         if any(order["storeOrderId"] in self._account.settings.unnamed_orders for order in orders):
             raise GraphQLError("Internal server error")
+        if self._account.is_full and any(not self._account.contacts.find(order["email"]) for order in orders):
+            raise GraphQLError(CONTACT_LIMIT)
+        self._account.order_requests.mark_applied()
         return [self._contact(order).id for order in orders]
 
     def _contact(self, order: Order) -> Contact:

@@ -48,7 +48,9 @@ class OrderBook:
         self._pending[key] = pending + 1
 
     def write_accepted(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> None:
-        """Write an accepted version of an order."""
+        """Write an accepted version of an order, unless its connection was deleted meanwhile."""
+        if key not in self._pending:
+            return
         self._pending[key] -= 1
         if not self._pending[key]:
             del self._pending[key]
@@ -70,6 +72,12 @@ class OrderBook:
         """Delete orders by the shop's ids of them."""
         for key in [key for key in self._orders if key[1] in order_ids]:
             del self._orders[key]
+
+    def disconnect(self, connection_id: int) -> None:
+        """Delete the orders of a connection, also those that are accepted but not written yet."""
+        for held in (self._orders, self._pending):
+            for key in [key for key in held if key[0] == connection_id]:
+                del held[key]
 
     def delete(self, key: OrderKey) -> None:
         """Delete one order."""

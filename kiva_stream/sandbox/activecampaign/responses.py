@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from kiva_stream.sandbox.activecampaign.contract import JSON_TYPE, Operation, Problem
-from kiva_stream.sandbox.activecampaign.faults import FaultKind
+from kiva_stream.sandbox.activecampaign.faults import Fault, FaultKind
 
 HTML_TYPE = "text/html"
 _NO_HEADERS: Mapping[str, str] = {}
@@ -53,6 +53,7 @@ def json_response(body: object, status: int = 200) -> Response:
 FORBIDDEN = json_response({"message": "Forbidden"}, 403)
 LAPSED = Response(b"", 402)
 SERVER_ERROR = json_response({"message": "Internal Server Error"}, 500)
+CONTACT_LIMIT = "You have reached your contact limit."
 _HAVING_ISSUES = b"<div>We are currently having some issues. Please check back soon.</div>"
 _UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
 
@@ -78,12 +79,17 @@ def unprocessable(title: str, code: str, pointer: str, **more: str) -> RefusedEr
     return RefusedError(json_response({"errors": [item]}, 422))
 
 
+def contact_limit_reached() -> RefusedError:
+    """Return the 422 of an account that may have no more contacts. It points to no attribute."""
+    return RefusedError(json_response({"errors": [{"title": CONTACT_LIMIT, "detail": ""}]}, 422))
+
+
 def import_refused(message: str, reasons: Sequence[str] | Sequence[Mapping[str, object]]) -> Response:
     """Return the 400 that refuses a whole bulk import."""
     return json_response({"success": 0, "message": message, "failureReasons": reasons}, 400)
 
 
-FAULT_RESPONSES: Mapping[FaultKind, Response | Silence] = {
+_FAULT_RESPONSES: Mapping[FaultKind, Response | Silence] = {
     FaultKind.ERROR_BEFORE: SERVER_ERROR,
     FaultKind.ERROR_AFTER: SERVER_ERROR,
     FaultKind.HTML_503: Response(_UNAVAILABLE, 503, HTML_TYPE),
@@ -93,9 +99,17 @@ FAULT_RESPONSES: Mapping[FaultKind, Response | Silence] = {
     FaultKind.LAPSED: LAPSED,
     FaultKind.REFUSED_EVENT: json_response({"success": 0, "message": "Event could not be saved."}),
     FaultKind.HANG: Silence.HANG,
+    FaultKind.HANG_AFTER: Silence.HANG,
     FaultKind.RESET_BEFORE: Silence.RESET,
     FaultKind.RESET_AFTER: Silence.RESET,
 }
+
+
+def fault_response(fault: Fault) -> Response | Silence:
+    """Return what a client gets for a fault."""
+    if fault.kind in _FAULT_RESPONSES:
+        return _FAULT_RESPONSES[fault.kind]
+    return Response(fault.text.encode(), fault.status, headers=fault.headers)
 
 
 def breach_response(operation: Operation, problems: Sequence[Problem]) -> Response:

@@ -118,11 +118,11 @@ class _Front:
         if isinstance(response, Silence):
             await self._keep_silent(request, response)
             return web.Response()  # is not sent: the connection is closed
-        return web.Response(
-            body=response.body,
-            status=response.status,
-            headers={"Content-Type": response.content_type, **response.headers},
+        sent = web.Response(
+            body=response.body, status=response.status, headers={"Content-Type": response.content_type}
         )
+        sent.headers.update(response.headers)
+        return sent
 
     async def _answer(self, request: Request) -> Response | Silence:
         service = self._sandbox.service

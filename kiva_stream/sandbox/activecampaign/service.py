@@ -34,12 +34,12 @@ from kiva_stream.sandbox.activecampaign.contract import (
 )
 from kiva_stream.sandbox.activecampaign.faults import Faults
 from kiva_stream.sandbox.activecampaign.responses import (
-    FAULT_RESPONSES,
     FORBIDDEN,
     RefusedError,
     Response,
     Silence,
     breach_response,
+    fault_response,
     json_response,
     malformed,
     throttled,
@@ -138,17 +138,19 @@ class Service:
         if not account.admit_request(now):
             account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
             return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
-        return self._with_faults(
-            path, request.body, lambda: _process(account, operation, path_id, request, now)
-        )
+        if path == _GRAPHQL_PATH:
+            account.order_requests.receive(request.body, now)
+        return self._with_faults(path, request, lambda: _process(account, operation, path_id, request, now))
 
-    def _with_faults(self, path: str, body: bytes, process: Callable[[], Response]) -> Response | Silence:
-        fault = self.faults.draw(path, body) if self.faults else None
+    def _with_faults(
+        self, path: str, request: Request, process: Callable[[], Response]
+    ) -> Response | Silence:
+        fault = self.faults.draw(request.method, path, request.body) if self.faults else None
         if fault is None:
             return process()
-        if fault.processed:
+        if fault.kind.processed:
             process()
-        return FAULT_RESPONSES[fault]
+        return fault_response(fault)
 
     def _answer_event(self, request: Request) -> Response | Silence:
         form = tracking_calls.read_form(request.body)
@@ -156,7 +158,7 @@ class Service:
         tally = account.tally if account else self.unattributed
         tally.requests["trackEvent"] += 1
         response = self._with_faults(
-            EVENT_PATH, request.body, lambda: self._receive_event(account, tally, form or {}, request)
+            EVENT_PATH, request, lambda: self._receive_event(account, tally, form or {}, request)
         )
         return _counted(tally, response)
 
@@ -197,7 +199,8 @@ def _process(
         return json_response({"message": "Not Found"}, 404)
     try:
         body = _checked_body(account.tally, operation, request)
-        return handler(account, Call(path_id, request.query, body=body, now=now))
+        most_rows = account.settings.most_rows_per_page
+        return handler(account, Call(path_id, request.query, body=body, now=now, most_rows=most_rows))
     except RefusedError as refused:
         return refused.response
 

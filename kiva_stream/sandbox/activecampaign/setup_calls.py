@@ -19,14 +19,18 @@ def list_tags(account: Account, call: Call) -> Response:
     """List tags. `search` is a part of the name, `filters[search][eq]` the whole name."""
     part = call.query.get("search", "").lower()
     whole = call.query.get("filters[search][eq]")
-    rows = account.tags.where() if whole is None else account.tags.where(tag=whole)
+    rows = account.tags.where() if whole is None else _only(account.named(account.tags, "tag", whole))
     return _page("tags", [row for row in rows if part in row["tag"].lower()], call)
+
+
+def _only(row: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [] if row is None else [row]
 
 
 def create_tag(account: Account, call: Call) -> Response:
     """Create a tag (201), or show the existing one of that name (200)."""
     sent = call.body["tag"]
-    existing = account.tags.find(tag=sent["tag"])
+    existing = account.named(account.tags, "tag", sent["tag"])
     if existing:
         return json_response({"tag": existing})
     tag = account.add_tag(
@@ -45,7 +49,7 @@ def list_fields(account: Account, call: Call) -> Response:
 def create_field(account: Account, call: Call) -> Response:
     """Create a custom field. Titles are unique; the personalisation tag is normalised as the service does."""
     sent = call.body["field"]
-    if account.fields.find(title=sent["title"]):
+    if account.named(account.fields, "title", sent["title"]):
         raise unprocessable("Field title is already in use.", "duplicate", "/data/attributes/title")
     perstag = re.sub("[^A-Z0-9]", "", sent.get("perstag", sent["title"]).upper())
     field = account.fields.add({**sent, "perstag": perstag, "options": [], "relations": []})

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from kiva_stream.sandbox.activecampaign.account import Account
+from kiva_stream.sandbox.activecampaign.account import Account, SandboxAccount
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
 from kiva_stream.sandbox.activecampaign.events import ReceivedEvent
 from kiva_stream.sandbox.activecampaign.responses import (
@@ -58,14 +58,18 @@ def tracking_logs(account: Account, call: Call) -> Response:
     newest = call.now - account.settings.tracking_log_delay_s
     shown = bisect_right(contact.events, newest, key=account.events.received_at)
     page = call.page(contact.events[:shown])
-    return listing("trackingLogs", [_shown(account.events[seq]) for seq in page], shown)
+    rows = [_shown(account.events[seq], account.settings) for seq in page]
+    return listing("trackingLogs", rows, shown)
 
 
-def _shown(event: ReceivedEvent) -> dict[str, str]:
+def _shown(event: ReceivedEvent, settings: SandboxAccount) -> dict[str, str]:
+    value = event.eventdata[: settings.tracking_log_characters or None]
+    if settings.tracking_log_bytes:
+        value = value.encode()[: settings.tracking_log_bytes].decode(errors="ignore")
     return {
         "id": str(event.seq),
         "type": event.name,
-        "value": event.eventdata,
+        "value": value,
         "tstamp": iso_time(event.received_at),
         "contact": str(event.contact_id),
     }

@@ -244,6 +244,7 @@ async def test_the_state_is_readable_as_figures(session: aiohttp.ClientSession) 
         "imports": 0,
         "orders": 0,
         "orders_overtaken": 0,
+        "real_time_orders_received": 0,
         "tag_overlaps": 0,
         "resubscribed": 0,
         "contacts_in_two_requests": 0,
@@ -399,3 +400,52 @@ async def test_a_parent_process_can_start_a_sandbox_and_read_its_address(
     finally:
         child.terminate()
         await child.wait()
+
+
+async def test_a_fault_by_a_pattern_has_its_own_headers_until_it_is_lifted(
+    session: aiohttp.ClientSession,
+) -> None:
+    fault = {
+        "name": "poison",
+        "path": "/contact/sync",
+        "matching": "ann@",
+        "kind": "answer-before",
+        "status": 503,
+        "headers": {"Content-Type": "text/html", "Retry-After": "7"},
+        "text": "<html></html>",
+    }
+    async with sandbox(TRACKING) as running:
+        assert (await control(session, running, "faults", [fault]))[0] == 200
+        url = f"{running.api_url}/api/3/contact/sync"
+        async with session.post(url, json={"contact": {"email": ANN}}) as response:
+            assert (response.status, response.content_type) == (503, "text/html")
+            assert response.headers["Retry-After"] == "7"
+            assert await response.text() == "<html></html>"
+        assert await sync(session, running, "bob@example.org") == 201
+
+        assert (await control(session, running, "lift", ["poison"]))[0] == 200
+        assert await sync(session, running) == 201
+
+
+async def test_a_connection_is_deleted_while_the_sandbox_runs(session: aiohttp.ClientSession) -> None:
+    async with sandbox(TRACKING) as running:
+        account = running.account("shop")
+        account.connections.add({"service": "kiva_logic", "externalid": "1"})
+
+        assert (await control(session, running, "disconnect", [1]))[0] == 200
+
+        assert len(account.connections) == 0
+
+
+async def test_requests_that_carried_orders_are_readable_as_json_lines(
+    session: aiohttp.ClientSession,
+) -> None:
+    order = {"storeOrderId": "7", "creationSource": "REAL_TIME"}
+    async with sandbox(TRACKING) as running:
+        body = {"query": "{ __typename }", "variables": {"orders": [order]}}
+        async with session.post(f"{running.api_url}/api/3/ecom/graphql", json=body) as response:
+            assert response.status == 200
+
+        noted = json.loads(await read(session, running, "order_requests"))
+
+    assert (noted["real_time"], noted["historical"], noted["applied"]) == (["7"], 0, False)

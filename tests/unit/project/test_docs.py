@@ -129,9 +129,7 @@ def test_help_and_operations_name_every_fault_and_every_control_path() -> None:
     section = document("docs/operations.md").split("## The local ActiveCampaign")[1].split("\n## ")[0]
     offered = {
         "state",
-        "faults",
-        "settings",
-        "lose",
+        *(path.removeprefix("POST ") for path in (*control.CHANGES, *control.FAULT_CHANGES)),
         *(path.removeprefix("GET ") for path in control.STREAMS),
     }
     assert set(re.findall(r"/_sandbox/(\w+)", section)) == offered - {"strays"}

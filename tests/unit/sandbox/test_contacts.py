@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.sandbox import Caller
@@ -224,3 +226,29 @@ def tag(caller: Caller, contact_id: int, name: str = "open order") -> tuple[int,
 def rows(value: object) -> list[dict[str, object]]:
     assert isinstance(value, list)
     return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"phone": "12"}, "/data/attributes/phone"),
+        ({"fieldValues": [{"field": "7", "value": "12"}]}, "/data/attributes/fieldValues/7"),
+    ],
+)
+def test_an_invalid_value_is_422_and_named(fields: dict[str, Any], pointer: str) -> None:
+    caller = Caller(invalid_values=frozenset({"12"}))
+
+    status, answer = sync(caller, **fields)
+
+    assert (status, rows(answer["errors"])[0]["source"]) == (422, {"pointer": pointer})
+    assert caller.shop.contacts.find(ANN) is None
+
+
+def test_a_full_account_says_so_and_points_to_no_attribute() -> None:
+    caller = Caller(contact_limit=1)
+    sync(caller)
+
+    status, answer = sync(caller, "bob@example.org")
+
+    assert status == 422
+    assert answer == {"errors": [{"title": "You have reached your contact limit.", "detail": ""}]}

@@ -309,3 +309,36 @@ def test_an_empty_value_clears_a_field() -> None:
     caller.call("PUT", "/contacts/1", {"contact": {"fieldValues": [{"field": "1", "value": "2026-03-02"}]}})
     body = {"email": "ann@example.org", "fieldValues": [{"field": "1", "value": ""}]}
     assert caller.call("POST", "/contact/sync", {"contact": body})[1]["fieldValues"][0]["value"] == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"phone": "12"}, "Phone number 12 is invalid."),
+        ({"fields": [{"id": 7, "value": "12"}]}, "The value 12 of field 7 is invalid."),
+    ],
+)
+def test_an_invalid_value_refuses_the_whole_import_and_is_named_by_its_row(
+    row: dict[str, object], reason: str
+) -> None:
+    caller = Caller(invalid_values=frozenset({"12"}))
+
+    status, answer = import_rows(caller, {"email": ANN}, {"email": "bob@example.org", **row})
+
+    assert status == 400
+    assert answer["failureReasons"] == [{"contact": 2, "failureReason": reason}]
+
+
+def test_an_import_may_count_its_bad_rows_from_zero() -> None:
+    caller = Caller(invalid_emails=frozenset({ANN}), rows_counted_from=0)
+
+    assert import_rows(caller, {"email": ANN})[1]["failureReasons"][0]["contact"] == 0
+
+
+def test_an_address_may_interrupt_its_import() -> None:
+    caller = Caller(interrupting_emails=frozenset({ANN}))
+
+    ended = completed(caller, {"email": ANN}, {"email": "bob@example.org"})
+
+    assert ended["status"] == "interrupted"
+    assert len(caller.shop.contacts) == 0

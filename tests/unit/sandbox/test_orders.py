@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.support.sandbox import Caller
+from kiva_stream.sandbox.activecampaign import Fault, FaultKind
+from kiva_stream.sandbox.activecampaign.contract import JSON_TYPE
+from kiva_stream.sandbox.activecampaign.service import API_PREFIX, Request
+from tests.support.sandbox import SHOP, Caller
 
 LATER = "mutation Push($orders: [OrderInput]) { bulkUpsertOrdersAsync(orders: $orders) { recordId } }"
 NOW = "mutation Push($order: OrderInput) { upsertOrder(order: $order) { id storeOrderId finalAmount } }"
@@ -260,3 +264,63 @@ def test_an_order_of_nine_items_takes_less_than_half_a_kilobyte() -> None:
     stored = caller.shop.orders.get((1, "7"))
     assert stored
     assert stored["lineItems"] == lines
+
+
+def test_an_account_without_ecommerce_refuses_every_document() -> None:
+    caller = shop(ecommerce_enabled=False)
+
+    assert run(caller, LATER, orders=[order()])["errors"][0]["message"] == "Ecommerce is not enabled"
+    assert run(caller, "{ __typename }")["errors"][0]["message"] == "Ecommerce is not enabled"
+    assert caller.shop.tally.breaches == {}
+
+
+def test_a_full_account_refuses_the_orders_of_a_new_contact() -> None:
+    caller = shop(contact_limit=1)
+    run(caller, LATER, orders=[order()])
+
+    refused = run(caller, LATER, orders=[order(), order("8", email="new@example.org")])
+
+    assert refused["errors"][0]["message"] == "You have reached your contact limit."
+    assert "errors" not in run(caller, LATER, orders=[order("8")])
+
+
+def test_a_deleted_connection_takes_its_orders_along_also_those_still_to_be_written() -> None:
+    caller = shop()
+    run(caller, LATER, orders=[order()])
+    caller.now += 10
+    run(caller, LATER, orders=[order("8")])
+
+    caller.shop.disconnect(1)
+    caller.now += 10
+
+    assert len(caller.shop.orders) == 0
+    (error,) = run(caller, LATER, orders=[order("9")])["errors"]
+    assert error["extensions"] == {"order-storeOrderId-9": "connection 1 does not exist"}
+
+
+def test_orders_received_as_real_time_are_counted_by_request_applied_or_not() -> None:
+    caller = shop(invalid_orders=frozenset({"9"}))
+    purchase = {"creationSource": "REAL_TIME"}
+
+    run(caller, LATER, orders=[order("7"), order("8", **purchase)])
+    run(caller, LATER, orders=[order("8", **purchase), order("9", **purchase)])
+    run(caller, "{ searchOrder { id } }")
+
+    noted = caller.shop.order_requests
+    assert [(each.real_time, each.historical, each.applied) for each in noted.all] == [
+        (["8"], 1, True),
+        (["8", "9"], 0, False),
+    ]
+    assert noted.real_time_count == 3
+
+
+def test_orders_are_noted_before_a_fault_and_not_applied_by_it() -> None:
+    fault = Fault(path="/ecom/graphql", kind=FaultKind.HTML_503, count=1)
+    caller = Caller(fault)
+    caller.shop.connections.add({"service": "kiva_logic", "externalid": "1"})
+
+    body = msgspec.json.encode({"query": LATER, "variables": {"orders": [order(creationSource="REAL_TIME")]}})
+    caller.send(Request("POST", f"{API_PREFIX}/ecom/graphql", {}, SHOP.api_token, JSON_TYPE, body))
+
+    (noted,) = caller.shop.order_requests.all
+    assert (noted.real_time, noted.applied) == (["7"], False)

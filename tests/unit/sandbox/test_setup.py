@@ -146,3 +146,28 @@ def body_of(name: str, number: int) -> dict[str, str]:
         "connections": {**CONNECTION, "externalid": str(number)},
     }
     return bodies[name]
+
+
+def test_a_listing_may_be_shorter_than_asked_and_its_total_says_more() -> None:
+    caller = Caller(most_rows_per_page=2)
+    for name in ("one", "two", "three"):
+        caller.call("POST", "/tags", {"tag": {"tag": name, "tagType": "contact"}})
+
+    def page(offset: str) -> tuple[list[str], str]:
+        _, answer = caller.call("GET", "/tags", query={"limit": "100", "offset": offset})
+        return [row["tag"] for row in answer["tags"]], answer["meta"]["total"]
+
+    assert page("0") == (["one", "two"], "3")
+    assert page("2") == (["three"], "3")
+
+
+def test_names_of_tags_and_fields_may_be_compared_without_case() -> None:
+    caller = Caller(names_ignore_case=True)
+    tags = [{"tag": {"tag": name, "tagType": "contact"}} for name in ("Open Order", "open order")]
+    fields = [{"field": {"title": title, "type": "text"}} for title in ("KIVA status", "Kiva Status")]
+
+    assert [caller.call("POST", "/tags", tag)[0] for tag in tags] == [201, 200]
+    assert [caller.call("POST", "/fields", field)[0] for field in fields] == [201, 422]
+    _, found = caller.call("GET", "/tags", query={"filters[search][eq]": "OPEN ORDER"})
+    assert [row["tag"] for row in found["tags"]] == ["Open Order"]
+    assert caller.shop.tag_named("oPEN oRDER", caller.now) == 1

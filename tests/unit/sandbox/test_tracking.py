@@ -200,3 +200,18 @@ def test_an_event_log_has_no_other_sequence_numbers(seq: int) -> None:
 
     with pytest.raises(IndexError):
         log[seq]
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [({"tracking_log_characters": 3}, "aéi"), ({"tracking_log_bytes": 3}, "aé"), ({}, "aéiou")],
+)
+def test_a_tracking_log_may_show_the_beginning_of_a_value_only(settings: dict[str, int], shown: str) -> None:
+    caller = tracking(**settings)
+    contact_id = caller.contact()
+    caller.event(eventdata="aéiou")
+
+    _, answer = caller.call("GET", f"/contacts/{contact_id}/trackingLogs")
+
+    assert [row["value"] for row in answer["trackingLogs"]] == [shown]
+    assert [event.eventdata for event in caller.shop.events] == ["aéiou"]
