@@ -7,14 +7,22 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
 SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_namespace n WHERE n.nspname = $1
 
 -- name: columns
--- Of whatever can be selected from: tables, partitioned and foreign ones, views. A domain counts as its base.
-SELECT c.relname AS table, a.attname AS column, coalesce(base.typname, t.typname) AS type
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_type base ON t.typtype = 'd' AND base.oid = t.typbasetype
-WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+-- Of whatever can be selected from: tables, partitioned and foreign ones, views. A domain counts as its base,
+-- which may be a domain again.
+WITH RECURSIVE columns AS (
+  SELECT c.relname, a.attname, a.atttypid AS type_id
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+  UNION ALL
+  SELECT c.relname, c.attname, t.typbasetype
+  FROM columns c
+  JOIN pg_type t ON t.oid = c.type_id AND t.typtype = 'd'
+)
+SELECT c.relname AS table, c.attname AS column, t.typname AS type
+FROM columns c
+JOIN pg_type t ON t.oid = c.type_id AND t.typtype <> 'd'
 
 -- name: site_ids
 SELECT id FROM {schema}.sites ORDER BY id LIMIT 20

@@ -1,5 +1,8 @@
+-- Every text is cast to text: of a char(n), also behind a domain or a view, that cuts the blanks that fill it up
+-- (PostgreSQL, "Character Types"). For the other types the cast costs nothing, since they are stored alike.
+
 -- name: site
-SELECT s.id, s.name, s.timezone, upper(btrim(s.currency)) AS currency, s.admin_base_url,
+SELECT s.id, s.name::text, s.timezone::text, upper(btrim(s.currency)) AS currency, s.admin_base_url::text,
        s.launched_on::timestamp AT TIME ZONE s.timezone AS launched_at
 FROM {schema}.sites s
 WHERE s.id = $1
@@ -91,8 +94,8 @@ SELECT $2::date::timestamp AT TIME ZONE s.timezone FROM {schema}.sites s WHERE s
 
 -- name: entry_columns
 -- An entry's columns.
-{txid}, l.id, {occurred_at}, {inserted_at}, l.action, l.actor_type, l.admin_user,
-       left(coalesce(l.message, ''), 2000), left(l.data::text, 65537), l.customer_id
+{txid}, l.id, {occurred_at}, {inserted_at}, l.action::text, l.actor_type::text, l.admin_user::text,
+       left(coalesce(l.message::text, ''), 2000), left(l.data::text, 65537), l.customer_id
 
 -- name: page_range
 SELECT {entry_columns}
@@ -187,12 +190,14 @@ FROM {schema}.customers c
 WHERE c.site_id = $1 AND c.email LIKE '%@%' AND NOT c.is_test AND c.deleted_at IS NULL
 
 -- name: customers_by_id
-SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased
+SELECT c.id, c.site_id, c.email::text, c.first_name::text, c.last_name::text, c.is_test,
+       c.deleted_at IS NOT NULL AS erased
 FROM {schema}.customers c
 WHERE c.id = ANY($1::bigint[])
 
 -- name: customers_by_email
-SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased
+SELECT c.id, c.site_id, c.email::text, c.first_name::text, c.last_name::text, c.is_test,
+       c.deleted_at IS NOT NULL AS erased
 FROM {schema}.customers c
 WHERE c.site_id = $1 AND lower(btrim(c.email)) = ANY($2::text[])
 ORDER BY c.id
@@ -200,13 +205,14 @@ ORDER BY c.id
 -- name: customer_accounts
 -- A date that no Python date holds (infinity, BC, after 9999) is none. Without a box the box type is '', and
 -- NULL when its row is gone.
-SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased,
-       c.phone, c.status, c.email_opt_in, c.email_blacklisted,
+SELECT c.id, c.site_id, c.email::text, c.first_name::text, c.last_name::text, c.is_test,
+       c.deleted_at IS NOT NULL AS erased,
+       c.phone::text, c.status::text, c.email_opt_in, c.email_blacklisted,
        CASE WHEN c.next_delivery BETWEEN '0001-01-01' AND '9999-12-31' THEN c.next_delivery END AS next_delivery,
        CASE WHEN c.cancelled_at BETWEEN '0002-01-01Z' AND '9998-12-31Z'
             THEN (c.cancelled_at AT TIME ZONE s.timezone)::date END AS cancel_date,
        CASE WHEN c.birthday BETWEEN '0001-01-01' AND '9999-12-31' THEN c.birthday END AS birthday,
-       CASE WHEN c.box_type_id IS NULL THEN '' ELSE b.name END AS box_type,
+       CASE WHEN c.box_type_id IS NULL THEN '' ELSE b.name::text END AS box_type,
        greatest(least(coalesce(c.created_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z') AS joined_at,
        (SELECT max(greatest(least(o.created_at, '9998-12-31Z'), '0002-01-01Z'))  -- NULL when there is none
         FROM {schema}.orders o
@@ -218,7 +224,8 @@ LEFT JOIN {schema}.box_types b ON b.id = c.box_type_id AND b.site_id = c.site_id
 WHERE c.site_id = $1 AND c.id = ANY($2::bigint[])
 
 -- name: customers_after
-SELECT c.id, c.site_id, c.email, c.first_name, c.last_name, c.is_test, c.deleted_at IS NOT NULL AS erased
+SELECT c.id, c.site_id, c.email::text, c.first_name::text, c.last_name::text, c.is_test,
+       c.deleted_at IS NOT NULL AS erased
 FROM {schema}.customers c
 WHERE c.site_id = $1 AND c.id > $2
 ORDER BY c.id
@@ -231,7 +238,8 @@ LIMIT $3
 -- name: order_columns
 -- An order's columns. Moments that no datetime holds become the first or the last one; least and greatest pass
 -- over NULL, which is to stay.
-o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status, 'none') AS payment_status,
+o.id, o.customer_id, coalesce(o.status::text, '') AS status,
+    coalesce(o.payment_status::text, 'none') AS payment_status,
     greatest(least(coalesce(o.created_at, o.paid_at, '0002-01-01Z'), '9998-12-31Z'), '0002-01-01Z') AS created_at,
     CASE WHEN o.paid_at IS NOT NULL
          THEN greatest(least(o.paid_at, '9998-12-31Z'), '0002-01-01Z') END AS paid_at,
@@ -240,8 +248,8 @@ o.id, o.customer_id, coalesce(o.status, '') AS status, coalesce(o.payment_status
 
 -- name: items
 -- One row for each item that is not removed; one row without an item for an order that has none.
-SELECT o.*, i.id AS item_id, i.product_id, coalesce(i.name, '') AS item_name,
-       coalesce(i.category, '') AS category,
+SELECT o.*, i.id AS item_id, i.product_id, coalesce(i.name::text, '') AS item_name,
+       coalesce(i.category::text, '') AS category,
        coalesce(i.qty::numeric, 0) AS qty,
        coalesce(i.unit_price_cents, 0) AS unit_price_cents
 FROM picked o
@@ -300,7 +308,7 @@ SELECT EXISTS (
     AND w.week_start BETWEEN '0001-01-01' AND '9999-12-31')
 
 -- name: week_statuses
-SELECT o.customer_id, array_agg(DISTINCT o.status) AS statuses
+SELECT o.customer_id, array_agg(DISTINCT o.status::text) AS statuses
 FROM {schema}.orders o
 WHERE o.site_id = $1 AND o.customer_id = ANY($2::bigint[]) AND o.week_start = $3 AND o.status IS NOT NULL
 GROUP BY o.customer_id
