@@ -27,7 +27,7 @@ VISITOR_LINES = frozenset({3, 20, 40})  # visitors without an account cause thes
 _MAX_CLOCK_SKEW = timedelta(minutes=5)
 _MAX_ACTION_IN_NOTE = 64
 _NUMBER = re.compile(r"\d+")  # replaced, so that actions with ids in them share a note
-_MAX_BY_BYTES = 32  # keeps the tail of eventdata, which is never left out, far below 255 bytes
+_MAX_BY_BYTES = 32  # keeps the tail of eventdata, which is never left out, far below 250 bytes
 
 _BY_AUTO = {"customer.cancel.auto": "auto"}
 _BY_DEFAULT = {CANCELLED_BY_CUSTOMER: "customer", CANCELLED_BY_SHOP: "admin"}

@@ -1,7 +1,4 @@
-"""The eventdata of an event, `key=value; …; at=…; log=…` in at most 255 bytes of UTF-8, and a row's order.
-
-ActiveCampaign documents no limit for eventdata. 255 bytes is the one that this project keeps.
-"""
+"""The eventdata of an event, `key=value; …; at=…; log=…` in at most 250 bytes of UTF-8, and a row's order."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ import msgspec
 from kiva_stream.model.event_catalog import CATALOG, EventLine, Pair
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.text_cleaning import clean
-
-MAX_BYTES = 255
+from kiva_stream.model.tracked_events import EVENTDATA_BYTES
 
 _CENTS = 100
 _MAX_BIGINT = 2**63 - 1
@@ -94,16 +90,16 @@ def _order_in(fields: Mapping[str, object]) -> tuple[OrderId | None, bool]:
 
 
 def render(values: Mapping[str, str], *, by: str, at: datetime, log_id: int) -> tuple[str, bool]:
-    """Return the eventdata, and whether a pair was left out to keep it within MAX_BYTES.
+    """Return the eventdata, and whether a pair was left out to keep it within EVENTDATA_BYTES.
 
     `at` is in UTC; `by` is "" if it does not apply. `by`, `at` and `log` are never left out.
     """
     tail = f"by={by}; at={stamp(at)}; log={log_id}" if by else f"at={stamp(at)}; log={log_id}"
     pairs = [f"{key}={value}; " for key, value in values.items()]
     whole = "".join(pairs) + tail
-    if (len(whole) if whole.isascii() else len(whole.encode())) <= MAX_BYTES:
+    if (len(whole) if whole.isascii() else len(whole.encode())) <= EVENTDATA_BYTES:
         return whole, False
-    return _fitting(pairs, MAX_BYTES - len(tail.encode())) + tail, True
+    return _fitting(pairs, EVENTDATA_BYTES - len(tail.encode())) + tail, True
 
 
 def _fitting(pairs: list[str], room: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kiva_stream.errors import Rejected
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.ids import AcId
-from kiva_stream.model.tracked_events import mark_of
+from kiva_stream.model.tracked_events import mark_of, shows
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts, TrackingLogs
 from kiva_stream.ports.state import Links
@@ -32,8 +32,10 @@ class TrackingLogLookup:
         except Rejected as error:  # the contact may be gone
             log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
             return None
-        wanted = name, mark_of(eventdata)
-        return any((event.name, mark_of(event.eventdata)) == wanted for event in events)
+        wanted = mark_of(eventdata)
+        return wanted is not None and any(
+            event.name == name and shows(event.eventdata, wanted) for event in events
+        )
 
     async def _id_of(self, contact: Contact) -> AcId | None:
         """Return ActiveCampaign's id of a contact: the one in the state, else that of its address."""

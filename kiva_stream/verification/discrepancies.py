@@ -18,7 +18,7 @@ from kiva_stream.model.contacts import DesiredContact, ListStatus, ShownContact
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, OrderId
 from kiva_stream.model.orders import DesiredOrder, ShownOrder
 from kiva_stream.model.positions import Position
-from kiva_stream.model.tracked_events import LoggedEvent, Mark, mark_of
+from kiva_stream.model.tracked_events import LoggedEvent, Mark, is_cut, mark_of, shows
 from kiva_stream.model.week_tags import WeekTag
 
 _NAMES = ("first_name", "last_name", "phone")  # an empty one is not sent, so that an old one stays
@@ -209,15 +209,25 @@ def _matched(
     times_listed: dict[Position, int] = {}
     unexpected = []
     for event in logged:
-        mark = mark_of(event.eventdata) if event.name in names else None
-        if mark is None:
+        if event.name not in names:
             continue
-        found = next((each for each in candidates[event.name, mark.log] if each.at in {None, mark.at}), None)
-        if found is None:
+        mark = mark_of(event.eventdata)
+        same = candidates[event.name, mark.log] if mark else []
+        found = next((each for each in same if mark and each.at in {None, mark.at}), None)
+        if found is None and is_cut(event.eventdata):
+            found = next((each for each in expected if _is_shown(each, event)), None)
+        if found is None and mark is not None:
             unexpected.append((event.name, mark))
-        else:
+        elif found is not None:
             times_listed[found.position] = times_listed.get(found.position, 0) + 1
     return times_listed, unexpected
+
+
+def _is_shown(expected: ExpectedEvent, event: LoggedEvent) -> bool:
+    """Return whether an event whose data was cut is an expected one."""
+    if expected.name != event.name or expected.at is None:
+        return False
+    return shows(event.eventdata, Mark(expected.at, expected.position.id))
 
 
 def _is_newer(missing: ExpectedEvent, oldest: ExpectedEvent) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kiva_stream.sandbox.generator.clock import SECOND, instant
 from kiva_stream.sandbox.generator.rows import Row, is_wild
 
-MAX_BYTES = 255
+MAX_BYTES = 250
 DUPLICATE_WINDOW_MS = 2 * SECOND
 REMEMBERED = 20_000  # entries
 LOGINS = range(3, 8)  # the event lines that staff's log-ins as a customer must not trigger

@@ -108,7 +108,7 @@ async def test_expected_eventdata_is_complete_and_ends_with_the_entrys_id(filled
         "SELECT log_id, ac_name, eventdata, email FROM entry WHERE outcome = 'delivered'"
     )
     assert all(name and email and data.endswith(f"log={log_id}") for log_id, name, data, email in delivered)
-    assert all(len(data.encode()) <= 255 for _, _, data, _ in delivered)
+    assert all(len(data.encode()) <= 250 for _, _, data, _ in delivered)
 
 
 async def test_the_contact_of_a_delivered_entry_is_among_the_expected_ones(filled: Filled) -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kiva_stream.events import matching
 from kiva_stream.events.classifier import LOG_IN_LINES, VISITOR_LINES
-from kiva_stream.events.payload import MAX_BYTES
 from kiva_stream.model.classifications import Event, Noise, Reject, SyncOnly
 from kiva_stream.model.entries import Entry
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
+from kiva_stream.model.tracked_events import EVENTDATA_BYTES
 from tests.support.ann import (
     ANN,
     LINES,
@@ -560,10 +560,10 @@ def test_the_actor_of_an_event_is_measured_in_bytes_too() -> None:
     assert classification == Event(LINES[16], f"stop=2018-11-30; by={'é' * 16}; {TAIL}", ("cut",))
 
 
-def test_255_bytes_fit_and_256_do_not() -> None:
-    room = MAX_BYTES - len(f"reason=; {TAIL}")
+def test_250_bytes_fit_and_251_do_not() -> None:
+    room = EVENTDATA_BYTES - len(f"reason=; {TAIL}")
     fits = event(structured("order.skip", {"reason": "é" * (room // 2) + "x" * (room % 2)}))
-    assert (len(fits.eventdata.encode()), fits.notes) == (255, ())
+    assert (len(fits.eventdata.encode()), fits.notes) == (250, ())
     for reason in ("x" * (room + 1), "é" * (room // 2) + "xx"):
         over = event(structured("order.skip", {"reason": reason}))
         assert (over.eventdata, over.notes) == (TAIL, ("cut",))
@@ -630,7 +630,7 @@ def test_every_entry_gets_one_classification(row: Entry, events_since: datetime 
 
 
 @given(st.data(), st.sampled_from(ACTIONS), st.sampled_from(["customer", "admin"]), moments)
-def test_eventdata_never_has_more_than_255_bytes_and_never_loses_its_tail(
+def test_eventdata_never_has_more_than_250_bytes_and_never_loses_its_tail(
     data: st.DataObject, of: tuple[int, str], actor: str, moment: datetime
 ) -> None:
     line, action = of
@@ -638,7 +638,7 @@ def test_eventdata_never_has_more_than_255_bytes_and_never_loses_its_tail(
     row = structured(action, text, actor_type=actor, occurred_at=moment, inserted_at=moment)
     classification = classify(row)
     if isinstance(classification, Event):
-        assert len(classification.eventdata.encode()) <= 255
+        assert len(classification.eventdata.encode()) <= 250
         assert TAIL_PATTERN.fullmatch(classification.eventdata)
         assert classification.eventdata.endswith(f"; log={LOG_ID}")
         assert ("by=admin; at=" in classification.eventdata) == (actor == "admin") or line in {16, 35}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kiva_stream.errors import Rejected
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import AcId, CustomerId
@@ -56,3 +58,17 @@ async def test_a_contact_whose_id_is_not_known_is_found_by_its_address() -> None
 async def test_where_there_is_no_log_to_look_into_nothing_has_arrived() -> None:
     assert not await found(FakeTrackingLogs(), AcId(7))
     assert not await found(FakeTrackingLogs(_101=[SAME]), None, there=False)
+
+
+LONG = f"reason={'x' * 250}"
+
+
+@pytest.mark.parametrize("lost", [1, 3, 5])
+async def test_an_event_whose_listed_data_is_cut_is_known_by_what_lies_within(lost: int) -> None:
+    tail = eventdata(1)
+    whole = LONG[: 250 + lost - len(f"; {tail}")] + f"; {tail}"
+    cut = SAME._replace(eventdata=whole[:250])
+    assert await found(FakeTrackingLogs(_7=[cut]), AcId(7))
+    other_moment = cut._replace(eventdata=cut.eventdata.replace("17:00:00", "17:00:01"))
+    short = cut._replace(eventdata=cut.eventdata[50:])
+    assert not await found(FakeTrackingLogs(_7=[other_moment, short]), AcId(7))

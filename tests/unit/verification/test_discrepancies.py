@@ -228,3 +228,10 @@ def test_an_event_whose_entry_cannot_be_read_any_more_is_known_by_name_and_log()
 def test_events_of_other_names_are_passed_over() -> None:
     logged = [*listed(1), *listed(2, name="Page visited"), LoggedEvent("Log In", "by hand", None)]
     assert found([event(1)], logged) == EventDifferences([], [], [], [], [])
+
+
+@pytest.mark.parametrize("lost", [1, 2, 5])
+def test_a_listed_event_whose_data_is_cut_is_known_by_what_lies_within(lost: int) -> None:
+    whole = f"{'x' * (250 + lost - len('; at=x; log=11'))}; at=x; log=11"
+    cut = LoggedEvent("Log In", whole[:250], None)
+    assert found([event(11)], [cut]) == EventDifferences([], [], [], [], [])
