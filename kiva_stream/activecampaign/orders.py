@@ -18,9 +18,11 @@ from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.model.orders import DesiredOrder, LineItem
 
 # With variables the document stays this short, however many orders there are. ActiveCampaign refuses
-# documents of more than 15,000 tokens (its WooCommerce plugin counts them). The variable has the type that
-# the documentation shows for the argument, and is nullable like it.
-QUERY = "mutation UpsertOrders($orders: [OrderInput]) { bulkUpsertOrdersAsync(orders: $orders) { recordId } }"
+# documents of more than 15,000 tokens (its WooCommerce plugin counts them). A variable may be stricter than
+# the argument, whose nullability is not documented (the GraphQL specification allows that).
+QUERY = (
+    "mutation UpsertOrders($orders: [OrderInput!]!) { bulkUpsertOrdersAsync(orders: $orders) { recordId } }"
+)
 
 
 class OrderBatches:
@@ -41,34 +43,45 @@ class OrderBatches:
 def order_input(order: DesiredOrder, connection_id: int) -> dict[str, Any]:
     """Return an order as an `OrderInput` of ActiveCampaign's GraphQL schema.
 
-    It contains no names: ActiveCampaign documents that it would overwrite the contact's names with them.
+    It contains no names: ActiveCampaign documents that it would overwrite the contact's names with them. It
+    contains no empty texts, which ActiveCampaign's own plugins leave out too, and neither `acceptsMarketing`
+    nor a list: of these an order must change nothing.
     """
-    return {
-        "legacyConnectionId": connection_id,
-        "storeOrderId": str(order.id),
-        "orderNumber": str(order.id),
-        "storeCustomerId": str(order.customer_id),
-        "email": order.email,
-        "storeCreatedDate": _moment(order.created_at),
-        "creationSource": order.source.value,
-        "normalizedStatus": order.normalized_status,
-        "storeStatus": order.store_status,
-        "currency": order.currency,
-        "finalAmount": _amount(order.total_cents),
-        "discountsAmount": _amount(order.discounts_cents),
-        "lineItems": [_line_item(line) for line in order.lines],
-    }
+    return _filled(
+        {
+            "legacyConnectionId": connection_id,
+            "storeOrderId": str(order.id),
+            "orderNumber": str(order.id),
+            "storeCustomerId": str(order.customer_id),
+            "email": order.email,
+            "storeCreatedDate": _moment(order.created_at),
+            "creationSource": order.source.value,
+            "normalizedStatus": order.normalized_status,
+            "storeStatus": order.store_status,
+            "currency": order.currency,
+            "finalAmount": _amount(order.total_cents),
+            "discountsAmount": _amount(order.discounts_cents),
+            "lineItems": [_line_item(line) for line in order.lines],
+        }
+    )
 
 
 def _line_item(line: LineItem) -> dict[str, Any]:
-    return {
-        "storeLineItemId": line.id,
-        "productStorePrimaryId": line.product_id,
-        "name": line.name,
-        "category": line.category,
-        "quantity": line.quantity,
-        "priceAmount": _amount(line.price_cents),
-    }
+    return _filled(
+        {
+            "storeLineItemId": line.id,
+            "productStorePrimaryId": line.product_id,
+            "name": line.name,
+            "category": line.category,
+            "quantity": line.quantity,
+            "priceAmount": _amount(line.price_cents),
+        }
+    )
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave empty texts out."""
+    return {name: value for name, value in values.items() if value != ""}
 
 
 def _amount(cents: int) -> Decimal:

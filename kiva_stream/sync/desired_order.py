@@ -42,9 +42,17 @@ def desired_order(
     """Return an order as ActiveCampaign should show it, for the contact of `email`.
 
     `currency` has three capital letters. With `was_accepted`, ActiveCampaign accepted the order before. The
-    shop's total is sent as it is, whether or not the items add up to it.
+    shop's total is sent as it is, whether or not the items add up to it. ActiveCampaign's amounts are not
+    negative ("Orders" in its API reference): a negative price or discount becomes 0.
     """
-    lines = tuple(_line(item) for item in order.items if 0 < _known(item.qty) <= MAX_QUANTITY)
+    items = [item for item in order.items if 0 < _known(item.qty) <= MAX_QUANTITY]
+    lines = tuple(map(_line, items))
+    discounts = order.discount_cents + order.credit_cents
+    oddities = {
+        "other_category": sum(line.category == _OTHER for line in lines),
+        "negative_price": sum(item.unit_price_cents < 0 for item in items),
+        "negative_discount": int(discounts < 0),
+    }
     return DesiredOrder(
         id=order.id,
         customer_id=order.customer_id,
@@ -54,10 +62,10 @@ def desired_order(
         store_status=clean(order.status)[:MAX_STATUS],
         currency=currency,
         total_cents=order.total_cents,
-        discounts_cents=order.discount_cents + order.credit_cents,
+        discounts_cents=max(0, discounts),
         source=source,
         lines=lines,
-        notes=("other_category",) * sum(line.category == _OTHER for line in lines),
+        notes=tuple(note for note, count in oddities.items() for _ in range(count)),
     )
 
 
@@ -98,7 +106,7 @@ def _line(item: OrderItem) -> LineItem:
         name=_name(item, is_whole),
         category=item.category if item.category in _CATEGORIES else _OTHER,
         quantity=int(item.qty) if is_whole else 1,
-        price_cents=int(price.to_integral_value(ROUND_HALF_UP)),
+        price_cents=max(0, int(price.to_integral_value(ROUND_HALF_UP))),
     )
 
 

@@ -726,7 +726,6 @@ async def test_orders_arrive_as_they_were_sent() -> None:
             },
             {
                 "storeLineItemId": "2",
-                "productStorePrimaryId": "",
                 "name": "Eggs",
                 "category": "addon",
                 "quantity": 3,

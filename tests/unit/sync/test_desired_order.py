@@ -111,6 +111,25 @@ def test_row_35_any_other_total_is_sent_though_the_lines_do_not_add_up(total: in
     assert desired(total_cents=total).total_cents == total
 
 
+@pytest.mark.parametrize("qty", ["1", "3.00", "1.5"])
+def test_a_negative_price_is_0_and_counted_and_the_total_stands(qty: str) -> None:
+    odd = replace(KALE, unit_price_cents=-350, qty=Decimal(qty))
+    order = desired(items=(odd, KALE, odd, replace(odd, qty=Decimal(0))))
+    assert [line.price_cents for line in order.lines] == [0, 350, 0]
+    assert order.notes == ("negative_price",) * 2
+    assert order.total_cents == ORDER.total_cents
+
+
+@pytest.mark.parametrize(("discount", "credit", "shown"), [(-300, 50, 0), (0, -1, 0), (-300, 350, 50)])
+def test_a_negative_discount_is_0_and_counted_and_the_total_stands(
+    discount: int, credit: int, shown: int
+) -> None:
+    order = desired(discount_cents=discount, credit_cents=credit)
+    assert order.discounts_cents == shown
+    assert order.notes == (() if shown else ("negative_discount",))
+    assert order.total_cents == ORDER.total_cents
+
+
 @pytest.mark.parametrize("category", ["menu", "sub", "addon"])
 def test_a_known_category_is_shown(category: str) -> None:
     assert made(category=category).category == category
@@ -144,7 +163,6 @@ def test_row_38_an_item_without_a_usable_quantity_is_left_out(qty: str) -> None:
         ("0.33", 350, "Kale (0.33)", 116),  # 115.5
         ("0.01", 10, "Kale (0.01)", 0),
         ("10.10", 100, "Kale (10.1)", 1010),
-        ("1.5", -1, "Kale (1.5)", -2),
     ],
 )
 def test_row_38_a_fraction_is_one_thing_with_its_quantity_in_the_name(
