@@ -90,7 +90,7 @@ Columns = Mapping[str, Mapping[str, str]]  # the type of each column, by table
 class Finding(msgspec.Struct, frozen=True):
     """A violation of the contract."""
 
-    where: str  # server, schema, site, or the table
+    where: str  # server, schema, row security, site, or the table
     text: str  # one sentence: what is wrong, and what to do
 
 
@@ -100,6 +100,14 @@ def contract(*, horizon: bool) -> Contract:
         return CONTRACT
     log = {column: kind for column, kind in CONTRACT["system_log"].items() if column != "txid"}
     return {**CONTRACT, "system_log": log}
+
+
+class Refusal(NamedTuple):
+    """Why PostgreSQL refuses to read a table."""
+
+    table: str
+    text: str  # PostgreSQL's
+    by_policy: bool  # by row-level security; else a grant is missing
 
 
 async def check_contract(
@@ -122,10 +130,11 @@ async def check_contract(
         found.setdefault(table, {})[column] = kind
     findings += column_findings(schema, wanted, found)
     faulty = {finding.where for finding in findings}
-    for table, kinds in wanted.items():
-        if table not in faulty:
-            findings += await _refusals(connection, schema, table, kinds, server["role"])
-    if "sites" not in {finding.where for finding in findings}:
+    readable = {table: kinds for table, kinds in wanted.items() if table not in faulty}
+    refusals = await _refusals(connection, schema, readable)
+    readers = dict(await connection.fetch(queries["readers"], schema, list(wanted)))
+    findings += refusal_findings(schema, server["role"], readers, refusals)
+    if "sites" not in faulty | {refusal.table for refusal in refusals}:
         findings += await _missing_site(connection, queries, site_id)
     return findings
 
@@ -193,15 +202,55 @@ def _no_usage(schema: str, role: str, *, exists: bool) -> Finding:
 
 
 async def _refusals(
-    connection: asyncpg.Connection, schema: str, table: str, columns: Iterable[str], role: str
-) -> list[Finding]:
-    """Select no row of a table; return the refusal, by a missing grant on it or on what a view reads."""
+    connection: asyncpg.Connection, schema: str, tables: Mapping[str, Iterable[str]]
+) -> list[Refusal]:
+    """Select no row of each table; return the refusals, of the table itself or of what a view reads.
+
+    With `row_security` off, PostgreSQL refuses a query from which a policy would hide rows. With it on, it
+    refuses one only by a missing grant.
+    """
+    refusals = []
+    for table, columns in tables.items():
+        select = f'SELECT {", ".join(columns)} FROM "{schema}".{table} LIMIT 0'
+        text = await _refusal(connection, select, row_security="off")
+        if text is not None:
+            by_policy = await _refusal(connection, select, row_security="on") is None
+            refusals.append(Refusal(table, text, by_policy=by_policy))
+    return refusals
+
+
+async def _refusal(connection: asyncpg.Connection, select: str, *, row_security: str) -> str | None:
     try:
-        await connection.execute(f'SELECT {", ".join(columns)} FROM "{schema}".{table} LIMIT 0')
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL row_security = {row_security}")
+            await connection.execute(select)
     except asyncpg.InsufficientPrivilegeError as error:
-        grant = f"GRANT SELECT ON {schema}.{table} TO {role};"
-        return [Finding(table, f"{role} may not read {schema}.{table} ({error}): {grant}")]
-    return []
+        return str(error)
+    return None
+
+
+def refusal_findings(
+    schema: str, role: str, readers: Mapping[str, str], refusals: Iterable[Refusal]
+) -> Iterator[Finding]:
+    """Return a finding for each missing grant, and one for all tables that policies hide rows of from a role.
+
+    `readers` are the roles by whose rights the tables are read.
+    """
+    hidden: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        table = f"{schema}.{refusal.table}"
+        if refusal.by_policy:
+            hidden.setdefault(readers[refusal.table], []).append(refusal)
+        else:
+            grant = f"GRANT SELECT ON {table} TO {role};"
+            yield Finding(refusal.table, f"{role} may not read {table} ({refusal.text}): {grant}")
+    for reader, hiding in hidden.items():
+        tables = ", ".join(f"{schema}.{refusal.table}" for refusal in hiding)
+        yield Finding(
+            "row security",
+            f"Row-level security hides rows of {tables} from {reader} ({hiding[0].text}): "
+            f"ALTER ROLE {reader} BYPASSRLS; or give views of these names whose owner sees all rows.",
+        )
 
 
 async def _missing_site(

@@ -24,6 +24,16 @@ SELECT c.relname AS table, c.attname AS column, t.typname AS type
 FROM columns c
 JOIN pg_type t ON t.oid = c.type_id AND t.typtype <> 'd'
 
+-- name: readers
+-- The role by whose rights the rows of each table are read: a view's owner, unless the view is a security invoker.
+SELECT c.relname,
+       quote_ident(CASE WHEN c.relkind = 'v'
+                          AND NOT coalesce(c.reloptions && '{security_invoker=true,security_invoker=on}', false)
+                        THEN pg_get_userbyid(c.relowner) ELSE current_user END)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+
 -- name: site_ids
 SELECT id FROM {schema}.sites ORDER BY id LIMIT 20
 

@@ -91,6 +91,8 @@ class Source:
                         "default_transaction_read_only": "on",
                         # Parallel workers would be processes beside those that max_connections allows.
                         "max_parallel_workers_per_gather": "0",
+                        # PostgreSQL refuses a query from which a policy would hide rows.
+                        "row_security": "off",
                         "statement_timeout": str(round(settings.statement_timeout_s * 1000)),
                     },
                 )
