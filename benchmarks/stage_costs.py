@@ -5,9 +5,9 @@ and without a search for cycles. After each step of a few milliseconds comes a p
 that a machine that slows down for a moment slows both. Seven runs of each stage, by turns, since such a
 moment may be longer than a run.
 
-Each was seen to fail, alone, with `--slow STAGE=0.25`: classifier 1.15 (gate 1.06), batcher 0.89 (0.80),
-sender 0.25 (0.244), checkpoint 0.84 (0.79). Not slowed they were 0.83 to 0.97, 0.68 to 0.73, 0.20 to 0.23
-and 0.66 to 0.77, with a load average of 2 to 20 on two cores.
+Beside two processes that keep both cores busy, each was seen to fail, alone, with `--slow STAGE=0.25`:
+classifier 1.13 (gate 1.08), batcher 0.88 (0.81), sender 0.27 (0.25), checkpoint 0.81 (0.75). Not slowed they
+were 0.88, 0.70, 0.21 and 0.68 there.
 """
 
 from __future__ import annotations
