@@ -1,4 +1,4 @@
-"""`sync --customer`: one customer as a trial: contact, orders, week tag; no events, no checkpoint."""
+"""`sync --customer`: one customer's contact, orders and week tag upserted; no events, no checkpoint."""
 
 from __future__ import annotations
 

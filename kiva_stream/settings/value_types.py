@@ -24,9 +24,9 @@ Identifier = Annotated[
 SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
 
 
-def says(meaning: str) -> Meta:
+def doc(text: str) -> Meta:
     """Return the meaning of a key, as the tables of the settings show it."""
-    return Meta(description=meaning)
+    return Meta(description=text)
 
 
 def hints(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:

@@ -78,18 +78,18 @@ async def test_a_plan_is_possible_before_setup_and_leaves_no_trace(stage: Stage)
 
 async def test_sync_customer_upserts_that_customer_alone_with_orders_and_tag(ready: Stage) -> None:
     customer = await buyer(ready)
-    trial = json_of(ready, "sync", "--customer", str(customer))
+    report = json_of(ready, "sync", "--customer", str(customer))
     (contact,) = await contacts(ready)
     sent = await orders(ready)
-    assert (trial["contact"], trial["sent"], trial["list_status"]) == ("linked", True, "subscribed")
-    assert trial["ac_contact_id"] == contact["id"]
-    assert trial["url"].endswith(f"/app/contacts/{contact['id']}")
-    assert contact["fields"] == trial["fields"]
+    assert (report["contact"], report["sent"], report["list_status"]) == ("linked", True, "subscribed")
+    assert report["ac_contact_id"] == contact["id"]
+    assert report["url"].endswith(f"/app/contacts/{contact['id']}")
+    assert contact["fields"] == report["fields"]
     assert contact["fields"]["Kiva Customer ID"] == str(customer)
-    assert WEEK_TAGS & set(contact["tags"]) == {trial["tag"]}
+    assert WEEK_TAGS & set(contact["tags"]) == {report["tag"]}
     unsent = await paid_orders(ready, customer) - len(sent)
     kept = {"not sent": unsent} if unsent else {}
-    assert trial["orders"] == {"sent": len(sent), **kept}
+    assert report["orders"] == {"sent": len(sent), **kept}
     assert (contact["events"], (await ready.activecampaign.state())["breaches"]) == (0, {})
     ready.run("status", code=5)  # no checkpoint
     again = json_of(ready, "sync", "--customer", str(customer))
@@ -111,9 +111,9 @@ async def test_sync_customer_adds_no_second_tag_to_a_contact_that_the_state_does
             SITE_ID,
         )
     ready.run("setup")
-    trial = json_of(ready, "sync", "--customer", str(customer))
+    report = json_of(ready, "sync", "--customer", str(customer))
     (contact,) = await contacts(ready)
-    assert WEEK_TAGS & set(contact["tags"]) == {trial["tag"]} == {"open order"}
+    assert WEEK_TAGS & set(contact["tags"]) == {report["tag"]} == {"open order"}
 
 
 async def test_sync_customer_takes_customers_of_the_same_address_into_account(ready: Stage) -> None:
@@ -125,9 +125,9 @@ async def test_sync_customer_takes_customers_of_the_same_address_into_account(re
             "FROM kiva.customers WHERE id = $1",
             customer,
         )
-    trial = json_of(ready, "sync", "--customer", str(customer))
+    report = json_of(ready, "sync", "--customer", str(customer))
     (contact,) = await contacts(ready)
-    assert trial["list_status"] == "unsubscribed"
+    assert report["list_status"] == "unsubscribed"
     assert contact["lists"] == {"all customers": 2}
     assert contact["fields"]["Kiva Customer ID"] == str(customer)
 

@@ -14,7 +14,7 @@ from kiva_stream.commands import follow as following
 from kiva_stream.commands import plan as plans
 from kiva_stream.commands import rewind as rewinds
 from kiva_stream.commands import setup, status
-from kiva_stream.commands import sync_customer as trials
+from kiva_stream.commands import sync_customer as sync_command
 from kiva_stream.commands.dead_letters import details, discard, listing, replay
 from kiva_stream.settings import documentation
 from kiva_stream.settings.keys import KEYS
@@ -150,7 +150,7 @@ def test_an_error_is_one_sentence_and_its_exit_code(
         (plans, "plan", ("plan", "--since", "day1")),
         (plans, "plan", ("backfill", "--dry-run")),
         (history, "backfill", ("backfill", "--yes")),
-        (trials, "sync_customer", ("sync", "--customer", "7")),
+        (sync_command, "sync_customer", ("sync", "--customer", "7")),
         (following, "follow", ("follow", "--wait")),
         (status, "status", ("status", "--json")),
         (rewinds, "rewind", ("rewind", "--to", "day1")),

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from kiva_stream.commands import forget as erasures
-from kiva_stream.commands import sync_customer as trials
+from kiva_stream.commands import sync_customer as sync_command
 from kiva_stream.commands.forget import Receipt
 from kiva_stream.commands.sync_customer import CustomerSyncReport
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.settings.sections import Settings
 from tests.unit.cli.command_line import MOMENT, Result, Run, words
 
-TRIAL = CustomerSyncReport(
+REPORT = CustomerSyncReport(
     customer="1001",
     contact="linked",
     why="",
@@ -32,40 +32,40 @@ TRIAL = CustomerSyncReport(
 )
 
 
-class Trials:
-    """Stands for the trial of a customer: notes whom, and answers `answer`."""
+class FakeSync:
+    """Stands for the sync of a customer: notes which one, and returns `answer`."""
 
     def __init__(self) -> None:
         self.customers: list[CustomerId] = []
-        self.answer = TRIAL
+        self.answer = REPORT
 
-    async def trial(self, _: Settings, customer: CustomerId) -> CustomerSyncReport:
+    async def sync(self, _: Settings, customer: CustomerId) -> CustomerSyncReport:
         self.customers.append(customer)
         return self.answer
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> Trials:
-    fake = Trials()
-    monkeypatch.setattr(trials, "sync_customer", fake.trial)
+def synced(monkeypatch: pytest.MonkeyPatch) -> FakeSync:
+    fake = FakeSync()
+    monkeypatch.setattr(sync_command, "sync_customer", fake.sync)
     return fake
 
 
-def test_a_trial_needs_a_customer(run: Run) -> None:
+def test_sync_needs_a_customer(run: Run) -> None:
     result = run("sync")
     assert (result.code, result.out) == (2, "")
     assert "Missing option '--customer'" in result.err
 
 
 @pytest.mark.parametrize(("text", "customer"), [("1", 1), ("1001", 1001), (str(2**63 - 1), 2**63 - 1)])
-def test_a_trial_is_of_the_customer_that_was_named(
-    run: Run, tried: Trials, text: str, customer: CustomerId
+def test_sync_is_of_the_customer_that_was_named(
+    run: Run, synced: FakeSync, text: str, customer: CustomerId
 ) -> None:
     assert run("sync", "--customer", text).code == 0
-    assert tried.customers == [customer]
+    assert synced.customers == [customer]
 
 
-def test_a_trial_shows_what_became_of_the_customer(run: Run, tried: Trials) -> None:
+def test_sync_shows_what_became_of_the_customer(run: Run, synced: FakeSync) -> None:
     result = run("sync", "--customer", "1001")
     assert (result.code, result.err) == (0, "")
     assert [words(line) for line in result.out.splitlines()] == [
@@ -84,30 +84,30 @@ def test_a_trial_shows_what_became_of_the_customer(run: Run, tried: Trials) -> N
     ]
 
 
-def test_a_trial_of_a_contact_in_step_says_unchanged(run: Run, tried: Trials) -> None:
-    tried.answer = replace(TRIAL, sent=False, orders={"unchanged": 33}, refusals={}, tag=None, requests={})
+def test_sync_of_a_contact_in_step_says_unchanged(run: Run, synced: FakeSync) -> None:
+    synced.answer = replace(REPORT, sent=False, orders={"unchanged": 33}, refusals={}, tag=None, requests={})
     text = words(run("sync", "--customer", "1001").out)
     assert "contact unchanged, contact 17 at ActiveCampaign" in text
     assert text.endswith("week tag not known orders 33 unchanged")
 
 
-def test_a_trial_of_a_customer_without_paid_orders_says_none(run: Run, tried: Trials) -> None:
-    tried.answer = replace(TRIAL, orders={}, refusals={})
+def test_sync_of_a_customer_without_paid_orders_says_none(run: Run, synced: FakeSync) -> None:
+    synced.answer = replace(REPORT, orders={}, refusals={})
     assert "orders none that is paid" in words(run("sync", "--customer", "1001").out)
 
 
 @pytest.mark.parametrize(("why", "said"), [("ac_rejected", "rejected: ac_rejected"), ("", "rejected")])
-def test_a_trial_of_a_contact_that_is_refused_says_why(run: Run, tried: Trials, why: str, said: str) -> None:
-    tried.answer = replace(
-        TRIAL, contact="rejected", why=why, ac_contact_id=None, url=None, fields={}, list_status="", tag=None
+def test_sync_of_a_contact_that_is_refused_says_why(run: Run, synced: FakeSync, why: str, said: str) -> None:
+    synced.answer = replace(
+        REPORT, contact="rejected", why=why, ac_contact_id=None, url=None, fields={}, list_status="", tag=None
     )
     result = run("sync", "--customer", "1001")
     assert result.code == 0
     assert [words(line) for line in result.out.splitlines()][1:3] == [f"contact {said}", "week tag not known"]
 
 
-def test_a_trial_as_json_is_one_object(run: Run, tried: Trials) -> None:
-    assert json.loads(run("sync", "--customer", "1001", "--json").out) == msgspec.to_builtins(TRIAL)
+def test_sync_as_json_is_one_object(run: Run, synced: FakeSync) -> None:
+    assert json.loads(run("sync", "--customer", "1001", "--json").out) == msgspec.to_builtins(REPORT)
 
 
 RECEIPT = Receipt("1001", MOMENT, "deleted", is_address_barred=True, deleted={"orders at ActiveCampaign": 33})

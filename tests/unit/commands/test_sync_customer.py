@@ -1,4 +1,4 @@
-"""A trial of one customer: what became of its orders."""
+"""The sync of one customer: what became of its orders."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ class ReadByContactSync(FakeCustomers):
 
 
 class SearchedShop:
-    """Implements what a trial asks of the shop's customers."""
+    """Implements what `sync --customer` asks of the shop's customers."""
 
     def __init__(self, shop: FakeCustomers) -> None:
         self.accounts = shop.accounts
@@ -242,7 +242,7 @@ class ShopLog(FakeLog):
 
 
 class NothingSent:
-    """Implements what a trial asks of the orders that were sent."""
+    """Implements what `sync --customer` asks of the orders that were sent."""
 
     async def sent(self, _ids: Collection[OrderId]) -> dict[OrderId, SentOrder]:
         await anyio.lowlevel.checkpoint()
@@ -480,7 +480,7 @@ class Life(World):
         elif run.kind == "follow":
             await self._follow(mark)
         else:
-            await self._trial(CustomerId(run.who))
+            await self._sync_customer(CustomerId(run.who))
 
     async def _backfill(self, mark: int) -> None:
         """Do what `BackfillRun` does."""
@@ -499,7 +499,7 @@ class Life(World):
                 await self.pipeline.run(up_to(self.size))
             background.cancel_scope.cancel()
 
-    async def _trial(self, who: CustomerId) -> None:
+    async def _sync_customer(self, who: CustomerId) -> None:
         """Do what `sync --customer` does."""
         email = self.shop.rows[who].customer.email
         assert email is not None
