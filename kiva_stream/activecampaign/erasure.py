@@ -33,10 +33,15 @@ class Erasure:
         return await self._client.call("DELETE", f"/contacts/{contact}", parse=parse_deleted)
 
     async def delete_orders(self, customer: CustomerId) -> set[OrderId]:
-        """Delete all orders of a customer of the shop; return the shop's ids of the deleted ones."""
-        found = await self._orders(customer)
-        for order in found:
-            await self._client.call("DELETE", f"/ecomOrders/{order}", parse=parse_deleted)
+        """Delete all orders of a customer of the shop; return the shop's ids of the deleted ones.
+
+        They are listed again until nothing new is found: one that ignores its offset shows 100 at a time.
+        """
+        found: dict[int, OrderId] = {}
+        while new := dict((await self._orders(customer)).items() - found.items()):
+            for order in new:
+                await self._client.call("DELETE", f"/ecomOrders/{order}", parse=parse_deleted)
+            found |= new
         return set(found.values())
 
     async def _orders(self, customer: CustomerId) -> dict[int, OrderId]:
