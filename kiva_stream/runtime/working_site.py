@@ -52,6 +52,7 @@ class WorkingSite:
         sent, uploads = OrderStates(held.store, shop.site.id), OrderBatches(client, ids)
         self.held = held
         self.ids = ids
+        self.is_live = is_live
         self.shop = shop
         self.links = links
         self.account = account = Contacts(settings, client, ids)
@@ -105,7 +106,7 @@ class WorkingSite:
 
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:
         """Return the same site with these forgotten people. No work of this one may be under way."""
-        return WorkingSite(self.held.without(forgotten), self.ids)
+        return WorkingSite(self.held.without(forgotten), self.ids, is_live=self.is_live)
 
     async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> None:
         """Upsert a contact and orders as entries of long ago would, so that no automation starts.
