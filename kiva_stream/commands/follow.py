@@ -45,8 +45,8 @@ FOR_EVER = all_up_to(Position(2**63 - 1, 2**63 - 1))
 async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> GracefulShutdown:
     """Follow the log until a signal; return how it was shut down.
 
-    Raises SettingsError, SourceError, AccountRefused, CheckpointError, DrainTimeoutError, HeldError unless
-    `wait`, or ExceptionGroups of them.
+    Raises SettingsError, SourceError, AccountRefused, CheckpointError, DrainTimeoutError, HeldError (with
+    `wait` only if the lease is lost later), or ExceptionGroups of them.
     """
     incidents = Incidents()
     async with (
@@ -71,7 +71,7 @@ class ServiceRun:
         self._drain = Drain()
         self._liveness = Liveness(settings.source, incidents)
         self._is_ready = anyio.Event()
-        self._errors: list[Exception] = []
+        self._error: Exception | None = None  # of the week tags, which are swapped in the background
 
     async def go(self, since: Bound | None, *, wait: bool) -> None:
         """Follow until drained."""
@@ -79,8 +79,8 @@ class ServiceRun:
             watching.start_soon(self._watch)
             await self._drain.interrupt(partial(self._hold, since, wait=wait))
             watching.cancel_scope.cancel()
-        if self._errors:
-            raise self._errors[0]
+        if self._error is not None:
+            raise self._error
 
     def drain(self) -> None:
         """Let what is in flight finish, and `go` return."""
@@ -181,7 +181,7 @@ class ServiceRun:
                 every_s = self._settings.source.poll_interval_s
                 await self._unless_refused("week tags", partial(site.tags.run, every_s))
         except Exception as error:  # noqa: BLE001  `go` raises it
-            self._errors.append(error)
+            self._error = error
             self.drain()
 
     async def _unless_refused(self, reporter: str, work: Callable[[], Awaitable[None]]) -> None:
