@@ -12,6 +12,7 @@ from kiva_stream.activecampaign.erasure import Erasure
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.account import PATIENCE_S
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import open_shop
@@ -39,10 +40,11 @@ async def forget(settings: Settings, customer: CustomerId) -> Receipt:
     nor the state knows this customer, SourceError, AccountRefused, CheckpointError, HeldError, and TryLater
     when ActiveCampaign stays out of reach.
     """
+    incidents = Incidents()
     async with (
-        open_shop(settings) as shop,
+        open_shop(settings, incidents=incidents) as shop,
         Store.open_migrated(settings.state) as store,
-        hold_site(settings, shop, store, patience_s=PATIENCE_S) as held,
+        hold_site(settings, shop, store, incidents=incidents, patience_s=PATIENCE_S) as held,
     ):
         site = await WorkingSite.open(held)
         return await CustomerErasure(site).go(customer)

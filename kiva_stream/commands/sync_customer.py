@@ -15,6 +15,7 @@ from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, De
 from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.account import PATIENCE_S, contact_url
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -55,10 +56,11 @@ async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyn
     Raises SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when ActiveCampaign stays out
     of reach.
     """
+    incidents = Incidents()
     async with (
-        open_shop(settings) as shop,
+        open_shop(settings, incidents=incidents) as shop,
         Store.open_migrated(settings.state) as store,
-        hold_site(settings, shop, store, patience_s=PATIENCE_S) as held,
+        hold_site(settings, shop, store, incidents=incidents, patience_s=PATIENCE_S) as held,
     ):
         email = await _address(held.shop, customer)
         site = await WorkingSite.open(held)

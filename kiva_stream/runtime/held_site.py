@@ -32,17 +32,17 @@ async def hold_site(
     shop: Shop,
     store: Store,
     *,
-    incidents: Incidents | None = None,
+    incidents: Incidents,
     patience_s: float = math.inf,
     retry_refused_s: float | None = None,
 ) -> AsyncIterator[HeldSite]:
     """Hold the site while the block lasts. Its client sends nothing once the lease is lost.
 
-    Incidents are persisted from here on. `patience_s` and `retry_refused_s` are those of the client.
+    The incidents are persisted from here on, those of the shop's database too if `shop` was opened with them.
+    `patience_s` and `retry_refused_s` are those of the client.
     Raises HeldError when another process holds the site or its account, CheckpointError.
     """
     account, site_id = settings.activecampaign, shop.site.id
-    incidents = incidents or Incidents()
     async with (
         hold(store, site_id, account_name(account), settings.state.lease_s) as lease,
         Client(

@@ -23,6 +23,7 @@ from kiva_stream.errors import SettingsError
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -95,11 +96,15 @@ async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
     belong at ActiveCampaign; SourceError, AccountRefused, CheckpointError, HeldError, and TryLater when
     ActiveCampaign stays out of reach.
     """
-    async with open_shop(settings) as opened, Store.open_migrated(settings.state) as store:
+    incidents = Incidents()
+    async with (
+        open_shop(settings, incidents=incidents) as opened,
+        Store.open_migrated(settings.state) as store,
+    ):
         account, site_id = settings.activecampaign, opened.site.id
         progress = await Evidence(store, site_id).progress(account_name(account))
         if request.repair:
-            async with hold_site(settings, opened, store, patience_s=PATIENCE_S) as held:
+            async with hold_site(settings, opened, store, incidents=incidents, patience_s=PATIENCE_S) as held:
                 site = await WorkingSite.open(held)
                 run = await Verification.open(
                     settings, shop=held.shop, store=store, client=held.client, holds_site=True

@@ -16,6 +16,7 @@ from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.runtime.held_site import HeldSite, hold_site
 from kiva_stream.runtime.shop import open_shop
@@ -42,9 +43,10 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
     Raises SettingsError when there is none at a named place, SourceError, AccountRefused,
     CheckpointError, HeldError, DrainTimeoutError, or ExceptionGroups of them.
     """
+    incidents = Incidents()
     async with (
         Store.open_migrated(settings.state) as store,
-        open_shop(settings) as shop,
+        open_shop(settings, incidents=incidents) as shop,
         AsyncExitStack() as stack,
     ):
         selected = await select(settings, store, request)
@@ -53,7 +55,7 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
             selected.of_orders, with_discarded=bool(request.places)
         )
         try:
-            site = await stack.enter_async_context(hold_site(settings, shop, store))
+            site = await stack.enter_async_context(hold_site(settings, shop, store, incidents=incidents))
         except HeldError:
             return ReplayReport(asked, None)
         drain = Drain()

@@ -51,7 +51,10 @@ async def test_an_account_that_is_away_before_the_site_works_is_a_stored_inciden
     async def is_stored() -> bool:
         return await kinds(store) == ["activecampaign"]
 
-    async with hold_site(NOWHERE, unread_shop(), store) as held, anyio.create_task_group() as group:
+    async with (
+        hold_site(NOWHERE, unread_shop(), store, incidents=Incidents()) as held,
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(WorkingSite.open, held)  # it asks the account for its numbers, again and again
         await until(is_stored)
         group.cancel_scope.cancel()
@@ -73,6 +76,6 @@ async def test_a_site_that_another_process_holds_keeps_its_stored_incidents(stor
     incidents.open("key", "403")
     async with hold_site(NOWHERE, unread_shop(), store, incidents=incidents):
         with pytest.raises(HeldError):
-            async with hold_site(NOWHERE, unread_shop(), store):
+            async with hold_site(NOWHERE, unread_shop(), store, incidents=Incidents()):
                 pass
         assert await kinds(store) == ["key"]
