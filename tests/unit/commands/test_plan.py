@@ -185,7 +185,7 @@ async def test_a_plan_has_entries_customers_orders_requests_hours_and_dead_lette
             "POST /import/bulk_import": 1,
             "GET /import/info": 2,
             "GET /contacts": 3,
-            "POST /ecom/graphql": 29,
+            "POST /ecom/graphql": 9,  # of 50, 100, then 200 orders
             "POST /event": 400,
         },
         phases=phases,
