@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -47,7 +48,7 @@ _json = msgspec.json.Encoder(decimal_format="number")  # money stays exact
 
 
 class Client:
-    """The client of one account; `async with` opens and closes its session.
+    """The client of one account; `async with` closes its session at the end.
 
     `patience_s` bounds the waits of a call between its attempts: infinite for a pipeline that outlasts an
     outage, some seconds for a command at which a person waits. With `retry_refused_s` a call outlasts a
@@ -84,10 +85,19 @@ class Client:
             "Api-Token": settings.api_token,
             "Content-Type": "application/json",
         }
-        self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        """The session, made at the first use, since it belongs to the event loop that runs then."""
+        return aiohttp.ClientSession(
             request_class=ClientRequest if self._fencing is None else _fenced(self._fencing),
             connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -96,12 +106,6 @@ class Client:
             # one, an event goes without.
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
         )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._session.close()
 
     def new_breaker(self, name: str, pause: Pause) -> CircuitBreaker:
         """Return a circuit breaker for a host of the account, whose requests keep this pause."""
