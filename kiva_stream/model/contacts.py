@@ -44,6 +44,18 @@ class Contact(msgspec.Struct, weakref=True):
         """Whether ActiveCampaign refuses its address. NO_CONTACT is no refusal: a customer may join it."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
+    def set_status(self, status: ContactStatus, why: str = "") -> None:
+        """Set how far the contact has come; `why` is a rejected one's."""
+        self.status, self.why = status, why
+
+    def move_to(self, email: Email) -> None:
+        """Set its address."""
+        self.email = email
+
+    def mark_synced(self, position: Position) -> None:
+        """Note that ActiveCampaign shows what entries up to a position changed."""
+        self.synced_to = max(self.synced_to, position)
+
 
 class ContactRecord(msgspec.Struct, frozen=True):
     """What the state knows of a contact: its customers, and what ActiveCampaign has of it."""

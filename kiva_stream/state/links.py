@@ -116,7 +116,7 @@ class ContactLinks:
         """Write the address, and set it in the contact's object."""
         await self._store.fetch("set_email", contact, email)
         if (known := self._contacts.get(contact)) is not None:
-            known.email = email
+            known.move_to(email)
 
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         """Insert a missing contact, link the customers and mark the tags due in one transaction."""
@@ -179,7 +179,7 @@ class ContactLinks:
 
     def _set_status(self, ids: Iterable[ContactId], status: ContactStatus, why: str = "") -> None:
         for contact in filter(None, map(self._contacts.get, ids)):
-            contact.status, contact.why = status, why
+            contact.set_status(status, why)
 
     def _cache(self, links: Mapping[CustomerId, Contact]) -> None:
         self._by_customer.update(links)

@@ -87,8 +87,7 @@ class ContactUpserts:
         ids = [record.contact.id for record in records]
         await self._subscriptions.resubscribe([each for each in ids if needs[each].resubscribes])
         for record in records:
-            contact = record.contact
-            contact.synced_to = max(contact.synced_to, needs[contact.id].position)
+            record.contact.mark_synced(needs[record.contact.id].position)
 
     async def _upsert_orders(self, records: Iterable[ContactRecord], needs: Mapping[ContactId, Need]) -> None:
         """Upsert the orders of the needs, and all orders of contacts that were just linked.

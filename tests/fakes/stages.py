@@ -101,9 +101,9 @@ class FakeContactDelivery:
             raise AccountRefused("no")
         self.changed.discard(wanted.email)
         if wanted.email in self.bad:
-            wanted.status, wanted.why = ContactStatus.REJECTED, Reason.AC_REJECTED
+            wanted.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED)
         else:
-            wanted.status, wanted.why = ContactStatus.LINKED, ""
+            wanted.set_status(ContactStatus.LINKED)
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
         self.moves.append(dict(customers))

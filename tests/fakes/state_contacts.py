@@ -117,7 +117,7 @@ class FakeLinks:
     async def record_email(self, number: ContactId, email: Email) -> None:
         await self._turn()
         assert email not in self.by_email, "two contacts of one address"
-        self.by_id[number].email = email
+        self.by_id[number].move_to(email)
 
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         await self._turn()
@@ -135,7 +135,7 @@ class FakeLinks:
         await self._turn()
         found = self.by_id[number]
         assert found not in self.by_customer.values(), "a contact with customers was orphaned"
-        found.status, found.why = ContactStatus.NEW, ""
+        found.set_status(ContactStatus.NEW)
         self.fingerprints.pop(number, None)
         self.tags.pop(number, None)
         self.due.pop(number, None)
@@ -152,7 +152,7 @@ class FakeLinks:
     async def record_rejected(self, number: ContactId, why: Reason) -> None:
         await self._turn()
         found = self.by_id[number]
-        found.status, found.why = ContactStatus.REJECTED, why
+        found.set_status(ContactStatus.REJECTED, why)
 
     def status_of(self, who: Customer) -> tuple[ContactStatus, str]:
         """Return the status of a customer's contact, and why it was rejected."""
@@ -188,7 +188,7 @@ class FakeLinks:
     def _confirm(self, number: ContactId, fingerprint: bytes) -> None:
         found = self.by_id[number]
         is_new = found.status is not ContactStatus.LINKED
-        found.status, found.why = ContactStatus.LINKED, ""
+        found.set_status(ContactStatus.LINKED)
         self.fingerprints[number] = fingerprint
         if is_new:
             self.due_again(number)

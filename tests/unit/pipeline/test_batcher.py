@@ -263,7 +263,7 @@ async def test_an_address_that_is_corrected_while_its_import_is_out_is_linked_wh
         assert [each.email for each in bench.links.by_id.values()] == [ANN.email]
         assert bench.contact_delivery.moves == []
 
-        first.contact.status = ended
+        first.contact.set_status(ended)
         assert bench.lanes.next(first.contact) is None
         second = await batches_out.receive()
     if ended is ContactStatus.LINKED:

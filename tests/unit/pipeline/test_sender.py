@@ -226,7 +226,7 @@ async def test_a_prerecorded_event_whose_contact_is_refused_meanwhile_frees_its_
     class Events(FakeEvents):
         async def send(self, email: Email, name: str, eventdata: str) -> None:
             await super().send(email, name, eventdata)
-            ann.status, ann.why = ContactStatus.REJECTED, Reason.AC_REJECTED
+            ann.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED)
 
     bench.sender = bench.sender_to(Events())
     span = await bench.span(2)

@@ -394,7 +394,7 @@ async def test_a_refused_contact_needs_nothing_but_a_contact_without_customers_i
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     (contact,) = await bench.link(ann)
-    contact.status, contact.why = ContactStatus.REJECTED, why
+    contact.set_status(ContactStatus.REJECTED, why)
     assert (bench.sync.need(Batch(contact, [entry_of(1, order=7)])) is not None) is is_needed
 
 
