@@ -10,11 +10,14 @@ import msgspec
 
 from kiva_stream.activecampaign.account_ids import (
     ALL_LISTS,
+    FIELD_TYPES,
     LIST_NAME,
     SERVICE,
     TAG_TYPE,
     AccountIdLookup,
     AccountIds,
+    Fields,
+    named,
 )
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import register
@@ -31,7 +34,8 @@ TAG_DESCRIPTION = "Orders of the current week; kept by kiva_stream."
 class AccountRequirements(msgspec.Struct, frozen=True, kw_only=True):
     """What a site needs in its account.
 
-    ActiveCampaign requires the URLs and the reminder ("Create new list", "Create connection").
+    ActiveCampaign requires the URLs and the reminder ("Create new list", "Create connection"). It does not
+    document whether a URL may be empty, so that none is; "" is one that has to be set.
     """
 
     site_id: int
@@ -40,7 +44,7 @@ class AccountRequirements(msgspec.Struct, frozen=True, kw_only=True):
     sender_url: str  # the sender's website, on the list
     sender_reminder: str  # why people are on the list
     link_url: str  # the shop's page, on the connection
-    logo_url: str  # on the connection; "": none
+    logo_url: str  # on the connection
 
 
 class Step(NamedTuple):
@@ -48,6 +52,7 @@ class Step(NamedTuple):
 
     what: str
     create: Callable[[], Awaitable[object]]
+    obstacle: str = ""  # what the account has in its place, and what to do about that; "": nothing is known
 
 
 class _Tracking(msgspec.Struct):
@@ -81,16 +86,14 @@ class AccountSetup:
         """Create what is missing, and only that; return it. Safe to repeat.
 
         Raises AccountRefused, also if ActiveCampaign rejects what is to be created, and SettingsError if
-        something else has the name of what is still missing afterwards.
+        something else has the name of what is still missing afterwards, or a URL is missing.
         """
         steps = await self._steps()
         for step in steps:
-            await _created(step.what, step.create())
-        still_missing = await self.missing() if steps else []
-        if still_missing:
-            raise SettingsError(
-                f"ActiveCampaign has something else in the place of {' and '.join(still_missing)}: rename it"
-            )
+            await _created(step.what, step.create(), step.obstacle)
+        still_missing = await self._steps() if steps else []
+        for step in still_missing:
+            raise _taken(step.what, step.obstacle or "something else has its name: rename that")
         return [step.what for step in steps]
 
     async def ids(self) -> AccountIds:
@@ -113,30 +116,43 @@ class AccountSetup:
 
     async def _event_name_steps(self) -> list[Step]:
         rows = await read_rows(self._client, "eventTrackingEvents", list[_EventName])
-        known = {row.name for row in rows}
-        missing = [name for name in CATALOG.ac_names() if name not in known]
+        missing = [name for name in CATALOG.ac_names() if not named(rows, name, by="name")]
         what = f"the event name '{missing[0]}'" if len(missing) == 1 else f"{len(missing)} event names"
         return [Step(what, partial(self._register, missing))] if missing else []
 
     async def _list_step(self) -> list[Step]:
-        return [] if await self._lookup.list_id() else [Step(f"the list '{LIST_NAME}'", self._create_list)]
+        lists = await self._lookup.lists()
+        if named(lists, LIST_NAME, by="name"):
+            return []
+        holder = named(lists, LIST_STRINGID, by="stringid")
+        obstacle = f"the list '{holder.name}' has its string id: rename that list to it" if holder else ""
+        return [Step(f"the list '{LIST_NAME}'", self._create_list, obstacle)]
 
     async def _field_steps(self) -> list[Step]:
         fields = await self._lookup.fields()
         steps = []
-        for title, kind in self._lookup.field_keys.values():
-            field_id = fields.by_title_and_type.get((title, kind))
-            if field_id is None:
-                steps.append(Step(f"the {kind} field '{title}'", partial(self._create_field, title, kind)))
-            elif field_id not in fields.shown:
+        for name, (title, kind) in self._lookup.field_keys.items():
+            field = fields.find(title, kind)
+            if field is None:
+                create = partial(self._create_field, title, kind)
+                steps.append(
+                    Step(f"the {kind} field '{title}'", create, _field_obstacle(fields, title, name))
+                )
+            elif field.id not in fields.shown:
                 what = f"the relation of the field '{title}' to all lists"
-                steps.append(Step(what, partial(self._relate, field_id)))
+                steps.append(Step(what, partial(self._relate, field.id)))
         return steps
 
     async def _tag_steps(self) -> list[Step]:
-        tags = await self._lookup.tags()
-        missing = [tag for tag in WeekTag if tag not in tags]
-        return [Step(f"the tag '{tag}'", partial(self._create_tag, tag)) for tag in missing]
+        known = await self._lookup.tags_of_all_types()
+        shown = [row for row in known if row.type == TAG_TYPE]
+        steps = []
+        for tag in WeekTag:
+            if not named(shown, tag.value, by="tag"):
+                hidden = named(known, tag.value, by="tag")
+                obstacle = f"there is one of the type '{hidden.type}': rename that" if hidden else ""
+                steps.append(Step(f"the tag '{tag}'", partial(self._create_tag, tag), obstacle))
+        return steps
 
     async def _connection_step(self) -> list[Step]:
         if await self._lookup.connection_id():
@@ -153,6 +169,7 @@ class AccountSetup:
             await _created(f"the event name '{name}'", register(self._client, name))
 
     async def _create_list(self) -> None:
+        _require_url("list_sender_url", self._requirements.sender_url)
         await self._post(
             "/lists",
             list={
@@ -181,6 +198,8 @@ class AccountSetup:
 
         ActiveCampaign does not document how it refuses a connection that exists: after a refusal, look it up.
         """
+        _require_url("connection_link_url", self._requirements.link_url)
+        _require_url("connection_logo_url", self._requirements.logo_url)
         try:
             await self._post(
                 "/connections",
@@ -200,11 +219,36 @@ class AccountSetup:
         await self._client.call("POST", path, body, parse=partial(parse_rest, shape=dict[str, Any]))
 
 
-async def _created(what: str, creation: Awaitable[object]) -> None:
-    """Wait for a creation; no-op if it exists by now. Raises AccountRefused with the text of a refusal."""
+async def _created(what: str, creation: Awaitable[object], obstacle: str = "") -> None:
+    """Wait for a creation; no-op if it exists by now.
+
+    Raises AccountRefused with the text of a refusal, or SettingsError if an obstacle is known: ActiveCampaign
+    does not document the status of a refusal because of a name that is taken.
+    """
     try:
         await creation
-    except Duplicate:
-        return
     except Rejected as error:
-        raise AccountRefused(f"ActiveCampaign does not let us create {what}: {error.reply}") from None
+        if obstacle:
+            raise _taken(what, obstacle) from None
+        if not isinstance(error, Duplicate):
+            raise AccountRefused(f"ActiveCampaign does not let us create {what}: {error.reply}") from None
+
+
+def _require_url(key: str, url: str) -> None:
+    if not url:
+        raise SettingsError(f"The site has no admin_base_url to take a URL from: set activecampaign.{key}.")
+
+
+def _field_obstacle(fields: Fields, title: str, name: str) -> str:
+    """Return the field of another type that has the title of the field `name`, and what to do about it."""
+    other = fields.of_another_type(title, FIELD_TYPES[name])
+    if other is None:
+        return ""
+    return (
+        f"there is the {other.type} field '{other.title}': rename that, or set activecampaign.field_{name} "
+        "to another title"
+    )
+
+
+def _taken(what: str, obstacle: str) -> SettingsError:
+    return SettingsError(f"ActiveCampaign cannot have {what}, since {obstacle}")

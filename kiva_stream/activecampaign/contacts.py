@@ -127,7 +127,7 @@ def import_row(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
     if contact.list_status is not ListStatus.KEEP:
         row[contact.list_status.value] = [{"listid": ids.list_id}]
     if contact.tag:
-        row["tags"] = [contact.tag.value]
+        row["tags"] = [ids.tag_names.get(contact.tag, contact.tag.value)]
     return row
 
 

@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
+import msgspec
+
 from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.rest import parse_rest
 
 PAGE_ROWS = 100  # the most that ActiveCampaign lists at a time ("Pagination" in its API reference)
+FULL_PAGES = frozenset({PAGE_ROWS, 20})  # 20: of a listing that ignores `limit` ("Pagination")
 NO_QUERY: Mapping[str, str] = {}
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Sized)
+
+
+class Progress(NamedTuple):
+    """How far a listing is read, after a page."""
+
+    rows: int  # received so far
+    page_rows: int
+    total: int | None  # as the listing says; None: it does not say
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no page follows: by the total, otherwise by the length of the page.
+
+        A page may have fewer rows than were asked for, so that its length says nothing beside a total.
+        """
+        if self.total is not None:
+            return self.page_rows == 0 or self.rows >= self.total
+        return self.page_rows not in FULL_PAGES
+
+
+class _Meta(msgspec.Struct):
+    total: int | None = None
+
+
+class _Listing(msgspec.Struct):
+    meta: _Meta | None = None
+
+
+def total_rows(response: Response) -> int | None:
+    """Return how many rows a listing has on all its pages, None if it does not say."""
+    listing = response.decode(_Listing)
+    return listing.meta.total if listing and listing.meta else None
 
 
 async def read_rows(
@@ -31,13 +66,18 @@ async def read_pages(
 
     A page that was read before shows that the listing has no pages. Raises as `Client.call` and `parse_rest`.
     """
-    parse = partial(parse_rest, shape=shape, key=key)
+
+    def parse(response: Response) -> tuple[P, int | None]:
+        return parse_rest(response, shape, key=key), total_rows(response)
+
     pages: list[P] = []
+    read = 0
     while True:
-        asked = urlencode({**query, "limit": PAGE_ROWS, "offset": PAGE_ROWS * len(pages)})
-        page = await client.call("GET", f"/{name}?{asked}", parse=parse)
+        asked = urlencode({**query, "limit": PAGE_ROWS, "offset": read})
+        page, total = await client.call("GET", f"/{name}?{asked}", parse=parse)
         if page in pages:
             return pages
         pages.append(page)
-        if len(page) < PAGE_ROWS:
+        read += len(page)
+        if Progress(read, len(page), total).is_end:
             return pages

@@ -5,12 +5,15 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.listings import PAGE_ROWS
+from kiva_stream.activecampaign.listings import PAGE_ROWS, Progress, total_rows
+from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.tracking_logs import TrackingLogRow, parse_tracking_log
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent
 
-FULL_PAGES = frozenset({PAGE_ROWS, 20})  # 20: of a listing that ignores `limit` ("Pagination")
+
+def _parse_page(response: Response) -> tuple[list[TrackingLogRow], int | None]:
+    return parse_tracking_log(response), total_rows(response)
 
 
 class TrackingLogs:
@@ -22,19 +25,19 @@ class TrackingLogs:
     async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
         """Return the events of a contact's log, each once, in the order of their ids.
 
-        ActiveCampaign documents neither whether the log has pages nor its order. A page is the last if it has
-        no new row, or is not as long as a full page.
+        ActiveCampaign documents neither whether the log has pages nor its order. A page without a new row is
+        the last.
         """
         rows: dict[int, TrackingLogRow] = {}
         read = 0
         while True:
             query = urlencode({"limit": PAGE_ROWS, "offset": read})
             path = f"/contacts/{contact}/trackingLogs?{query}"
-            page = await self._client.call("GET", path, parse=parse_tracking_log, low_priority=low_priority)
+            page, total = await self._client.call("GET", path, parse=_parse_page, low_priority=low_priority)
             new = {row.id: row for row in page if row.id not in rows}
             rows |= new
             read += len(page)
-            if not new or len(page) not in FULL_PAGES:
+            if not new or Progress(read, len(page), total).is_end:
                 return [
                     LoggedEvent(row.name, row.eventdata, row.received_at) for _, row in sorted(rows.items())
                 ]

@@ -22,7 +22,7 @@ def account_setup(settings: Settings, client: Client, site: Site | None) -> Acco
     """Return what the account needs for a site. Without a site it can be checked, but not set up."""
     account = settings.activecampaign
     shop_url = website(site.admin_base_url) if site else ""
-    name = site.name if site else "us"
+    name = (site.name if site else "") or "us"
     return AccountSetup(
         client,
         AccountRequirements(
@@ -32,7 +32,7 @@ def account_setup(settings: Settings, client: Client, site: Site | None) -> Acco
             sender_url=account.list_sender_url or shop_url,
             sender_reminder=account.list_sender_reminder or f"You are a customer of {name}.",
             link_url=account.connection_link_url or shop_url,
-            logo_url=account.connection_logo_url,
+            logo_url=account.connection_logo_url or (shop_url and f"{shop_url}/favicon.ico"),
         ),
     )
 
@@ -48,6 +48,6 @@ def contact_url(api_url: str) -> str:
 
 
 def website(url: str) -> str:
-    """Return the scheme and host of a URL. The default scheme is https."""
+    """Return the scheme and host of a URL, "" if it has no host. The default scheme is https."""
     parts = urlsplit(url if "://" in url else f"https://{url.lstrip('/')}")
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

@@ -186,7 +186,9 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     connection_link_url: Annotated[
         str, doc("the shop's page on the connection; empty: the host of the site's admin_base_url")
     ] = ""
-    connection_logo_url: Annotated[str, doc("the logo on the connection; empty: none")] = ""
+    connection_logo_url: Annotated[
+        str, doc("the logo on the connection; empty: favicon.ico of the host of the site's admin_base_url")
+    ] = ""
     field_customer_id: Annotated[Text, doc("title of the field with the customer's id")] = "Kiva Customer ID"
     field_status: Annotated[Text, doc("title of the field with the status")] = "Kiva Status"
     field_box_type: Annotated[Text, doc("title of the field with the box type")] = "Kiva Box Type"

@@ -235,6 +235,15 @@ async def test_setup_finds_what_is_there_on_later_pages() -> None:
         assert await it.setup.missing() == []
 
 
+@pytest.mark.parametrize("most_rows", [1, 7, 20, 60])
+async def test_a_listing_that_is_shorter_than_asked_is_read_to_its_total(most_rows: int) -> None:
+    async with world(most_rows_per_page=most_rows) as it:
+        await it.set_up()
+        for number in range(30):
+            it.account.add_tag(f"order {number}", "contact", "", 0)
+        assert await it.setup.missing() == []
+
+
 async def test_setup_creates_only_what_is_missing() -> None:
     async with world() as it:
         await it.setup.set_up()
@@ -255,13 +264,44 @@ async def test_setup_creates_only_what_is_missing() -> None:
         assert not it.account.tally.breaches
 
 
-async def test_setup_accepts_a_list_of_the_exact_name_only() -> None:
+async def test_setup_prefers_a_list_of_the_exact_name() -> None:
     async with world() as it:
         it.account.lists.add({"name": "not all customers", "stringid": "x"})
         it.account.lists.add({"name": "All Customers", "stringid": "y"})
+        it.account.lists.add({"name": "all customers", "stringid": "z"})
         await it.setup.set_up()
 
         assert (await it.setup.ids()).list_id == 3
+
+
+async def test_what_exists_in_other_letters_is_used_as_it_is() -> None:
+    names = tuple(name.upper() for name in CATALOG.ac_names())
+    async with world(names_ignore_case=True, event_names=names) as it:
+        it.account.lists.add({"name": "All Customers", "stringid": "all-customers"})
+        it.account.add_tag("Open Order", "contact", "", 0)
+        it.account.add_tag("No Order ", "contact", "", 0)
+        it.account.fields.add({"title": "KIVA STATUS", "type": "text"})
+        missing = await it.setup.missing()
+        assert await it.setup.set_up() == missing
+        ids = await it.setup.ids()
+
+        assert not {"the list 'all customers'", "41 event names", "the text field 'Kiva Status'"} & {*missing}
+        assert (ids.list_id, ids.fields["status"]) == (1, 1)
+        assert ids.tags == {WeekTag.OPEN: 1, WeekTag.NONE: 2, WeekTag.CLOSED: 3}
+        assert ids.tag_names == {WeekTag.OPEN: "Open Order", WeekTag.NONE: "No Order "}
+        assert await it.setup.missing() == []
+        assert not it.account.tally.breaches
+
+
+@pytest.mark.parametrize("ignores_case", [True, False])
+async def test_an_import_gives_the_tag_by_the_name_that_it_has(*, ignores_case: bool) -> None:
+    async with world(names_ignore_case=ignores_case) as it:
+        it.account.add_tag("Open Order", "contact", "", 0)
+        await imported(it, msgspec.structs.replace(ANN, tag=WeekTag.OPEN), BOB)
+        contact = AcId(it.contact(ANN.email).id)
+
+        assert (await it.tags(await it.setup.ids()).links(contact)).keys() == {WeekTag.OPEN}
+        assert len(it.account.tags.where()) == len(WeekTag)
 
 
 async def test_setup_accepts_what_another_client_created_meanwhile() -> None:
@@ -273,16 +313,45 @@ async def test_setup_accepts_what_another_client_created_meanwhile() -> None:
         assert await it.setup.set_up() == []
 
 
-async def test_a_field_of_our_title_but_another_type_is_an_error() -> None:
-    async with world() as it:
-        it.account.fields.add({"title": "Kiva Customer ID", "type": "number"})
+# The status with which ActiveCampaign refuses a title that is taken is not documented.
+@pytest.mark.parametrize(("status", "code"), [(422, "duplicate"), (422, ""), (400, ""), (409, "")])
+async def test_a_field_of_our_title_but_another_type_is_one_sentence_whatever_the_status(
+    status: int, code: str
+) -> None:
+    text = msgspec.json.encode({"errors": [{"title": "taken", "code": code}]}).decode()
+    fault = Fault(path="/fields", method="POST", kind=FaultKind.ANSWER_BEFORE, status=status, text=text)
+    async with world(faults=(fault,)) as it:
+        it.account.fields.add({"title": "kiva customer ID", "type": "number"})
 
-        with pytest.raises(SettingsError, match="the text field 'Kiva Customer ID'"):
+        with pytest.raises(SettingsError) as caught:
+            await it.setup.set_up()
+    assert str(caught.value) == (
+        "ActiveCampaign cannot have the text field 'Kiva Customer ID', since there is the number field "
+        "'kiva customer ID': rename that, or set activecampaign.field_customer_id to another title"
+    )
+
+
+async def test_a_list_that_has_our_string_id_is_one_sentence() -> None:
+    async with world() as it:
+        it.account.lists.add({"name": "Everybody", "stringid": "all-customers"})
+
+        with pytest.raises(SettingsError, match="the list 'Everybody' has its string id: rename that list"):
             await it.setup.set_up()
 
 
-@pytest.mark.parametrize("other", ["Open Order", "not an open order", "open orders"])
-async def test_setup_accepts_a_tag_of_the_exact_name_only(other: str) -> None:
+@pytest.mark.parametrize("key", ["sender_url", "link_url", "logo_url"])
+async def test_no_url_is_sent_empty(key: str) -> None:
+    async with world() as it:
+        settings = settings_for(it.running, {})
+        requirements = msgspec.structs.replace(wanted(settings), **{key: ""})
+
+        with pytest.raises(SettingsError, match=f"no admin_base_url .* set activecampaign.*_{key}"):
+            await AccountSetup(it.client, requirements).set_up()
+        assert not it.account.tally.breaches
+
+
+@pytest.mark.parametrize("other", ["not an open order", "open orders"])
+async def test_setup_accepts_a_tag_of_the_whole_name_only(other: str) -> None:
     async with world() as it:
         it.account.add_tag(other, "contact", "", 0)
 
@@ -293,7 +362,7 @@ async def test_a_hidden_tag_of_our_name_is_an_error() -> None:
     async with world() as it:
         it.account.add_tag("open order", "template", "", 0)
 
-        with pytest.raises(SettingsError, match="the tag 'open order'"):
+        with pytest.raises(SettingsError, match="the tag 'open order', since there is one of the type"):
             await it.setup.set_up()
 
 

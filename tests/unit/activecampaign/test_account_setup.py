@@ -43,7 +43,7 @@ REQUIREMENTS = AccountRequirements(
     sender_url="https://shop.example",
     sender_reminder="why",
     link_url="https://shop.example",
-    logo_url="",
+    logo_url="https://shop.example/favicon.ico",
 )
 
 

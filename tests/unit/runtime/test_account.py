@@ -15,6 +15,8 @@ from kiva_stream.runtime import account
         ("shop.example.com/admin", "https://shop.example.com"),
         ("shop.example.com:8080", "https://shop.example.com:8080"),
         ("//shop.example.com/admin", "https://shop.example.com"),
+        ("", ""),
+        ("https://", ""),
     ],
 )
 def test_the_website_of_the_shop_has_scheme_and_host(url: str, website: str) -> None:

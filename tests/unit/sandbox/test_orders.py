@@ -16,7 +16,13 @@ LATER = "mutation Push($orders: [OrderInput]) { bulkUpsertOrdersAsync(orders: $o
 NOW = "mutation Push($order: OrderInput) { upsertOrder(order: $order) { id storeOrderId finalAmount } }"
 GET = """query Get($id: String) { getOrder(legacyConnectionId: 1, storeOrderId: $id) {
     storeOrderId finalAmount normalizedStatus currency lineItems { name quantity priceAmount } } }"""
-CONNECTION = {"service": "kiva_logic", "externalid": "1", "name": "Shop", "logoUrl": "", "linkUrl": ""}
+CONNECTION = {
+    "service": "kiva_logic",
+    "externalid": "1",
+    "name": "Shop",
+    "logoUrl": "https://shop.example/logo.png",
+    "linkUrl": "https://shop.example",
+}
 
 
 def order(number: str = "7", **changes: object) -> dict[str, object]:

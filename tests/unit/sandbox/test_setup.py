@@ -16,7 +16,7 @@ CONNECTION = {
     "service": "kiva_logic",
     "externalid": "1",
     "name": "Shop",
-    "logoUrl": "",
+    "logoUrl": "https://shop.example/logo.png",
     "linkUrl": "https://shop.example",
 }
 
