@@ -168,7 +168,7 @@ async def carry(
     """
     async with open_shop(settings) as shop, Store.open(settings.state) as store:
         await store.migrate()
-        held = hold(store, shop.site.id, "bench", settings.state.lease_s)
+        held = hold(store, shop.site.id, "bench", lease_s=settings.state.lease_s)
         async with held as lease, sink(lease) as events_of:
             ledger = SiteLedger(store, lease, shop.site.id)
             await ledger.bind("bench", "https://nowhere.example/")

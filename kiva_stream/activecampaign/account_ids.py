@@ -169,11 +169,11 @@ class AccountIdLookup:
 
     async def tags_of_all_types(self) -> list[AccountTag]:
         """Return all tags that may be week tags, also those that ActiveCampaign's pages do not show."""
-        return await read_rows(self._client, "tags", list[AccountTag], {"search": TAG_WORD})
+        return await read_rows(self._client, "tags", list[AccountTag], query={"search": TAG_WORD})
 
     async def connection_id(self) -> int | None:
         """Return the id of the site's connection, None if there is none."""
         query = {"filters[service]": SERVICE, "filters[externalid]": self._external_id}
-        rows = await read_rows(self._client, "connections", list[_Connection], query)
+        rows = await read_rows(self._client, "connections", list[_Connection], query=query)
         site = (SERVICE, self._external_id)
         return next((row.id for row in rows if (row.service, row.externalid) == site), None)

@@ -48,8 +48,8 @@ class Erasure:
         """Return the orders of a customer: the shop's ids by ActiveCampaign's."""
         query = {"filters[externalid]": str(customer), "filters[connectionid]": str(self._connection_id)}
         orders: dict[int, OrderId] = {}
-        for store_customer in await read_rows(self._client, "ecomCustomers", list[_Row], query):
+        for store_customer in await read_rows(self._client, "ecomCustomers", list[_Row], query=query):
             of_customer = {"filters[customerid]": str(store_customer.id)}
-            rows = await read_rows(self._client, "ecomOrders", list[_Row], of_customer)
+            rows = await read_rows(self._client, "ecomOrders", list[_Row], query=of_customer)
             orders |= {row.id: OrderId(int(row.externalid)) for row in rows if row.externalid.isdecimal()}
         return orders

@@ -53,14 +53,14 @@ def total_rows(response: Response) -> int | None:
 
 
 async def read_rows(
-    client: Client, name: str, rows: type[list[T]], query: Mapping[str, str] = NO_QUERY
+    client: Client, name: str, rows: type[list[T]], *, query: Mapping[str, str] = NO_QUERY
 ) -> list[T]:
     """Return the rows of all pages of the listing of this name. Raises as `read_pages`."""
-    return [row for page in await read_pages(client, name, rows, query, key=name) for row in page]
+    return [row for page in await read_pages(client, name, rows, query=query, key=name) for row in page]
 
 
 async def read_pages(
-    client: Client, name: str, shape: type[P], query: Mapping[str, str] = NO_QUERY, *, key: str = ""
+    client: Client, name: str, shape: type[P], *, query: Mapping[str, str] = NO_QUERY, key: str = ""
 ) -> list[P]:
     """Return all pages of the listing of this name, of each what `parse_rest` returns.
 

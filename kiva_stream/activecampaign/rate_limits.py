@@ -43,7 +43,7 @@ class Budget:
     them just now.
     """
 
-    def __init__(self, slots: int, refill_s: float, pause: Pause, clock: Clock = time.monotonic) -> None:
+    def __init__(self, slots: int, refill_s: float, pause: Pause, *, clock: Clock = time.monotonic) -> None:
         self._refill_s = refill_s
         self._pause = pause
         self._clock = clock
@@ -107,9 +107,9 @@ class Budget:
 
 def request_budget(per_second: int, pause: Pause, clock: Clock = time.monotonic) -> Budget:
     """Return the budget of REST and GraphQL together."""
-    return Budget(per_second, SECOND_S, pause, clock)
+    return Budget(per_second, SECOND_S, pause, clock=clock)
 
 
 def import_budget(per_minute: int, pause: Pause, clock: Clock = time.monotonic) -> Budget:
     """Return the budget of bulk imports, evenly spread."""
-    return Budget(1, MINUTE_S / per_minute, pause, clock)
+    return Budget(1, MINUTE_S / per_minute, pause, clock=clock)

@@ -139,7 +139,7 @@ class BackfillRun:
     async def _prepare(self, request: BackfillRequest) -> tuple[WorkingSite, Pipeline, HighWaterMark]:
         """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
         site, saved = self._site, await self._site.saved()
-        start = await start_of(site.shop, saved, request.since, request.events_since)
+        start = await start_of(site.shop, saved, since=request.since, events_since=request.events_since)
         self._meter.read_from(partial(CheckpointStatistics, start.watermark))
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)

@@ -53,7 +53,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
         open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents) as shop,
         Store.open_migrated(settings.state) as store,
     ):
-        run = ServiceRun(settings, shop, store, incidents)
+        run = ServiceRun(settings, shop=shop, store=store, incidents=incidents)
         shutdown = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
         await shutdown.run(lambda: run.go(since, wait=wait))
         return shutdown
@@ -62,7 +62,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
 class ServiceRun:
     """One run of the service, which a drain ends."""
 
-    def __init__(self, settings: Settings, shop: Shop, store: Store, incidents: Incidents) -> None:
+    def __init__(self, settings: Settings, *, shop: Shop, store: Store, incidents: Incidents) -> None:
         self._settings = settings
         self._shop = shop
         self._store = store
@@ -123,7 +123,7 @@ class ServiceRun:
     async def _begin(self, held: HeldSite, since: Bound | None) -> WorkingSite:
         """Load the checkpoint, or create one."""
         saved = await held.saved()
-        start = await start_of(held.shop, saved, since, None)
+        start = await start_of(held.shop, saved, since=since, events_since=None)
         log.info("following", after=str(start.watermark), since=start.since)
         site = await WorkingSite.open(held, is_live=True)
         if saved is None:
@@ -148,9 +148,9 @@ class ServiceRun:
         settings = self._settings.source
         tail = LogTail(
             site.shop.log,
-            site.shop.horizon,
-            ChangeTail(site.shop.changes, changed_at, settings.updated_overlap_s),
-            settings,
+            horizon=site.shop.horizon,
+            changes=ChangeTail(site.shop.changes, changed_at, settings.updated_overlap_s),
+            settings=settings,
             for_s=settings.full_sweep_s,
             on_poll=partial(self._polled, site, run.checkpoint),
             reopened=site.reopened(),

@@ -56,7 +56,7 @@ async def plan(settings: Settings, request: BackfillRequest) -> BackfillPlan:
     async with open_shop(settings) as opened, Store.open(settings.state) as store:
         saved, status, forgotten = await _state(settings, store)
         shop = opened.without(forgotten)
-        start = await start_of(shop, saved, request.since, request.events_since)
+        start = await start_of(shop, saved, since=request.since, events_since=request.events_since)
         mark = await mark_of(shop, start, request.until)
         entries = await shop.positions.count_or_distance(start.watermark, mark.position)
         customers = await shop.customers.count_reachable()

@@ -63,13 +63,13 @@ async def rewind(settings: Settings, request: RewindRequest) -> RewindReport:
     async with (
         open_shop(settings) as shop,
         Store.open_migrated(settings.state) as store,
-        hold(store, shop.site.id, account, lease_s) as lease,
+        hold(store, shop.site.id, account, lease_s=lease_s) as lease,
     ):
         rewinds = SiteRewinds(store, shop.site.id)
         kept, start = await _start(settings, shop, rewinds=rewinds, request=request)
         async with anyio.create_task_group() as group:  # a long ledger may take longer than a lease
             group.start_soon(renew, store, lease)
-            above = await rewinds.move(lease, kept, start, shop.positions.txids)
+            above = await rewinds.move(lease, kept, start, txids=shop.positions.txids)
             group.cancel_scope.cancel()
         return _report(kept, start, above, is_done=True)
 

@@ -44,7 +44,7 @@ async def hold_site(
     """
     account, site_id = settings.activecampaign, shop.site.id
     async with (
-        hold(store, site_id, account_name(account), settings.state.lease_s) as lease,
+        hold(store, site_id, account_name(account), lease_s=settings.state.lease_s) as lease,
         Client(
             account,
             patience_s=patience_s,

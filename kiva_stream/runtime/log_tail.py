@@ -87,10 +87,10 @@ class LogTail:
     def __init__(
         self,
         system_log: SystemLog,
+        *,
         horizon: Horizon,
         changes: ChangeTail,
         settings: SourceSettings,
-        *,
         for_s: float,
         on_poll: Callable[[datetime | None], Awaitable[None]],
         reopened: Sequence[DeadLetterReplay | LateArrivals],

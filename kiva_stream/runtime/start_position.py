@@ -19,7 +19,7 @@ def all_up_to(position: Position) -> HighWaterMark:
 
 
 async def start_of(
-    shop: Shop, saved: SavedCheckpoint | None, since: Bound | None, events_since: date | None
+    shop: Shop, saved: SavedCheckpoint | None, *, since: Bound | None, events_since: date | None
 ) -> SavedCheckpoint:
     """Return the checkpoint from which a run reads on: the saved one, or else one that begins at `since`.
 

@@ -146,7 +146,7 @@ class WorkingSite:
         """
         left, asked = await self.held.ledger.leftovers(), await self.held.dead_letters.replay_requests()
         replays = {position: letter.why for position, letter in asked.items() if position <= start.watermark}
-        return PipelineRun(self, start, left, replays)
+        return PipelineRun(self, start=start, left=left, replays=replays)
 
 
 class PipelineRun:
@@ -157,7 +157,12 @@ class PipelineRun:
     """
 
     def __init__(
-        self, site: WorkingSite, start: SavedCheckpoint, left: Leftovers, replays: Mapping[Position, Reason]
+        self,
+        site: WorkingSite,
+        *,
+        start: SavedCheckpoint,
+        left: Leftovers,
+        replays: Mapping[Position, Reason],
     ) -> None:
         settings = site.held.settings
         self.checkpoint = Checkpoint(

@@ -133,7 +133,7 @@ async def check_contract(
     readable = {table: kinds for table, kinds in wanted.items() if table not in faulty}
     refusals = await _refusals(connection, schema, readable)
     readers = dict(await connection.fetch(queries["readers"], schema, list(wanted)))
-    findings += refusal_findings(schema, server["role"], readers, refusals)
+    findings += refusal_findings(schema, server["role"], readers=readers, refusals=refusals)
     if "sites" not in faulty | {refusal.table for refusal in refusals}:
         findings += await _missing_site(connection, queries, site_id)
     return findings
@@ -174,11 +174,11 @@ def column_findings(schema: str, wanted: Contract, found: Columns) -> Iterator[F
                 table,
                 f"{name} has no column {', '.join(missing)}: add it, or give a view of that name with it.",
             )
-        yield from _type_findings(name, table, kinds, found.get(table, {}))
+        yield from _type_findings(name, table, kinds=kinds, types=found.get(table, {}))
 
 
 def _type_findings(
-    name: str, table: str, kinds: Mapping[str, Kind], types: Mapping[str, str]
+    name: str, table: str, *, kinds: Mapping[str, Kind], types: Mapping[str, str]
 ) -> Iterator[Finding]:
     for column, kind in kinds.items():
         if column in types and types[column] not in kind.types:
@@ -230,7 +230,7 @@ async def _refusal(connection: asyncpg.Connection, select: str, *, row_security:
 
 
 def refusal_findings(
-    schema: str, role: str, readers: Mapping[str, str], refusals: Iterable[Refusal]
+    schema: str, role: str, *, readers: Mapping[str, str], refusals: Iterable[Refusal]
 ) -> Iterator[Finding]:
     """Return a finding for each missing grant, and one for all tables that policies hide rows of from a role.
 

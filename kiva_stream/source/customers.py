@@ -51,6 +51,7 @@ class ShopCustomers:
         source: Source,
         site_id: int,
         skip_domains: Collection[str],
+        *,
         forgotten: ForgottenPeople = NONE_FORGOTTEN,
     ) -> None:
         self._source = source
@@ -60,7 +61,7 @@ class ShopCustomers:
 
     def without(self, forgotten: ForgottenPeople) -> ShopCustomers:
         """Return the same customers, but for these people, who read as erased."""
-        return ShopCustomers(self._source, self._site_id, self._skip_domains, forgotten)
+        return ShopCustomers(self._source, self._site_id, self._skip_domains, forgotten=forgotten)
 
     async def by_id(self, ids: Collection[CustomerId]) -> list[Customer]:
         """Return the customers of these ids that exist, on any site."""

@@ -46,6 +46,7 @@ class SystemLog:
         source: Source,
         settings: SourceSettings,
         customers: ShopCustomers,
+        *,
         sleep: Sleep = anyio.sleep,
         id_gaps: IdGaps | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class SystemLog:
 
     def with_customers(self, customers: ShopCustomers, id_gaps: IdGaps | None) -> SystemLog:
         """Return the same log, with its customers from here, and its id gaps recorded there."""
-        return SystemLog(self._source, self._settings, customers, self._sleep, id_gaps)
+        return SystemLog(self._source, self._settings, customers, sleep=self._sleep, id_gaps=id_gaps)
 
     async def _clock(self) -> datetime:
         rows = await self._source.fetch("clock")

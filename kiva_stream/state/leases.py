@@ -60,12 +60,12 @@ class Lease:
 
 
 @asynccontextmanager
-async def hold(store: Store, site_id: int, account: str, lease_s: float) -> AsyncIterator[Lease]:
+async def hold(store: Store, site_id: int, account: str, *, lease_s: float) -> AsyncIterator[Lease]:
     """Hold a site and its account for this process, which has to `renew` the lease; release them at the end.
 
     Raises HeldError when another process holds one of them, CheckpointError.
     """
-    lease = await _taken(store, site_id, account, lease_s)
+    lease = await _taken(store, site_id, account, lease_s=lease_s)
     try:
         yield lease
     finally:
@@ -73,7 +73,7 @@ async def hold(store: Store, site_id: int, account: str, lease_s: float) -> Asyn
             await store.fetch("release_leases", site_id, lease.token)
 
 
-async def _taken(store: Store, site_id: int, account: str, lease_s: float) -> Lease:
+async def _taken(store: Store, site_id: int, account: str, *, lease_s: float) -> Lease:
     """Take both leases, or none."""
     names = [f"account {account}", f"site {site_id}"]
     asked_at = time.monotonic()

@@ -72,7 +72,7 @@ class SiteRewinds:
         (row,) = await self._store.fetch("count_above", self._site_id, *position)
         return KeptAbove(**row)
 
-    async def move(self, lease: Lease, kept: KeptCheckpoint, start: NewStart, txids: Txids) -> KeptAbove:
+    async def move(self, lease: Lease, kept: KeptCheckpoint, start: NewStart, *, txids: Txids) -> KeptAbove:
         """Move the checkpoint back in one transaction; return how much was stored above it.
 
         If the horizon is switched on or off, positions change their form, and stored ones are rewritten.

@@ -121,7 +121,9 @@ async def opened_log(
     """Open the log of site 1."""
     chosen, sleep = source_settings(dsn, **settings), sleep or Sleeps()
     async with Source.open(chosen, sleep) as pool:
-        log = SystemLog(pool, chosen, ShopCustomers(pool, 1, chosen.skip_domains), sleep, id_gaps)
+        log = SystemLog(
+            pool, chosen, ShopCustomers(pool, 1, chosen.skip_domains), sleep=sleep, id_gaps=id_gaps
+        )
         horizon = Horizon(pool, chosen)
         yield OpenedLog(pool, log, horizon, LogPositions(pool, 1, horizon))
 

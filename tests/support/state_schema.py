@@ -38,7 +38,7 @@ async def migrated_store(dsn: str) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def held_ledger(store: Store, site_id: int = 1, lease_s: float = 30) -> AsyncIterator[SiteLedger]:
     """Give the ledger of a site, which is held during the block with an account of its own."""
-    async with hold(store, site_id, f"of site {site_id}", lease_s) as lease:
+    async with hold(store, site_id, f"of site {site_id}", lease_s=lease_s) as lease:
         yield SiteLedger(store, lease, site_id)
 
 

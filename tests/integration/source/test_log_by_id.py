@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 async def open_reading(shop: ShopRows, dsn: str) -> AsyncIterator[Reading]:
     async with (
         migrated_store(dsn) as store,
-        hold(store, 1, "an account", 30) as lease,
+        hold(store, 1, "an account", lease_s=30) as lease,
         opened_log(dsn, id_gaps=SiteIdGaps(store, lease, 1), horizon=False) as opened,
     ):
         yield Reading(shop, opened, SiteIdGaps(store, lease, 1), store)

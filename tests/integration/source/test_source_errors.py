@@ -65,7 +65,7 @@ async def test_a_server_that_is_restarted_between_pages_loses_and_repeats_nothin
     settings = source_settings(shop, page_rows=2, range_rows=4)
     ids: list[int] = []
     async with Source.open(settings, sleep, waits_s=waits_s, incidents=incidents) as source:
-        log = SystemLog(source, settings, ShopCustomers(source, 1, ()), sleep)
+        log = SystemLog(source, settings, ShopCustomers(source, 1, ()), sleep=sleep)
         async for page in log.pages(DAY1, await Horizon(source, settings).high_water_mark()):
             ids += [entry.position.id for entry in page]
             if len(ids) == 4:

@@ -33,7 +33,7 @@ NOBODY, REJECTED = Reason.NO_CUSTOMER, Reason.EVENT_REJECTED
 @pytest.fixture
 async def lease(store: Store) -> AsyncIterator[Lease]:
     """Site 1, held."""
-    async with hold(store, 1, "of site 1", 30) as held:
+    async with hold(store, 1, "of site 1", lease_s=30) as held:
         yield held
 
 
@@ -185,7 +185,7 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
             parked=parked,
         )
     )
-    above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 70)), no_txids)
+    above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 70)), txids=no_txids)
     assert above == await rewinds.above(Position(7, 70)) == KeptAbove(deliveries=1, dead_letters=1)
     status = await read_status(store, 1)
     assert status is not None
@@ -199,7 +199,9 @@ async def test_a_rewind_that_resends_deletes_rows_above_and_none_below(
     ledger: SiteLedger, lease: Lease, rewinds: SiteRewinds, look: asyncpg.Connection
 ) -> None:
     await ledger.commit(commit_of(WATERMARK, [delivered(6, 60), delivered(8, 80)], [letter(0), letter(1)]))
-    above = await rewinds.move(lease, await kept_of(rewinds), start(Position(7, 0), resend=True), no_txids)
+    above = await rewinds.move(
+        lease, await kept_of(rewinds), start(Position(7, 0), resend=True), txids=no_txids
+    )
     assert above == KeptAbove(deliveries=1, dead_letters=2)
     assert await look.fetchval("SELECT array_agg(log_id) FROM kiva_stream.ledger") == [60]
     assert await rewinds.above(Position(7, 0)) == KeptAbove(0, 0)
@@ -211,7 +213,7 @@ async def test_a_process_that_lost_the_site_rewinds_nothing(
     await ledger.commit(commit_of(WATERMARK, [delivered(8, 80)]))
     await look.execute("UPDATE kiva_stream.lease SET epoch = epoch + 1")
     with pytest.raises(HeldError):
-        await rewinds.move(lease, await kept_of(rewinds), start(START, resend=True), no_txids)
+        await rewinds.move(lease, await kept_of(rewinds), start(START, resend=True), txids=no_txids)
     assert (await kept_of(rewinds)).watermark == WATERMARK
     assert await rewinds.above(START) == KeptAbove(1, 0)
 
@@ -255,9 +257,9 @@ async def test_switching_the_horizon_rewrites_all_stored_positions(
         return {log_id: txids[log_id] for log_id in ids if log_id in txids}
 
     by_ids = start(Position(0, 100), horizon=False)
-    await rewinds.move(lease, await kept_of(rewinds), by_ids, no_txids)
+    await rewinds.move(lease, await kept_of(rewinds), by_ids, txids=no_txids)
     assert await kept_at() == [(0, 60), (0, 70), (0, 80), (0, 80)]
     assert (await kept_of(rewinds)).horizon is False
-    await rewinds.move(lease, await kept_of(rewinds), start(Position(9, 0)), of_the_log)
+    await rewinds.move(lease, await kept_of(rewinds), start(Position(9, 0)), txids=of_the_log)
     assert await kept_at() == [(6, 60), (7, 70), (8, 80), (8, 80)]
     assert (await kept_of(rewinds)).horizon is True

@@ -24,37 +24,37 @@ FROM kiva_stream.lease WHERE name IN ('site 1', 'account green')
 async def test_a_site_is_held_by_one_process_which_the_refusal_of_others_names(
     store: Store, look: asyncpg.Connection
 ) -> None:
-    async with hold(store, 1, "green", 30):
+    async with hold(store, 1, "green", lease_s=30):
         await look.execute("UPDATE kiva_stream.lease SET holder = 'shop pid 7'")
         with pytest.raises(HeldError, match=r"^Site 1 is held by shop pid 7, for at most (29|30) s more"):
-            async with hold(store, 1, "green", 30):
+            async with hold(store, 1, "green", lease_s=30):
                 pytest.fail("held twice")
-        async with hold(store, 2, "blue", 30):
+        async with hold(store, 2, "blue", lease_s=30):
             pass
 
 
 async def test_an_account_is_held_by_one_process_whatever_the_site(store: Store) -> None:
-    async with hold(store, 1, "green", 30):
+    async with hold(store, 1, "green", lease_s=30):
         with pytest.raises(HeldError, match=r"^Site 1 is held "):
-            async with hold(store, 2, "green", 30):
+            async with hold(store, 2, "green", lease_s=30):
                 pytest.fail("held twice")
-        async with hold(store, 2, "blue", 30):
+        async with hold(store, 2, "blue", lease_s=30):
             pass
 
 
 async def test_a_process_refused_one_of_both_leases_holds_neither(store: Store) -> None:
-    async with hold(store, 1, "green", 30):
+    async with hold(store, 1, "green", lease_s=30):
         with pytest.raises(HeldError):
-            async with hold(store, 2, "green", 30):
+            async with hold(store, 2, "green", lease_s=30):
                 pytest.fail("held twice")
-    async with hold(store, 2, "green", 30):
+    async with hold(store, 2, "green", lease_s=30):
         pass
 
 
 async def test_a_released_site_is_free_and_its_next_lease_has_another_fencing_token(store: Store) -> None:
     tokens = []
     for _ in range(3):
-        async with hold(store, 1, "green", 30) as lease:
+        async with hold(store, 1, "green", lease_s=30) as lease:
             tokens.append(lease.token)
     assert tokens == [1, 2, 3]
 
@@ -80,7 +80,7 @@ async def test_a_process_that_lost_only_the_account_can_neither_renew_nor_commit
     async with held_ledger(store, lease_s=SHORT_LEASE_S) as late:
         await begin(late)
         await until(lambda: look.fetchval(OVER))
-        async with hold(store, 2, "of site 1", 30):
+        async with hold(store, 2, "of site 1", lease_s=30):
             lost = "^Another process has taken site 1 or its account"
             with pytest.raises(HeldError, match=lost):
                 await late.commit(commit_of(START, synced=1))
@@ -101,7 +101,7 @@ async def test_a_late_renewal_succeeds_unless_another_process_took_the_site(
 async def test_of_many_who_take_a_site_at_once_one_gets_it(store: Store) -> None:
     async def take() -> bool:
         try:
-            async with hold(store, 1, "green", 30):
+            async with hold(store, 1, "green", lease_s=30):
                 await done.wait()
         except HeldError:
             return False
@@ -127,7 +127,7 @@ async def test_a_lease_is_renewed_by_itself_and_by_every_commit(
         await look.execute(almost_over)
         await ledger.commit(commit_of(START, synced=1))
         assert await look.fetchval(left) > 20
-    async with hold(store, 1, "green", 0.9) as lease:
+    async with hold(store, 1, "green", lease_s=0.9) as lease:
         by_itself = await look.fetchval("SELECT max(expires_at) FROM kiva_stream.lease WHERE site_id = 1")
         renewing = asyncio.create_task(renew(store, lease))
         await until(lambda: look.fetchval(OUTLASTS, by_itself))
@@ -154,7 +154,7 @@ async def test_a_task_waiting_for_a_late_lease_continues_when_it_is_renewed() ->
 
 
 async def test_the_deadline_begins_before_the_renewal_was_asked_for(store: Store) -> None:
-    async with hold(store, 1, "green", 3600) as lease:
+    async with hold(store, 1, "green", lease_s=3600) as lease:
         before = lease._deadline
         lease.renewed(before - 2 * 3600)  # an older one that comes late
         assert lease._deadline == before

@@ -178,7 +178,7 @@ class Service(Story):
         source = source_settings(full_sweep_s=ROUND_S, updated_overlap_s=0)
         store: Any = self.work
         chosen = replace(settings(PipelineSettings()), source=source)
-        self._run = ServiceRun(chosen, self.shop, store, self.incidents)
+        self._run = ServiceRun(chosen, shop=self.shop, store=store, incidents=self.incidents)
         await self._run.go(since, wait=wait)
 
 

@@ -59,11 +59,13 @@ class Followed(Story):
         self._takes_s = takes_s
         settings = source_settings(**changes)
         out_of_order: Any = OutOfOrder(self.reopened)
-        self.change_tail = ChangeTail(self.source[2], moment(0), settings.updated_overlap_s)
+        log, horizon, shop_changes = self.source
+        self.change_tail = ChangeTail(shop_changes, moment(0), settings.updated_overlap_s)
         self.tail = LogTail(
-            *self.source[:2],
-            self.change_tail,
-            settings,
+            log,
+            horizon=horizon,
+            changes=self.change_tail,
+            settings=settings,
             for_s=for_s,
             on_poll=self._polled,
             reopened=[out_of_order],
