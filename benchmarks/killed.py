@@ -27,7 +27,6 @@ ENTRIES = 200_000
 LATENCY_MS = 5
 HALF_OF_THE_EVENTS = 0.25  # of the entries: about half of them become events
 HELD = 6  # exit code of a backfill whose site another process still holds
-SHORT_LEASE = {"KIVA_STREAM__STATE__LEASE_S": "2"}  # so that what was killed is followed soon
 LOOK_EVERY_S = 0.1
 
 
@@ -58,7 +57,7 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
 
 async def _killed(bench: Bench, history: History) -> Killed:
     """Kill a backfill when half of its events are there, run it again, and return what arrived."""
-    async with ready(bench, history.dsn, more=SHORT_LEASE, latency_ms=LATENCY_MS) as (
+    async with ready(bench, history.dsn, latency_ms=LATENCY_MS) as (
         environ,
         activecampaign,
     ):

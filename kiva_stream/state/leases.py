@@ -5,6 +5,10 @@ the lease, and the moment at which it expires by the database's clock. A process
 example since it was frozen for longer than the lease lasts, is stopped twice. A commit renews the lease in
 the same statement, and fails when the token is another process's. And nothing is written to ActiveCampaign
 after a deadline on the process's own clock, which counts from before the renewal was sent.
+
+A lease names its process too. When that process has surely ended, which only another one on the same host
+can find out, the lease is taken at once: one statement compares the fencing token and sets the next one. The
+lease of any other process is waited for until it expires.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ import asyncpg
 
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
 from kiva_stream.observability.logs import log
+from kiva_stream.primitives.processes import ProcessIdentity, has_ended, this_process
 from kiva_stream.primitives.signal import Signal
-from kiva_stream.state.store import Store
+from kiva_stream.state.store import Store, columns
 
 BOTH = 2  # the site and the account
 RENEWALS = 3  # in the time that a lease lasts
@@ -76,18 +81,32 @@ async def hold(store: Store, site_id: int, account: str, *, lease_s: float) -> A
 async def _taken(store: Store, site_id: int, account: str, *, lease_s: float) -> Lease:
     """Take both leases, or none."""
     names = [f"account {account}", f"site {site_id}"]
+    ended = await _leases_of_ended(store, names)
     asked_at = time.monotonic()
     try:
         async with store.transaction() as connection:
-            rows = await connection.fetch(store.sql["take_leases"], site_id, names, _holder(), lease_s)
+            rows = await connection.fetch(
+                store.sql["take_leases"], site_id, names, _holder(), lease_s, *_process(), *columns(ended, 2)
+            )
             _require_both(rows)
     except HeldError:
         raise HeldError(await _who_holds(store, site_id, names)) from None
     return Lease(site_id=site_id, token=rows[0]["epoch"], lease_s=lease_s, asked_at=asked_at)
 
 
+async def _leases_of_ended(store: Store, names: list[str]) -> list[tuple[str, int]]:
+    """Return those leases, each with its fencing token, whose process has ended without releasing them."""
+    ended = []
+    for row in await store.fetch("unexpired_leases", names):
+        process = ProcessIdentity(row["boot_id"], row["namespaces"], row["pid"], row["started_at"])
+        if None not in process and has_ended(process):
+            ended.append((row["name"], row["epoch"]))
+            log.info("the process of a lease has ended", lease=row["name"], holder=row["holder"])
+    return ended
+
+
 def _require_both(taken: Sequence[asyncpg.Record]) -> None:
-    """Raise HeldError unless both were free; the transaction then gives back the one that was."""
+    """Raise HeldError unless both were taken; the transaction then gives back the one that was."""
     if len(taken) < BOTH:
         raise HeldError
 
@@ -95,7 +114,7 @@ def _require_both(taken: Sequence[asyncpg.Record]) -> None:
 async def _who_holds(store: Store, site_id: int, names: list[str]) -> str:
     """Return a sentence about the process that holds one of these."""
     advice = "stop that process first, or let `follow --wait` wait for it."
-    for row in await store.fetch("lease_holder", names):
+    for row in await store.fetch("unexpired_leases", names):
         held = f"Site {row['site_id']} is held by {row['holder']}"
         return f"{held}, for at most {max(row['left_s'], 0):.0f} s more unless it renews that: {advice}"
     return f"Site {site_id} was held by another process until just now: try again."
@@ -117,6 +136,11 @@ async def renew(store: Store, lease: Lease) -> None:
             log.warning("the lease cannot be renewed now", site=lease.site_id, why=str(error))
         else:
             lease.renewed(asked_at)
+
+
+def _process() -> Sequence[str | int | None]:
+    """Return the columns that name this process; without a value where that is not known."""
+    return this_process() or (None,) * len(ProcessIdentity._fields)
 
 
 def _holder() -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from kiva_stream.model.positions import DAY1
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
-from tests.acceptance.stages import SHORT_LEASE, until, wait_for_stderr
+from tests.acceptance.stages import until, wait_for_stderr
 from tests.support.postgres import connected
 
 ANN, BEA, CAT, DAN = 1, 2, 3, 4
@@ -124,7 +124,7 @@ async def test_a_shared_contact_survives_when_one_of_its_customers_is_forgotten(
 
 async def test_a_forgetting_that_was_interrupted_is_finished_by_the_next_one(shop: LiveShop) -> None:
     await shop.activecampaign.fail("/api/3/contacts/*:500-before:1")
-    process = shop.start("forget", "--customer", str(ANN), "--yes", **SHORT_LEASE)
+    process = shop.start("forget", "--customer", str(ANN), "--yes")
 
     async with connected(shop.dsn) as look:
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from tests.acceptance.stages import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until
+from tests.acceptance.stages import PATIENCE_S, SITE_ID, Stage, until
 from tests.support.postgres import connected
 
 DONE = """
@@ -43,7 +43,7 @@ async def test_while_one_contact_hangs_the_rest_is_done_and_a_restart_goes_on_wh
     email, count = somebody(ready)
     await ready.activecampaign.fail(hanging(email))
 
-    process = ready.start(*DAY1, **SHORT_LEASE, **HANGING)
+    process = ready.start(*DAY1, **HANGING)
     async with connected(ready.dsn) as look:
 
         async def are_others_done() -> bool:

@@ -149,7 +149,7 @@ async def test_a_rewind_is_exit_6_while_another_process_holds_the_site(carried: 
         await connection.execute(
             "INSERT INTO kiva_stream.lease (name, site_id, epoch, holder, taken_at, expires_at) VALUES "
             "('site 1', 1, 99, 'another pid 7', now(), now() + interval '1 minute') "
-            "ON CONFLICT (name) DO UPDATE SET epoch = 99, holder = excluded.holder, "
+            "ON CONFLICT (name) DO UPDATE SET epoch = 99, holder = excluded.holder, boot_id = 'another', "
             "expires_at = excluded.expires_at"
         )
         assert "another pid 7" in carried.run("rewind", "--to", "day1", code=6)

@@ -9,7 +9,7 @@ import subprocess
 import anyio
 import pytest
 
-from tests.acceptance.stages import PATIENCE_S, SHORT_LEASE, SITE_ID, Stage, until, wait_for_stderr
+from tests.acceptance.stages import PATIENCE_S, SITE_ID, Stage, until, wait_for_stderr
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 
@@ -118,7 +118,7 @@ async def test_a_backfill_killed_while_contacts_are_imported_goes_on_with_the_sa
     async def is_accepted() -> bool:
         return "bulkImportInfo" in (await stage.activecampaign.state())["requests"]
 
-    process = stage.start(*DAY1, **SHORT_LEASE)
+    process = stage.start(*DAY1)
     await until(is_accepted)
     process.kill()
     process.communicate(timeout=PATIENCE_S)

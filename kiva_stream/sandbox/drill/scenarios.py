@@ -29,6 +29,7 @@ KINDS = (
 )
 FIRST, LAST = 0.02, 0.95  # kills fall between these shares of what must arrive
 AT = 1 / 3  # of what must arrive is there when an outage begins
+ELSEWHERE_LEASE_S = 6.0  # longer than a command takes to start on a busy machine
 LATE_LOG_SETTLE_S = 6.0  # before an event is looked up, where tracking logs are late
 CUTS = (0.2, 0.4, 0.6, 0.8)
 
@@ -54,6 +55,16 @@ BEGIN
                    'FOR EACH STATEMENT EXECUTE FUNCTION public.need_disk()', name);
   END LOOP;
 END $$;
+"""
+_ELSEWHERE = """
+CREATE FUNCTION public.elsewhere() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.boot_id = 'of another host';
+  RETURN NEW;
+END $$;
+CREATE TRIGGER elsewhere BEFORE INSERT OR UPDATE ON kiva_stream.lease
+FOR EACH ROW EXECUTE FUNCTION public.elsewhere();
+UPDATE kiva_stream.lease SET boot_id = '';
 """
 _FULL, _FREE = (f"UPDATE public.disk SET is_full = {is_full}" for is_full in ("true", "false"))
 
@@ -83,9 +94,7 @@ class Scenario(NamedTuple):
 def scenarios(wanted: Intensity) -> list[Scenario]:
     """Return all scenarios in the order of the table."""
     late = {"tracking_log_delay_s": 0.6 * LOOKUP_SETTLE_S}
-    very_late = {
-        "tracking_log_delay_s": 0.8 * LATE_LOG_SETTLE_S
-    }  # an event appears after the lease of a killed process has ended
+    very_late = {"tracking_log_delay_s": 0.8 * LATE_LOG_SETTLE_S}  # long after the next process has started
     no_look_ups = {"ACTIVECAMPAIGN__LOOKUP": "false"}
     kill = partial(signal_at_random, signal.SIGKILL, wanted.kills)
     terminate = partial(signal_at_random, signal.SIGTERM, wanted.kills)
@@ -101,6 +110,7 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
             settings=no_look_ups,
             repeats_allowed=wanted.kills * MAX_IN_FLIGHT,
         ),
+        Scenario("kills-elsewhere", kill_elsewhere, {"STATE__LEASE_S": ELSEWHERE_LEASE_S}),
         Scenario("stops", terminate, settings=no_look_ups, restarted_codes=RESTARTED_CODES | {TERMINATED}),
         Scenario("frozen", freeze, repeats_allowed=1),
         *(Scenario(kind.value, partial(inject_faults, (kind,))) for kind in KINDS),
@@ -125,6 +135,12 @@ async def signal_at_random(number: signal.Signals, times: int, run: Run) -> None
         await run.wait_for_start(starts)
         run.note_end()
         arrived = await run.site.arrivals()
+
+
+async def kill_elsewhere(run: Run) -> None:
+    """Kill the process once, and let its lease be that of another host: the next process has to wait."""
+    await run.site.execute(_ELSEWHERE)
+    await signal_at_random(signal.SIGKILL, 1, run)
 
 
 async def freeze(run: Run) -> None:

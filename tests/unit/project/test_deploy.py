@@ -128,6 +128,11 @@ def test_both_units_hand_over_and_confine_alike() -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
+def test_a_unit_shows_its_process_the_boot_id_of_a_lease(name: str) -> None:
+    assert "ProcSubset" not in service(name)
+
+
+@pytest.mark.parametrize("name", UNITS)
 def test_systemd_waits_longer_than_a_drain_takes(name: str) -> None:
     assert int(service(name)["TimeoutStopSec"][0]) >= PipelineSettings().drain_timeout_s + 10
 
