@@ -49,7 +49,6 @@ class WorkingSite:
     def __init__(self, held: HeldSite, ids: AccountIds, *, is_live: bool = False) -> None:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
         due, locks, tags = DueTags(held.store, shop.site.id), ContactLocks(), TagLinks(client, ids)
-        sent, uploads = OrderStates(held.store, shop.site.id), OrderBatches(client, ids)
         self.held = held
         self.ids = ids
         self.is_live = is_live
@@ -59,9 +58,9 @@ class WorkingSite:
         self.orders = OrderSync(
             shop.site.currency,
             orders=shop.orders,
-            sent=sent,
+            sent=OrderStates(held.store, shop.site.id),
             links=links,
-            uploads=uploads,
+            uploads=OrderBatches(client, ids),
             settings=settings,
         )
         ports = ContactPorts(
