@@ -36,7 +36,9 @@ async def ready(
     The state is the shop's database unless another is named; `more` are further settings.
     """
     async with local_activecampaign("--latency-ms", str(latency_ms)) as activecampaign:
-        environ = environ_of(dsn, activecampaign, schema or new_schema(), events_per_second)
+        environ = environ_of(
+            dsn, activecampaign, schema=schema or new_schema(), events_per_second=events_per_second
+        )
         environ = {**more, **environ, "KIVA_STREAM__STATE__DSN": state_dsn or dsn}
         await _set_up(loading.load(bench.config, environ), activecampaign)
         yield environ, activecampaign
@@ -52,7 +54,7 @@ async def unlimited(
     """
     async with local_activecampaign(*options) as activecampaign:
         environ = {
-            **environ_of(history.dsn, activecampaign, schema, 0),
+            **environ_of(history.dsn, activecampaign, schema=schema, events_per_second=0),
             "KIVA_STREAM_CONFIG": str(bench.config),
             "KIVA_STREAM__ACTIVECAMPAIGN__REQUESTS_PER_SECOND": str(SETUP_LIMIT),
         }

@@ -74,7 +74,9 @@ class Bench:
 
     def settings(self, dsn: str, activecampaign: LocalActiveCampaign = NOWHERE) -> Settings:
         """Return settings that carry a history to an account, its events unpaced, into a new state."""
-        return loading.load(self.config, environ_of(dsn, activecampaign, new_schema(), 0))
+        return loading.load(
+            self.config, environ_of(dsn, activecampaign, schema=new_schema(), events_per_second=0)
+        )
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command of kiva_stream; what it works on stands in its environment."""
@@ -113,7 +115,7 @@ class Bench:
 
         `within` is a command that runs the process, `more` are settings of section activecampaign.
         """
-        environ = environ_of(history.dsn, account or NOWHERE, new_schema(), 0)
+        environ = environ_of(history.dsn, account or NOWHERE, schema=new_schema(), events_per_second=0)
         environ |= {f"KIVA_STREAM__ACTIVECAMPAIGN__{key.upper()}": str(value) for key, value in more.items()}
         environ["PYTHONHASHSEED"] = "0"  # or sets and dicts would be other ones each time
         sink = "http" if account else "instant"
@@ -129,7 +131,7 @@ def new_schema() -> str:
 
 
 def environ_of(
-    dsn: str, activecampaign: LocalActiveCampaign, schema: str, events_per_second: int
+    dsn: str, activecampaign: LocalActiveCampaign, *, schema: str, events_per_second: int
 ) -> dict[str, str]:
     """Return the environment of a backfill.
 

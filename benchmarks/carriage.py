@@ -174,7 +174,9 @@ async def carry(
             await ledger.bind("bench", "https://nowhere.example/")
             await ledger.begin(SavedCheckpoint("day1", None, DAY1))
             mark = await shop.horizon.high_water_mark()
-            pipeline, checkpoint = await _pipeline(settings, shop, store, ledger, events_of, mark)
+            pipeline, checkpoint = await _pipeline(
+                settings, shop, store=store, ledger=ledger, events_of=events_of, mark=mark
+            )
             watch = Stopwatch()
             with garbage_collected_rarely(), slowed(shares()):
                 async with meanwhile() as pieces:
@@ -185,6 +187,7 @@ async def carry(
 async def _pipeline(
     settings: Settings,
     shop: Shop,
+    *,
     store: Store,
     ledger: SiteLedger,
     events_of: EventsOf,
@@ -193,7 +196,7 @@ async def _pipeline(
     """Return what `backfill` builds, with every contact linked and every order there."""
     limits = settings.activecampaign
     links = ContactLinks(store, shop.site.id, settings.source.customer_cache_rows)
-    contacts = await _contacts(settings, shop, store, links, mark)
+    contacts = await _contacts(settings, shop, store=store, links=links, mark=mark)
     checkpoint = Checkpoint(
         ledger,
         DAY1,
@@ -217,7 +220,7 @@ async def _pipeline(
 
 
 async def _contacts(
-    settings: Settings, shop: Shop, store: Store, links: ContactLinks, mark: HighWaterMark
+    settings: Settings, shop: Shop, *, store: Store, links: ContactLinks, mark: HighWaterMark
 ) -> ContactSync:
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
     limits = settings.activecampaign

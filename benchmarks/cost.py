@@ -41,14 +41,17 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
         *by_arm("cost: CPU µs", found, lambda run: run.spent.cpu_us),
         Figure("cost: events a second, unpaced", [per_second]),
         *(
-            Figure(f"cost: hours for {size:,} entries, {name}", [_hours(bench, job, size, pace)])
+            Figure(
+                f"cost: hours for {size:,} entries, {name}",
+                [_hours(bench, job, entries=size, events_per_second=pace)],
+            )
             for name, pace in paces.items()
             for size in SIZES
         ),
     ]
 
 
-def _hours(bench: Bench, job: Job, entries: int, events_per_second: int) -> float:
+def _hours(bench: Bench, job: Job, *, entries: int, events_per_second: int) -> float:
     per_entry = entries / job.entries
     work = Work(
         contacts=round(job.comparison.contacts * per_entry),

@@ -48,7 +48,7 @@ class Foreground:
         await it._run("--initialize", "--quiet", f"--scale={SCALE}")
         return it
 
-    async def by_turns(self, begin: Act, stop: Act, seconds: float, repetitions: int) -> Arms:
+    async def by_turns(self, begin: Act, stop: Act, *, seconds: float, repetitions: int) -> Arms:
         """Work with something else beside it, which these two begin and stop, and without, by turns.
 
         Each is the first every other time.

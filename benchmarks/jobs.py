@@ -70,11 +70,11 @@ async def run(bench: Bench, entries: int, *, latency_ms: float, events_per_secon
         activecampaign,
     ):
         before = await activecampaign.state()
-        return await job_of(history, await bench.backfill(environ), activecampaign, before)
+        return await job_of(history, await bench.backfill(environ), activecampaign, before=before)
 
 
 async def job_of(
-    history: History, measured: Measured, activecampaign: LocalActiveCampaign, before: Mapping[str, Any]
+    history: History, measured: Measured, activecampaign: LocalActiveCampaign, *, before: Mapping[str, Any]
 ) -> Job:
     """Return what a backfill was, and what arrived at an account since it was in the state `before`."""
     state = await activecampaign.state()

@@ -61,7 +61,7 @@ async def _killed(bench: Bench, history: History) -> Killed:
         environ,
         activecampaign,
     ):
-        events = await _events_when_killed(bench, environ, history, activecampaign)
+        events = await _events_when_killed(bench, environ, history=history, activecampaign=activecampaign)
         await _backfilled_when_free(bench, environ)
         state = await activecampaign.state()
         comparison = await compare_arrived(history.truth, SITE_ID, activecampaign)
@@ -69,7 +69,7 @@ async def _killed(bench: Bench, history: History) -> Killed:
 
 
 async def _events_when_killed(
-    bench: Bench, environ: dict[str, str], history: History, activecampaign: LocalActiveCampaign
+    bench: Bench, environ: dict[str, str], *, history: History, activecampaign: LocalActiveCampaign
 ) -> int:
     child = await anyio.open_process(
         bench.backfill_command, cwd=bench.folder, env=environ, stdout=DEVNULL, stderr=DEVNULL

@@ -161,7 +161,9 @@ async def _followed(
         try:
             arms = None
             if foreground is not None:
-                arms = await foreground.by_turns(follow, stop, shop.arm_s, shop.repetitions)
+                arms = await foreground.by_turns(
+                    follow, stop, seconds=shop.arm_s, repetitions=shop.repetitions
+                )
         finally:
             process.send_signal(signal.SIGCONT)  # or it could not end
     return Load(sessions, await shop.server.scans(shop.dsn) - before), arms

@@ -35,8 +35,8 @@ async def figures(bench: Bench, entries: int | None = None) -> list[Figure]:
     sizes = (FULL_SIZES if bench.is_full else SIZES) if entries is None else (entries // 4, entries)
     found = await _measured(bench, sizes)
     bench.plots += [
-        _plot("cpu_per_entry", "µs of processor time per entry", found, _cpu_us),
-        _plot("memory", "MB of memory at the most", found, _peak_mb),
+        _plot("cpu_per_entry", "µs of processor time per entry", found, value=_cpu_us),
+        _plot("memory", "MB of memory at the most", found, value=_peak_mb),
     ]
     by_size = {f"{size:,} entries": runs for size, runs in found.items()}
     small, *_, large = found.values()
@@ -72,7 +72,7 @@ def _peak_mb(run: Carried) -> float:
     return run.peak_mb
 
 
-def _plot(name: str, what: str, found: Found, value: Callable[[Carried], float]) -> Plot:
+def _plot(name: str, what: str, found: Found, *, value: Callable[[Carried], float]) -> Plot:
     points = [(float(size), median(map(value, runs))) for size, runs in found.items()]
     title = f"{what} against the size of the log"
     return Plot(name, title, "entries", what, [Line("instant sink", points)], is_log=True)

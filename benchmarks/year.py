@@ -99,7 +99,7 @@ async def _year(bench: Bench, entries: int) -> Year:
         before = await activecampaign.state()
         plan = await _said(bench, ["plan", "--since", "day1", "--json"], environ)
         run = await bench.backfill(environ)
-        job = await job_of(history, run, activecampaign, before)
+        job = await job_of(history, run, activecampaign, before=before)
         state = await activecampaign.state()
         await _said(bench, ["backfill"], environ)
         changing = (await activecampaign.state())["changing_requests"] - state["changing_requests"]

@@ -63,7 +63,7 @@ async def main() -> None:
 
 def _add_tasks(app: App, script: Script) -> None:
     @app.task(name="deliver", queue=QUEUE)
-    async def deliver(position: str, email: str, customer: str, name: str, eventdata: str) -> None:
+    async def deliver(*, position: str, email: str, customer: str, name: str, eventdata: str) -> None:
         await script.deliver(DueEvent(Position.parse(position), Email(email), customer, name, eventdata))
 
     @app.periodic(cron=EVERY_SECOND)

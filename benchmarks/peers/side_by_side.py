@@ -168,7 +168,7 @@ async def _row(bench: Bench, peer: Peer, entries: int) -> Row:
 
 async def _whole(bench: Bench, peer: Peer, history: History) -> Whole:
     """Run a peer to its end, and start it once more."""
-    async with _stage(bench, peer, history, "whole") as stage:
+    async with _stage(bench, peer, history, why="whole") as stage:
         before = await stage.activecampaign.state()
         run = await stage.run()
         state = await stage.activecampaign.state()
@@ -179,7 +179,7 @@ async def _whole(bench: Bench, peer: Peer, history: History) -> Whole:
 
 async def _killed(bench: Bench, peer: Peer, history: History) -> Comparison:
     """Kill a peer when half of the events are there, and start it again."""
-    async with _stage(bench, peer, history, "killed", SHORT_WAITS) as stage:
+    async with _stage(bench, peer, history, why="killed", settings=SHORT_WAITS) as stage:
         child = await anyio.open_process(
             stage.command, cwd=stage.folder, env=stage.environ, stdout=DEVNULL, stderr=DEVNULL
         )
@@ -228,7 +228,12 @@ class _Stage(NamedTuple):
 
 @asynccontextmanager
 async def _stage(
-    bench: Bench, peer: Peer, history: History, why: str, settings: Mapping[str, str] = MappingProxyType({})
+    bench: Bench,
+    peer: Peer,
+    history: History,
+    *,
+    why: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[_Stage]:
     name = f"{why}_{peer.module or 'kiva_stream'}_{peer.entries}"
     folder = bench.folder / name
