@@ -102,7 +102,7 @@ def sandbox(
         wanted = [faults.parse_fault(text) for text in fault or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fault") from None
-    run(command.run, port, latency_ms, jitter_ms, wanted)
+    run(partial(command.run, port, latency_ms=latency_ms, jitter_ms=jitter_ms, faults=wanted))
 
 
 def drill(
@@ -133,6 +133,6 @@ def drill(
     def on_row(row: drills.Row) -> None:
         logs.log.info("drilled", fault=row.fault, seed=row.seed, ok=row.ok)
 
-    report = run(drills.drill, entries, wanted, seed or [1], only or [], on_row)
+    report = run(partial(drills.drill, entries, wanted, seeds=seed or [1], only=only or [], on_row=on_row))
     answer(report, render_drill, as_json=as_json)
     raise typer.Exit(0 if report.ok else FOUND_SOMETHING)

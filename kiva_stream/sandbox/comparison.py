@@ -159,10 +159,10 @@ class Comparison(msgspec.Struct, frozen=True):
 def compare(
     truth: Path,
     site_id: int,
+    *,
     events: Iterable[Mapping[str, Any]],
     contacts: Iterable[Mapping[str, Any]],
     orders: Iterable[Mapping[str, Any]],
-    *,
     sent_at: float | None = None,
 ) -> Comparison:
     """Compare the events (in the order of arrival), contacts and orders of a sandbox with a truth.

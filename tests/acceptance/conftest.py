@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from tests.acceptance.stages import ENTRIES, SEED, Stage, staged, staged_for_man
 @pytest.fixture(scope="session")
 def history(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """A shop of 3,000 entries, generated once, of which every stage gets a copy."""
+    folder = tmp_path_factory.mktemp("history")
+    write = partial(History.write, postgres, folder, entries=ENTRIES, seed=SEED)
     with start_blocking_portal() as portal:
-        written = portal.call(History.write, postgres, tmp_path_factory.mktemp("history"), ENTRIES, SEED)
+        written = portal.call(write)
         yield written
         portal.call(postgres.drop_database, written.database)
 

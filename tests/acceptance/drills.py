@@ -18,12 +18,12 @@ async def drilled(names: Collection[str], server: Server, folder: Path) -> dict[
     """Run these scenarios at once; return the row of each. One that stops PostgreSQL has its own server."""
     chosen = [scenario for scenario in scenarios(INTENSITY) if scenario.name in names]
     with ExitStack() as stack:
-        own = shared = await History.write(server, folder, ENTRIES, SEED)
+        own = shared = await History.write(server, folder, entries=ENTRIES, seed=SEED)
         if any(scenario.stops_postgres for scenario in chosen):
-            own = await History.write(stack.enter_context(own_postgres()), folder, ENTRIES, SEED)
+            own = await History.write(stack.enter_context(own_postgres()), folder, entries=ENTRIES, seed=SEED)
         assignments = [
             Assignment(scenario, own if scenario.stops_postgres else shared) for scenario in chosen
         ]
-        rows = await run_assignments(assignments, folder, INTENSITY, lambda _: None)
+        rows = await run_assignments(assignments, folder, wanted=INTENSITY, on_row=lambda _: None)
     await server.drop_database(shared.database)
     return {row.fault: row for row in rows}

@@ -70,7 +70,7 @@ async def until_troubled(shop: Commands, kinds: list[str]) -> None:
 async def test_a_restart_of_the_shops_database_under_a_backfill_loses_and_repeats_nothing(
     shop_server: OwnServer, database: str, tmp_path: Path
 ) -> None:
-    history = await History.write(shop_server, tmp_path, ENTRIES, SEED)
+    history = await History.write(shop_server, tmp_path, entries=ENTRIES, seed=SEED)
     async with staged(history, tmp_path) as stage:
         stage.environ["KIVA_STREAM__STATE__DSN"] = database
         await stage.set_up()

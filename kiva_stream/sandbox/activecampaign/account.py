@@ -174,7 +174,7 @@ class Account:
             return self.single_imports_window.admit(now, self.settings.single_imports_per_minute)
         return self.bulk_imports_window.admit(now, self.settings.bulk_imports_per_minute)
 
-    def record_event(self, now: float, email: str, name: str, eventdata: str) -> None:
+    def record_event(self, now: float, email: str, *, name: str, eventdata: str) -> None:
         """Add an event to its contact's log, or to the strays when no contact has that address."""
         contact = self.contacts.find(email)
         if contact is None:
@@ -241,7 +241,7 @@ class Account:
         )
         return int(tag["id"])
 
-    def add_tag(self, name: str, kind: str, description: str, now: float) -> dict[str, Any]:
+    def add_tag(self, name: str, *, kind: str, description: str, now: float) -> dict[str, Any]:
         """Create a tag."""
         row = {"tag": name, "tagType": kind, "description": description, "cdate": iso_time(now)}
         return self.tags.add(row)

@@ -29,6 +29,7 @@ def new_account(name: str = "sandbox") -> SandboxAccount:
 
 async def run(
     port: int = 0,
+    *,
     latency_ms: float = 0.0,
     jitter_ms: float = 0.0,
     faults: Iterable[Fault] = (),

@@ -37,7 +37,7 @@ class _Loss(msgspec.Struct, forbid_unknown_fields=True):
     orders: list[str] = []
 
 
-async def answer(service: Service, request: web.BaseRequest, path: str, body: bytes) -> web.StreamResponse:
+async def answer(service: Service, request: web.BaseRequest, *, path: str, body: bytes) -> web.StreamResponse:
     """Answer a control request: with 400 and a sentence when it is invalid, with 404 when it is unknown."""
     asked = f"{request.method} {path.removeprefix(PREFIX)}"
     try:

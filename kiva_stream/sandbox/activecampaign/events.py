@@ -43,7 +43,7 @@ class EventLog:
         self._data = bytearray()
         self.longest_bytes = 0
 
-    def add(self, received_at: float, contact_id: int, name: str, eventdata: str) -> int:
+    def add(self, received_at: float, contact_id: int, *, name: str, eventdata: str) -> int:
         """Add an event. Return its sequence number."""
         data = eventdata.encode()
         self.longest_bytes = max(self.longest_bytes, len(data))

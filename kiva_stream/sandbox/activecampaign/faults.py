@@ -136,13 +136,13 @@ class Faults:
     def draw(self, method: str, path: str, body: bytes) -> Fault | None:
         """Return what goes wrong with a request, or None if nothing does."""
         for index, (fault, left) in enumerate(self._in_force):
-            if self._strikes(fault, method, path, body):
+            if self._strikes(fault, method=method, path=path, body=body):
                 self._in_force[index : index + 1] = [] if left == 1 else [(fault, left - 1)]
                 self.drawn[fault.kind] += 1
                 return fault
         return None
 
-    def _strikes(self, fault: Fault, method: str, path: str, body: bytes) -> bool:
+    def _strikes(self, fault: Fault, *, method: str, path: str, body: bytes) -> bool:
         return (
             fnmatchcase(path, fault.path)
             and fault.method in {"", method}

@@ -93,7 +93,7 @@ def _complete(account: Account, queued: Import, rows: Iterable[Row]) -> None:
         if _fails(account, row):
             queued.failures.append(row["email"])
         else:
-            _apply(account, queued, row, now)
+            _apply(account, queued, row, now=now)
 
 
 def _fails(account: Account, row: Row) -> bool:
@@ -109,7 +109,7 @@ def _fails(account: Account, row: Row) -> bool:
     )
 
 
-def _apply(account: Account, queued: Import, row: Row, now: float) -> None:
+def _apply(account: Account, queued: Import, row: Row, *, now: float) -> None:
     contact, is_new = account.upsert(row["email"], now)
     if is_new:
         queued.created.append(contact.id)

@@ -113,7 +113,7 @@ class _Front:
         body = await request.read()
         path = request.raw_path.partition("?")[0]
         if path.startswith(control.PREFIX):
-            return await control.answer(self._sandbox.service, request, path, body)
+            return await control.answer(self._sandbox.service, request, path=path, body=body)
         response = await self._answer(_read(request, path, body))
         if isinstance(response, Silence):
             await self._keep_silent(request, response)

@@ -112,7 +112,9 @@ class Service:
         operation, path_id = found
         now = self._clock()
         account.agenda.advance(now)
-        begun = account.watch.begin(written_contacts.find(account, operation.id, path_id, request.body), now)
+        begun = account.watch.begin(
+            written_contacts.find(account, operation.id, path_id, body=request.body), now
+        )
         try:
             yield
         finally:
@@ -140,7 +142,9 @@ class Service:
             return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
         if path == _GRAPHQL_PATH:
             account.order_requests.receive(request.body, now)
-        return self._with_faults(path, request, lambda: _process(account, operation, path_id, request, now))
+        return self._with_faults(
+            path, request, lambda: _process(account, operation, path_id=path_id, request=request, now=now)
+        )
 
     def _with_faults(
         self, path: str, request: Request, process: Callable[[], Response]
@@ -158,12 +162,12 @@ class Service:
         tally = account.tally if account else self.unattributed
         tally.requests["trackEvent"] += 1
         response = self._with_faults(
-            EVENT_PATH, request, lambda: self._receive_event(account, tally, form or {}, request)
+            EVENT_PATH, request, lambda: self._receive_event(account, tally, form=form or {}, request=request)
         )
         return _counted(tally, response)
 
     def _receive_event(
-        self, account: Account | None, tally: Tally, form: Mapping[str, str], request: Request
+        self, account: Account | None, tally: Tally, *, form: Mapping[str, str], request: Request
     ) -> Response:
         email = tracking_calls.visitor(form) if is_event_form(form) else None
         if email is None or request.content_type != FORM_TYPE or request.method != "POST":
@@ -171,7 +175,7 @@ class Service:
         now = self._clock()
         if account:
             account.agenda.advance(now)
-        why = tracking_calls.receive(account, form, email, now)
+        why = tracking_calls.receive(account, form, email, now=now)
         is_plain = account is not None and account.settings.plain_event_replies
         if not why:
             return _PLAIN_RECEIVED if is_plain else _RECEIVED
@@ -191,7 +195,7 @@ def _counted(tally: Tally, response: Response | Silence) -> Response | Silence:
 
 
 def _process(
-    account: Account, operation: Operation | None, path_id: int, request: Request, now: float
+    account: Account, operation: Operation | None, *, path_id: int, request: Request, now: float
 ) -> Response:
     handler = _HANDLERS.get(operation.id) if operation else None
     if operation is None or handler is None:

@@ -100,7 +100,7 @@ def visitor(form: Mapping[str, str]) -> str | None:
         return None
 
 
-def receive(account: Account | None, form: Mapping[str, str], email: str, now: float) -> str:
+def receive(account: Account | None, form: Mapping[str, str], email: str, *, now: float) -> str:
     """Record an event whose form keeps the contract. Return why it is refused, or "" if it is not."""
     if account is None or form["key"] != account.settings.event_key:
         return BAD_KEY
@@ -108,7 +108,7 @@ def receive(account: Account | None, form: Mapping[str, str], email: str, now: f
         return TRACKING_OFF
     if form["event"] not in account.event_names:
         return UNKNOWN_NAME
-    account.record_event(now, email, form["event"], form.get("eventdata", ""))
+    account.record_event(now, email, name=form["event"], eventdata=form.get("eventdata", ""))
     return ""
 
 

@@ -14,7 +14,7 @@ Body = Mapping[str, Any]
 _Finder = Callable[[Account, int, Body], Iterable[str | None]]
 
 
-def find(account: Account, operation: str, path_id: int, body: bytes) -> set[str]:
+def find(account: Account, operation: str, path_id: int, *, body: bytes) -> set[str]:
     """Return the addresses of the contacts that a REST request may write. A broken body writes none."""
     finder = _WRITES.get(operation)
     if finder is None:

@@ -41,7 +41,7 @@ class Assignment(NamedTuple):
 
 
 async def drill(
-    entries: int, wanted: Intensity, seeds: Sequence[int], only: Collection[str], on_row: OnRow
+    entries: int, wanted: Intensity, *, seeds: Sequence[int], only: Collection[str], on_row: OnRow
 ) -> DrillReport:
     """Run all scenarios, or those named in `only`, for each seed. `on_row` is called as each ends.
 
@@ -55,11 +55,11 @@ async def drill(
         for stopped in sorted({scenario.stops_postgres for scenario in chosen}):
             server = stack.enter_context(own_postgres())
             for seed in seeds:
-                history = await History.write(server, folder, entries, seed)
+                history = await History.write(server, folder, entries=entries, seed=seed)
                 assignments += [
                     Assignment(each, history) for each in chosen if each.stops_postgres == stopped
                 ]
-        rows = await run_assignments(assignments, folder, wanted, on_row)
+        rows = await run_assignments(assignments, folder, wanted=wanted, on_row=on_row)
     return DrillReport(all(row.ok for row in rows), rows)
 
 
@@ -73,7 +73,7 @@ def _chosen(only: Collection[str], wanted: Intensity) -> list[Scenario]:
 
 
 async def run_assignments(
-    assignments: Sequence[Assignment], folder: Path, wanted: Intensity, on_row: OnRow
+    assignments: Sequence[Assignment], folder: Path, *, wanted: Intensity, on_row: OnRow
 ) -> list[Row]:
     """Run all, some at once; return a row each, in their order. A stopped server has one run at a time."""
     rows: dict[int, Row] = {}

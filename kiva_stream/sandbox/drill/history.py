@@ -20,7 +20,7 @@ class History(NamedTuple):
     seed: int
 
     @classmethod
-    async def write(cls, server: Server, folder: Path, entries: int, seed: int) -> History:
+    async def write(cls, server: Server, folder: Path, *, entries: int, seed: int) -> History:
         """Generate one, with its truth file in the folder. Raises SourceError."""
         name = f"drill_{uuid4().hex}"
         dsn = await server.create_database(name)

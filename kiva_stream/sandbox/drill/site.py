@@ -106,7 +106,7 @@ class DrillSite(msgspec.Struct):
 
 @asynccontextmanager
 async def open_site(
-    history: History, folder: Path, settings: Mapping[str, object], account: Mapping[str, object]
+    history: History, folder: Path, *, settings: Mapping[str, object], account: Mapping[str, object]
 ) -> AsyncIterator[DrillSite]:
     """Yield a site with a copy of a history, and an account that is set up and has no limits.
 

@@ -48,10 +48,10 @@ def expected_contacts(shop: Shop) -> Iterator[ExpectedContact]:
             statuses.setdefault(order.customer_id, set()).add(order.status)
     for email, customers in by_address.items():
         found = set().union(*(statuses.get(customer.id, ()) for customer in customers))
-        yield _contact(shop, email, customers, _tag(found))
+        yield _contact(shop, email, customers, tag=_tag(found))
 
 
-def _contact(shop: Shop, email: str, customers: list[CustomerAccount], tag: str) -> ExpectedContact:
+def _contact(shop: Shop, email: str, customers: list[CustomerAccount], *, tag: str) -> ExpectedContact:
     best = min(customers, key=lambda a: (STATUSES.index(a.status), -a.newest_order_ms, a.id))
     subscribed = all(customer.opt_in and not customer.blacklisted for customer in customers)
     return ExpectedContact(

@@ -49,7 +49,7 @@ class Generated(msgspec.Struct, frozen=True):
 class _Generation:
     """One run of the generator: writes a history to the database and its truth to the file."""
 
-    def __init__(self, history: History, seed: int, loader: Loader, truth: TruthFile | None) -> None:
+    def __init__(self, history: History, seed: int, *, loader: Loader, truth: TruthFile | None) -> None:
         self._commits = Commits(seed)
         self._tally = Tally()
         self._entries = 0

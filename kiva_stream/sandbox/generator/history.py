@@ -30,10 +30,10 @@ class Member(NamedTuple):
 class History:
     """The year of one log. It holds the entries of one week and the orders of two, whatever its length."""
 
-    def __init__(self, entries: int, seed: int, sites: int = 1, start: date = START) -> None:
+    def __init__(self, entries: int, seed: int, *, sites: int = 1, start: date = START) -> None:
         self.members = [
             Member(shop, counts, Dirt(shop), DuplicateRows(shop.draw, shop.duplicates, shop.quotas.events))
-            for shop, counts in open_shops(entries, seed, sites, start)
+            for shop, counts in open_shops(entries, seed, sites=sites, start=start)
         ]
         self._carried: list[tuple[PlannedEntry, int]] = []  # entries of the next week, with their members
 

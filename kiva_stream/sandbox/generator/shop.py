@@ -220,7 +220,7 @@ class Shop:
             self.blacklisted.append(customer)
 
 
-def open_shops(entries: int, seed: int, sites: int, start: date) -> list[tuple[Shop, bool]]:
+def open_shops(entries: int, seed: int, *, sites: int, start: date) -> list[tuple[Shop, bool]]:
     """Return the sites of a history, each with whether its entries count.
 
     A history of one site gets a second, small one that shares the log and does not count.

@@ -213,7 +213,7 @@ async def test_setup_finds_what_is_there_on_later_pages() -> None:
         for number in range(230):
             it.account.lists.add({"name": f"other {number}", "stringid": f"other-{number}"})
             it.account.fields.add({"title": f"Other {number}", "type": "text"})
-            it.account.add_tag(f"order {number}", "contact", "", 0)
+            it.account.add_tag(f"order {number}", kind="contact", description="", now=0)
             it.account.connections.add({"service": "kiva_logic", "externalid": str(1_000 + number)})
         await it.setup.set_up()
         requests = it.account.tally.requests.total()
@@ -240,7 +240,7 @@ async def test_a_listing_that_is_shorter_than_asked_is_read_to_its_total(most_ro
     async with world(most_rows_per_page=most_rows) as it:
         await it.set_up()
         for number in range(30):
-            it.account.add_tag(f"order {number}", "contact", "", 0)
+            it.account.add_tag(f"order {number}", kind="contact", description="", now=0)
         assert await it.setup.missing() == []
 
 
@@ -278,8 +278,8 @@ async def test_what_exists_in_other_letters_is_used_as_it_is() -> None:
     names = tuple(name.upper() for name in CATALOG.ac_names())
     async with world(names_ignore_case=True, event_names=names) as it:
         it.account.lists.add({"name": "All Customers", "stringid": "all-customers"})
-        it.account.add_tag("Open Order", "contact", "", 0)
-        it.account.add_tag("No Order ", "contact", "", 0)
+        it.account.add_tag("Open Order", kind="contact", description="", now=0)
+        it.account.add_tag("No Order ", kind="contact", description="", now=0)
         it.account.fields.add({"title": "KIVA STATUS", "type": "text"})
         missing = await it.setup.missing()
         assert await it.setup.set_up() == missing
@@ -296,7 +296,7 @@ async def test_what_exists_in_other_letters_is_used_as_it_is() -> None:
 @pytest.mark.parametrize("ignores_case", [True, False])
 async def test_an_import_gives_the_tag_by_the_name_that_it_has(*, ignores_case: bool) -> None:
     async with world(names_ignore_case=ignores_case) as it:
-        it.account.add_tag("Open Order", "contact", "", 0)
+        it.account.add_tag("Open Order", kind="contact", description="", now=0)
         await imported(it, msgspec.structs.replace(ANN, tag=WeekTag.OPEN), BOB)
         contact = AcId(it.contact(ANN.email).id)
 
@@ -353,14 +353,14 @@ async def test_no_url_is_sent_empty(key: str) -> None:
 @pytest.mark.parametrize("other", ["not an open order", "open orders"])
 async def test_setup_accepts_a_tag_of_the_whole_name_only(other: str) -> None:
     async with world() as it:
-        it.account.add_tag(other, "contact", "", 0)
+        it.account.add_tag(other, kind="contact", description="", now=0)
 
         assert (await it.set_up()).tags == {WeekTag.OPEN: 2, WeekTag.CLOSED: 3, WeekTag.NONE: 4}
 
 
 async def test_a_hidden_tag_of_our_name_is_an_error() -> None:
     async with world() as it:
-        it.account.add_tag("open order", "template", "", 0)
+        it.account.add_tag("open order", kind="template", description="", now=0)
 
         with pytest.raises(SettingsError, match="the tag 'open order', since there is one of the type"):
             await it.setup.set_up()

@@ -257,8 +257,8 @@ async def test_events_contacts_and_strays_are_readable_as_json_lines(session: ai
     async with sandbox(TRACKING) as running:
         await sync(session, running)
         for log in range(2500):  # more than one write takes
-            running.account("shop").record_event(float(log), ANN, NAMES[0], f"log={log}")
-        running.account("shop").record_event(7.0, "eve@example.org", NAMES[0], "")
+            running.account("shop").record_event(float(log), ANN, name=NAMES[0], eventdata=f"log={log}")
+        running.account("shop").record_event(7.0, "eve@example.org", name=NAMES[0], eventdata="")
         events = [json.loads(line) for line in (await read(session, running, "events")).splitlines()]
         contacts = [json.loads(line) for line in (await read(session, running, "contacts")).splitlines()]
         strays = [json.loads(line) for line in (await read(session, running, "strays")).splitlines()]

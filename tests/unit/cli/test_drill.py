@@ -43,8 +43,8 @@ def test_the_drill_exits_7_when_a_row_is_not_ok(
 ) -> None:
     asked: list[object] = []
 
-    async def drill(*arguments: object) -> DrillReport:
-        asked.extend(arguments[:4])
+    async def drill(*arguments: object, seeds: object, only: object, on_row: object) -> DrillReport:
+        asked.extend([*arguments, seeds, only])
         return DrillReport(ok, [WHOLE])
 
     monkeypatch.setattr(drills, "drill", drill)

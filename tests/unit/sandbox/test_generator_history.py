@@ -22,7 +22,7 @@ def transactions(history: History, commits: Commits) -> Iterator[list[Entry]]:
 
 def digest(entries: int, seed: int, sites: int = 1) -> str:
     found = sha256()
-    for transaction in transactions(History(entries, seed, sites), Commits(seed)):
+    for transaction in transactions(History(entries, seed, sites=sites), Commits(seed)):
         found.update(log_rows(transaction).encode())
     return found.hexdigest()
 
@@ -44,7 +44,7 @@ def test_another_seed_gives_another_log() -> None:
 @pytest.mark.parametrize("entries", [1, 2, 17, 999, 5_000])
 @pytest.mark.parametrize("sites", [1, 2, 3])
 def test_a_log_has_as_many_entries_as_were_asked_for(entries: int, sites: int) -> None:
-    found = transactions(History(entries, 4, sites), Commits(4))
+    found = transactions(History(entries, 4, sites=sites), Commits(4))
     counted = Counter(row.site_id for transaction in found for _, row in transaction)
     if sites == 1:
         assert counted[1] == entries

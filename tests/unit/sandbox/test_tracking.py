@@ -176,7 +176,7 @@ def test_the_tracking_log_of_an_unknown_contact_is_404() -> None:
 def test_an_event_log_takes_the_memory_of_its_columns_and_no_more() -> None:
     log = EventLog()
     for number in range(1000):
-        log.add(float(number), number, NAME, "x" * 50)
+        log.add(float(number), number, name=NAME, eventdata="x" * 50)
 
     assert log.size_bytes <= 1000 * (50 + 24)
     assert log.longest_bytes == 50
@@ -187,7 +187,7 @@ def test_an_event_log_returns_events_unchanged_whatever_the_script() -> None:
     log = EventLog()
     texts = ["", "grün; 30 °C", "💐", "plain"]
     for text in texts:
-        log.add(1.0, 1, NAME, text)
+        log.add(1.0, 1, name=NAME, eventdata=text)
 
     assert [event.eventdata for event in log] == texts
     assert log.longest_bytes == len("grün; 30 °C".encode())
@@ -196,7 +196,7 @@ def test_an_event_log_returns_events_unchanged_whatever_the_script() -> None:
 @pytest.mark.parametrize("seq", [0, 2, -1])
 def test_an_event_log_has_no_other_sequence_numbers(seq: int) -> None:
     log = EventLog()
-    log.add(1.0, 1, NAME, "")
+    log.add(1.0, 1, name=NAME, eventdata="")
 
     with pytest.raises(IndexError):
         log[seq]

@@ -99,7 +99,7 @@ class OrderCycle:
         self._shop.current_orders.append(order)
         return order
 
-    def _end(self, at_ms: int, key: Key, order: Order, status: str) -> None:
+    def _end(self, at_ms: int, key: Key, order: Order, *, status: str) -> None:
         order.status, order.payment_status, order.updated_ms = status, "none", at_ms
         customer = self._shop.customer(order.customer_id)
         customer.order = NO_ORDER

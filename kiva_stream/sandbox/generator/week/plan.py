@@ -38,7 +38,7 @@ class WeekPlan:
         self.entries: list[PlannedEntry] = []
 
     def add(
-        self, at_ms: int, key: Key, customer: CustomerAccount = NO_CUSTOMER, order: Order = NO_ORDER
+        self, at_ms: int, key: Key, customer: CustomerAccount = NO_CUSTOMER, *, order: Order = NO_ORDER
     ) -> None:
         """Plan an entry."""
         self.entries.append(
