@@ -23,6 +23,7 @@ from kiva_stream.activecampaign.responses.contacts import (
     parse_upserted_contact,
 )
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
+from kiva_stream.activecampaign.slow_imports import SlowImports
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -50,6 +51,7 @@ class Contacts:
     ) -> None:
         per_minute = settings.bulk_imports_per_minute
         self._client = client
+        self._slow_imports = SlowImports(client.incidents, clock)
         self._ids = ids
         self._per_import = settings.contacts_per_import
         self._imports = import_budget(per_minute, client.pause, clock)
@@ -68,7 +70,9 @@ class Contacts:
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""
         path = f"/import/info?batchId={quote(import_id, safe='')}"
-        return await self._client.call("GET", path, parse=parse_import_report)
+        report = await self._client.call("GET", path, parse=parse_import_report)
+        self._slow_imports.note(import_id, report)
+        return report
 
     def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Count by the setting and by the bytes of the body."""

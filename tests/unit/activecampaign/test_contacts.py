@@ -16,6 +16,7 @@ from yarl import URL
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts, import_body, import_row
+from kiva_stream.activecampaign.slow_imports import SLOW_S
 from kiva_stream.model.bulk_imports import AcceptedImport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -281,3 +282,24 @@ def imports_in_a_minute(contacts_each: int) -> int:
 def test_imports_keep_to_their_minute_and_those_of_one_contact_to_a_smaller_one() -> None:
     assert 90 <= imports_in_a_minute(contacts_each=2) <= 100
     assert 18 <= imports_in_a_minute(contacts_each=1) <= 20
+
+
+@pytest.mark.parametrize("status", ["waiting", "active", False])
+@pytest.mark.parametrize("end", ["completed", "failed", "interrupted"])
+def test_an_import_that_runs_for_15_minutes_is_an_incident_until_it_ends(status: object, end: str) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> None:
+        for each in (status, status, status, end):
+            answers.add(API + "/import/info?batchId=b", payload={"status": each})
+        await contacts.import_report("b")
+        await asyncio.sleep(SLOW_S - 60)
+        await contacts.import_report("b")
+        assert client.incidents.all() == []
+        await asyncio.sleep(60)
+        await contacts.import_report("b")
+        [incident] = client.incidents.all()
+        assert incident.kind == "imports"
+        assert "the import b for 15 minutes" in incident.why
+        await contacts.import_report("b")
+        assert client.incidents.all() == []
+
+    tell(story)
