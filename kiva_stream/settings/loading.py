@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import string
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from kiva_stream.settings.sections import Settings
 from kiva_stream.settings.value_types import hints
 
 CONFIG_VARIABLE = "KIVA_STREAM_CONFIG"
+# Around a value: what a copy of it or an editor adds, a byte order mark among it.
+BLANKS = f"{string.whitespace}\u0085\u00a0\u200b\u2028\u2029\u2060\ufeff"
 CONFIG_FILES = (Path("kiva_stream.toml"), Path("/etc/kiva_stream/kiva_stream.toml"))
 
 
@@ -74,7 +77,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 def _checked(given: dict[str, Any], origin: str, *, strict: bool) -> dict[str, Any]:
     """Return the values of one origin by key, each of its type and in its range, secrets read from files."""
     values: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, raw in given.items():
+        value = raw.strip(BLANKS) if isinstance(raw, str) else raw
         key = KEYS_BY_NAME.get(name) or FILE_KEYS.get(name)
         if key is None:
             raise SettingsError(f"Unknown key {name} in {origin}{_did_you_mean(name)}.")
@@ -89,7 +93,7 @@ def _checked(given: dict[str, Any], origin: str, *, strict: bool) -> dict[str, A
 
 def _secret_of(file: object, name: str) -> str:
     try:
-        return Path(str(file)).read_text("utf-8").strip()
+        return Path(str(file)).read_text("utf-8").strip(BLANKS)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{name}: {file} cannot be read: {error}.") from None
 

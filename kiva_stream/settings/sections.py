@@ -22,6 +22,7 @@ from kiva_stream.settings.value_types import (
     Text,
     Timeout,
     Url,
+    Word,
     doc,
     hints,
     is_secret,
@@ -122,7 +123,7 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
 
     api_url: Annotated[Url, doc("as the account's Developer page shows it; /api/3 is added")]
     api_token: Annotated[SecretText, doc("the key of the account's Developer page")]
-    event_actid: Annotated[Text, doc("the actid of the account's Event Tracking page")]
+    event_actid: Annotated[Word, doc("the actid of the account's Event Tracking page")]
     event_key: Annotated[SecretText, doc("the key of the account's Event Tracking page")]
     event_url: Annotated[Url, doc("where events are posted")] = "https://trackcmp.net/event"
     requests_per_second: Annotated[

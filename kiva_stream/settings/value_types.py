@@ -21,7 +21,9 @@ Dsn = Annotated[
 Identifier = Annotated[
     str, Meta(pattern=r"^[a-z_][a-z0-9_]{0,62}\Z", title="a plain identifier (a-z, 0-9 and _, at most 63)")
 ]
-SecretText = Annotated[str, Meta(min_length=1, title="a text that is not empty", extra={"secret": True})]
+Word = Annotated[str, Meta(pattern=r"^[!-~]+\Z", title="a text of visible ASCII characters, without blanks")]
+# A key is sent in a header or a form: a line break in it would end the header.
+SecretText = Annotated[Word, Meta(extra={"secret": True})]
 
 
 def doc(text: str) -> Meta:

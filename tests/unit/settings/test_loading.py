@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kiva_stream.settings.keys import KEYS, Key
@@ -130,3 +131,34 @@ def test_a_secret_file_that_cannot_be_read_is_named(nowhere: Path) -> None:
 def test_lists_come_from_the_environment_with_commas() -> None:
     loaded = load(None, REQUIRED | {"KIVA_STREAM__SOURCE__SKIP_DOMAINS": "test.example, staff.example"})
     assert loaded.source.skip_domains == ("test.example", "staff.example")
+
+
+ODD_ENDS = ["\n", "\r\n", " ", "\t", "\ufeff", "\u00a0", "\u200b", "\u2028"]
+
+
+@pytest.mark.parametrize("odd", ODD_ENDS)
+@pytest.mark.parametrize("key", [key for key in KEYS if key.required and "site_id" not in str(key)], ids=str)
+def test_a_line_break_or_a_byte_order_mark_around_a_value_is_no_part_of_it(
+    nowhere: Path, key: Key, odd: str
+) -> None:
+    expected = load(None, REQUIRED)
+    value = f"{odd}{REQUIRED[key.variable]}{odd}{odd}"
+    assert load(None, REQUIRED | {key.variable: value}) == expected
+    environ = {name: text for name, text in REQUIRED.items() if name != key.variable}
+    in_toml = msgspec.json.encode(value).decode()
+    path = write(nowhere / "a.toml", f"[{key.section}]\n{key.name} = {in_toml}\n")
+    assert load(path, environ) == expected
+    if key.secret:
+        credential = write(nowhere / "credential", value)
+        assert load(None, environ | {f"{key.variable}_FILE": str(credential)}) == expected
+
+
+@pytest.mark.parametrize("inside", ["\n", "\r\n", " ", "\ufeff", "é"])
+@pytest.mark.parametrize("name", ["API_TOKEN", "EVENT_KEY", "EVENT_ACTID"])
+def test_a_key_with_a_line_break_or_a_byte_order_mark_in_it_is_refused_and_not_shown(
+    name: str, inside: str
+) -> None:
+    text = refusal(REQUIRED | {f"KIVA_STREAM__ACTIVECAMPAIGN__{name}": f"Qx7{inside}Zw9"})
+    words = f"activecampaign.{name.lower()} is to be a text of visible ASCII characters, without blanks"
+    assert text.startswith(words)
+    assert ("Zw9" in text) == (name == "EVENT_ACTID")  # the actid is no secret
