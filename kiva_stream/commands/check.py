@@ -13,6 +13,7 @@ import msgspec
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
 from kiva_stream.model.checkpoint import SavedCheckpoint
+from kiva_stream.model.currencies import ISO_4217
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
@@ -99,6 +100,7 @@ async def _check_source(
                     f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
                 ),
                 clock_row(await shop.changes.now(), datetime.now(UTC)),
+                currency_row(shop.site.currency),
                 await _check_horizon(shop, saved),
                 await _check_orders(shop),
                 await _check_weeks(shop),
@@ -117,6 +119,18 @@ def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
         "clock",
         False,
         f"the database's and this machine's differ by {skew.total_seconds():,.0f} s: set both by NTP",
+    )
+
+
+def currency_row(currency: str) -> CheckRow:
+    """Return whether the site's currency is one that ActiveCampaign may accept of an order."""
+    if currency in ISO_4217:
+        return CheckRow("currency", True, f"{currency}, of all orders")
+    return CheckRow(
+        "currency",
+        False,
+        f"sites.currency is '{currency}', which is no code of ISO 4217 (such as EUR or USD): correct it at "
+        "the shop, or ActiveCampaign refuses every order",
     )
 
 

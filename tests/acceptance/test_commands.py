@@ -222,6 +222,17 @@ async def test_check_prints_a_row_for_each_check_and_names_what_is_missing(stage
     lines = json_of(stage, "check")["lines"]
     assert all(line["ok"] for line in lines)
     assert [line["subject"] for line in lines] == [
-        *("source", "clock", "horizon", "orders", "weeks", "changes", "state", "account", "activecampaign"),
+        *(
+            "source",
+            "clock",
+            "currency",
+            "horizon",
+            "orders",
+            "weeks",
+            "changes",
+            "state",
+            "account",
+            "activecampaign",
+        ),
         *("event tracking", "event names", "fields", "tags", "connection", "list", "limits"),
     ]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kiva_stream.commands.check import CLOCK_SKEW, SLOW_S, changes_row, clock_row
+from kiva_stream.commands.check import CLOCK_SKEW, SLOW_S, changes_row, clock_row, currency_row
 
 NOON = datetime(2018, 11, 27, 12, tzinfo=UTC)
 
@@ -31,3 +31,16 @@ def test_clocks_may_differ_by_a_minute_and_no_more(sign: int) -> None:
     line = clock_row(NOON, NOON + sign * timedelta(hours=2))
     assert (line.subject, line.ok) == ("clock", False)
     assert "7,200 s" in line.text
+
+
+@pytest.mark.parametrize("currency", ["USD", "ZAR", "EUR", "AED", "ZWG"])
+def test_a_currency_of_iso_4217_is_ok(currency: str) -> None:
+    assert currency_row(currency).ok
+
+
+@pytest.mark.parametrize("currency", ["", "EURO", "XYZ", "$", "US", "RAND"])
+def test_a_currency_that_is_no_code_of_iso_4217_is_told_with_what_to_do(currency: str) -> None:
+    row = currency_row(currency)
+    assert (row.subject, row.ok) == ("currency", False)
+    assert f"sites.currency is '{currency}'" in row.text
+    assert "correct it at the shop" in row.text
