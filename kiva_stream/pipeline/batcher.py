@@ -80,7 +80,7 @@ class Batcher:
                     await self._reopen_all(page.reopened, page.classifications, contacts)
                 else:
                     for entry, classification in page.classifications:
-                        self._take(page.span, entry, classification, contacts)
+                        self._take(page.span, entry, classification, contacts=contacts)
                 self._outcomes.request_commit()
                 for batch in self._lanes.ready():
                     await put(batches, batch)
@@ -111,7 +111,7 @@ class Batcher:
             contacts = await self._links.link(addresses)
         return contacts
 
-    def _take(self, span: Span, entry: Entry, classification: Classification, contacts: Contacts) -> None:
+    def _take(self, span: Span, entry: Entry, classification: Classification, *, contacts: Contacts) -> None:
         """Give an entry in log order its outcome, or add its delivery.
 
         | the state has of an earlier run       | the entry                                               |
@@ -161,7 +161,7 @@ class Batcher:
         elif is_repeat:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
-            delivery = _delivery(span, entry, classification, notes)
+            delivery = _delivery(span, entry, classification, notes=notes)
             contact = contacts[
                 delivery.customer
             ]  # the classifier rejects entries whose customer has no address
@@ -240,7 +240,9 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
     return {customer: email for customer, email in {**changed, **named}.items() if email}
 
 
-def _delivery(span: Span, entry: Entry, classification: Event | SyncOnly, notes: tuple[str, ...]) -> Delivery:
+def _delivery(
+    span: Span, entry: Entry, classification: Event | SyncOnly, *, notes: tuple[str, ...]
+) -> Delivery:
     assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
     event = classification if isinstance(classification, Event) else None
     line, eventdata = (event.event_line, event.eventdata) if event else (None, "")

@@ -227,7 +227,7 @@ class Checkpoint:
         #    be deleted; an entry that was parked and resolved since the last commit is in neither.
         resolved = self.reopened.take_resolved()
         for each in resolved:
-            count_reopened(each, self._watermark, passed, self._counted_from)
+            count_reopened(each, watermark=self._watermark, passed=passed, counted_from=self._counted_from)
         parked, unparked = self.reopened.take_rows(resolved)
         # 5. What has its outcome by now, sent or not, is in doubt no longer; what still is, stays recorded.
         done = [each.position for each in resolved]

@@ -146,7 +146,7 @@ class Pipeline:
             with self._upstream:
                 async with anyio.create_task_group() as upstream:
                     for stage in (
-                        partial(produce, self._log, self._checkpoint, start, mark, to_classifier),
+                        partial(produce, self._log, self._checkpoint, to_classifier, after=start, mark=mark),
                         partial(classify_pages, self._classify, pages, to_batcher),
                         partial(self._batcher.run, classified, to_senders),
                     ):

@@ -13,7 +13,7 @@ from kiva_stream.ports.stages import Tracking
 
 
 async def produce(
-    log: Log, tracking: Tracking, after: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
+    log: Log, tracking: Tracking, pages: MemoryObjectSendStream[Page], *, after: Position, mark: HighWaterMark
 ) -> None:
     """Send on the entries above `after` up to the mark, then close the stream.
 

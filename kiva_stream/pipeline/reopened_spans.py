@@ -103,7 +103,7 @@ class ReopenedSpans:
 
 
 def count_reopened(
-    reopened: ReopenedSpan, watermark: Watermark, passed: Counter[Counted], counted_from: Position
+    reopened: ReopenedSpan, *, watermark: Watermark, passed: Counter[Counted], counted_from: Position
 ) -> None:
     """Have the counts show the new outcome of a reopened entry instead of the old one.
 

@@ -210,7 +210,7 @@ class TagsDue(Protocol):
         Call it before a tag is changed, and after an import that may not have given the tag it was sent with.
         """
 
-    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, *, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Record the tag of a contact, and ActiveCampaign's ids of the contact and of its link to the tag."""
 
 

@@ -53,6 +53,6 @@ class DueTags:
         """Clear the columns of the tag and of its link."""
         await self._store.fetch("clear_tags", list(contacts))
 
-    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, *, ac_id: AcId, tag: WeekTag, link: int) -> None:
         """Write the columns of the tag, of its link, and of ActiveCampaign's id."""
         await self._store.fetch("set_tag", contact, ac_id, tag, link)

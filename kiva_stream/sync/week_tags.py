@@ -208,15 +208,15 @@ class WeekTagSync:
         # stop between them would leave the contact without a tag. So the second half is tried twice: first
         # for PATIENCE_S, shielded from a stop, then, if that was too short (in an outage), without a shield.
         with anyio.move_on_after(PATIENCE_S, shield=True) as shielded:
-            await self._put(record.contact.id, ac_id, tag, tag_links.get(tag))
+            await self._put(record.contact.id, ac_id=ac_id, tag=tag, link=tag_links.get(tag))
         if shielded.cancelled_caught:
-            await self._put(record.contact.id, ac_id, tag, tag_links.get(tag))
+            await self._put(record.contact.id, ac_id=ac_id, tag=tag, link=tag_links.get(tag))
 
-    async def _put(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int | None) -> None:
+    async def _put(self, contact: ContactId, *, ac_id: AcId, tag: WeekTag, link: int | None) -> None:
         """Put a tag on a contact unless it has a link already, and record it."""
         if link is None:
             link = await self._tags.add(ac_id, tag)
-        await self._due.record_tag(contact, ac_id, tag, link)
+        await self._due.record_tag(contact, ac_id=ac_id, tag=tag, link=link)
 
     async def _tag_links(self, record: ContactRecord, ac_id: AcId) -> Mapping[WeekTag, int]:
         """Return the week tags on a contact with their links; ask ActiveCampaign if the record lacks them.

@@ -246,7 +246,7 @@ class FakeTagsDue:
         for number in contacts:
             self._links.tags.pop(number, None)
 
-    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, *, ac_id: AcId, tag: WeekTag, link: int) -> None:
         await anyio.lowlevel.checkpoint()
         self._links.ac_ids[contact] = ac_id
         self._links.tags[contact] = tag, link

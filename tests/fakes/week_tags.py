@@ -72,7 +72,7 @@ class FakeDueContacts:
             self.contacts[each] = replace(self.contacts[each], tag=None, tag_link=None)
         await anyio.lowlevel.checkpoint()
 
-    async def record_tag(self, contact: ContactId, ac_id: AcId, tag: WeekTag, link: int) -> None:
+    async def record_tag(self, contact: ContactId, *, ac_id: AcId, tag: WeekTag, link: int) -> None:
         await anyio.lowlevel.checkpoint()
         self.contacts[contact] = replace(self.contacts[contact], ac_id=ac_id, tag=tag, tag_link=link)
         await anyio.lowlevel.checkpoint()

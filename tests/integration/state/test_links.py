@@ -415,7 +415,7 @@ async def test_an_orphaned_contact_has_no_customers_and_only_its_id_is_known(
 ) -> None:
     ann, bea = await linked_contact(links), await linked_contact(links, 6, BEA, 12)
     await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=True)
-    await due.record_tag(ann.id, AcId(11), WeekTag.OPEN, 99)
+    await due.record_tag(ann.id, ac_id=AcId(11), tag=WeekTag.OPEN, link=99)
     await links.record_orphaned(ann.id)
     assert await stored(links, ann) == ContactRecord(ann, (), None, AcId(11))
     assert (ann.email, ann.status, ann.why) == (ANN, ContactStatus.NEW, "")

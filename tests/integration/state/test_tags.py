@@ -94,7 +94,7 @@ async def test_due_contacts_come_in_pages_with_all_that_is_known_of_them(
     store: Store, due: DueTags, three: list[ContactId]
 ) -> None:
     await due.mark_due(three)
-    await due.record_tag(three[0], AcId(7), WeekTag.CLOSED, 77)
+    await due.record_tag(three[0], ac_id=AcId(7), tag=WeekTag.CLOSED, link=77)
     (first, second), (third,) = await due.page(FIRST, 2), await due.page(three[1], 2)
     rows = await ContactLinks(store, 1).records(three)
     assert [each.record for each in (first, second, third)] == sorted(rows, key=lambda row: row.contact.id)
@@ -180,7 +180,7 @@ async def test_a_tag_that_is_forgotten_is_not_known_any_more(
     store: Store, due: DueTags, three: list[ContactId]
 ) -> None:
     for contact in three:
-        await due.record_tag(contact, AcId(7), WeekTag.OPEN, contact + 50)
+        await due.record_tag(contact, ac_id=AcId(7), tag=WeekTag.OPEN, link=contact + 50)
     await due.record_tags_unknown(three[:2])
     rows = await ContactLinks(store, 1).records(three)
     assert {row.contact.id: (row.ac_id, row.tag, row.tag_link) for row in rows} == {

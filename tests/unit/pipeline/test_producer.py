@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 
@@ -22,7 +24,7 @@ ANN = customer(1)
 async def test_entries_above_the_checkpoint_up_to_the_mark_are_sent_on_page_by_page() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=3)
     send, receive = anyio.create_memory_object_stream[Page](10)
-    await produce(log, make_checkpoint(FakeLedger()), position(2), up_to(8), send)
+    await produce(log, make_checkpoint(FakeLedger()), send, after=position(2), mark=up_to(8))
     with receive, anyio.fail_after(5):
         pages = [page async for page in receive]  # ends, since the stream is closed
     assert [[each.position for each in page.entries] for page in pages] == [
@@ -38,7 +40,7 @@ async def test_a_page_is_sent_on_only_when_the_window_has_room_for_it() -> None:
     send, receive = anyio.create_memory_object_stream[Page](10)
     async with anyio.create_task_group() as group, receive:
         group.start_soon(checkpoint.run)
-        group.start_soon(produce, log, checkpoint, DAY1, up_to(9), send)
+        group.start_soon(partial(produce, log, checkpoint, send, after=DAY1, mark=up_to(9)))
         await anyio.wait_all_tasks_blocked()
         assert send.statistics().current_buffer_used == 2
         assert len(log.read) == 6  # what waits for room is the one page read ahead
@@ -55,7 +57,8 @@ async def test_pages_wait_until_they_are_received() -> None:
     log = FakeLog([entry(place, ANN) for place in range(1, 10)], page_rows=1)
     send, receive = anyio.create_memory_object_stream[Page](1)
     async with anyio.create_task_group() as group, receive:
-        group.start_soon(produce, log, make_checkpoint(FakeLedger()), DAY1, up_to(9), send)
+        checkpoint = make_checkpoint(FakeLedger())
+        group.start_soon(partial(produce, log, checkpoint, send, after=DAY1, mark=up_to(9)))
         await anyio.wait_all_tasks_blocked()
         assert len(log.read) == 2
         group.cancel_scope.cancel()
@@ -66,6 +69,6 @@ async def test_a_source_that_is_gone_closes_the_stream_after_the_pages_read() ->
     log.breaks_after = 2
     send, receive = anyio.create_memory_object_stream[Page](10)
     with pytest.raises(SourceError):
-        await produce(log, make_checkpoint(FakeLedger()), DAY1, up_to(9), send)
+        await produce(log, make_checkpoint(FakeLedger()), send, after=DAY1, mark=up_to(9))
     with receive, anyio.fail_after(5):
         assert [page.span.last async for page in receive] == [position(2), position(4)]
