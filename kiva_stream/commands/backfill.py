@@ -40,7 +40,7 @@ async def backfill(settings: Settings, request: BackfillRequest, on_progress: On
     incidents = Incidents()
     async with (
         open_shop(settings, incidents=incidents) as shop,
-        Store.open_migrated(settings.state) as store,
+        Store.open_migrated(settings.state, incidents) as store,
         hold_site(settings, shop, store, incidents=incidents) as site,
     ):
         drain, meter = Drain(), BackfillMeter()

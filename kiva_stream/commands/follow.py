@@ -51,7 +51,7 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
     incidents = Incidents()
     async with (
         open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents) as shop,
-        Store.open_migrated(settings.state) as store,
+        Store.open_migrated(settings.state, incidents) as store,
     ):
         run = ServiceRun(settings, shop=shop, store=store, incidents=incidents)
         shutdown = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)

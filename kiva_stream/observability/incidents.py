@@ -64,7 +64,7 @@ class Incidents:
     def all(self) -> list[Incident]:
         """Return the incidents that are open."""
         return [
-            Incident(kind, self._since[kind], "; ".join(whys.values()))
+            Incident(kind, self._since[kind], "; ".join(dict.fromkeys(whys.values())))
             for kind, whys in self._whys.items()
             if whys
         ]

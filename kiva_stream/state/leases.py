@@ -23,13 +23,14 @@ import anyio
 import asyncpg
 
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
-from kiva_stream.observability.logs import log
+from kiva_stream.observability.logs import ThrottledWarning, log
 from kiva_stream.primitives.processes import ProcessIdentity, has_ended, this_process
 from kiva_stream.primitives.signal import Signal
 from kiva_stream.state.store import Store, columns
 
 BOTH = 2  # the site and the account
 RENEWALS = 3  # in the time that a lease lasts
+RETRIES = 10  # in the time between two renewals, if one fails at once
 RELEASE_S = 2.0  # how long the end waits for a state database that is away
 
 
@@ -125,17 +126,19 @@ async def renew(store: Store, lease: Lease) -> None:
 
     Raises HeldError when another process has taken the site.
     """
+    every_s = wait_s = lease.lease_s / RENEWALS
+    warn = ThrottledWarning()
     while True:
-        await anyio.sleep(lease.lease_s / RENEWALS)
+        await anyio.sleep(wait_s)
         asked_at = time.monotonic()
         try:
-            await store.fetch(
-                "renew_lease", lease.site_id, lease.token, lease.lease_s, timeout_s=lease.lease_s / RENEWALS
-            )
+            await store.fetch("renew_lease", lease.site_id, lease.token, lease.lease_s, timeout_s=every_s)
         except StateBusyError as error:
-            log.warning("the lease cannot be renewed now", site=lease.site_id, why=str(error))
+            warn("the lease cannot be renewed now", site=lease.site_id, why=str(error))
+            wait_s = every_s / RETRIES
         else:
             lease.renewed(asked_at)
+            wait_s = every_s
 
 
 def _process() -> Sequence[str | int | None]:

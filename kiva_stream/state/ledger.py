@@ -133,7 +133,7 @@ class SiteLedger:
             number,
             self._lease.token,
             self._lease.lease_s,
-            timeout_s=self._lease.lease_s,
+            timeout_s=self._lease.lease_s / 2,  # so that the lease lasts for a repetition
         )
         self._lease.renewed(asked_at)
 

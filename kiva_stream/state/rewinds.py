@@ -10,7 +10,7 @@ import asyncpg
 
 from kiva_stream.model.positions import Position
 from kiva_stream.state.leases import Lease
-from kiva_stream.state.store import Connection, Store, columns
+from kiva_stream.state.store import LONG_S, Connection, Store, columns
 
 PAGE_ROWS = 10_000
 
@@ -69,7 +69,7 @@ class SiteRewinds:
 
     async def above(self, position: Position) -> KeptAbove:
         """Return how much is stored above a position."""
-        (row,) = await self._store.fetch("count_above", self._site_id, *position)
+        (row,) = await self._store.fetch("count_above", self._site_id, *position, timeout_s=LONG_S)
         return KeptAbove(**row)
 
     async def move(self, lease: Lease, kept: KeptCheckpoint, start: NewStart, *, txids: Txids) -> KeptAbove:
@@ -79,6 +79,8 @@ class SiteRewinds:
         Raises HeldError if the lease was lost.
         """
         async with self._store.transaction() as connection:
+            # Meanwhile the shop's database is asked for transaction ids, for as long as that takes.
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             if kept.horizon and not start.horizon:
                 await self._fetch(connection, "drop_txids")
             elif start.horizon and not kept.horizon:
@@ -113,4 +115,6 @@ class SiteRewinds:
         )
 
     async def _fetch(self, connection: Connection, block: str, *args: object) -> list[asyncpg.Record]:
-        return await connection.fetch(self._store.sql[block], self._site_id, *args)  # type: ignore[no-any-return]
+        return await connection.fetch(  # type: ignore[no-any-return]
+            self._store.sql[block], self._site_id, *args, timeout=LONG_S
+        )

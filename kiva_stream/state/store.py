@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from typing import TypeAlias
 
 import asyncpg
 
 from kiva_stream.errors import CheckpointError, HeldError, StateBusyError
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives import sql_blocks
+from kiva_stream.primitives.postgres import errors
+from kiva_stream.primitives.postgres.connections import Connections
+from kiva_stream.primitives.postgres.errors import text_of
 from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import StateSettings
 
@@ -22,74 +26,107 @@ SQL_FILES = (
 )
 LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
 
-# May pass by itself: a restart, a failover, a cut connection, a full disk, a deadlock.
 PASSING = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # asyncpg raises it when an idle connection is being cut
-    OSError,
-    TimeoutError,
+    *errors.PASSING,
+    asyncpg.ReadOnlySQLTransactionError,  # a failover: the server is a standby now
+)
+SESSIONS = 3
+LONG_S = 3600.0  # for a statement that rewrites large tables, or counts their rows
+FORGOTTEN_S = 300  # a session whose client has become silent must not hold its locks for longer
+# These write, and a repetition changes nothing. So do those that only read.
+REPEATABLE = frozenset(
+    {
+        *("begin_backfill", "begin_sweep", "set_phase", "set_caught_up", "bind_site", "set_contact_url"),
+        *("confirm_contacts", "reject_contact", "set_ac_ids", "set_email", "set_erased", "set_unsubscribed"),
+        *("set_import_tags", "set_tag", "clear_tags", "begin_week", "mark_all_due", "mark_due", "clear_due"),
+        *("record_orders", "record_batch_limit", "persist_incidents", "tally_contacts"),
+    }
 )
 
 
 class Store:
-    """The state schema. Every call raises CheckpointError if it cannot be read or written."""
+    """The state schema. Every call raises CheckpointError if it cannot be read or written.
 
-    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
-        self._pool = pool
+    The incident `state` is open while an error that may pass lasts.
+    """
+
+    def __init__(self, connections: Connections, schema: str, incidents: Incidents | None = None) -> None:
+        self._connections = connections
         self._schema = schema
+        self._incidents = incidents
         self.sql = sql_blocks.load("kiva_stream.state", schema, *SQL_FILES)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: StateSettings) -> AsyncIterator[Store]:
-        """Connect; close the connections on leaving."""
-        with translated(), reading_dsn("state.dsn", CheckpointError):
-            pool = await asyncpg.create_pool(
-                settings.dsn,
-                min_size=1,
-                max_size=3,
-                server_settings={"application_name": "kiva_stream state"},
-                reset=_nothing,  # no session is ever changed, and resetting costs a round trip a query
-            )
-        try:
-            yield cls(pool, settings.schema)
-        finally:
-            pool.terminate()
+    async def open(cls, settings: StateSettings, incidents: Incidents | None = None) -> AsyncIterator[Store]:
+        """Connect; close the connections on leaving. A statement is waited for as long as a lease lasts."""
+        async with AsyncExitStack() as stack:
+            with translated(), reading_dsn("state.dsn", CheckpointError):
+                connections = await stack.enter_async_context(_connections(settings).opened())
+            yield cls(connections, settings.schema, incidents)
 
     @classmethod
     @asynccontextmanager
-    async def open_migrated(cls, settings: StateSettings) -> AsyncIterator[Store]:
+    async def open_migrated(
+        cls, settings: StateSettings, incidents: Incidents | None = None
+    ) -> AsyncIterator[Store]:
         """Connect as `open`. Raises CheckpointError unless the schema is of this program's version."""
-        async with cls.open(settings) as store:
+        async with cls.open(settings, incidents) as store:
             await store.require_version()
             yield store
 
     async def fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
-        """Return the rows of a query block. If it takes longer than `timeout_s`, StateBusyError is raised."""
-        with translated():
-            return await self._pool.fetch(  # type: ignore[no-any-return]
-                self.sql[block], *args, timeout=timeout_s
-            )
+        """Return the rows of a query block. If it takes longer than `timeout_s`, StateBusyError is raised.
+
+        A statement that may be repeated is sent once more, on a new connection, when its own has failed.
+        """
+        try:
+            return await self._fetch(block, args, timeout_s)
+        except StateBusyError:
+            if not self._is_repeatable(block):
+                raise
+        return await self._fetch(block, args, timeout_s)
+
+    async def _fetch(
+        self, block: str, args: Sequence[object], timeout_s: float | None
+    ) -> list[asyncpg.Record]:
+        async with self._connection(block) as connection:
+            return await connection.fetch(self.sql[block], *args, timeout=timeout_s)  # type: ignore[no-any-return]
+
+    def _is_repeatable(self, block: str) -> bool:
+        is_read = self.sql[block].startswith("SELECT") and block != "renew_lease"
+        return is_read or block in REPEATABLE
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Yield a connection in a transaction, which is committed unless the block raises."""
-        with translated():
-            async with self._pool.acquire() as connection, connection.transaction():
-                yield connection
+        async with (
+            self._connection("transaction") as connection,
+            self._connections.transaction(connection),
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self, purpose: str) -> AsyncIterator[Connection]:
+        """Yield a connection. The incident `state` is open for a purpose until the same succeeds."""
+        try:
+            with translated():
+                async with self._connections.acquire() as connection:
+                    yield connection
+        except StateBusyError as error:
+            if self._incidents is not None:
+                self._incidents.open("state", str(error), purpose)
+            raise
+        if self._incidents is not None:
+            self._incidents.resolve("state", purpose)
 
     async def version(self) -> int:
         """Return the version of the schema, 0 when there is none."""
-        with translated():
+        async with self._connection("version") as connection:
             table = f"{self._schema}.version"
-            if await self._pool.fetchval("SELECT to_regclass($1)", table) is None:
+            if await connection.fetchval("SELECT to_regclass($1)", table) is None:
                 return 0
-            return await self._pool.fetchval(self.sql["version"])  # type: ignore[no-any-return]
+            return await connection.fetchval(self.sql["version"])  # type: ignore[no-any-return]
 
     async def require_version(self) -> None:
         """Raise CheckpointError unless the schema is of this program's version."""
@@ -118,7 +155,7 @@ class Store:
                     "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
                 )
             for version in range(found + 1, VERSION + 1):
-                await connection.execute(self._migration(version))
+                await connection.execute(self._migration(version), timeout=LONG_S)
                 await connection.execute(f'INSERT INTO "{self._schema}".version VALUES ($1)', version)
         return True
 
@@ -145,13 +182,18 @@ def translated() -> Iterator[None]:
         raise CheckpointError(_sentence(error)) from error
 
 
-async def _nothing(_connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Leave a session as it is: the pool's reset."""
+def _connections(settings: StateSettings) -> Connections:
+    return Connections(
+        settings.dsn,
+        name="kiva_stream state",
+        most=SESSIONS,
+        answer_s=settings.lease_s,
+        session={"idle_in_transaction_session_timeout": f"{FORGOTTEN_S}s"},
+    )
 
 
 def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"The state database (state.dsn) cannot be used: {text}"
+    return f"The state database (state.dsn) cannot be used: {text_of(error)}"
 
 
 def columns(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:

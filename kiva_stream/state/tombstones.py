@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.tombstones import KEY_BYTES, ForgottenPeople, address_hash
-from kiva_stream.state.store import Store
+from kiva_stream.state.store import LONG_S, Store
 
 
 class Tombstones:
@@ -38,12 +38,12 @@ class Tombstones:
 
     async def forget_customer(self, customer: CustomerId) -> dict[str, int]:
         """Delete a customer's link and dead letters; return how many rows by name."""
-        (row,) = await self._store.fetch("forget_customer", self._site_id, customer)
+        (row,) = await self._store.fetch("forget_customer", self._site_id, customer, timeout_s=LONG_S)
         return dict(row)
 
     async def forget_contact(self, contact: ContactId) -> dict[str, int]:
         """Delete a contact with all of its customers; return how many rows by name."""
-        (row,) = await self._store.fetch("forget_contact", self._site_id, contact)
+        (row,) = await self._store.fetch("forget_contact", self._site_id, contact, timeout_s=LONG_S)
         return dict(row)
 
     async def _key(self) -> bytes:

@@ -557,10 +557,10 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
     store: Store, ledger: SiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    fetch = asyncpg.Pool.fetch
+    fetch = asyncpg.Connection.fetch
 
     async def noted(
-        self: asyncpg.Pool,
+        self: asyncpg.Connection,
         query: str,
         *args: object,
         timeout: float | None,  # noqa: ASYNC109  asyncpg's
@@ -568,7 +568,7 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
         asked.append(query)
         return await fetch(self, query, *args, timeout=timeout)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(asyncpg.Pool, "fetch", noted)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", noted)
     assert await read_status(store, 1)
     queries = sql_blocks.load("kiva_stream.state", "kiva_stream", *SQL_FILES)
     assert asked == [
