@@ -80,6 +80,7 @@ class CustomerSync:
         settings, contact = self._site.held.settings.activecampaign, await self._contact(customer, email)
         orders = await self._shop.orders.paid_by([customer])
         before, sent_before = await self._record(contact), await self._sent.sent(orders)
+        await self._site.contacts.retry_refused([contact], is_asked=True)
         desired = await self._desired(before)
         await self._site.upsert_as_history(contact, orders)
         await self._look_up_id(contact)

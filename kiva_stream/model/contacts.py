@@ -33,6 +33,7 @@ class Contact(msgspec.Struct, weakref=True):
     status: ContactStatus
     why: str = ""  # of a rejected contact: the Reason its entries are dead for
     synced_to: Position = Position(0, 0)  # ActiveCampaign shows what entries up to here changed
+    reply: str = ""  # what ActiveCampaign said when it refused the contact, without secrets and addresses
 
     @property
     def is_linked(self) -> bool:
@@ -44,9 +45,9 @@ class Contact(msgspec.Struct, weakref=True):
         """Whether ActiveCampaign refuses its address. NO_CONTACT is no refusal: a customer may join it."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
-    def set_status(self, status: ContactStatus, why: str = "") -> None:
-        """Set how far the contact has come; `why` is a rejected one's."""
-        self.status, self.why = status, why
+    def set_status(self, status: ContactStatus, why: str = "", reply: str = "") -> None:
+        """Set how far the contact has come; `why` is a rejected one's, and `reply` a refused one's."""
+        self.status, self.why, self.reply = status, why, reply
 
     def move_to(self, email: Email) -> None:
         """Set its address."""
@@ -67,6 +68,7 @@ class ContactRecord(msgspec.Struct, frozen=True):
     tag: WeekTag | None = None  # the one it has there, or is just being given; None: not known
     tag_link: int | None = None  # ActiveCampaign's id of that tag on this contact; None: not known
     unsubscribed: bool = False  # from the list, by us
+    refused_fingerprint: bytes | None = None  # of the change that ActiveCampaign refused last
 
 
 class DueContact(NamedTuple):

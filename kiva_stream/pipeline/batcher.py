@@ -72,6 +72,7 @@ class Batcher:
         async with pages, batches:
             async for page in pages:
                 contacts = await self._contacts(_addresses(page))
+                await self._retry_refused(page, contacts)
                 # Older entries come first: dead letters that can be delivered, before the page's own entries.
                 for entry, classification, was_dead in await self._revivals.of(contacts):
                     self._reopen(entry, classification, contacts, was_dead=was_dead)
@@ -110,6 +111,15 @@ class Batcher:
             await self._contact_delivery.move(leaving)
             contacts = await self._links.link(addresses)
         return contacts
+
+    async def _retry_refused(self, page: ClassifiedPage, contacts: Contacts) -> None:
+        """Have refused contacts tried again: those whose rows changed, and those that a replay is about."""
+        asked = _with_replay_asked(page) & contacts.keys()
+        for customers, is_asked in ((asked, True), (contacts.keys() - asked, False)):
+            by_id = {contacts[customer].id: contacts[customer] for customer in customers}
+            retried = [each for each in by_id.values() if is_asked or each.is_refused]
+            if retried:
+                await self._contact_delivery.retry_refused(retried, is_asked=is_asked)
 
     def _take(self, span: Span, entry: Entry, classification: Classification, *, contacts: Contacts) -> None:
         """Give an entry in log order its outcome, or add its delivery.
@@ -238,6 +248,15 @@ def _addresses(page: ClassifiedPage) -> dict[CustomerId, Email]:
         if isinstance(classification, FOR_A_CONTACT) and entry.customer
     }
     return {customer: email for customer, email in {**changed, **named}.items() if email}
+
+
+def _with_replay_asked(page: ClassifiedPage) -> set[CustomerId]:
+    """Return the customers of the dead letters of a page, all of which are to be replayed."""
+    if page.reopened is None:
+        return set()
+    reasons = page.reopened.to_reopen
+    named = (entry for entry, _ in page.classifications if reasons[entry.position] is not None)
+    return {entry.customer_id for entry in named if entry.customer_id is not None}
 
 
 def _delivery(

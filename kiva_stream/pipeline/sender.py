@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from kiva_stream.errors import DrainedError, Rejected, UnknownOutcome
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
-from kiva_stream.model.deliveries import Batch, Delivery
+from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.outcomes import SYNCED, Reason
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
@@ -86,8 +86,7 @@ class Sender:
         """Give every delivery of the batch its outcome. Raises DrainedError if a drain interrupts it."""
         if need := self._contact_delivery.need(batch):
             began_waiting_for_contact(batch, self._clock())
-            with self._unless_drained():
-                await self._contact_delivery.ensure(need)
+            await self._ensure(need)
             batch.end_wait()
             if batch.contact.is_linked:
                 self._outcomes.mark_tag_due(batch.contact.id)
@@ -102,12 +101,24 @@ class Sender:
                 await self._send(batch)
             batch.finish_current()
 
+    async def _ensure(self, need: Need) -> None:
+        """Wait for the need of a batch. Raises DrainedError.
+
+        A contact that was refused meanwhile is new again if the batcher found that it is to be tried again.
+        """
+        is_new = True
+        while is_new:
+            with self._unless_drained():
+                await self._contact_delivery.ensure(need)
+            is_new = need.contact.status is ContactStatus.NEW
+
     def _record_dead(self, contact: Contact, delivery: Delivery) -> None:
         # The event holds a permit only if it was recorded as lookahead of an earlier one of the batch, before
         # the contact was rejected.
         self._permits.release_lookahead([delivery.position])
         if delivery.is_entry:
-            dead_letter = DeadLetter(delivery.position, Reason(contact.why), delivery.customer)
+            why, customer = Reason(contact.why), delivery.customer
+            dead_letter = DeadLetter(delivery.position, why, customer, reply=contact.reply)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
     async def _send(self, batch: Batch) -> None:

@@ -138,6 +138,12 @@ class ContactDelivery(Protocol):
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders: its next batch waits for them, whatever its entries say."""
 
+    async def retry_refused(self, contacts: Collection[Contact], *, is_asked: bool) -> None:
+        """Have those of these contacts tried again that ActiveCampaign refused.
+
+        These are the ones whose rows ask for another change by now; if it `is_asked`, all of them.
+        """
+
     async def ensure(self, need: Need) -> None:
         """Return when the contact is rejected, or is linked and shows what its entries changed."""
 

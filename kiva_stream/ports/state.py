@@ -154,7 +154,16 @@ class Links(Protocol):
         """Record that the shop erased a contact's customers, and that it is still at ActiveCampaign."""
 
     async def record_rejected(self, contact: ContactId, why: Reason) -> None:
-        """Record that ActiveCampaign refuses a contact, and the reason that its dead letters get."""
+        """Record that a contact is rejected, and the reason that its dead letters get."""
+
+    async def record_refused(self, contact: ContactId, fingerprint: bytes, reply: str) -> None:
+        """Record the change of a contact that ActiveCampaign refused, and its reply.
+
+        A contact that is not linked is rejected. The next confirmation of the contact clears the refusal.
+        """
+
+    async def retry_refused(self, contacts: Collection[ContactId]) -> None:
+        """Forget what ActiveCampaign refused of these contacts; those that it rejected are new again."""
 
     async def count_notes(self, notes: Mapping[str, int]) -> None:
         """Add to the tallies of notes, by their names."""

@@ -152,6 +152,15 @@ class ContactLinks:
         await self._store.fetch("reject_contact", contact, why)
         self._set_status([contact], ContactStatus.REJECTED, why)
 
+    async def record_refused(self, contact: ContactId, fingerprint: bytes, reply: str) -> None:
+        """Write what was refused and the reply, and the status unless the contact is linked."""
+        rows = await self._store.fetch("refuse_contact", contact, fingerprint, reply, Reason.AC_REJECTED)
+        self._set_statuses(rows)
+
+    async def retry_refused(self, contacts: Collection[ContactId]) -> None:
+        """Clear what was refused, and set the status of contacts that were rejected for it."""
+        self._set_statuses(await self._store.fetch("retry_refused", list(contacts), Reason.AC_REJECTED))
+
     def _cached(self, customers: Iterable[CustomerId]) -> dict[CustomerId, Contact]:
         return {key: self._by_customer[key] for key in customers if key in self._by_customer}
 
@@ -181,6 +190,12 @@ class ContactLinks:
         for contact in filter(None, map(self._contacts.get, ids)):
             contact.set_status(status, why)
 
+    def _set_statuses(self, rows: Iterable[asyncpg.Record]) -> None:
+        """Set the status of contacts as the state has it by now, with the reply to those that are refused."""
+        for row in rows:
+            if (contact := self._contacts.get(row["id"])) is not None:
+                contact.set_status(ContactStatus(row["status"]), row["why"], row["refused"])
+
     def _cache(self, links: Mapping[CustomerId, Contact]) -> None:
         self._by_customer.update(links)
         for customer in links:
@@ -191,7 +206,7 @@ class ContactLinks:
 
 def contact_from(row: asyncpg.Record) -> Contact:
     """Return the contact of a row."""
-    return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"])
+    return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"], reply=row["refused"])
 
 
 def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
@@ -204,6 +219,7 @@ def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
         tag=None if row["tag"] is None else WeekTag(row["tag"]),
         tag_link=row["tag_link"],
         unsubscribed=row["unsubscribed"],
+        refused_fingerprint=row["refused_fingerprint"],
     )
 
 

@@ -1,5 +1,5 @@
 -- name: contacts_of_customers
-SELECT l.customer_id, c.id, c.email, c.status, c.why
+SELECT l.customer_id, c.id, c.email, c.status, c.why, c.refused
 FROM {schema}.customer l JOIN {schema}.contact c ON c.id = l.contact_id
 WHERE l.site_id = $1 AND l.customer_id = ANY($2::bigint[])
 
@@ -17,10 +17,11 @@ ON CONFLICT (site_id, customer_id) DO UPDATE SET contact_id = excluded.contact_i
 
 -- name: set_ac_id_of_email
 UPDATE {schema}.contact SET ac_id = coalesce($3, ac_id) WHERE site_id = $1 AND email = $2
-RETURNING id, email, status, why
+RETURNING id, email, status, why, refused
 
 -- name: contact_records
-SELECT c.id, c.email, c.status, c.why, c.fingerprint, c.ac_id, c.tag, c.tag_link, c.unsubscribed,
+SELECT c.id, c.email, c.status, c.why, c.refused, c.fingerprint, c.refused_fingerprint, c.ac_id, c.tag,
+       c.tag_link, c.unsubscribed,
        ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = c.id ORDER BY 1) AS customers
 FROM {schema}.contact c
 
@@ -51,7 +52,7 @@ WITH sent AS (
 ), confirmed AS (
   UPDATE {schema}.contact c
   SET status = 'linked', why = '', fingerprint = sent.fingerprint, confirmed_at = now(), erased_at = NULL,
-      unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed), ac_id = coalesce(sent.ac_id, c.ac_id)
+      refused_fingerprint = NULL, refused = '', unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed), ac_id = coalesce(sent.ac_id, c.ac_id)
   FROM sent
   WHERE c.id = sent.id
   RETURNING c.site_id, c.id, sent.status
@@ -68,6 +69,21 @@ UPDATE {schema}.contact SET unsubscribed = $2 WHERE id = $1
 
 -- name: reject_contact
 UPDATE {schema}.contact SET status = 'rejected', why = $2 WHERE id = $1
+
+-- name: refuse_contact
+-- A linked contact stays as it was.
+UPDATE {schema}.contact
+SET refused_fingerprint = $2, refused = $3, status = CASE status WHEN 'linked' THEN status ELSE 'rejected' END,
+    why = CASE status WHEN 'linked' THEN why ELSE $4 END
+WHERE id = $1
+RETURNING id, status, why, refused
+
+-- name: retry_refused
+UPDATE {schema}.contact
+SET refused_fingerprint = NULL, refused = '', status = CASE WHEN why = $2 THEN 'new' ELSE status END,
+    why = CASE WHEN why = $2 THEN '' ELSE why END
+WHERE id = ANY($1::bigint[]) AND (refused_fingerprint IS NOT NULL OR why = $2)
+RETURNING id, status, why, refused
 
 -- name: set_import_tags
 UPDATE {schema}.contact c
@@ -94,8 +110,8 @@ WITH unlinked AS (
   DELETE FROM {schema}.tag_due WHERE contact_id = $1
 )
 UPDATE {schema}.contact
-SET status = 'new', why = '', fingerprint = NULL, confirmed_at = NULL, tag = NULL, tag_link = NULL,
-    unsubscribed = false, erased_at = NULL
+SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', confirmed_at = NULL,
+    tag = NULL, tag_link = NULL, unsubscribed = false, erased_at = NULL
 WHERE id = $1
 
 -- name: count_notes

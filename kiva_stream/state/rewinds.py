@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
 from kiva_stream.state.leases import Lease
 from kiva_stream.state.store import LONG_S, Connection, Store, columns
@@ -96,6 +97,7 @@ class SiteRewinds:
                 start.horizon,
                 lease.token,
                 lease.lease_s,
+                Reason.AC_REJECTED,
             )
             return KeptAbove(**row)
 

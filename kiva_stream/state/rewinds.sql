@@ -13,13 +13,18 @@ SELECT (SELECT count(*) FROM {schema}.ledger WHERE site_id = $1 AND (txid, log_i
 
 -- name: rewind
 -- The tallies begin at 0. Entries that were parked above are read again. With $4 the deliveries and dead letters
--- above are deleted, so that their events are sent again.
+-- above are deleted, so that their events are sent again, and refused contacts are tried again.
 WITH unparked AS (
   DELETE FROM {schema}.parked WHERE site_id = $1 AND (txid, log_id) > ($2, $3)
 ), undelivered AS (
   DELETE FROM {schema}.ledger WHERE $4::boolean AND site_id = $1 AND (txid, log_id) > ($2, $3)
 ), undead AS (
   DELETE FROM {schema}.dead_letter WHERE $4 AND site_id = $1 AND (txid, log_id) > ($2, $3)
+), unrefused AS (
+  UPDATE {schema}.contact
+  SET refused_fingerprint = NULL, refused = '', status = CASE WHEN why = $10 THEN 'new' ELSE status END,
+      why = CASE WHEN why = $10 THEN '' ELSE why END
+  WHERE $4 AND site_id = $1 AND (refused_fingerprint IS NOT NULL OR why = $10)
 ), gaps AS (
   DELETE FROM {schema}.gap WHERE site_id = $1 AND (first_id > $3 OR $7)
 ), uncounted AS (

@@ -12,3 +12,8 @@ ALTER TABLE {schema}.site
   ADD COLUMN order_batch            int,
   ADD COLUMN order_batch_ceiling    int,          -- the batches do not grow above it for a day
   ADD COLUMN order_batch_refused_at timestamptz;  -- when a batch was last refused for its size
+
+-- What ActiveCampaign refused of a contact. It is tried again when the fingerprint is another or NULL.
+ALTER TABLE {schema}.contact
+  ADD COLUMN refused_fingerprint bytea,                 -- of the change that was refused last
+  ADD COLUMN refused text NOT NULL DEFAULT '';          -- what ActiveCampaign said against it; '': nothing is refused

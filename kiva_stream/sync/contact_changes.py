@@ -48,23 +48,17 @@ class ContactChange(NamedTuple):
 
 
 class ContactChanges:
-    """Reads contacts' rows and finds which contacts differ. Every call raises SourceError.
-
-    `is_refused` returns whether ActiveCampaign refused exactly this change earlier in this process: see
-    ContactWrites.
-    """
+    """Reads contacts' rows and finds which contacts differ. Every call raises SourceError."""
 
     def __init__(
         self,
         site: Site,
         ports: ContactPorts,
         *,
-        is_refused: Callable[[ContactChange], bool],
         now: Callable[[], datetime],
     ) -> None:
         self._site = site
         self._ports = ports
-        self._is_refused = is_refused
         self._now = now
 
     async def current(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
@@ -84,17 +78,16 @@ class ContactChanges:
     def _change(self, contact: CurrentContact, today: date) -> ContactChange | None:
         """Return the change of a contact.
 
-        None: it does not differ, none of its customers counts, or ActiveCampaign refuses it or this change.
+        None: it does not differ, none of its customers counts, or ActiveCampaign refused exactly this change.
         """
         record, counted = contact.record, contact.counted
-        if not counted or record.contact.is_refused:
+        if not counted:
             return None
         desired = desired_contact(
             record.contact.email, counted, is_new=not record.contact.is_linked, today=today
         )
-        change = ContactChange(record, desired)
-        is_same = fingerprint(desired) == record.fingerprint
-        return None if is_same or self._is_refused(change) else change
+        is_known = fingerprint(desired) in {record.fingerprint, record.refused_fingerprint}
+        return None if is_known else ContactChange(record, desired)
 
     async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:
         """Return the week tags that imports put on the contacts they create.

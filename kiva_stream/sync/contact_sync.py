@@ -70,7 +70,8 @@ class ContactSync:
         self._moves = moves
         self._dirty = DirtyContacts()
         self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
-        changes = ContactChanges(site, ports, is_refused=writes.is_refused, now=now)
+        self._links = ports.links
+        self._changes = changes = ContactChanges(site, ports, now=now)
         self._pending = PendingContacts(
             links=ports.links,
             changes=changes,
@@ -112,7 +113,7 @@ class ContactSync:
 
         | the contact, or an entry of the batch                    | the batch waits for                    |
         |----------------------------------------------------------|----------------------------------------|
-        | ActiveCampaign refuses the contact                       | nothing: its entries are dead          |
+        | ActiveCampaign refuses the contact, which is not dirty   | nothing: its entries are dead          |
         | the contact is not linked                                | the contact, then all its orders       |
         | the contact is dirty                                     | the contact, then its dirty orders     |
         | an entry above the floor names an order                  | the contact, then this order           |
@@ -125,7 +126,7 @@ class ContactSync:
         `ContactUpserts.complete` finds the rest of its paid orders.
         """
         contact, deliveries = batch.contact, batch.deliveries
-        if contact.is_refused:
+        if contact.is_refused and contact not in self._dirty:
             return None
         newest = max(each.position for each in deliveries)
         named = {each.order for each in deliveries if each.order and each.position > self._floor}
@@ -139,6 +140,15 @@ class ContactSync:
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders."""
         self._dirty.mark(contact, orders)
+
+    async def retry_refused(self, contacts: Collection[Contact], *, is_asked: bool) -> None:
+        """See ContactDelivery.retry_refused."""
+        retried = [each.id for each in contacts if is_asked or each.is_refused]
+        if retried and not is_asked:
+            current = await self._changes.current(await self._links.records(retried))
+            retried = [change.id for change in await self._changes.of(current)]
+        if retried:
+            await self._links.retry_refused(retried)
 
     def working(self) -> AbstractAsyncContextManager[None]:
         """Serve the calls of `ensure` while this lasts."""

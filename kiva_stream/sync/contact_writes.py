@@ -26,7 +26,6 @@ import anyio
 
 from kiva_stream.errors import Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
-from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -55,18 +54,10 @@ class ContactWrites:
         self._settings = settings
         self._now = now
         self._imports = ContactImports(ports, settings, sleep)
-        self._refusals: dict[ContactId, bytes] = {}  # the fingerprints of refused changes of linked contacts
 
     def is_history(self, moment: datetime) -> bool:
         """Return whether what happened at a moment is too old to start automations."""
         return self._now() - moment > timedelta(seconds=self._settings.realtime_max_age_s)
-
-    def is_refused(self, change: ContactChange) -> bool:
-        """Return whether ActiveCampaign refused exactly this change of a linked contact in this process.
-
-        A contact that is not linked is rejected when its change is refused; the state knows that.
-        """
-        return self._refusals.get(change.id) == fingerprint(change.desired)
 
     async def resume(self) -> int:
         """See ContactImports.resume."""
@@ -158,14 +149,12 @@ class ContactWrites:
     async def _refused(self, change: ContactChange, said: str) -> None:
         """Record a refusal; the caller holds the contact's lock.
 
-        A contact that is not linked is rejected. The change of a linked contact is not sent again in this
-        process. If it unsubscribes the contact, the unsubscription is sent by itself; a second time if it was
-        the unsubscription that was refused.
+        A contact that is not linked is rejected. The change is not sent again: see `ContactChanges`. If it
+        unsubscribes a linked contact, the unsubscription is sent by itself; a second time if it was the
+        unsubscription that was refused.
         """
-        if change.needs_import:
-            await self._ports.links.record_rejected(change.id, Reason.AC_REJECTED)
-        else:
-            self._refusals[change.id] = fingerprint(change.desired)
+        await self._ports.links.record_refused(change.id, fingerprint(change.desired), said)
+        if not change.needs_import:
             log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=said)
             if change.unsubscribes:
                 await self._set_list(change.record, subscribed=False)

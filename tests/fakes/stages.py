@@ -75,12 +75,13 @@ class FakeContactDelivery:
         self.dirty: dict[ContactId, set[OrderId]] = {}
         self.gate: anyio.Event | None = None
         self.refuses = False
+        self.retried: list[tuple[Email, bool]] = []  # and whether that was asked for
         self.on_move: Callable[[Mapping[CustomerId, Email]], object] = lambda _customers: None
 
     def need(self, batch: Batch) -> Need | None:
         wanted, deliveries = batch.contact, batch.deliveries
         is_settled = wanted.status is ContactStatus.LINKED and wanted.email not in self.changed
-        if wanted.is_refused or (is_settled and wanted.id not in self.dirty):
+        if (wanted.is_refused or is_settled) and wanted.id not in self.dirty:
             return None
         orders = frozenset(each.order for each in deliveries if each.order)
         newest = max(each.position for each in deliveries)
@@ -88,6 +89,13 @@ class FakeContactDelivery:
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         self.dirty.setdefault(contact.id, set()).update(orders)
+
+    async def retry_refused(self, contacts: Collection[Contact], *, is_asked: bool) -> None:
+        await anyio.lowlevel.checkpoint()
+        for each in contacts:
+            self.retried.append((each.email, is_asked))
+            if each.is_refused and (is_asked or each.email not in self.bad):
+                each.set_status(ContactStatus.NEW)
 
     async def ensure(self, need: Need) -> None:
         wanted = need.contact
@@ -101,7 +109,7 @@ class FakeContactDelivery:
             raise AccountRefused("no")
         self.changed.discard(wanted.email)
         if wanted.email in self.bad:
-            wanted.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED)
+            wanted.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED, "no")
         else:
             wanted.set_status(ContactStatus.LINKED)
 

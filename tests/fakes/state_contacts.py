@@ -29,6 +29,7 @@ class FakeLinks:
         self.by_id: dict[ContactId, Contact] = {}
         self.by_customer: dict[CustomerId, Contact] = {}
         self.fingerprints: dict[ContactId, bytes] = {}
+        self.refused: dict[ContactId, tuple[bytes, str]] = {}  # fingerprints and replies
         self.ac_ids: dict[ContactId, AcId] = {}
         self.tags: dict[ContactId, tuple[WeekTag, int | None]] = {}
         self.unsubscribed: set[ContactId] = set()
@@ -136,6 +137,7 @@ class FakeLinks:
         found = self.by_id[number]
         assert found not in self.by_customer.values(), "a contact with customers was orphaned"
         found.set_status(ContactStatus.NEW)
+        self.refused.pop(number, None)
         self.fingerprints.pop(number, None)
         self.tags.pop(number, None)
         self.due.pop(number, None)
@@ -154,6 +156,25 @@ class FakeLinks:
         found = self.by_id[number]
         found.set_status(ContactStatus.REJECTED, why)
 
+    async def record_refused(self, number: ContactId, fingerprint: bytes, reply: str) -> None:
+        await self._turn()
+        found = self.by_id[number]
+        self.refused[number] = fingerprint, reply
+        if found.is_linked:
+            found.set_status(found.status, found.why, reply)
+        else:
+            found.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED, reply)
+
+    async def retry_refused(self, contacts: Collection[ContactId]) -> None:
+        await self._turn()
+        for number in contacts:
+            self.refused.pop(number, None)
+            found = self.by_id[number]
+            if found.is_refused:
+                found.set_status(ContactStatus.NEW)
+            else:
+                found.set_status(found.status, found.why)
+
     def status_of(self, who: Customer) -> tuple[ContactStatus, str]:
         """Return the status of a customer's contact, and why it was rejected."""
         return self.by_customer[who.id].status, self.by_customer[who.id].why
@@ -163,7 +184,8 @@ class FakeLinks:
         mine = tuple(number for number, each in self.by_customer.items() if each is found)
         tag, link = self.tags.get(found.id, (None, None))
         known = self.fingerprints.get(found.id), self.ac_ids.get(found.id)
-        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed)
+        refused, _ = self.refused.get(found.id, (None, ""))
+        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed, refused)
 
     def due_again(self, number: ContactId) -> None:
         """Mark a contact's week tag due, if the contact is linked."""
@@ -173,7 +195,8 @@ class FakeLinks:
     def restarted(self) -> None:
         """Begin a new process, in which contacts are other objects."""
         fresh = {
-            number: Contact(number, each.email, each.status, each.why) for number, each in self.by_id.items()
+            number: Contact(number, each.email, each.status, each.why, reply=each.reply)
+            for number, each in self.by_id.items()
         }
         self.by_customer = {number: fresh[each.id] for number, each in self.by_customer.items()}
         self.by_id = fresh
@@ -189,6 +212,7 @@ class FakeLinks:
         found = self.by_id[number]
         is_new = found.status is not ContactStatus.LINKED
         found.set_status(ContactStatus.LINKED)
+        self.refused.pop(number, None)
         self.fingerprints[number] = fingerprint
         if is_new:
             self.due_again(number)

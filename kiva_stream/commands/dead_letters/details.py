@@ -30,8 +30,8 @@ ADVICE = {
     Reason.NO_CUSTOMER: "It names nobody. Replay it when the shop has corrected the entry, or discard it.",
     Reason.NO_CONTACT: "Nobody of its address was left. It is replayed by itself when the customer has one.",
     Reason.WRONG_SITE: "Its customer is of another site. Replay it when that was corrected, or discard it.",
-    Reason.AC_REJECTED: "ActiveCampaign refuses the contact. Correct the address at the shop: then it is "
-    "replayed by itself; or replay it when ActiveCampaign takes it.",
+    Reason.AC_REJECTED: "ActiveCampaign refuses the contact. Correct at the shop what the reply names: then "
+    "it is replayed by itself; or replay it when ActiveCampaign takes it.",
     Reason.ORDER_INVALID: "Correct the order at the shop: then it is sent by itself; or replay it when "
     "ActiveCampaign takes it, or discard it.",
     Reason.EVENT_REJECTED: "ActiveCampaign refused the event. Replay it when what the reply names is put "

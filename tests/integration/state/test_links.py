@@ -140,6 +140,48 @@ async def test_holders_of_a_contact_see_it_confirmed_and_rejected(store: Store, 
     assert again.contact == bea
 
 
+async def test_a_refusal_is_kept_until_the_contact_is_confirmed_or_to_be_tried_again(
+    store: Store, links: ContactLinks
+) -> None:
+    found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
+    ann, bea = found[CustomerId(5)], found[CustomerId(6)]
+    await links.record_confirmed(bea.id, b"bea", AcId(12), unsubscribed=False)
+    for contact in (ann, bea):
+        await links.record_refused(contact.id, b"refused", "422 no")
+    assert (ann.status, ann.why) == (ContactStatus.REJECTED, Reason.AC_REJECTED)
+    assert (bea.status, bea.why) == (ContactStatus.LINKED, "")
+    for contact in (ann, bea):
+        record = await stored(links, contact)
+        assert (record.contact, record.refused_fingerprint) == (contact, b"refused")
+        assert record.contact.reply == "422 no"
+    (again,) = (await ContactLinks(store, 1).of_customers([CustomerId(5)])).values()
+    assert again.reply == "422 no"
+    await links.retry_refused([ann.id, bea.id])
+    assert (ann.status, ann.why, ann.reply) == (ContactStatus.NEW, "", "")
+    assert (bea.status, bea.why, bea.reply) == (ContactStatus.LINKED, "", "")
+    for contact in (ann, bea):
+        assert (await stored(links, contact)).refused_fingerprint is None
+    await links.record_refused(ann.id, b"refused", "422 no")
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
+    record = await stored(links, ann)
+    assert (record.contact.reply, record.refused_fingerprint, ann.reply) == ("", None, "")
+
+
+async def test_a_contact_that_an_earlier_version_rejected_is_tried_again(links: ContactLinks) -> None:
+    (ann,) = (await links.link({CustomerId(5): ANN})).values()
+    await links.record_rejected(ann.id, Reason.AC_REJECTED)
+    assert (await stored(links, ann)).refused_fingerprint is None
+    await links.retry_refused([ann.id])
+    assert ann.status is ContactStatus.NEW
+
+
+async def test_a_contact_without_a_customer_left_is_not_retried(links: ContactLinks) -> None:
+    (ann,) = (await links.link({CustomerId(5): ANN})).values()
+    await links.record_rejected(ann.id, Reason.NO_CONTACT)
+    await links.retry_refused([ann.id])
+    assert (ann.status, ann.why) == (ContactStatus.REJECTED, Reason.NO_CONTACT)
+
+
 async def test_an_import_is_recorded_until_it_is_closed(store: Store, links: ContactLinks) -> None:
     found = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
     ann, bea = found[CustomerId(5)], found[CustomerId(6)]

@@ -13,9 +13,9 @@ from kiva_stream.model.classifications import Classification, Noise, Reject, Syn
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.deliveries import Batch
-from kiva_stream.model.entries import Entry
+from kiva_stream.model.entries import Entry, ReopenedEntries
 from kiva_stream.model.ids import Email
-from kiva_stream.model.outcomes import DELIVERED, Outcome, Reason, tally_of
+from kiva_stream.model.outcomes import DELIVERED, Outcome, Reason, Span, tally_of
 from kiva_stream.model.pages import ClassifiedPage
 from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.batcher import Batcher
@@ -76,14 +76,24 @@ class Bench:
         for row, classification in rows:
             self.duplicates.compare_and_add(row, classification)
 
-    async def run(self, *pages: Classifications) -> list[Batch]:
-        """Give pages to the batcher; return the batches that it sends on, once all is committed."""
+    async def run(
+        self, *pages: Classifications, reopened: Mapping[Position, Reason | None] | None = None
+    ) -> list[Batch]:
+        """Give pages to the batcher; return the batches that it sends on, once all is committed.
+
+        With `reopened`, the pages are of entries outside the log's order.
+        """
         send, receive = anyio.create_memory_object_stream[ClassifiedPage](len(pages))
         batches_in, batches_out = anyio.create_memory_object_stream[Batch](100)
         async with send:
             for page in pages:
-                span = await self.checkpoint.track(page[-1][0].position, len(page))
-                await send.send(ClassifiedPage(span, page))
+                if reopened is None:
+                    span = await self.checkpoint.track(page[-1][0].position, len(page))
+                    await send.send(ClassifiedPage(span, page))
+                else:
+                    entries = ReopenedEntries(reopened, [row for row, _ in page])
+                    span = Span(page[-1][0].position, 0)
+                    await send.send(ClassifiedPage(span, page, reopened=entries))
         async with anyio.create_task_group() as group, batches_out:
             group.start_soon(self.checkpoint.run)
             await self.batcher.run(receive, batches_in)
@@ -327,3 +337,23 @@ async def test_links_that_cannot_be_read_end_the_batcher_and_close_its_streams()
             await bench.batcher.run(receive, batches_in)
         with pytest.raises(anyio.EndOfStream):
             batches_out.receive_nowait()
+
+
+# Refused contacts
+
+
+@pytest.mark.parametrize(("reason", "expected"), [(Reason.EVENT_REJECTED, [(ANN.email, True)]), (None, [])])
+async def test_a_replay_has_its_contact_tried_again_and_a_parked_entry_has_not(
+    reason: Reason | None, expected: list[tuple[Email, bool]]
+) -> None:
+    bench = Bench()
+    await bench.run(events([entry(1, ANN)]), reopened={position(1): reason})
+    assert bench.contact_delivery.retried == expected
+
+
+async def test_only_refused_contacts_of_a_page_of_the_log_are_tried_again() -> None:
+    bench = Bench()
+    await bench.links.link({ANN.id: ANN.email or Email("")})
+    bench.links.by_customer[ANN.id].set_status(ContactStatus.REJECTED, Reason.AC_REJECTED)
+    await bench.run(events([entry(3, ANN), entry(4, BOB)]))
+    assert bench.contact_delivery.retried == [(ANN.email, False)]

@@ -15,7 +15,7 @@ from kiva_stream.errors import AccountRefused, DrainedError, Rejected, UnknownOu
 from kiva_stream.model.checkpoint import Delivered, Leftovers
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
-from kiva_stream.model.deliveries import Batch
+from kiva_stream.model.deliveries import Batch, Need
 from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.pipeline.checkpoint import NOTHING_LEFT
@@ -218,6 +218,24 @@ async def test_a_contact_that_turns_out_to_be_refused_gets_no_event() -> None:
     await bench.run(batch(ann, delivery(1, span)))
     assert bench.events.arrivals == []
     assert bench.ledger.tally() == {"dead ac_rejected": 1}
+    assert [each.reply for each in bench.ledger.dead_letters.values()] == ["no"]
+
+
+async def test_a_contact_that_is_to_be_tried_again_meanwhile_is_waited_for_once_more() -> None:
+    bench, ann = Bench(), contact(status=ContactStatus.NEW)
+
+    class Retried(FakeContactDelivery):
+        async def ensure(self, need: Need) -> None:
+            await super().ensure(need)
+            if len(self.asked) == 1:  # it was refused, and its rows changed
+                need.contact.set_status(ContactStatus.NEW)
+
+    bench.contact_delivery = Retried()
+    bench.sender = bench.sender_to(bench.events)
+    span = await bench.span(1)
+    await bench.run(batch(ann, delivery(1, span)))
+    assert bench.contact_delivery.asked == [ann.email] * 2
+    assert bench.ledger.tally() == {"delivered": 1}
 
 
 async def test_a_prerecorded_event_whose_contact_is_refused_meanwhile_frees_its_permit() -> None:

@@ -104,17 +104,54 @@ async def test_customers_of_one_address_are_one_contact() -> None:
     assert bench.contacts.addresses() == [[ann.email]]
 
 
-async def test_a_contact_that_was_refused_is_not_sent_by_a_later_snapshot() -> None:
+async def test_a_contact_that_was_refused_is_sent_by_a_later_snapshot_only_when_its_rows_changed() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
     bench.contacts.refused = {address(customers[0])}
     await bench.snapshot()
     bench.contacts.imports.clear()
     bench.contacts.refused = set()  # it would come now
-    bench.customers.change(customers[0], phone=PHONE)
     await bench.snapshot()
     assert bench.contacts.imports == {}
-    assert bench.contacts.synced == []
+    bench.customers.change(customers[0], phone=PHONE)
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [[customers[0].email]]
+    assert bench.statuses(customers) == [LINKED] * 2
+
+
+async def test_a_refused_contact_is_retried_when_its_rows_changed_or_when_that_is_asked_for() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.refused = {address(ann)}
+    await bench.snapshot()
+    contact = bench.contact(ann)
+    assert contact.reply == "no"
+    await bench.sync.retry_refused([contact], is_asked=False)
+    assert bench.statuses([ann]) == [REFUSED]
+    await bench.sync.retry_refused([contact], is_asked=True)
+    assert (bench.statuses([ann]), contact.reply) == ([NEW], "")
+    await bench.snapshot()
+    assert bench.statuses([ann]) == [REFUSED]
+    bench.customers.change(ann, phone=PHONE)
+    await bench.sync.retry_refused([contact], is_asked=False)
+    assert bench.statuses([ann]) == [NEW]
+
+
+async def test_a_refused_contact_needs_nothing_unless_it_is_dirty() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.refused = {address(ann)}
+    await bench.snapshot()
+    contact = bench.contact(ann)
+    assert await bench.carry(contact, entry_of(1)) is None
+    bench.sync.mark_dirty(contact, [])
+    bench.contacts.refused = set()
+    await bench.carry(contact, entry_of(2))
+    assert bench.statuses([ann]) == [REFUSED]  # its rows are the same
+    bench.sync.mark_dirty(contact, [])
+    bench.customers.change(ann, phone=PHONE)
+    await bench.carry(contact, entry_of(3))
+    assert bench.statuses([ann]) == [LINKED]
 
 
 async def test_the_snapshot_learns_activecampaigns_ids_by_paging() -> None:

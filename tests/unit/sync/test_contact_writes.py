@@ -277,7 +277,7 @@ async def test_a_linked_contact_whose_change_is_refused_stays_as_it_was(
     assert "example.org" not in str(lines)
 
 
-async def test_a_refused_change_is_not_sent_again_by_this_process_until_it_is_another() -> None:
+async def test_a_refused_change_is_not_sent_again_until_it_is_another() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -294,7 +294,7 @@ async def test_a_refused_change_is_not_sent_again_by_this_process_until_it_is_an
     assert bench.shown(ann).phone == f"{PHONE}1"
 
 
-async def test_a_refused_change_is_sent_again_by_the_next_process() -> None:
+async def test_a_refused_change_is_sent_again_by_the_next_process_only_when_that_is_asked_for() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
@@ -303,6 +303,9 @@ async def test_a_refused_change_is_sent_again_by_the_next_process() -> None:
     await bench.snapshot()
     bench.contacts.refused_alone = set()
     bench.restart()
+    await bench.snapshot()
+    assert bench.shown(ann).phone == ""
+    await bench.sync.retry_refused([bench.contact(ann)], is_asked=True)
     await bench.snapshot()
     assert bench.shown(ann).phone == PHONE
 
