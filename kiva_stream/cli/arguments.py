@@ -28,6 +28,9 @@ CustomerOption = Annotated[str, typer.Option(metavar="ID", help="The customer's 
 Since = Annotated[str | None, typer.Option(metavar=BOUND, help="Where the history begins.")]
 Until = Annotated[str | None, typer.Option(metavar=BOUND, help="Where it ends; else now.")]
 EventsSince = Annotated[str | None, typer.Option(metavar="DATE", help="Older entries become no events.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait while another process holds the site, and then go on.")
+]
 
 # --- of `dead-letters` ---
 

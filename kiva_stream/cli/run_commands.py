@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kiva_stream.cli.arguments import BOUND, AsJson, EventsSince, Since, Until, Yes, bound_of, date_of
+from kiva_stream.cli.arguments import BOUND, AsJson, EventsSince, Since, Until, Wait, Yes, bound_of, date_of
 from kiva_stream.cli.exit_codes import exit_by_signal
 from kiva_stream.cli.progress import backfill_progress
 from kiva_stream.cli.shell import answer, answers, is_on_terminal, run, shell_of
@@ -44,6 +44,7 @@ def backfill(
     events_since: EventsSince = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and send nothing.")] = False,
     yes: Yes = False,
+    wait: Wait = False,
 ) -> None:
     """Carry contacts, orders and history up to now, then exit. Run again, it goes on where it stopped.
 
@@ -60,7 +61,7 @@ def backfill(
     if dry_run or (is_on_terminal() and not yes and not typer.confirm("Go ahead?")):
         return
     with backfill_progress() as on_progress:
-        summary = run(backfill_command.backfill, loaded, request, on_progress)
+        summary = run(partial(backfill_command.backfill, wait=wait), loaded, request, on_progress)
     answers.print(render_summary(summary))
     exit_by_signal(summary.stopped_by)
 
@@ -70,9 +71,7 @@ def follow(
     since: Annotated[
         str | None, typer.Option(metavar=BOUND, help="Where to begin, when there is no checkpoint yet.")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another process holds the site, and then go on.")
-    ] = False,
+    wait: Wait = False,
 ) -> None:
     """Carry what is left of the log, then what comes, for ever.
 

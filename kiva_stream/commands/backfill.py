@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import anyio
 
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
-from kiva_stream.commands.outcome_equation import Equation, equation_of
+from kiva_stream.commands.outcome_equation import equation_of
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import DAY1, HighWaterMark
 from kiva_stream.observability.incidents import Incidents
@@ -19,6 +20,7 @@ from kiva_stream.pipeline.checkpoint import CheckpointStatistics
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.held_site import HeldSite, hold_site
+from kiva_stream.runtime.lease_wait import held_when_free, report_wait
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
 from kiva_stream.runtime.start_position import mark_of, start_of
@@ -31,27 +33,65 @@ PROGRESS_EVERY_S = 1.0
 RATE_OVER_S = 10  # the rate shown is that of the last seconds
 
 
-async def backfill(settings: Settings, request: BackfillRequest, on_progress: OnProgress) -> Summary:
+async def backfill(
+    settings: Settings, request: BackfillRequest, on_progress: OnProgress, *, wait: bool = False
+) -> Summary:
     """Deliver the history, and return what was done. A signal drains it; the summary says so.
 
-    Raises SettingsError, SourceError, AccountRefused, CheckpointError, HeldError, DrainTimeoutError, or
-    ExceptionGroups of them.
+    Raises SettingsError, SourceError, AccountRefused, CheckpointError, DrainTimeoutError, HeldError (with
+    `wait` only if the lease is lost later), or ExceptionGroups of them.
     """
     incidents = Incidents()
     async with (
         open_shop(settings, incidents=incidents) as shop,
         Store.open_migrated(settings.state, incidents) as store,
-        hold_site(settings, shop, store, incidents=incidents) as site,
     ):
-        drain, meter = Drain(), BackfillMeter()
-        run = BackfillRun(site, drain, meter)
-        shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
-        async with anyio.create_task_group() as group:
-            group.start_soon(meter.report, on_progress)
-            await shutdown.run(partial(run.go, request))
-            group.cancel_scope.cancel()
-        on_progress(meter.progress(meter.outcomes / meter.seconds))
-        return await run.summary(shutdown.signal)
+        process = BackfillProcess(
+            partial(hold_site, settings, shop, store, incidents=incidents),
+            settings.pipeline.drain_timeout_s,
+            on_progress,
+        )
+        return await process.run(request, wait=wait)
+
+
+class BackfillProcess:
+    """One process of a backfill: it holds the site, waits for it if told to, and runs the backfill."""
+
+    def __init__(
+        self,
+        holding: Callable[[], AbstractAsyncContextManager[HeldSite]],
+        drain_timeout_s: float,
+        on_progress: OnProgress,
+    ) -> None:
+        self._holding = holding
+        self._on_progress = on_progress
+        self._drain = Drain()
+        self._shutdown = GracefulShutdown(self._drain.begin, drain_timeout_s)
+        self._meter = BackfillMeter()
+        self._run: BackfillRun | None = None
+
+    async def run(self, request: BackfillRequest, *, wait: bool) -> Summary:
+        """Run to the end or until a signal; return what was done. Raises as `backfill`."""
+        holding = partial(self._hold, request, wait=wait)
+        await self._shutdown.run(partial(self._drain.interrupt, holding))
+        if self._run is None:  # stopped while another process held the site
+            return Summary.of_nothing({}, self._shutdown.signal)
+        self._on_progress(self._meter.progress(self._meter.outcomes / self._meter.seconds))
+        return await self._run.summary(self._shutdown.signal)
+
+    async def _hold(self, request: BackfillRequest, *, wait: bool) -> None:
+        async with held_when_free(self._holding, report_wait, wait=wait) as site:
+            self._meter = BackfillMeter()  # the wait is no part of the time that the backfill took
+            self._run = run = BackfillRun(site, self._drain, self._meter)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._meter.report, self._on_progress)
+                with self._drain.stops_by(_nothing):  # from here on `run` ends itself
+                    await run.go(request)
+                group.cancel_scope.cancel()
+
+
+def _nothing() -> None:
+    """Interrupt nothing."""
 
 
 class BackfillMeter:
@@ -192,7 +232,7 @@ class BackfillRun:
         site, requests = self._site, dict(self._site.client.requests)
         status = await read_status(site.store, site.shop.site.id)
         if status is None:  # stopped before there was a checkpoint
-            return Summary(Equation.of({}, 0), 0, 0.0, {}, {}, requests, stopped_by=signal)
+            return Summary.of_nothing(requests, signal)
         is_done = self._meter.phase == "done"
         return Summary(
             equation=equation_of(status),

@@ -36,6 +36,11 @@ class Summary(msgspec.Struct, frozen=True):
     stopped_by: int | None = None  # the signal that ended it before its end
     obstacle: str | None = None  # what keeps the log from being read on
 
+    @classmethod
+    def of_nothing(cls, requests: dict[str, int], signal: int | None) -> Summary:
+        """Return the summary of a backfill that ended before it had a checkpoint."""
+        return cls(Equation.of({}, 0), 0, 0.0, {}, {}, requests, stopped_by=signal)
+
     @property
     def entries_per_hour(self) -> float:
         """Entries of this run an hour."""

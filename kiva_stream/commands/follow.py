@@ -8,11 +8,10 @@ swapped in the background all the time.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
 
 import anyio
 
@@ -26,6 +25,7 @@ from kiva_stream.observability.systemd import SystemdNotifier
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.held_site import HeldSite, hold_site
+from kiva_stream.runtime.lease_wait import held_when_free, report_wait
 from kiva_stream.runtime.log_tail import ChangeTail, LogTail
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
@@ -35,9 +35,6 @@ from kiva_stream.settings.sections import Settings, SourceSettings
 from kiva_stream.source.source import FOLLOWING_WAITS_S
 from kiva_stream.state.store import Store
 
-T = TypeVar("T")
-
-WAIT_S = 5.0  # between two attempts to acquire a lease that another process holds
 SLACK_S = 30.0  # without a poll, beyond two polls, before the watchdog is no longer notified
 FOR_EVER = all_up_to(Position(2**63 - 1, 2**63 - 1))
 
@@ -96,7 +93,7 @@ class ServiceRun:
             incidents=self._incidents,
             retry_refused_s=self._settings.activecampaign.retry_refused_s,
         )
-        async with _held(holding, self._report_wait, wait=wait) as held:
+        async with held_when_free(holding, self._report_wait, wait=wait) as held:
             self._report_ready()
             async with anyio.create_task_group() as background:
                 site = await self._begin(held, since)
@@ -116,7 +113,7 @@ class ServiceRun:
 
     def _report_wait(self, error: HeldError) -> None:
         """Report that another process holds the site. For systemd, the start is done by then."""
-        log.info("waiting for the process that holds the site", why=str(error))
+        report_wait(error)
         self._report_ready()
         self._notifier.status(f"waiting: {error}")
 
@@ -253,28 +250,3 @@ def _first(error: Exception) -> Exception:
 
 def _ignore(_count: int) -> None:
     """No-op progress callback."""
-
-
-@asynccontextmanager
-async def _held(
-    holding: Callable[[], AbstractAsyncContextManager[T]], report: Callable[[HeldError], None], *, wait: bool
-) -> AsyncIterator[T]:
-    """Acquire the site lease.
-
-    If another process holds it: with `wait`, report that once and retry; otherwise raise HeldError.
-    """
-    has_reported = False
-    while True:
-        async with AsyncExitStack() as stack:
-            try:
-                given = await stack.enter_async_context(holding())
-            except HeldError as error:
-                if not wait:
-                    raise
-                if not has_reported:
-                    report(error)
-                    has_reported = True
-            else:
-                yield given
-                return
-        await anyio.sleep(WAIT_S)

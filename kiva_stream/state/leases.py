@@ -114,7 +114,7 @@ def _require_both(taken: Sequence[asyncpg.Record]) -> None:
 
 async def _who_holds(store: Store, site_id: int, names: list[str]) -> str:
     """Return a sentence about the process that holds one of these."""
-    advice = "stop that process first, or let `follow --wait` wait for it."
+    advice = "stop that process first, or wait for it with `follow --wait` or `backfill --wait`."
     for row in await store.fetch("unexpired_leases", names):
         held = f"Site {row['site_id']} is held by {row['holder']}"
         return f"{held}, for at most {max(row['left_s'], 0):.0f} s more unless it renews that: {advice}"

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from tests.acceptance.stages import PATIENCE_S, SITE_ID, Stage, until, wait_for_stderr
+from tests.support.postgres import connected
 
 DAY1 = ("backfill", "--since", "day1", "--yes")
 
@@ -139,3 +140,40 @@ async def test_a_second_backfill_of_a_site_at_once_is_refused(ready: Stage) -> N
         first.communicate(timeout=PATIENCE_S)
     assert f"Site {SITE_ID} is held by {socket.gethostname()} pid {first.pid}, for at most" in said
     assert first.returncode == 143
+
+
+WAITING = "waiting for the process that holds the site"
+
+
+async def test_a_backfill_told_to_wait_for_the_site_goes_on_when_the_other_ends(ready: Stage) -> None:
+    async def is_held() -> bool:
+        return bool((await ready.activecampaign.state())["events"])
+
+    with ready.start(*DAY1, KIVA_STREAM__ACTIVECAMPAIGN__EVENTS_PER_SECOND="10") as first:
+        await until(is_held)
+        with ready.start("backfill", "--wait") as second:
+            await anyio.to_thread.run_sync(wait_for_stderr, second, WAITING)
+            first.terminate()
+            first.communicate(timeout=PATIENCE_S)
+            second.communicate(timeout=PATIENCE_S)
+    assert (first.returncode, second.returncode) == (143, 0)
+    assert (await ready.compare()).is_exact
+    ready.assert_equation()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_ends_a_backfill_that_waits_for_the_site(
+    ready: Stage, number: signal.Signals, code: int
+) -> None:
+    async with connected(ready.dsn) as connection:
+        await connection.execute(
+            "INSERT INTO kiva_stream.lease "
+            "VALUES ('site 1', $1, 1, 'shop pid 7', now(), now() + interval '1 h')",
+            SITE_ID,
+        )
+        with ready.start(*DAY1, "--wait") as waiting:
+            await anyio.to_thread.run_sync(wait_for_stderr, waiting, WAITING)
+            waiting.send_signal(number)
+            _, said = waiting.communicate(timeout=PATIENCE_S)
+    assert (waiting.returncode, "Traceback" in said) == (code, False)
+    assert (await ready.activecampaign.state())["contacts"] == 0

@@ -86,6 +86,7 @@ class Backfills:
     def __init__(self) -> None:
         self.requests: list[BackfillRequest] = []
         self.planned: list[BackfillRequest] = []
+        self.waits: list[bool] = []
         self.summary = SUMMARY
         self.answer = PLAN
 
@@ -93,8 +94,11 @@ class Backfills:
         self.planned.append(request)
         return self.answer
 
-    async def backfill(self, _: Settings, request: BackfillRequest, hook: OnProgress) -> Summary:
+    async def backfill(
+        self, _: Settings, request: BackfillRequest, hook: OnProgress, *, wait: bool
+    ) -> Summary:
         self.requests.append(request)
+        self.waits.append(wait)
         for phase in PHASES:
             hook(Progress(phase, 1010, 1010, 500, 90, Position(77, 1234), 280.0, 1010, 90, 400, 411))
         return self.summary
@@ -162,6 +166,11 @@ def test_backfill_and_plan_get_the_bounds_of_their_options(
     assert (backfills.planned, backfills.requests) == ([request_], [])
     assert run("backfill", *arguments).code == 0
     assert (backfills.planned, backfills.requests) == ([request_], [request_])
+
+
+def test_a_backfill_waits_for_the_site_only_if_told_to(run: Run, backfills: Backfills) -> None:
+    assert (run("backfill").code, run("backfill", "--wait").code) == (0, 0)
+    assert backfills.waits == [False, True]
 
 
 def test_a_plan_shows_what_a_backfill_would_do(run: Run, backfills: Backfills) -> None:
