@@ -13,13 +13,14 @@ import anyio
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.outcome_equation import equation_of
 from kiva_stream.model.checkpoint import SavedCheckpoint
-from kiva_stream.model.positions import DAY1, HighWaterMark
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.progress import OnProgress, Progress
 from kiva_stream.pipeline.checkpoint import CheckpointStatistics
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.held_site import HeldSite, hold_site
+from kiva_stream.runtime.id_order import require_ids_go_on
 from kiva_stream.runtime.lease_wait import held_when_free, report_wait
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.runtime.shutdown import Drain, GracefulShutdown
@@ -180,6 +181,8 @@ class BackfillRun:
         """Begin or resume the backfill, sync all contacts and orders, and build the pipeline."""
         site, saved = self._site, await self._site.saved()
         start = await start_of(site.shop, saved, since=request.since, events_since=request.events_since)
+        if saved is not None:
+            await require_ids_go_on(site.shop, saved, site.client.incidents)
         self._meter.read_from(partial(CheckpointStatistics, start.watermark))
         mark = await mark_of(site.shop, start, request.until)
         working = await WorkingSite.open(site)
@@ -244,5 +247,11 @@ class BackfillRun:
             requests=requests,
             notes=status.notes,
             stopped_by=None if is_done else signal,
-            obstacle=await site.shop.horizon.obstacle(status.watermark) if is_done else None,
+            obstacle=await self._obstacle(status.watermark) if is_done else None,
         )
+
+    async def _obstacle(self, watermark: Position) -> str | None:
+        """Return what keeps the log from being read on, or whole."""
+        incidents = self._site.client.incidents.all()
+        incident = next((each.why for each in incidents if each.kind == "horizon"), None)
+        return await self._site.shop.horizon.obstacle(watermark) or incident

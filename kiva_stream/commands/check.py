@@ -19,6 +19,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.runtime.account import account_name, account_setup
+from kiva_stream.runtime.id_order import restart_since
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.source.contract import Finding, check_contract
@@ -141,6 +142,8 @@ async def _check_horizon(shop: Shop, saved: SavedCheckpoint | None) -> CheckRow:
     mark = await shop.horizon.high_water_mark()
     words = horizon_words(mark.position, is_used=shop.horizon.is_used)
     obstacle = await shop.horizon.obstacle(saved.watermark if saved else mark.position)
+    if saved is not None and obstacle is None:
+        obstacle = await restart_since(shop, saved)
     return CheckRow("horizon", obstacle is None, obstacle or words)
 
 

@@ -25,6 +25,7 @@ from kiva_stream.observability.systemd import SystemdNotifier
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.held_site import HeldSite, hold_site
+from kiva_stream.runtime.id_order import IdOrder, read_by
 from kiva_stream.runtime.lease_wait import held_when_free, report_wait
 from kiva_stream.runtime.log_tail import ChangeTail, LogTail
 from kiva_stream.runtime.shop import Shop, open_shop
@@ -151,6 +152,7 @@ class ServiceRun:
             for_s=settings.full_sweep_s,
             on_poll=partial(self._polled, site, run.checkpoint),
             reopened=site.reopened(),
+            id_order=IdOrder(site.shop.horizon, read_by(saved, changed_at), self._incidents),
             incidents=self._incidents,
         )
         pipeline = await run.pipeline(tail)

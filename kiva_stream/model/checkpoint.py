@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -67,3 +67,4 @@ class SavedCheckpoint(msgspec.Struct, frozen=True):
     events_since: datetime | None
     watermark: Position
     horizon: bool = True  # how the log is read: without one, positions are (0, id)
+    moved_ago: timedelta = timedelta()  # how long ago the watermark was last moved, when this was read

@@ -15,6 +15,7 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
 from kiva_stream.pipeline.late_arrivals import LateArrivals
+from kiva_stream.runtime.id_order import IdOrder
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.changes import ChangeLog
 from kiva_stream.source.horizon import Horizon
@@ -94,6 +95,7 @@ class LogTail:
         for_s: float,
         on_poll: Callable[[datetime | None], Awaitable[None]],
         reopened: Sequence[DeadLetterReplay | LateArrivals],
+        id_order: IdOrder,
         incidents: Incidents,
     ) -> None:
         self.is_yielding = False  # whether the pipeline works on a page of changes
@@ -104,6 +106,7 @@ class LogTail:
         self._for_s = for_s
         self._on_poll = on_poll
         self._reopened = reopened
+        self._id_order = id_order
         self._standstill = Standstill(settings.horizon_alarm_s, incidents)
 
     async def pages(
@@ -122,17 +125,27 @@ class LogTail:
                 self.is_yielding = True
                 yield changes
                 self.is_yielding = False
-            for source in self._reopened:
-                async for reopened in source.pages(after):
-                    yield reopened
-            self._log.forget_customers()
-            mark = await self._horizon.high_water_mark()
-            async for entries in self._log.pages(after, mark):
-                after = entries[-1].position
-                yield entries
-            read_at = self._changes.looked_at
+            if not await self._id_order.has_restarted(
+                after
+            ):  # else positions are not those of the same entries
+                async for page in self._pages(after):
+                    if isinstance(page, list):
+                        after = page[-1].position
+                    yield page
+                read_at = self._changes.looked_at
             self._standstill.check(after, await self._horizon.obstacle(after))
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
+
+    async def _pages(self, after: Position) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
+        """Yield reopened entries, then the entries above a position that have become readable."""
+        for source in self._reopened:
+            async for reopened in source.pages(after):
+                yield reopened
+        self._log.forget_customers()
+        mark = await self._horizon.high_water_mark()
+        async for entries in self._log.pages(after, mark):
+            self._id_order.note_read(entries)
+            yield entries
 
 
 class Standstill:

@@ -1,16 +1,21 @@
 """The horizon: up to where the log can be read safely, and what keeps it from being read further.
 
 A running transaction may still commit an entry with its txid, so no txid from that of the oldest running
-transaction on is safe to read. Without `source.horizon` the log is read by id alone.
+transaction on is safe to read. Without `source.horizon` the log is read by id alone, as long as ids go up: a
+truncated table that restarts its sequence, or a sequence that is set back or cycles, begins them anew.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from kiva_stream.model.bounds import bound_text
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.source import Source
+
+LATE = timedelta(seconds=10)  # an id may be taken so long before its entry is inserted
+BETWEEN_S = 1.0  # for a query that an index on `inserted_at` answers in milliseconds
 
 
 class Horizon:
@@ -50,6 +55,44 @@ class Horizon:
                 return f"{place}: a writing transaction that could still precede it is open: {writer}."
         return None
 
+    async def restart(self, after: Position, read_by: datetime) -> str | None:
+        """Return a sentence if the ids of a log that is read by id have begun anew, else None.
+
+        `after` is up to where it was read, and no entry up to there was inserted after `read_by`. Only the
+        lowest and the highest entry are looked at; `inserted_later` looks between them.
+        """
+        if self.is_used:
+            return None
+        site_id, _ = self._arguments
+        for row in await self._source.fetch("ends_of_log", site_id):
+            if row["id"] <= after.id and row["inserted_at"] > read_by:
+                return (
+                    f"The ids of the log have begun anew: the entry 0:{row['id']} was inserted at "
+                    f"{row['inserted_at']:%Y-%m-%d %H:%M}, when the log had been read up to {after}. "
+                    f"{_remedy(row['id'])}"
+                )
+        return None
+
+    async def inserted_later(self, after: Position, read_by: datetime) -> str | None:
+        """Return a sentence about entries up to `after` that were inserted too late to be read, or None.
+
+        They came more than LATE after `read_by`. Without an index on `inserted_at` the query of a long log
+        takes too long, and is given up.
+        """
+        if self.is_used:
+            return None
+        site_id, _ = self._arguments
+        arguments = site_id, after.id, read_by + LATE
+        rows = await self._source.fetch_if_quick("inserted_later", *arguments, within_s=BETWEEN_S)
+        for row in rows or ():
+            if row["count"]:
+                return (
+                    f"{row['count']:,} entries up to {after}, the first of them 0:{row['first_id']}, were "
+                    "inserted after the log had been read up to there, and are not read unless their ids "
+                    f"were missing shortly before. If ids have begun anew: {_remedy(row['first_id'])}"
+                )
+        return None
+
     async def oldest_writer(self) -> str | None:
         """Return a phrase that names the oldest writing transaction of the server, in any of its databases.
 
@@ -61,3 +104,9 @@ class Horizon:
             named = f"{place} ({row['application']})" if row["application"] else place
             return named if row["for_s"] is None else f"{named}, for {row['for_s']:.0f} s"
         return None
+
+
+def _remedy(log_id: int) -> str:
+    """Return what to do to have an entry read."""
+    to = bound_text(Position(0, max(log_id - 1, 0)))
+    return f"Stop kiva-stream, and run `kiva-stream rewind --to {to} --resend`."

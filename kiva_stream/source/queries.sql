@@ -62,6 +62,20 @@ WHERE l.site_id = $1 AND {is_above}
 ORDER BY {log_order}
 LIMIT 1
 
+-- name: ends_of_log
+-- The entries of the lowest and of the highest id. Of several with one id, that which was inserted last.
+(SELECT l.id, {inserted_at} AS inserted_at
+ FROM {schema}.system_log l WHERE l.site_id = $1 ORDER BY l.id, inserted_at DESC LIMIT 1)
+UNION ALL
+(SELECT l.id, {inserted_at} AS inserted_at
+ FROM {schema}.system_log l WHERE l.site_id = $1 ORDER BY l.id DESC, inserted_at DESC LIMIT 1)
+
+-- name: inserted_later
+-- How many entries at or below an id were inserted after a moment, and the first of them.
+SELECT count(*) AS count, min(l.id) AS first_id
+FROM {schema}.system_log l
+WHERE l.site_id = $1 AND l.id <= $2 AND l.inserted_at > $3 AND l.inserted_at <= clock_timestamp()
+
 -- name: oldest_writer
 -- The session or prepared transaction that holds the horizon back. The role sees since when only for its own
 -- sessions, unless it has pg_read_all_stats.

@@ -59,6 +59,7 @@ class SiteLedger:
                 events_since=row["events_since"],
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
                 horizon=row["horizon"],
+                moved_ago=row["moved_ago"],
             )
         return None
 

@@ -16,7 +16,7 @@ INSERT INTO {schema}.checkpoint (site_id, since, events_since, counted_txid, cou
 VALUES ($1, $2, $3, $4, $5, $4, $5, $6)
 
 -- name: checkpoint
-SELECT s.account, c.* FROM {schema}.checkpoint c JOIN {schema}.site s USING (site_id) WHERE site_id = $1
+SELECT s.account, c.*, clock_timestamp() - c.moved_at AS moved_ago FROM {schema}.checkpoint c JOIN {schema}.site s USING (site_id) WHERE site_id = $1
 
 -- name: set_phase
 UPDATE {schema}.checkpoint SET phase = $2, committed_at = now() WHERE site_id = $1
@@ -79,7 +79,8 @@ WITH delivered AS (
 )
 UPDATE {schema}.checkpoint
 SET watermark_txid = $2, watermark_id = $3, pending = $4, ahead = $21, out_txids = $22::text::bigint[],
-    out_ids = $23::text::bigint[], commits = {schema}.numbered($29, commits), committed_at = now()
+    out_ids = $23::text::bigint[], commits = {schema}.numbered($29, commits), committed_at = now(),
+    moved_at = CASE WHEN (watermark_txid, watermark_id) = ($2, $3) THEN moved_at ELSE now() END
 WHERE site_id = $1 AND {schema}.renew($1, $30, $31)
 
 -- name: last_commit

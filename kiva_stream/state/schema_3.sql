@@ -17,3 +17,7 @@ ALTER TABLE {schema}.site
 ALTER TABLE {schema}.contact
   ADD COLUMN refused_fingerprint bytea,                 -- of the change that was refused last
   ADD COLUMN refused text NOT NULL DEFAULT '';          -- what ActiveCampaign said against it; '': nothing is refused
+
+-- When the watermark was last moved. An entry at or below it that was inserted later has an id that began anew.
+ALTER TABLE {schema}.checkpoint ADD COLUMN moved_at timestamptz NOT NULL DEFAULT now();
+UPDATE {schema}.checkpoint SET moved_at = committed_at;

@@ -9,8 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
+from kiva_stream.commands.check import check
 from kiva_stream.sandbox.drill import History
 from kiva_stream.sandbox.postgres import OwnServer, own_postgres
+from kiva_stream.settings import loading
 from tests.acceptance.live_shop import LiveShop, arrived, following, live_shop
 from tests.acceptance.stages import ENTRIES, SEED, Commands, Stage, staged, until
 from tests.support.postgres import connected
@@ -138,3 +140,27 @@ async def test_how_the_log_is_read_is_changed_by_a_rewind_only(database: str, tm
         shop.run("backfill", "--yes", code=0, **BY_ID)
         assert "rewind" in shop.run("backfill", "--yes", code=2)
         assert len(await shop.arrivals()) == 1
+
+
+@pytest.mark.parametrize("new", [1, 5])  # fewer than were read, and more
+async def test_ids_that_begin_anew_are_an_incident_and_all_is_delivered_after_the_rewind_it_names(
+    database: str, tmp_path: Path, new: int
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as writer:
+        shop.environ |= BY_ID
+        read_before = [(await shop.write(writer, 1)).position.id for _ in range(3)]
+        shop.run("backfill", "--since", "day1", "--yes")
+        await writer.execute("TRUNCATE kiva.system_log RESTART IDENTITY")
+        async with following(shop):
+            await until_troubled(shop, [])
+            written = [(await shop.write(writer, 1)).position.id for _ in range(new)]
+            assert set(written) & set(read_before)
+            await until_troubled(shop, ["horizon"])
+        assert "begun anew" in shop.run("backfill", code=2)
+        rows = {row.subject: row for row in (await check(loading.load(None, shop.environ))).rows}
+        assert not rows["horizon"].ok
+        assert "begun anew" in rows["horizon"].text
+        assert len(await shop.arrivals()) == 3
+        shop.run("rewind", "--to", "day1", "--resend", "--yes")
+        shop.run("backfill", "--yes")
+        assert [event["id"] for event in await shop.arrivals()] == read_before + written

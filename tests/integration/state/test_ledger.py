@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError
 from kiva_stream.model.bulk_imports import OpenImport
@@ -62,7 +63,8 @@ async def test_a_checkpoint_is_saved_as_it_began(store: Store) -> None:
     async with held_ledger(store) as ledger:
         saved = await ledger.saved(ACCOUNT)
         status = await read_status(store, 1)
-    assert saved == SavedCheckpoint("2018-03-04", moment, START)
+    assert saved is not None
+    assert replace(saved, moved_ago=timedelta()) == SavedCheckpoint("2018-03-04", moment, START)
     assert status is not None
     assert (status.account, status.counted_from) == (ACCOUNT, START)
 
@@ -199,6 +201,22 @@ async def test_a_commit_moves_ledger_dead_letters_counts_tags_due_and_watermark(
         [(6, 62, "event_rejected", 5, 2, "no such event"), (6, 63, "no_customer", None, 0, "")],
         [(1, ann.id)],
     ]
+
+
+async def test_a_commit_notes_when_it_moved_the_watermark_and_only_then(
+    ledger: SiteLedger, look: asyncpg.Connection
+) -> None:
+    await look.execute("UPDATE kiva_stream.checkpoint SET moved_at = now() - interval '1 hour'")
+    await ledger.commit(commit_of(START))
+    assert await moved_ago(ledger) >= timedelta(hours=1)
+    await ledger.commit(commit_of(Position(6, 61)))
+    assert await moved_ago(ledger) < timedelta(hours=1)
+
+
+async def moved_ago(ledger: SiteLedger) -> timedelta:
+    saved = await ledger.saved(ACCOUNT)
+    assert saved is not None
+    return saved.moved_ago
 
 
 async def test_counts_add_up_over_commits(ledger: SiteLedger, look: asyncpg.Connection) -> None:

@@ -45,6 +45,11 @@ class GrowingLog(FakeLog):
     def __init__(self, *entries: Entry) -> None:
         super().__init__(entries, page_rows=2)
         self.why: str | None = None  # it cannot be read on
+        self.restarts: str | None = None  # its ids have begun anew
+        self.is_used = True  # the horizon
+        self.read_by: list[
+            datetime
+        ] = []  # by when what was read had been inserted, at each look for a restart
         self.hangs = False  # before it says how far it may be read
         self._cache: dict[Any, Any] = {}
 
@@ -54,6 +59,15 @@ class GrowingLog(FakeLog):
     async def high_water_mark(self) -> HighWaterMark:
         await (anyio.sleep_forever() if self.hangs else anyio.lowlevel.checkpoint())
         return HighWaterMark(self.entries[-1].position if self.entries else DAY1, moment(0))
+
+    async def restart(self, _after: Position, read_by: datetime) -> str | None:
+        self.read_by.append(read_by)
+        await anyio.lowlevel.checkpoint()
+        return self.restarts
+
+    async def inserted_later(self, _after: Position, _read_by: datetime) -> str | None:
+        await anyio.lowlevel.checkpoint()
+        return None
 
     async def obstacle(self, _after: Position) -> str | None:
         await anyio.lowlevel.checkpoint()

@@ -18,6 +18,7 @@ from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.runtime import log_tail
+from kiva_stream.runtime.id_order import IdOrder
 from kiva_stream.runtime.log_tail import HIDES_FOR_S, ChangeTail, LogTail
 from tests.support.entries import account, customer, entry, moment, position
 from tests.support.virtual_time import now, run
@@ -69,6 +70,7 @@ class Followed(Story):
             for_s=for_s,
             on_poll=self._polled,
             reopened=[out_of_order],
+            id_order=IdOrder(self.source[1], moment(0), self.incidents),
             incidents=self.incidents,
         )
 
@@ -285,3 +287,29 @@ def test_a_log_that_is_held_up_is_an_incident_until_it_is_read_on() -> None:
         ["a clock It has been seen for 150 s."],
         [],
     ]
+
+
+# Ids that begin anew
+
+
+def test_a_log_whose_ids_have_begun_anew_is_an_incident_and_is_not_read_on_meanwhile() -> None:
+    shop = Followed(row(1), for_s=90)
+    told: list[list[str]] = []
+    shop.at(5, setattr, shop.log, "restarts", "ids have begun anew")
+    shop.at(6, shop.log.entries.append, row(2))
+    for when_s in (19, 21, 61):
+        shop.at(when_s, lambda: told.append([each.why for each in shop.incidents.all()]))
+    shop.at(50, setattr, shop.log, "restarts", None)
+    shop.run()
+    assert told == [[], ["ids have begun anew"], []]
+    assert [when for when, _ in shop.all("entry")] == [0, 60]
+    assert [read_at for _, read_at in shop.all("poll")] == [None, 0, 0, 0, 60]
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_entries_that_were_read_by_id_move_the_moment_after_which_ids_have_begun_anew(is_used: bool) -> None:
+    newest = moment(1000)
+    shop = Followed(*[replace(row(number), inserted_at=newest) for number in (1, 2, 3)], for_s=30)
+    shop.log.is_used = is_used
+    shop.run()
+    assert shop.log.read_by == [moment(0), moment(0) if is_used else newest]
