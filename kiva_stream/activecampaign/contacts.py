@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -34,6 +34,8 @@ SINGLE_IMPORTS_PER_MINUTE = 20  # the limit of imports of one contact
 IMPORT_BYTES = 399_999  # the longest body of an import
 SUBSCRIBED, UNSUBSCRIBED = 1, 2
 RESUBSCRIBED = {"sourceid": 4}  # needed to subscribe a contact that unsubscribed
+
+_CAMEL = {"first_name": "firstName", "last_name": "lastName", "phone": "phone"}  # as contact/sync has them
 
 _parse_change = partial(parse_by_contact_id, shape=dict[str, Any])
 
@@ -93,9 +95,9 @@ class Contacts:
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
         return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
 
-    async def upsert(self, contact: DesiredContact) -> AcId:
+    async def upsert(self, contact: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
         """Upsert one contact by its address."""
-        body = {"contact": sync_body(contact, self._ids)}
+        body = {"contact": sync_body(contact, self._ids) | {_CAMEL[name]: "" for name in clear}}
         return await self._client.call("POST", "/contact/sync", body, parse=parse_upserted_contact)
 
     async def rename(self, contact: AcId, email: Email) -> None:

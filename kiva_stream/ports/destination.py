@@ -54,8 +54,11 @@ class Contacts(Protocol):
     async def page(self, after: AcId) -> dict[Email, AcId]:
         """Return the next contacts, up to 100, with ids above `after` and in the order of their ids."""
 
-    async def upsert(self, contact: DesiredContact) -> AcId:
-        """Create or update one contact, without changing its lists; return its id. Raises Rejected."""
+    async def upsert(self, contact: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
+        """Create or update one contact, without changing its lists; return its id. Raises Rejected.
+
+        An empty name or phone is left as it is there, unless `clear` contains its attribute.
+        """
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """Give a contact another address.

@@ -19,7 +19,7 @@ from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.current_contacts import CurrentContact, counted_customers, read_current
-from kiva_stream.sync.desired_contact import desired_contact, fingerprint
+from kiva_stream.sync.desired_contact import cleared, desired_contact, is_same
 
 
 class ContactChange(NamedTuple):
@@ -40,6 +40,13 @@ class ContactChange(NamedTuple):
         Only if the contact fails there is it sent by itself, and then without a subscription and a tag.
         """
         return not self.record.contact.is_linked
+
+    @property
+    def clears(self) -> frozenset[str]:
+        """The names, the phone among them, that ActiveCampaign shows and the shop has no more."""
+        return (
+            cleared(self.desired, self.record.fingerprint) if self.record.contact.is_linked else frozenset()
+        )
 
     @property
     def unsubscribes(self) -> bool:
@@ -86,7 +93,7 @@ class ContactChanges:
         desired = desired_contact(
             record.contact.email, counted, is_new=not record.contact.is_linked, today=today
         )
-        is_known = fingerprint(desired) in {record.fingerprint, record.refused_fingerprint}
+        is_known = is_same(desired, record.fingerprint) or is_same(desired, record.refused_fingerprint)
         return None if is_known else ContactChange(record, desired)
 
     async def _first_tags(self, contacts: Iterable[CurrentContact]) -> dict[ContactId, WeekTag]:

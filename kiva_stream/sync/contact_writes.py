@@ -5,6 +5,7 @@
 | any            | `import_min_contacts` or more        | by one import with all of them                |
 | is not linked  | fewer                                | by one import with those that are not linked  |
 | is linked      | fewer                                | by a request of its own                       |
+| loses a name   | any                                  | by a request of its own                       |
 
 | the import                                               | then the contact is sent                      |
 |----------------------------------------------------------|-----------------------------------------------|
@@ -14,6 +15,9 @@
 A contact that is not linked is sent by an import first: any other request that subscribes would also
 resubscribe a contact that has unsubscribed at ActiveCampaign. If the contact fails there, it is sent by a
 request of its own, which does not subscribe it.
+
+A name or phone that the shop has no more is cleared by a request of its own: there an empty one clears it, as
+users of another connector report (verbb/formie issues 537 and 2934), and of imports that is not known.
 """
 
 from __future__ import annotations
@@ -78,8 +82,8 @@ class ContactWrites:
         and the others are imported meanwhile.
         """
         are_many = len(changes) >= self._settings.import_min_contacts
-        imported = [each for each in changes if are_many or each.needs_import]
-        alone = [] if are_many else [each for each in changes if not each.needs_import]
+        imported = [each for each in changes if each.needs_import or (are_many and not each.clears)]
+        alone = [each for each in changes if not each.needs_import and (each.clears or not are_many)]
         async with anyio.create_task_group() as group:
             for each in alone:
                 group.start_soon(self.write_one, each)
@@ -107,7 +111,7 @@ class ContactWrites:
         """
         async with self._ports.locks.hold([change.id]):
             try:
-                ac_id = await self._ports.contacts.upsert(change.desired)
+                ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
                 if change.unsubscribes:
                     await self._ports.contacts.set_list(ac_id, subscribed=False)
             except Rejected as error:

@@ -17,7 +17,9 @@ MAX_NAME = 100
 MAX_PHONE = 40
 MAX_FIELD = 100
 
-FINGERPRINT_BYTES = 16
+NAMES = ("first_name", "last_name", "phone")  # of the attributes of DesiredContact
+
+FINGERPRINT_BYTES = 16  # of the hash in a fingerprint
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -101,7 +103,9 @@ def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
 
 
 def fingerprint(desired: DesiredContact) -> bytes:
-    """Return 16 bytes that are equal exactly when the same change would be sent for a linked contact.
+    """Return bytes that are equal exactly when the same change would be sent for a linked contact.
+
+    They are a hash, and a byte that says which of NAMES are filled. Earlier versions left that byte out.
 
     A subscription and a tag are sent only for a contact that is not linked. They are left out, so that the
     contact does not differ as soon as it is linked. An unsubscription is part of the fingerprint.
@@ -109,7 +113,25 @@ def fingerprint(desired: DesiredContact) -> bytes:
     if desired.list_status is ListStatus.SUBSCRIBE:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.KEEP)
     desired = msgspec.structs.replace(desired, tag=None, notes=())
-    return blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
+    filled = sum(bool(getattr(desired, name)) << bit for bit, name in enumerate(NAMES))
+    digest = blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
+    return digest + bytes([filled])
+
+
+def is_same(desired: DesiredContact, recorded: bytes | None) -> bool:
+    """Return whether a recorded fingerprint, also of an earlier version, is that of a desired contact."""
+    return recorded is not None and fingerprint(desired).startswith(recorded)
+
+
+def cleared(desired: DesiredContact, recorded: bytes | None) -> frozenset[str]:
+    """Return which of NAMES are empty, and were filled by a recorded fingerprint.
+
+    What an earlier version confirmed is not known to have been filled.
+    """
+    filled = recorded[FINGERPRINT_BYTES] if recorded and len(recorded) > FINGERPRINT_BYTES else 0
+    return frozenset(
+        name for bit, name in enumerate(NAMES) if filled >> bit & 1 and not getattr(desired, name)
+    )
 
 
 def _merit(account: CustomerAccount) -> tuple[int, datetime, int]:

@@ -21,7 +21,8 @@ from kiva_stream.model.positions import Position
 from kiva_stream.model.tracked_events import LoggedEvent, Mark, is_cut, mark_of, shows
 from kiva_stream.model.week_tags import WeekTag
 
-_NAMES = ("first_name", "last_name", "phone")  # an empty one is not sent, so that an old one stays
+# An empty one clears what kiva_stream sent before, and leaves what others wrote there.
+_NAMES = ("first_name", "last_name", "phone")
 _FIELDS = ("customer_id", "status", "box_type", "next_delivery", "cancel_date", "birthday")
 
 

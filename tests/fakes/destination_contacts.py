@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -55,6 +55,7 @@ class FakeContacts:
         self.asked: list[str] = []  # the imports that were asked for, by id
         self.looked_up: list[Email] = []
         self.synced: list[Email] = []
+        self.cleared: list[tuple[Email, set[str]]] = []  # the names and phones
         self.renamed: list[tuple[Email, Email]] = []
         self.disowned: list[Email] = []
         self.list_calls: list[tuple[Email, bool]] = []
@@ -125,10 +126,11 @@ class FakeContacts:
         later = [(number, self.there[number].email) for number in sorted(self.there) if number > after]
         return {email: number for number, email in later[: self.page_rows]}
 
-    async def upsert(self, wanted: DesiredContact) -> AcId:
+    async def upsert(self, wanted: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
         with self._alone(wanted.email):
             await anyio.lowlevel.checkpoint()
             self.synced.append(wanted.email)
+            self.cleared += [(wanted.email, set(clear))] if clear else []
             self.calls.append(f"sync {wanted.email}")
             if self.refuses_account:
                 raise AccountRefused("no")

@@ -517,6 +517,19 @@ async def test_one_contact_alone_is_created_and_updated_without_its_list() -> No
         assert not it.account.tally.breaches
 
 
+async def test_a_name_and_a_phone_are_cleared_only_where_that_is_asked_for() -> None:
+    bare = msgspec.structs.replace(ANN, first_name="", last_name="", phone="")
+    async with world() as it:
+        adapter = it.contacts(await it.set_up())
+        await adapter.upsert(ANN)
+        ann = it.contact(ANN.email)
+        await adapter.upsert(bare)
+        assert (ann.first_name, ann.last_name, ann.phone) == ("Ann", "Archer", "+1 555")
+        await adapter.upsert(bare, clear={"last_name", "phone"})
+        assert (ann.first_name, ann.last_name, ann.phone) == ("Ann", "", "")
+        assert not it.account.tally.breaches
+
+
 async def test_a_contact_that_activecampaign_refuses_is_rejected() -> None:
     async with world(invalid_emails=frozenset({ANN.email})) as it:
         with pytest.raises(Rejected) as caught:

@@ -143,8 +143,8 @@ class JudgedAccount(FakeContacts):
         await self._done()
         return report
 
-    async def upsert(self, wanted: DesiredContact) -> AcId:
-        number = await super().upsert(wanted)
+    async def upsert(self, wanted: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
+        number = await super().upsert(wanted, clear=clear)
         self.came_alone.add(self.there[number])
         await self._done()
         return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from functools import partial
 
@@ -61,6 +62,28 @@ async def test_many_changed_contacts_are_sent_by_an_import() -> None:
     assert bench.contacts.synced == []
     assert bench.contacts.addresses() == [emails(customers)] * 2
     assert [bench.shown(each).phone for each in customers] == [PHONE] * 4
+
+
+@pytest.mark.parametrize("import_min_contacts", [1, 10])
+async def test_a_phone_that_is_cleared_at_the_shop_is_cleared_once_and_alone(
+    import_min_contacts: int,
+) -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    for each in customers:
+        bench.customers.change(each, phone=PHONE)
+    await bench.snapshot()
+    bench.customers.change(customers[0], phone="")
+    for each in customers[1:]:
+        bench.customers.change(each, status="paused")
+    await bench.snapshot()
+    bench.restart()
+    bench.customers.change(customers[0], status="paused")
+    await bench.snapshot()
+
+    assert bench.contacts.cleared == [(customers[0].email, {"phone"})]
+    assert [bench.shown(each).phone for each in customers] == ["", PHONE, PHONE]
+    assert (customers[1].email in bench.contacts.synced) == (import_min_contacts == 10)
 
 
 async def test_new_contacts_are_imported_however_few_they_are() -> None:
@@ -431,7 +454,7 @@ async def test_a_customer_who_opted_out_is_unsubscribed_though_the_rest_of_the_c
     assert bench.contacts.list_calls == [(ann.email, False)]
 
 
-async def refuse(_wanted: DesiredContact) -> AcId:
+async def refuse(_wanted: DesiredContact, *, clear: Collection[str]) -> AcId:
     """Implement Contacts.sync of an account that refuses a change."""
     raise Rejected("refused", "no")
 

@@ -16,13 +16,16 @@ from kiva_stream.model.customers import CustomerAccount
 from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.sync.desired_contact import (
+    FINGERPRINT_BYTES,
     MAX_FIELD,
     MAX_NAME,
     MAX_PHONE,
+    cleared,
     countable,
     customers_to_move,
     desired_contact,
     fingerprint,
+    is_same,
     obstacle,
     wants_emails,
 )
@@ -252,7 +255,23 @@ def test_text_that_moves_from_one_field_to_the_next_changes_the_fingerprint() ->
 
 
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
-    assert fingerprint(BASE).hex() == "d952e7d4b29fe533c822400878bc90a5"
+    assert fingerprint(BASE).hex() == "d952e7d4b29fe533c822400878bc90a507"
+
+
+def test_a_fingerprint_of_an_earlier_version_is_that_of_the_same_contact() -> None:
+    assert is_same(BASE, fingerprint(BASE))
+    assert is_same(BASE, fingerprint(BASE)[:FINGERPRINT_BYTES])
+    assert not is_same(BASE, None)
+    assert not is_same(msgspec.structs.replace(BASE, phone=""), fingerprint(BASE))
+
+
+@pytest.mark.parametrize("name", ["first_name", "last_name", "phone"])
+def test_a_name_or_phone_that_is_gone_is_to_be_cleared_if_it_was_sent_before(name: str) -> None:
+    gone, sent = msgspec.structs.replace(BASE, **{name: ""}), fingerprint(BASE)
+    assert cleared(gone, sent) == {name}
+    assert cleared(msgspec.structs.replace(BASE, **{name: "x"}), sent) == set()
+    assert cleared(gone, fingerprint(gone)) == set()
+    assert cleared(gone, None) == cleared(gone, sent[:FINGERPRINT_BYTES]) == set()
 
 
 def test_the_account_above_is_of_the_site_and_address_above() -> None:
