@@ -137,11 +137,11 @@ class AccountIdLookup:
         if not list_id or not connection_id or len(fields) < len(FIELD_TYPES) or len(tags) < len(WeekTag):
             raise SettingsError("the ActiveCampaign account is not set up; run `kiva-stream setup`")
         return AccountIds(
-            list_id,
-            fields,
-            {tag: row.id for tag, row in tags.items()},
-            connection_id,
-            {tag: row.tag for tag, row in tags.items() if row.tag != tag},
+            list_id=list_id,
+            fields=fields,
+            tags={tag: row.id for tag, row in tags.items()},
+            connection_id=connection_id,
+            tag_names={tag: row.tag for tag, row in tags.items() if row.tag != tag},
         )
 
     async def list_id(self) -> int | None:

@@ -225,7 +225,12 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             what = f"{type(error).__name__} {mask(str(error), self._secrets)}".strip()
             raise UnknownOutcome(f"no answer from {url.host}: {what}") from error
-        return Response(response.status, body, response.headers.get("Retry-After"), self._secrets)
+        return Response(
+            status=response.status,
+            body=body,
+            retry_after=response.headers.get("Retry-After"),
+            secrets=self._secrets,
+        )
 
 
 def _fenced(fencing: FencingCheck) -> type[ClientRequest]:

@@ -37,7 +37,9 @@ def this_process() -> ProcessIdentity | None:
     except OSError:
         return None
     started_at = _started_at(pid)
-    return None if started_at is None else ProcessIdentity(boot_id, namespaces, pid, started_at)
+    if started_at is None:
+        return None
+    return ProcessIdentity(boot_id=boot_id, namespaces=namespaces, pid=pid, started_at=started_at)
 
 
 def has_ended(process: ProcessIdentity) -> bool:

@@ -58,12 +58,12 @@ async def open_shop(
         await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon.is_used))
         customers = ShopCustomers(source, site_id, settings.source.skip_domains)
         yield Shop(
-            await read_site(source, site_id),
-            customers,
-            ShopOrders(source, site_id),
-            DeliveryWeeks(source, site_id),
-            ChangeLog(source, site_id, customers),
-            SystemLog(source, settings.source, customers),
-            horizon,
-            LogPositions(source, site_id, horizon),
+            site=await read_site(source, site_id),
+            customers=customers,
+            orders=ShopOrders(source, site_id),
+            weeks=DeliveryWeeks(source, site_id),
+            changes=ChangeLog(source, site_id, customers),
+            log=SystemLog(source, settings.source, customers),
+            horizon=horizon,
+            positions=LogPositions(source, site_id, horizon),
         )

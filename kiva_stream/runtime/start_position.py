@@ -32,7 +32,9 @@ async def start_of(
     if saved is None:
         if since is None or text is None:
             raise SettingsError("There is no checkpoint to go on from: say --since day1, DATE or POSITION.")
-        return SavedCheckpoint(text, moment, await _below(shop, since), shop.horizon.is_used)
+        return SavedCheckpoint(
+            since=text, events_since=moment, watermark=await _below(shop, since), horizon=shop.horizon.is_used
+        )
     _require_same("--since", text, saved.since)
     _require_same("--events-since", moment, saved.events_since)
     return saved

@@ -168,8 +168,10 @@ def _dead_letter(row: asyncpg.Record) -> StoredDeadLetter:
 
 
 def _refused(row: asyncpg.Record) -> RefusedOrder:
-    return RefusedOrder(row["order_id"], row["refused"], row["is_asked"], row["discarded_at"])
+    return RefusedOrder(
+        id=row["order_id"], reply=row["refused"], is_asked=row["is_asked"], discarded_at=row["discarded_at"]
+    )
 
 
 def _count_of(why: Reason, row: asyncpg.Record) -> DeadLetterCount:
-    return DeadLetterCount(why, row["count"], row["asked"], row["discarded"])
+    return DeadLetterCount(why=why, count=row["count"], asked=row["asked"], discarded=row["discarded"])

@@ -99,7 +99,9 @@ async def _leases_of_ended(store: Store, names: list[str]) -> list[tuple[str, in
     """Return those leases, each with its fencing token, whose process has ended without releasing them."""
     ended = []
     for row in await store.fetch("unexpired_leases", names):
-        process = ProcessIdentity(row["boot_id"], row["namespaces"], row["pid"], row["started_at"])
+        process = ProcessIdentity(
+            boot_id=row["boot_id"], namespaces=row["namespaces"], pid=row["pid"], started_at=row["started_at"]
+        )
         if None not in process and has_ended(process):
             ended.append((row["name"], row["epoch"]))
             log.info("the process of a lease has ended", lease=row["name"], holder=row["holder"])

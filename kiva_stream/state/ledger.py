@@ -158,12 +158,12 @@ class SiteLedger:
         counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
         discarded = map(_position, await self._fetch("discarded_above"))
         return Leftovers(
-            resolved_to,
-            frozenset(customers),
-            frozenset(parked),
-            frozenset(in_doubt),
-            counted,
-            frozenset(discarded),
+            earlier_outcomes_to=resolved_to,
+            dead_letter_customers=frozenset(customers),
+            parked=frozenset(parked),
+            in_doubt=frozenset(in_doubt),
+            counted_from=counted,
+            discarded=frozenset(discarded),
         )
 
     async def parked(self) -> list[Position]:

@@ -206,7 +206,9 @@ class ContactLinks:
 
 def contact_from(row: asyncpg.Record) -> Contact:
     """Return the contact of a row."""
-    return Contact(row["id"], row["email"], ContactStatus(row["status"]), row["why"], reply=row["refused"])
+    return Contact(
+        row["id"], row["email"], ContactStatus(row["status"]), why=row["why"], reply=row["refused"]
+    )
 
 
 def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
@@ -226,10 +228,12 @@ def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
 def _open_import(row: asyncpg.Record) -> OpenImport:
     contacts = row["contact_ids"]
     return OpenImport(
-        row["id"],
-        dict(zip(contacts, row["fingerprints"], strict=True)),
-        row["is_short"],
-        frozenset(contact for contact, is_off in zip(contacts, row["unsubscribed"], strict=True) if is_off),
+        id=row["id"],
+        fingerprints=dict(zip(contacts, row["fingerprints"], strict=True)),
+        is_short=row["is_short"],
+        unsubscribed=frozenset(
+            contact for contact, is_off in zip(contacts, row["unsubscribed"], strict=True) if is_off
+        ),
     )
 
 
