@@ -194,7 +194,7 @@ def _reader(pair: Pair, example: object) -> _Reader:
     for key in (field, *inner):
         example = example.get(key) if isinstance(example, dict) else None
     plain_number = pair.format == "text" and isinstance(example, int)
-    return _Reader(pair.key, field, tuple(inner), _FORMATS["number" if plain_number else pair.format])
+    return _Reader(pair.key, field, tuple(inner), format=_FORMATS["number" if plain_number else pair.format])
 
 
 _READERS = {

@@ -99,7 +99,7 @@ class Checkpoint:
     def statistics(self) -> CheckpointStatistics:
         """Return how far this run has come."""
         outcomes = self._read - self._watermark.pending
-        return CheckpointStatistics(self._watermark.position, self._read, outcomes, self._events)
+        return CheckpointStatistics(self._watermark.position, self._read, outcomes, events=self._events)
 
     # --- the producer: what was read ---
 

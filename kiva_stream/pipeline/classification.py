@@ -33,4 +33,6 @@ async def classify_pages(
     async with pages, classified:
         async for page in pages:
             classifications = [(entry, classify(entry)) for entry in page.entries]
-            await classified.send(ClassifiedPage(page.span, classifications, page.changes, page.reopened))
+            await classified.send(
+                ClassifiedPage(page.span, classifications, page.changes, reopened=page.reopened)
+            )

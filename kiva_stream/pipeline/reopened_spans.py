@@ -73,7 +73,7 @@ class ReopenedSpans:
         was_parked = position in self._left_parked
         self._left_parked.discard(position)
         self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
-        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_late or was_parked))
+        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked=is_late or was_parked))
 
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened

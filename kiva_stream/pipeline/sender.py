@@ -175,7 +175,7 @@ class Sender:
             raise
         except Rejected as error:
             why, customer = Reason.EVENT_REJECTED, delivery.customer
-            dead_letter = DeadLetter(delivery.position, why, customer, attempts, error.reply)
+            dead_letter = DeadLetter(delivery.position, why, customer, attempts=attempts, reply=error.reply)
             self._outcomes.record_rejected(batch.current, dead_letter)
             return True
         self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)

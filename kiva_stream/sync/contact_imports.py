@@ -71,7 +71,7 @@ class ContactImports:
             # 2. Record the import in the state, so that a new process can wait for its end.
             sent = {each.id: fingerprint(each.desired) for each in changes}
             unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
-            started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed)
+            started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed=unsubscribed)
             await self._ports.links.record_import(started)
             # 3. Wait for its end.
             unconfirmed = await self._finish(started)

@@ -135,7 +135,7 @@ class ContactSync:
         if not (orders or resubscribes) and self._is_up_to_date(contact, newest):
             return None
         inserted_at = max(each.inserted_at for each in deliveries)
-        return Need(contact, newest, inserted_at, orders, resubscribes)
+        return Need(contact, newest, inserted_at, orders=orders, resubscribes=resubscribes)
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders."""

@@ -53,7 +53,7 @@ class ContactUpserts:
             # Every need may have the orders of all movers, also those of other contacts: `upsert` makes one
             # set of the orders of all its needs. The position is DAY1, since a move is not an entry: it
             # raises no contact's `synced_to`.
-            await self.upsert([Need(contact, DAY1, moment, orders) for contact in contacts])
+            await self.upsert([Need(contact, DAY1, moment, orders=orders) for contact in contacts])
 
     async def upsert(self, needs: Collection[Need]) -> None:
         """Upsert contacts, then their orders, then resubscribe the contacts that asked for it."""

@@ -88,5 +88,5 @@ class OrderChanges:
         desired = desired_order(
             order, contact.email, currency=self._currency, source=source, was_accepted=was_accepted
         )
-        change = OrderChange(desired, fingerprint(desired, contact.id), invalid(order), sent)
+        change = OrderChange(desired, fingerprint(desired, contact.id), invalid(order), sent=sent)
         return None if sent and sent.fingerprint == change.fingerprint else change

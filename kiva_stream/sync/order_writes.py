@@ -92,7 +92,10 @@ class OrderWrites:
         await self._batch_size.accepted(len(batch))
         now = self._now()
         await self._sent.record(
-            [SentOrder(change.id, change.desired.source, change.fingerprint, now) for change in batch]
+            [
+                SentOrder(change.id, change.desired.source, change.fingerprint, accepted_at=now)
+                for change in batch
+            ]
         )
         if notes := Counter(note for change in batch for note in change.desired.notes):
             await self._links.count_notes(notes)
@@ -107,4 +110,6 @@ class OrderWrites:
 
 def _refused(change: OrderChange, reason: str) -> SentOrder:
     accepted_at = change.sent.accepted_at if change.sent else NEVER
-    return SentOrder(change.id, change.desired.source, change.fingerprint, accepted_at, reason)
+    return SentOrder(
+        change.id, change.desired.source, change.fingerprint, accepted_at=accepted_at, refused=reason
+    )

@@ -15,6 +15,11 @@ MOST_ENTRIES, MOST_LAYERS = 19, 16
 MOST_MODULE_LINES, MOST_CLASS_LINES, MOST_FUNCTION_LINES = 350, 250, 45
 TEXTS = {PACKAGE / "sandbox/generator/event_texts.py"}  # texts of a shop, which are data
 MODULES = sorted({*PACKAGE.rglob("*.py"), *(CHECKOUT / "benchmarks").rglob("*.py")} - TEXTS)
+MOST_BY_POSITION = 3
+ONE_PER_ENTRY = {"Delivered", "Delivery", "Event"}  # keywords would cost each entry a tenth of a microsecond
+BUILDERS = sorted(
+    {*PACKAGE.rglob("*.py")} - {*(PACKAGE / "sandbox").rglob("*.py")}
+)  # the sandbox has tables of data
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -50,3 +55,15 @@ def test_modules_classes_and_functions_are_small(module: Path) -> None:
 def test_every_package_says_what_belongs_in_it() -> None:
     for folder in {module.parent for module in PACKAGE.rglob("*.py")}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder
+
+
+@pytest.mark.parametrize("module", BUILDERS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_objects_of_more_than_three_values_are_built_by_keyword(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id.strip("_")[0].isupper()
+        ):
+            values = [value for value in node.args if not isinstance(value, ast.Starred)]
+            assert len(values) <= MOST_BY_POSITION or node.func.id in ONE_PER_ENTRY, ast.unparse(node)
