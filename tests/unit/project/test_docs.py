@@ -7,11 +7,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from kiva_stream.cli.exit_codes import EXIT_CODES
 from kiva_stream.cli.sandbox_commands import FAULT_HELP
+from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.sandbox.activecampaign import FaultKind, control
 from kiva_stream.source.contract import CONTRACT
@@ -36,6 +38,12 @@ def document(name: str) -> str:
 
 def section(name: str, title: str) -> str:
     return document(name).split(f"\n## {title}")[1].split("\n## ")[0]
+
+
+def incident_sections() -> dict[str, str]:
+    """Return the text about each kind of incident."""
+    parts = re.split(r"^### `(\w+)`$", section("docs/operations.md", "Incidents"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def import_layers() -> list[list[str]]:
@@ -195,3 +203,15 @@ def test_the_map_names_files_that_exist_and_definitions_that_they_hold() -> None
     for file, definition in rows:
         assert (CHECKOUT / file).is_file(), file
         assert not definition or definition in named_by_the_map(CHECKOUT / file), (file, definition)
+
+
+@pytest.mark.parametrize("kind", get_args(IncidentKind))
+def test_an_operator_finds_how_each_incident_shows_what_it_means_and_what_to_do(kind: str) -> None:
+    text = " ".join(incident_sections()[kind].split())
+    told = re.fullmatch(r"- \*How it shows:\* (.+) - \*What it means:\* (.+) - \*What to do:\* (.+)", text)
+    assert told is not None, text
+    assert all(part.endswith(".") for part in told.groups())
+
+
+def test_every_section_about_an_incident_is_of_a_kind_that_there_is() -> None:
+    assert incident_sections().keys() == set(get_args(IncidentKind))
