@@ -11,7 +11,8 @@ from kiva_stream.commands.outcome_equation import Equation, equation_of
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.incidents import Incident
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.status import read_status
+from kiva_stream.state.incidents import read_incidents
+from kiva_stream.state.status import SiteStatus, read_holder, read_status
 from kiva_stream.state.store import Store
 
 
@@ -43,16 +44,48 @@ class StatusReport(msgspec.Struct, frozen=True):
     lag_s: float | None  # all that `follow` could read this long before has its outcome
 
 
-async def status(settings: Settings) -> StatusReport:
-    """Return where the site stands, from the state schema alone. Raises CheckpointError."""
+class StartReport(msgspec.Struct, frozen=True):
+    """What is known of a site before its first checkpoint."""
+
+    site: str
+    phase: str  # start
+    incidents: list[Incident] = msgspec.field(name="troubles")
+    held_by: str | None
+    held_since: datetime | None
+    updated_at: datetime
+
+
+async def status(settings: Settings) -> StatusReport | StartReport:
+    """Return where the site stands, from the state schema alone. Raises CheckpointError.
+
+    Before the first checkpoint that is a StartReport, if a process works the site or left incidents.
+    """
     site_id = settings.source.site_id
     async with Store.open_migrated(settings.state) as store:
         found = await read_status(store, site_id)
-    if found is None:
+        if found is None:
+            return await _at_the_start(store, site_id)
+    return _report(settings, found)
+
+
+async def _at_the_start(store: Store, site_id: int) -> StartReport:
+    holder, incidents = await read_holder(store, site_id), await read_incidents(store, site_id)
+    if holder is None and not incidents:
         raise CheckpointError(f"Nothing has been done for site {site_id} yet: start a backfill.")
+    return StartReport(
+        site=str(site_id),
+        phase="start",
+        incidents=incidents,
+        held_by=holder.name if holder else None,
+        held_since=holder.since if holder else None,
+        updated_at=datetime.now(UTC),
+    )
+
+
+def _report(settings: Settings, found: SiteStatus) -> StatusReport:
     now = datetime.now(UTC)
     return StatusReport(
-        site=str(site_id),
+        site=str(settings.source.site_id),
         account=found.account,
         phase=found.phase,
         since=found.since,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,6 +46,20 @@ class SiteStatus(msgspec.Struct, frozen=True):
     caught_up_at: datetime | None  # every entry that was readable at this moment has its outcome
 
 
+class SiteHolder(NamedTuple):
+    """The process that works a site, since when."""
+
+    name: str  # its host and pid
+    since: datetime
+
+
+async def read_holder(store: Store, site_id: int) -> SiteHolder | None:
+    """Return who works a site just now. Raises CheckpointError."""
+    for row in await store.fetch("site_holder", site_id):
+        return SiteHolder(row["holder"], row["taken_at"])
+    return None
+
+
 async def read_status(store: Store, site_id: int) -> SiteStatus | None:
     """Return how far a site has come, None when it has no checkpoint. Raises CheckpointError."""
     for row in await store.fetch("checkpoint", site_id):
@@ -52,7 +67,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
         (due,) = await store.fetch("count_due", site_id)
         counted_from = Position(row["counted_txid"], row["counted_id"])
         parked = [each for each in await store.fetch("parked", site_id) if Position(*each) > counted_from]
-        holder = next(iter(await store.fetch("site_holder", site_id)), None)
+        holder = await read_holder(store, site_id)
         return SiteStatus(
             account=row["account"],
             phase=row["phase"],
@@ -75,8 +90,8 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             orders={"sent": 0, "refused": 0} | tallies["order"],
             incidents=await read_incidents(store, site_id),
             erased=[row["customer_id"] for row in await store.fetch("erased_customers", site_id)],
-            held_by=holder["holder"] if holder else None,
-            held_since=holder["taken_at"] if holder else None,
+            held_by=holder.name if holder else None,
+            held_since=holder.since if holder else None,
             caught_up_at=row["caught_up_at"],
         )
     return None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kiva_stream.cli.rendering.tables import counts, duration, moment, pairs
-from kiva_stream.commands.status import StatusReport
+from kiva_stream.commands.status import StartReport, StatusReport
+from kiva_stream.model.incidents import Incident
 
 SHOWN_ERASED = 10
 
 
-def render_status(report: StatusReport) -> RenderableType:
+def render_status(report: StatusReport | StartReport) -> RenderableType:
     """Return where a site stands."""
+    if isinstance(report, StartReport):
+        return Group(_start_facts(report), *_incidents(report.incidents))
     return Group(
         _facts(report),
         *counts("Events", report.events),
@@ -24,10 +30,23 @@ def render_status(report: StatusReport) -> RenderableType:
         *counts("Oddities", report.notes),
         Text(f"\n{report.equation}", "bold"),
         Text(f"counted from {report.counted_from}"),
-        *(
-            Text(f"trouble: {each.kind} since {moment(each.since)}: {each.why}", "bold red")
-            for each in report.incidents
-        ),
+        *_incidents(report.incidents),
+    )
+
+
+def _incidents(incidents: list[Incident]) -> Iterator[Text]:
+    for each in incidents:
+        yield Text(f"trouble: {each.kind} since {moment(each.since)}: {each.why}", "bold red")
+
+
+def _start_facts(report: StartReport) -> Table:
+    return pairs(
+        {
+            "site": report.site,
+            "phase": "start: there is no checkpoint yet",
+            "held by": _holder(report.held_by, report.held_since),
+            "now": moment(report.updated_at),
+        }
     )
 
 
@@ -37,7 +56,7 @@ def _facts(report: StatusReport) -> Table:
             "site": report.site,
             "account": report.account,
             "phase": report.phase,
-            "held by": _holder(report),
+            "held by": _holder(report.held_by, report.held_since),
             "since": report.since,
             "events since": moment(report.events_since),
             "watermark": report.watermark,
@@ -54,9 +73,9 @@ def _facts(report: StatusReport) -> Table:
     )
 
 
-def _holder(report: StatusReport) -> str:
-    since = f", since {moment(report.held_since)}" if report.held_since else ""
-    return f"{report.held_by}{since}" if report.held_by else "nobody"
+def _holder(held_by: str | None, held_since: datetime | None) -> str:
+    since = f", since {moment(held_since)}" if held_since else ""
+    return f"{held_by}{since}" if held_by else "nobody"
 
 
 def _erased(customers: list[str]) -> str:

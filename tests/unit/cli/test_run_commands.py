@@ -17,7 +17,7 @@ from kiva_stream.commands import plan as plans
 from kiva_stream.commands import status
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.plan import BackfillPlan
-from kiva_stream.commands.status import StatusReport
+from kiva_stream.commands.status import StartReport, StatusReport
 from kiva_stream.model.bounds import Bound
 from kiva_stream.model.incidents import Incident
 from kiva_stream.model.positions import DAY1, Position
@@ -136,9 +136,9 @@ class Statuses:
     """Stands for reading the state schema: answers `answer`."""
 
     def __init__(self) -> None:
-        self.answer = STATUS
+        self.answer: StatusReport | StartReport = STATUS
 
-    async def status(self, _: Settings) -> StatusReport:
+    async def status(self, _: Settings) -> StatusReport | StartReport:
         return self.answer
 
 
@@ -373,6 +373,22 @@ def test_status_before_the_first_commit_says_none_yet(run: Run, statuses: Status
 def test_status_shows_what_is_wrong_since_when_and_why(run: Run, statuses: Statuses) -> None:
     statuses.answer = STATUS
     assert "trouble: key since 2018-03-04 17:02:10+00:00: 403 Forbidden" in words(run("status").out)
+
+
+def test_status_before_the_first_checkpoint_shows_the_incident_and_the_holder(
+    run: Run, statuses: Statuses
+) -> None:
+    statuses.answer = StartReport("1", "start", STATUS.incidents, "shop pid 7", MOMENT, MOMENT)
+    out = words(run("status").out)
+    assert f"held by shop pid 7, since {MOMENT}" in out
+    assert "phase start: there is no checkpoint yet" in out
+    assert "trouble: key since 2018-03-04 17:02:10+00:00: 403 Forbidden" in out
+    answer = json.loads(run("status", "--json").out)
+    assert (answer["phase"], answer["held_by"], answer["troubles"][0]["kind"]) == (
+        "start",
+        "shop pid 7",
+        "key",
+    )
 
 
 def test_a_summary_shows_breaches_only_of_the_sandbox(run: Run, backfills: Backfills) -> None:

@@ -14,7 +14,7 @@ from kiva_stream.commands.estimates import swaps_s
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.outcomes import DELIVERED, Outcome
 from kiva_stream.model.positions import Position
-from kiva_stream.settings.sections import PipelineSettings
+from kiva_stream.settings.sections import PipelineSettings, Settings
 from kiva_stream.state.status import SiteStatus
 from tests.support.entries import SITE, moment
 from tests.support.settings import settings
@@ -53,6 +53,9 @@ class StoreThere:
     async def open_migrated(cls, _settings: object) -> AsyncIterator[Self]:
         yield cls()
 
+    async def fetch(self, _block: str, *_: object) -> list[object]:
+        return []
+
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> dict[int, SiteStatus]:
@@ -67,13 +70,20 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[int, SiteStatus]:
     return known
 
 
+async def whole_status(asked: Settings) -> status.StatusReport:
+    """Return the report on a site that has a checkpoint."""
+    report = await status.status(asked)
+    assert isinstance(report, status.StatusReport)
+    return report
+
+
 async def test_status_says_how_many_week_tags_are_due_and_how_long_they_take_at_the_limits_set(
     found: dict[int, SiteStatus],
 ) -> None:
     found[SITE.id] = FOUND
     for rate in (1, 5):
         limits = settings(PipelineSettings(), requests_per_second=rate)
-        report = await status.status(limits)
+        report = await whole_status(limits)
         assert report.tags_due == 20_000
         assert report.tags_left_s == swaps_s(20_000, limits.activecampaign) > 0
 
@@ -82,15 +92,17 @@ async def test_status_has_the_orders_and_the_lag_of_following(
     found: dict[int, SiteStatus],
 ) -> None:
     found[SITE.id] = FOUND
-    report = await status.status(settings(PipelineSettings()))
+    report = await whole_status(settings(PipelineSettings()))
     assert report.orders == {"sent": 411, "refused": 2}
     assert report.equation.entries_read == 10
     assert report.lag_s == (report.updated_at - moment(0)).total_seconds() > 0
     found[SITE.id] = replace(FOUND, caught_up_at=None)
-    assert (await status.status(settings(PipelineSettings()))).lag_s is None
+    assert (await whole_status(settings(PipelineSettings()))).lag_s is None
 
 
-async def test_status_of_a_site_without_a_checkpoint_says_what_to_do(found: dict[int, SiteStatus]) -> None:
+async def test_status_of_a_site_without_checkpoint_holder_and_incident_says_what_to_do(
+    found: dict[int, SiteStatus],
+) -> None:
     found[SITE.id + 1] = FOUND
     with pytest.raises(CheckpointError, match=f"site {SITE.id} yet: start a backfill"):
         await status.status(settings(PipelineSettings()))
