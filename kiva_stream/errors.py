@@ -51,6 +51,10 @@ class TryLater(DeliveryError):  # noqa: N818  named by what to do about it
         self.after_s = after_s
 
 
+class ForeignAnswer(TryLater):
+    """Another server than ActiveCampaign's API answered: by a redirect, or by a page instead of JSON."""
+
+
 class Rejected(DeliveryError):  # noqa: N818
     """ActiveCampaign refused this one object for good; `reply` quotes its answer without secrets."""
 
@@ -90,6 +94,14 @@ class BatchTooLarge(DeliveryError):  # noqa: N818
 
 class AccountRefused(DeliveryError):  # noqa: N818
     """ActiveCampaign refuses the key or the account, or a kind of call altogether."""
+
+
+class WrongUrl(AccountRefused):
+    """`api_url` is not the address of ActiveCampaign's API."""
+
+
+class PermissionRefused(AccountRefused):
+    """One call is refused with a 403, although the key is accepted for another."""
 
 
 class UnknownOutcome(DeliveryError):  # noqa: N818

@@ -5,6 +5,7 @@
 | closed    | an answer, also one that rejects the object asked for  | closed           |
 | closed    | throttling, which says how long to wait                | closed, incident |
 | closed    | no answer, a 5xx or HTML, not yet `failures` in a row  | closed           |
+| closed    | the same or a refusal, before the first answer         | closed, incident |
 | closed    | the same, `failures` in a row                          | open, incident   |
 | closed    | a refusal of the account, the first or second in a row | closed           |
 | closed    | the third, with `retry_refused_s`                      | open, incident   |
@@ -27,7 +28,7 @@ from typing import Self
 
 from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.retry_policy import REFUSALS
-from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, UnknownOutcome
+from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, UnknownOutcome, WrongUrl
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives.backoff import backoff_s
@@ -61,6 +62,7 @@ class CircuitBreaker:
         self._chance = chance
         self._failures = self._refusals = 0  # in a row
         self._openings = 0  # in a row
+        self._has_answered = False  # the host, as expected
         self._has_probe = False  # a probe is out: half-open
         self._incident: IncidentKind | None = None
         incidents.resolve("activecampaign", name)  # an earlier breaker of this host no longer can
@@ -105,12 +107,14 @@ class CircuitBreaker:
         if self._failures:
             if is_probe or self._failures >= self._max_failures:
                 self._open("activecampaign", str(error))
+            elif not self._has_answered:
+                self._begin_incident("activecampaign", str(error))
         elif self._stays_refused():
             self._open("key", str(error))
         elif _is_throttling(error):
             self._openings = 0
             self._begin_incident("activecampaign", str(error))
-        elif self._refusals >= REFUSALS:  # without `retry_refused_s`
+        elif self._refusals >= REFUSALS or (self._refusals and not self._has_answered):
             self._openings = 0
             self._begin_incident("key", str(error))
         else:
@@ -118,7 +122,8 @@ class CircuitBreaker:
 
     def _stays_refused(self) -> bool:
         """Return whether to open for refusals: one alone may be a blip, unless the last probe was refused."""
-        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and self._incident == "key")
+        is_probed = self.is_open and self._incident == "key"
+        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and is_probed)
         return is_again and self.retry_refused_s is not None
 
     def _open(self, kind: IncidentKind, why: str) -> None:
@@ -129,6 +134,7 @@ class CircuitBreaker:
 
     def _close(self) -> None:
         self._openings = 0
+        self._has_answered = True
         if self._incident is not None:
             self._incidents.resolve(self._incident, self._name)
             self._incident = None
@@ -161,7 +167,7 @@ class BreakerRequest:
 def _is_failure(error: BaseException | None) -> bool:
     """Return whether the error means that the host is down, rather than that it throttles or refuses."""
     is_unanswered = isinstance(error, TryLater) and error.after_s is None
-    return is_unanswered or isinstance(error, UnknownOutcome)
+    return is_unanswered or isinstance(error, UnknownOutcome | WrongUrl)
 
 
 def _is_throttling(error: BaseException | None) -> bool:

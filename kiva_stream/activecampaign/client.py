@@ -25,14 +25,21 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
+from kiva_stream.activecampaign.own_user import (
+    OWN_USER,
+    AnsweredHere,
+    is_ambiguous,
+    meaning_of,
+    parse_own_user,
+)
 from kiva_stream.activecampaign.pause import Clock, Pause
-from kiva_stream.activecampaign.rate_limits import Budget, request_budget
+from kiva_stream.activecampaign.rate_limits import SECOND_S, Budget, request_budget
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
-from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome
+from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome, WrongUrl
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
-from kiva_stream.ports.state import FencingCheck
+from kiva_stream.ports.state import AnsweredUrl, FencingCheck
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
@@ -52,8 +59,9 @@ class Client:
 
     `patience_s` bounds the waits of a call between its attempts: infinite for a pipeline that outlasts an
     outage, some seconds for a command at which a person waits. With `retry_refused_s` a call outlasts a
-    refusal of the account too, by a probe every so many seconds. Outages and refusals are reported to
-    `incidents`. `fencing` is checked in the step in which a request is written.
+    refusal of the account too, by a probe every so many seconds. `answered` says whether ActiveCampaign ever
+    answered at this URL. Outages and refusals are reported to `incidents`. `fencing` is checked in the step
+    in which a request is written.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class Client:
         *,
         patience_s: float = math.inf,
         retry_refused_s: float | None = None,
+        answered: AnsweredUrl | None = None,
         incidents: Incidents | None = None,
         fencing: FencingCheck | None = None,
         sleep: Sleep = asyncio.sleep,
@@ -79,7 +88,8 @@ class Client:
         self._warn = ThrottledWarning(clock=clock)
         self._secrets = (settings.api_token, settings.event_key)
         self._budget = request_budget(settings.requests_per_second, self.pause, clock)
-        self._url = settings.api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
+        self._url = base_url(settings.api_url)
+        self._answered = answered or AnsweredHere()
         self._headers = {
             **COMMON_HEADERS,
             "Api-Token": settings.api_token,
@@ -133,8 +143,8 @@ class Client:
         `path` follows /api/3 and includes the query. `body` becomes JSON, a Decimal a number; None is no
         body. The call takes a slot of each of `budgets` and of the request budget; with `low_priority` only
         slots that no other call waits for. Raises what `parse` raises, but TryLater only when the patience is
-        over, and AccountRefused only when it was the third in a row and refusals are not outlasted. Raises
-        HeldError if the lease is lost.
+        over, and AccountRefused only when it was the third in a row and refusals are not outlasted; WrongUrl,
+        which is one, even then. Raises HeldError if the lease is lost.
         """
         url = URL(self._url + path, encoded=True)
         data = None if body is None else _json.encode(body)
@@ -144,9 +154,12 @@ class Client:
                 for budget in (*budgets, self._budget):
                     await slots.enter_async_context(budget.low_priority() if low_priority else budget)
                 with self._breaker.request():
-                    return parse(await self._exchange_repeatable(method, url, data))
+                    return await self._result(method, url, data, parse=parse)
 
-        return await self.retry(attempt, self._breaker)
+        result = await self.retry(attempt, self._breaker)
+        if not self._answered.is_known:
+            await self._answered.record()
+        return result
 
     async def retry(self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker) -> T:
         """Repeat an attempt as the retry policy and the breaker of its host allow; return its result.
@@ -170,6 +183,7 @@ class Client:
         | error                                    | wait                                                |
         |------------------------------------------|-----------------------------------------------------|
         | one that the policy does not repeat      | none: it is raised                                  |
+        | third WrongUrl in a row                  | none: it is raised                                  |
         | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
         | any, while the breaker is open           | the same                                            |
         | throttling                               | the policy's, for all requests to the host          |
@@ -178,7 +192,7 @@ class Client:
         try:
             wait_s = policy.wait_s(error)
         except AccountRefused as refusal:
-            if self._retry_refused_s is None:
+            if self._retry_refused_s is None or isinstance(refusal, WrongUrl):
                 raise
             breaker.trip(refusal)
             return
@@ -189,6 +203,37 @@ class Client:
             breaker.pause.extend(wait_s)
         else:
             await breaker.pause.sleep(wait_s)
+
+    async def _result(
+        self, method: str, url: URL, data: bytes | None, *, parse: Callable[[Response], T]
+    ) -> T:
+        """Send a request once, and return what `parse` makes of its answer.
+
+        Raises what `parse` raises, and TryLater if there is no answer. A 403, and an answer of another server
+        before ActiveCampaign ever answered, mean what `meaning_of` says.
+        """
+        response = await self._exchange_repeatable(method, url, data)
+        try:
+            return parse(response)
+        except DeliveryError as error:
+            if not is_ambiguous(error, response.status, was_answered=self._answered.is_known):
+                raise
+            own_error = await self._own_user_error()
+            request = f"{method} {url.path.removeprefix(API_PATH)}"
+            raise meaning_of(error, own_error, request=request, url=self._url) from None
+
+    async def _own_user_error(self) -> DeliveryError | None:
+        """Read the key's own user; return the error that this ends with, None if it is answered.
+
+        It uses the slot of the request that was answered before, once that has lasted its time again.
+        """
+        await self.pause.sleep(SECOND_S)
+        try:
+            parse_own_user(await self._exchange_repeatable("GET", URL(self._url + OWN_USER), None))
+        except DeliveryError as error:
+            return error
+        await self._answered.record()
+        return None
 
     async def _exchange_repeatable(self, method: str, url: URL, data: bytes | None) -> Response:
         """Send a request that may be repeated, and return its answer. Raises TryLater if there is none."""
@@ -230,7 +275,13 @@ class Client:
             body=body,
             retry_after=response.headers.get("Retry-After"),
             secrets=self._secrets,
+            location=response.headers.get("Location"),
         )
+
+
+def base_url(api_url: str) -> str:
+    """Return the URL below which all calls are, by the setting `api_url`."""
+    return api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
 
 
 def _fenced(fencing: FencingCheck) -> type[ClientRequest]:

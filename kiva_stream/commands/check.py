@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.own_user import AnsweredHere
 from kiva_stream.errors import HeldError, KivaStreamError, SettingsError, TryLater
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.currencies import ISO_4217
@@ -18,7 +19,7 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.runtime.account import account_name, account_setup
+from kiva_stream.runtime.account import account_name, account_setup, answered_url
 from kiva_stream.runtime.id_order import restart_since
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
@@ -56,6 +57,13 @@ PARTS = (
 )
 
 
+class _FoundState(NamedTuple):
+    """What the state says, as far as it could be read."""
+
+    saved: SavedCheckpoint | None = None
+    was_answered: bool = False  # ActiveCampaign, at the URL in the settings
+
+
 class CheckRow(msgspec.Struct, frozen=True):
     """One thing that was looked at, and what to do about it when it is not in order."""
 
@@ -73,9 +81,9 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 async def check(settings: Settings) -> CheckReport:
     """Check the source, the state schema and the account; what is wrong with one hides no other."""
-    saved, state = await _check_state(settings)
-    site, source = await _check_source(settings, saved)
-    rows = [*source, *state, *await _check_account(settings, site)]
+    found, state = await _check_state(settings)
+    site, source = await _check_source(settings, found.saved)
+    rows = [*source, *state, *await _check_account(settings, site, was_answered=found.was_answered)]
     return CheckReport(all(row.ok for row in rows), rows)
 
 
@@ -202,28 +210,31 @@ def changes_row(took_s: float) -> CheckRow:
 # --- the state ---
 
 
-async def _check_state(settings: Settings) -> tuple[SavedCheckpoint | None, list[CheckRow]]:
+async def _check_state(settings: Settings) -> tuple[_FoundState, list[CheckRow]]:
+    was_answered = False
     try:
         async with Store.open_migrated(settings.state) as store:
             there = CheckRow("state", True, f"schema {settings.state.schema} is there")
+            was_answered = (await answered_url(settings.activecampaign, store)).is_known
             async with store.transaction() as connection:
                 ledger = SiteLedger(store, connection, settings.source.site_id)
                 saved = await ledger.saved(account_name(settings.activecampaign))
     except (HeldError, SettingsError) as error:
-        return None, [there, CheckRow("account", False, str(error))]
+        return _FoundState(None, was_answered), [there, CheckRow("account", False, str(error))]
     except KivaStreamError as error:
-        return None, [CheckRow("state", False, str(error))]
+        return _FoundState(), [CheckRow("state", False, str(error))]
     where = f"its checkpoint is at {saved.watermark}" if saved else "no backfill has begun"
     bound = CheckRow("account", True, f"no other site's, and no other is this site's; {where}")
-    return saved, [there, bound]
+    return _FoundState(saved, was_answered), [there, bound]
 
 
 # --- ActiveCampaign ---
 
 
-async def _check_account(settings: Settings, site: Site | None) -> list[CheckRow]:
+async def _check_account(settings: Settings, site: Site | None, *, was_answered: bool) -> list[CheckRow]:
+    answered = AnsweredHere(is_known=was_answered)  # `check` writes nothing to the state
     try:
-        async with Client(settings.activecampaign, patience_s=PATIENCE_S) as client:
+        async with Client(settings.activecampaign, patience_s=PATIENCE_S, answered=answered) as client:
             missing = await account_setup(settings, client, site).missing()
     except TryLater as error:
         what = "check activecampaign.api_url and the network"

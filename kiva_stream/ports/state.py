@@ -28,6 +28,17 @@ class FencingCheck(Protocol):
         """Return when the lease is renewed, so that `require` passes again."""
 
 
+class AnsweredUrl(Protocol):
+    """Tells whether ActiveCampaign ever answered at the account's URL: then that is no wrong one."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that ActiveCampaign answered there."""
+
+    async def record(self) -> None:
+        """Record that ActiveCampaign answered there, as far as the state can be written just now."""
+
+
 class IdGaps(Protocol):
     """The id gaps of a log that is read without a horizon: ids that no entry had when reading passed them.
 

@@ -6,9 +6,11 @@ from urllib.parse import urlsplit
 
 from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
-from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.client import Client, base_url
 from kiva_stream.model.site import Site
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
+from kiva_stream.state.answered_url import StoredAnsweredUrl
+from kiva_stream.state.store import Store
 
 PATIENCE_S = 30.0  # of a command that a person waits for: api_url may be mistyped
 
@@ -16,6 +18,11 @@ PATIENCE_S = 30.0  # of a command that a person waits for: api_url may be mistyp
 def account_name(settings: ActiveCampaignSettings) -> str:
     """Return the name of the account in the state. Two with the same name are the same account."""
     return f"{urlsplit(settings.api_url).netloc} {settings.event_actid}"
+
+
+async def answered_url(settings: ActiveCampaignSettings, store: Store) -> StoredAnsweredUrl:
+    """Return what the state knows of the URL that `api_url` stands for. Raises CheckpointError."""
+    return await StoredAnsweredUrl.read(store, base_url(settings.api_url))
 
 
 def account_setup(settings: Settings, client: Client, site: Site | None) -> AccountSetup:

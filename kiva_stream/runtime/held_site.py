@@ -13,7 +13,7 @@ from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.tombstones import ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.late_arrivals import LateArrivals
-from kiva_stream.runtime.account import account_name
+from kiva_stream.runtime.account import account_name, answered_url
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.dead_letters import SiteDeadLetters
@@ -49,6 +49,7 @@ async def hold_site(
             account,
             patience_s=patience_s,
             retry_refused_s=retry_refused_s,
+            answered=await answered_url(account, store),
             incidents=incidents,
             fencing=lease,
         ) as client,

@@ -1,4 +1,4 @@
--- Version 3: which process holds a site, how many orders go in one request.
+-- Version 3: which process holds a site, how many orders go in one request, whether a URL was ever answered.
 
 -- The process of a lease, so that another one on the same host can find that it has ended. NULL where that is not known.
 ALTER TABLE {schema}.lease
@@ -21,3 +21,12 @@ ALTER TABLE {schema}.contact
 -- When the watermark was last moved. An entry at or below it that was inserted later has an id that began anew.
 ALTER TABLE {schema}.checkpoint ADD COLUMN moved_at timestamptz NOT NULL DEFAULT now();
 UPDATE {schema}.checkpoint SET moved_at = committed_at;
+
+-- The URLs of ActiveCampaign's API at which it ever answered: none of them is a wrong one. A site that is bound to its
+-- account was answered, most likely at the usual form of its URL.
+CREATE TABLE {schema}.answered_url (
+  url         text PRIMARY KEY,
+  answered_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO {schema}.answered_url (url)
+SELECT 'https://' || split_part(account, ' ', 1) || '/api/3' FROM {schema}.site;

@@ -23,6 +23,7 @@ VERSION = 3  # of the state schema; a migration a version: schema_1.sql, …
 SQL_FILES = (
     *("store.sql", "leases.sql", "ledger.sql", "links.sql", "orders.sql", "tags.sql", "evidence.sql"),
     *("status.sql", "incidents.sql", "dead_letters.sql", "rewinds.sql", "tombstones.sql", "id_gaps.sql"),
+    "answered_url.sql",
 )
 LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
 

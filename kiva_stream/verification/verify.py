@@ -24,7 +24,7 @@ from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.observability.incidents import Incidents
-from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup
+from kiva_stream.runtime.account import PATIENCE_S, account_name, account_setup, answered_url
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.runtime.working_site import WorkingSite
@@ -113,7 +113,8 @@ async def verify(settings: Settings, request: VerifyRequest) -> VerifyReport:
         if progress.is_held:
             account = beside_another(account)
         shop = opened.without(await Tombstones(store, site_id).forgotten_people())
-        async with Client(account, patience_s=PATIENCE_S) as client:
+        answered = await answered_url(account, store)
+        async with Client(account, patience_s=PATIENCE_S, answered=answered) as client:
             run = await Verification.open(settings, shop=shop, store=store, client=client, holds_site=False)
             return await run.go(request)
 

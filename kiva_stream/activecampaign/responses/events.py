@@ -11,6 +11,7 @@ from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.responses.statuses import (
     BAD_REQUEST,
     PROXY_GAVE_UP,
+    REDIRECTS,
     SERVER_ERRORS,
     SUCCESS,
     UNPROCESSABLE,
@@ -60,15 +61,15 @@ def parse_event(response: Response) -> None:
     |-----------------------------|-----------------------------------|---------------------------------|
     | 2xx                         | success 1                         | recorded                        |
     | 429, 503 with a Retry-After | any                               | TryLater, after that wait       |
-    | 408, 425, 499, 5xx          | any                               | UnknownOutcome                  |
+    | 3xx, 408, 425, 499, 5xx     | any                               | UnknownOutcome                  |
     | 401, 402, 403               | any                               | AccountRefused                  |
     | any other                   | success 0 without a text          | UnknownEventName                |
     | any other                   | success 0, about the event's name | UnknownEventName                |
     | any other                   | success 0, about the account      | AccountRefused                  |
     | 2xx, 400, 422               | success 0, another text           | Rejected                        |
-    | 3xx, other 4xx              | success 0, another text           | AccountRefused: check event_url |
-    | 3xx, 4xx                    | success 1                         | UnknownOutcome                  |
-    | 2xx, 3xx                    | neither                           | UnknownOutcome                  |
+    | other 4xx                   | success 0, another text           | AccountRefused: check event_url |
+    | 4xx                         | success 1                         | UnknownOutcome                  |
+    | 2xx                         | neither                           | UnknownOutcome                  |
     | 4xx                         | HTML                              | UnknownOutcome                  |
     | 400, 422                    | neither                           | Rejected                        |
     | other 4xx                   | neither                           | AccountRefused: check event_url |
@@ -77,7 +78,7 @@ def parse_event(response: Response) -> None:
     if answer is not None and answer.success in (1, "1") and response.status in SUCCESS:
         return
     raise_if_throttled(response)
-    if response.status in SERVER_ERRORS or response.status in PROXY_GAVE_UP:
+    if any(response.status in statuses for statuses in (REDIRECTS, PROXY_GAVE_UP, SERVER_ERRORS)):
         raise _unknown_outcome(response)
     raise_if_account_refused(response)
     if answer is not None and answer.success in (0, "0"):

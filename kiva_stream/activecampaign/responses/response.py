@@ -16,12 +16,13 @@ _ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=]+(?:@|%40)[^\s\"'<>(){}\[\],;:&]+"
 
 
 class Response(NamedTuple):
-    """Status and body of an answer, its Retry-After header, and the secrets that no quotation may repeat."""
+    """Status and body of an answer, two of its headers, and the secrets that no quotation may repeat."""
 
     status: int
     body: bytes
     retry_after: str | None = None
     secrets: tuple[str, ...] = ()
+    location: str | None = None
 
     def __repr__(self) -> str:
         return f"<Response {self.excerpt()}>"
@@ -34,8 +35,10 @@ class Response(NamedTuple):
             return None
 
     def excerpt(self) -> str:
-        """Return the status and the beginning of the body, secrets and addresses masked."""
-        return f"{self.status} {mask(self.body.decode(errors='replace'), self.secrets)}".strip()
+        """Return the status, the Location and the beginning of the body, secrets and addresses masked."""
+        to = "" if self.location is None else f"to {mask(self.location, self.secrets)}"
+        body = mask(self.body.decode(errors="replace"), self.secrets)
+        return " ".join(filter(None, (str(self.status), to, body)))
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from kiva_stream.activecampaign.responses.statuses import (
     raise_if_account_refused,
     raise_if_throttled,
 )
-from kiva_stream.errors import AccountRefused, ContactGone, Rejected, TryLater
+from kiva_stream.errors import AccountRefused, ContactGone, ForeignAnswer, Rejected, TryLater
 
 T = TypeVar("T")
 
@@ -59,28 +59,35 @@ def parse_rest(response: Response, shape: type[T], *, key: str = "", by_id: bool
     | 429, 503 with a Retry-After           | TryLater, after that wait                             |
     | 401, 402, 403                         | AccountRefused                                        |
     | 2xx, body of that shape               | the result                                            |
+    | 408, 425, 499, 5xx                    | TryLater                                              |
+    | 3xx; 2xx or other 4xx, HTML           | ForeignAnswer: another server than the API answered   |
     | 2xx, another body                     | TryLater                                              |
-    | below 200, 3xx, 408, 425, 499, 5xx    | TryLater                                              |
-    | other 4xx, HTML                       | TryLater: another server than the API answered        |
     | 422 with the code `duplicate`         | Duplicate                                             |
     | 400, 409, 413, 422                    | Rejected                                              |
     | 404, `by_id`                          | Rejected                                              |
-    | other 4xx                             | AccountRefused: `api_url` is not the address of an API |
+    | other 4xx, no JSON                    | ForeignAnswer                                         |
+    | other 4xx, JSON                       | AccountRefused: the API has no such call there        |
+
+    `Client.call` finds out whether a 403 is about the key, and whether a ForeignAnswer is an outage or means
+    that `api_url` is wrong.
     """
     raise_if_throttled(response)
     raise_if_account_refused(response)
     status = response.status
+    if status in PROXY_GAVE_UP or status in SERVER_ERRORS:
+        raise TryLater(f"ActiveCampaign cannot answer now: {response.excerpt()}")
+    if (status < BAD_REQUEST and status not in SUCCESS) or is_html(response):
+        raise _foreign(response)
     if status in SUCCESS:
         content: T = _decoded(response, shape, key)
         return content
-    is_no_answer = status < BAD_REQUEST or status in PROXY_GAVE_UP or status in SERVER_ERRORS
-    if is_no_answer or is_html(response):
-        raise TryLater(f"ActiveCampaign cannot answer now: {response.excerpt()}")
     if status == UNPROCESSABLE and any(fault.code == "duplicate" for fault in faults(response)):
         raise Duplicate("ActiveCampaign has it already", response.excerpt())
     if status in REFUSED_OBJECT or (by_id and status == NOT_FOUND):
         raise Rejected("ActiveCampaign refused what was asked", response.excerpt())
-    raise AccountRefused(f"ActiveCampaign does not answer there; check api_url: {response.excerpt()}")
+    if response.decode(dict[str, Any]) is None:
+        raise _foreign(response)
+    raise AccountRefused(f"ActiveCampaign has no such call; check api_url: {response.excerpt()}")
 
 
 def parse_by_contact_id(response: Response, shape: type[T], *, key: str = "") -> T:
@@ -111,6 +118,10 @@ def faults(response: Response) -> Sequence[Fault]:
     """Return the errors that the answer names."""
     body = response.decode(_Faults)
     return (body and body.errors) or ()
+
+
+def _foreign(response: Response) -> ForeignAnswer:
+    return ForeignAnswer(f"another server than ActiveCampaign's API answered: {response.excerpt()}")
 
 
 def _decoded(response: Response, shape: Any, key: str) -> Any:  # noqa: ANN401  mypy cannot follow a shape

@@ -6,17 +6,21 @@ that public clients of the API report; none was measured on a live account.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
+
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.errors import AccountRefused, TryLater
 
 SUCCESS = range(200, 300)
+REDIRECTS = range(300, 400)  # never followed: ActiveCampaign documents none
 BAD_REQUEST = 400
+FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_LARGE = 413
 UNPROCESSABLE = 422
 PROXY_GAVE_UP = frozenset({408, 425, 499})  # a proxy waited no longer, for the answer or for the request
 SERVER_ERRORS = range(500, 600)  # Cloudflare's 520 to 526 among them
-_ACCOUNT_REFUSALS = frozenset({401, 402, 403})  # 403: wrong key; 402: the account lapsed; 401 is rare
+_ACCOUNT_REFUSALS = frozenset({401, 402, FORBIDDEN})  # 403: wrong key; 402: the account lapsed; 401 is rare
 _TOO_MANY_REQUESTS = 429
 _UNAVAILABLE = 503
 _USUAL_WAIT_S = 30.0  # the Retry-After in ActiveCampaign's own example
@@ -39,14 +43,22 @@ def retry_after_s(response: Response) -> float:
 
 
 def raise_if_account_refused(response: Response) -> None:
-    """Raise AccountRefused if the key or the account is refused, whatever was asked for."""
-    if response.status in _ACCOUNT_REFUSALS:
+    """Raise AccountRefused if the key or the account is refused, whatever was asked for.
+
+    ActiveCampaign refuses in JSON. A page of HTML is that of a proxy before it, Cloudflare's challenge say.
+    """
+    if response.status not in _ACCOUNT_REFUSALS:
+        return
+    if is_html(response):
         raise AccountRefused(
-            "ActiveCampaign refuses the key or the account; check api_token and the plan: "
-            f"{response.excerpt()}"
+            "A proxy before ActiveCampaign refuses this machine with a page of its own, and the key may be "
+            f"right; ask who runs the proxy to let it through: {response.excerpt()}"
         )
+    raise AccountRefused(
+        f"ActiveCampaign refuses the key or the account; check api_token and the plan: {response.excerpt()}"
+    )
 
 
 def is_html(response: Response) -> bool:
-    """Return whether the body is a page of HTML: ActiveCampaign's load balancer or Cloudflare answered."""
-    return response.body.lstrip()[:1] == b"<"
+    """Return whether the body is a page of HTML: another server than ActiveCampaign's API answered."""
+    return response.body.removeprefix(BOM_UTF8).lstrip()[:1] == b"<"

@@ -9,10 +9,12 @@ import asyncpg
 import msgspec
 import pytest
 
+from kiva_stream.activecampaign.client import base_url
 from kiva_stream.commands.status import status
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.positions import Position
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings, SourceSettings, StateSettings
+from kiva_stream.state.answered_url import StoredAnsweredUrl
 from kiva_stream.state.store import VERSION, Store
 from tests.support.state_schema import held_ledger, migrated_store
 from tests.support.state_schema import settings as state_settings
@@ -97,6 +99,15 @@ async def test_status_of_the_previous_state_is_what_the_previous_version_reporte
     expected = msgspec.json.decode((PREVIOUS / f"status_{PREVIOUS_VERSION}.json").read_bytes())
     assert {name: reported[name] for name in expected} == expected
     assert reported.keys() - expected.keys() == {"held_by", "held_since", "lag_s", "updated_at"}
+
+
+@pytest.mark.usefixtures("migrated")
+async def test_the_url_of_an_account_that_the_previous_state_is_bound_to_is_known_to_be_right(
+    database: str,
+) -> None:
+    async with Store.open(state_settings(database)) as store:
+        assert (await StoredAnsweredUrl.read(store, base_url("https://account.example/"))).is_known
+        assert not (await StoredAnsweredUrl.read(store, base_url("https://other.example"))).is_known
 
 
 @pytest.mark.usefixtures("migrated")

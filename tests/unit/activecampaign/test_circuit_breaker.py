@@ -14,11 +14,12 @@ import pytest
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.events import Events
+from kiva_stream.activecampaign.own_user import OWN_USER, AnsweredHere
 from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.tags import parse_tag_links
 from kiva_stream.activecampaign.retry_policy import REFUSALS
-from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater, UnknownOutcome
+from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater, UnknownOutcome, WrongUrl
 from kiva_stream.model.ids import Email
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -55,11 +56,21 @@ class ScriptedClient(Client):
         self.incidents = Incidents()
         self.answer = answer
         self.sent: dict[str | None, list[float]] = {"account.example": [], "events.example": []}
-        super().__init__(SETTINGS, retry_refused_s=retry_refused_s, incidents=self.incidents, clock=now)
+        self.own_user_reads = 0
+        super().__init__(
+            SETTINGS,
+            retry_refused_s=retry_refused_s,
+            answered=AnsweredHere(is_known=True),
+            incidents=self.incidents,
+            clock=now,
+        )
 
     async def exchange(self, *request: Any, **_: Any) -> Response:  # noqa: ANN401  passed on as they come
         url, data = request[1:]
-        self.sent[url.host].append(now())
+        if url.path.endswith(OWN_USER):
+            self.own_user_reads += 1
+        else:
+            self.sent[url.host].append(now())
         await asyncio.sleep(LATENCY_S)
         answer = self.answer() or (EVENT_DONE if data else NO_LINKS)
         if isinstance(answer, Exception):
@@ -203,15 +214,15 @@ def test_a_refusal_of_one_call_among_others_that_are_answered_is_outlasted_too()
 
 
 def test_without_a_time_to_retry_a_refusal_is_raised() -> None:
-    async def story() -> int:
+    async def story() -> tuple[int, int]:
         bench = Bench(FORBIDDEN, 1_000)
         with pytest.raises(AccountRefused):
             await bench.call()
         with pytest.raises(AccountRefused):
             await bench.send()
-        return len(bench.sent("account.example"))
+        return len(bench.sent("account.example")), bench.client.own_user_reads
 
-    assert tell(story) == REFUSALS
+    assert tell(story) == (REFUSALS, REFUSALS)
 
 
 def test_throttling_does_not_open_the_breaker_but_is_an_incident() -> None:
@@ -235,12 +246,12 @@ def test_throttling_does_not_open_the_breaker_but_is_an_incident() -> None:
 # The breaker alone
 
 
-def breaker(retry_refused_s: float | None = RETRY_S) -> CircuitBreaker:
+def breaker(retry_refused_s: float | None = RETRY_S, incidents: Incidents | None = None) -> CircuitBreaker:
     pause = Pause(asyncio.sleep, now)
     return CircuitBreaker(
         "REST",
         pause,
-        Incidents(),
+        incidents or Incidents(),
         failures=3,
         max_s=MAX_S,
         retry_refused_s=retry_refused_s,
@@ -281,6 +292,32 @@ def test_the_breaker_opens_after_errors_in_a_row_for_the_right_time(
     errors: list[Exception | None], waits: list[float]
 ) -> None:
     assert tell(lambda: ended(breaker(), *errors)) == waits
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (CANNOT_CONNECT, "activecampaign"),
+        (LOST, "activecampaign"),
+        (WrongUrl("another server"), "activecampaign"),
+        (AccountRefused("no"), "key"),
+    ],
+)
+@pytest.mark.parametrize("retry_refused_s", [None, RETRY_S])
+def test_what_fails_before_the_first_answer_is_an_incident_at_once(
+    error: Exception, kind: str, retry_refused_s: float | None
+) -> None:
+    async def story() -> list[list[str]]:
+        incidents = Incidents()
+        host = breaker(retry_refused_s, incidents)
+        kinds: list[list[str]] = []
+        for end in (error, None, error):
+            await ended(host, end)
+            kinds.append([each.kind for each in incidents.all()])
+        assert not host.is_open
+        return kinds
+
+    assert tell(story) == [[kind], [], []]
 
 
 def test_all_other_requests_wait_while_a_probe_is_out() -> None:

@@ -28,6 +28,9 @@ class StoreThere:
     async def migrate(self) -> bool:
         return False
 
+    async def fetch(self, _block: str, *_: object) -> list[object]:
+        return []
+
 
 @asynccontextmanager
 async def shop_there(_settings: Settings) -> AsyncIterator[shop.Shop]:

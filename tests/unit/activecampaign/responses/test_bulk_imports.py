@@ -115,4 +115,4 @@ def test_an_unknown_status_of_an_import_is_tried_later(status: object) -> None:
 
 @pytest.mark.parametrize("status", [405, 410])
 def test_a_report_at_a_wrong_address_refuses_the_account_and_loses_no_import(status: int) -> None:
-    assert type(raised(parse_import_report, answer(status))) is AccountRefused
+    assert type(raised(parse_import_report, answer(status, {}))) is AccountRefused

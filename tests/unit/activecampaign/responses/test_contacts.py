@@ -15,7 +15,15 @@ from kiva_stream.activecampaign.responses.contacts import (
     parse_upserted_contact,
 )
 from kiva_stream.activecampaign.responses.response import Response
-from kiva_stream.errors import AccountRefused, AddressTaken, ContactGone, DeliveryError, Rejected, TryLater
+from kiva_stream.errors import (
+    AccountRefused,
+    AddressTaken,
+    ContactGone,
+    DeliveryError,
+    ForeignAnswer,
+    Rejected,
+    TryLater,
+)
 from kiva_stream.model.ids import Email
 from tests.unit.activecampaign.responses.builders import DUPLICATE, HTML, answer, raised
 
@@ -75,9 +83,12 @@ def test_the_id_of_a_contact_is_read_from_what_was_created_or_updated(status: in
     )
 
 
-@pytest.mark.parametrize("body", [{}, {"contact": {}}, {"contact": None}, HTML])
-def test_a_contact_without_an_id_is_tried_later(body: object) -> None:
-    assert type(raised(parse_upserted_contact, answer(200, body))) is TryLater
+@pytest.mark.parametrize(
+    ("body", "meaning"),
+    [({}, TryLater), ({"contact": {}}, TryLater), ({"contact": None}, TryLater), (HTML, ForeignAnswer)],
+)
+def test_a_contact_without_an_id_is_tried_later(body: object, meaning: type[TryLater]) -> None:
+    assert type(raised(parse_upserted_contact, answer(200, body))) is meaning
 
 
 def test_a_contact_that_is_refused_is_rejected() -> None:
@@ -96,9 +107,9 @@ def test_a_contact_is_renamed_if_the_answer_shows_it() -> None:
         (answer(422, DUPLICATE), AddressTaken),
         (answer(404, {"message": "No Result found for Subscriber with id 1"}), ContactGone),
         (answer(404), ContactGone),
-        (answer(404, HTML), TryLater),
+        (answer(404, HTML), ForeignAnswer),
         (answer(422, {"errors": [{"code": "email_invalid"}]}), Rejected),
-        (answer(405), AccountRefused),
+        (answer(405, {}), AccountRefused),
         (answer(200, {}), TryLater),
         (answer(500), TryLater),
     ],

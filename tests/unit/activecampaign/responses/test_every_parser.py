@@ -55,6 +55,17 @@ def test_401_402_and_403_refuse_the_account(
     assert type(raised(parse, answer(status, body))) is AccountRefused
 
 
+@pytest.mark.parametrize("parse", ALL_PARSERS)
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_challenge_page_is_told_as_a_proxys_and_not_as_a_wrong_key(
+    parse: Callable[[Response], Any], status: int
+) -> None:
+    page = b"\n<!DOCTYPE html><html><title>Just a moment...</title></html>"
+
+    assert "A proxy before ActiveCampaign refuses this machine" in str(raised(parse, answer(status, page)))
+    assert "refuses the key" in str(raised(parse, answer(status, {"message": "Forbidden"})))
+
+
 @pytest.mark.parametrize(
     ("parse", "status", "body"),
     [

@@ -141,7 +141,7 @@ def test_orders_without_a_record_or_an_error_are_tried_later(response: Response)
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_orders_sent_to_an_address_without_an_api_refuse_the_account(status: int) -> None:
-    assert type(raised(parse_orders, answer(status))) is AccountRefused
+    assert type(raised(parse_orders, answer(status, {}))) is AccountRefused
 
 
 def test_a_query_returns_what_is_there_and_none_for_what_is_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +16,14 @@ from kiva_stream.activecampaign.responses.rest import (
     parse_deleted,
     parse_rest,
 )
-from kiva_stream.errors import AccountRefused, ContactGone, DeliveryError, Rejected, TryLater
+from kiva_stream.errors import (
+    AccountRefused,
+    ContactGone,
+    DeliveryError,
+    ForeignAnswer,
+    Rejected,
+    TryLater,
+)
 from tests.unit.activecampaign.responses.builders import (
     DUPLICATE,
     HTML,
@@ -47,14 +55,10 @@ def test_an_answer_without_the_key_is_no_answer(body: object) -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        answer(200, HTML),
         answer(200, b""),
         answer(200, {"surprise": 1}),
         answer(200, b"\xff"),
         answer(204),
-        answer(301),
-        answer(400, HTML),
-        answer(404, HTML),
         answer(408),
         answer(425),
         answer(499, {"message": "Client Closed Request"}),
@@ -69,6 +73,43 @@ def test_an_answer_that_is_missing_or_unreadable_is_tried_later(
 
     assert type(error) is TryLater
     assert error.after_s is None
+
+
+@pytest.mark.parametrize("parse", REST_PARSERS)
+@pytest.mark.parametrize(
+    "response",
+    [
+        *(answer(status) for status in (300, 301, 302, 303, 304, 307, 308)),
+        answer(301, {"id": 7}),
+        *(answer(status, HTML) for status in (200, 201, 301, 400, 404, 405, 422)),
+        answer(200, BOM_UTF8 + b"\r\n <!DOCTYPE html>"),
+    ],
+)
+def test_a_redirect_or_a_page_is_the_answer_of_another_server(
+    parse: Callable[[Response], Any], response: Response
+) -> None:
+    error = raised(parse, response)
+
+    assert type(error) is ForeignAnswer
+    assert error.after_s is None
+
+
+@pytest.mark.parametrize("parse", [parse_thing, parse_import])
+@pytest.mark.parametrize("status", [404, 405, 406, 410, 415, 421, 451])
+@pytest.mark.parametrize("body", [b"", b"404 page not found", b"\xff", b"[1]"])
+def test_a_refusal_that_is_no_json_object_is_the_answer_of_another_server(
+    parse: Callable[[Response], Any], status: int, body: bytes
+) -> None:
+    assert type(raised(parse, answer(status, body))) is ForeignAnswer
+
+
+def test_where_a_redirect_leads_is_named_without_secrets() -> None:
+    there = "https://green.example/login?key=the-key&of=ann@example.org"
+    error = raised(parse_thing, Response(302, b"", secrets=("the-key",), location=there))
+
+    assert "302 to https://green.example/login" in str(error)
+    assert "the-key" not in str(error)
+    assert "ann@" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +139,8 @@ def test_a_404_for_an_id_rejects_the_object_or_says_that_the_contact_is_gone() -
 
 @pytest.mark.parametrize("parse", [parse_thing, parse_import])
 @pytest.mark.parametrize("status", [404, 405, 406, 410, 415, 421, 451])
-@pytest.mark.parametrize("body", [{}, b"", b"404 page not found", {"message": "Not Found"}])
-def test_an_address_without_an_api_refuses_the_account_and_names_api_url(
+@pytest.mark.parametrize("body", [{}, {"message": "Not Found"}])
+def test_an_api_without_such_a_call_refuses_the_account_and_names_api_url(
     parse: Callable[[Response], Any], status: int, body: object
 ) -> None:
     error = raised(parse, answer(status, body))

@@ -14,7 +14,7 @@ from kiva_stream.activecampaign.responses.tags import (
     parse_removed_tag,
     parse_tag_links,
 )
-from kiva_stream.errors import ContactGone, Rejected, TryLater
+from kiva_stream.errors import ContactGone, ForeignAnswer, Rejected, TryLater
 from tests.unit.activecampaign.responses.builders import HTML, TAG_PARSERS, answer, raised
 
 
@@ -59,8 +59,16 @@ def test_a_refused_tag_is_rejected_for_this_contact(parse: Callable[[Response], 
 
 
 @pytest.mark.parametrize("parse", TAG_PARSERS)
-@pytest.mark.parametrize("response", [answer(500), answer(404, HTML), answer(200, HTML), answer(200, b"")])
+@pytest.mark.parametrize(
+    ("response", "meaning"),
+    [
+        (answer(500), TryLater),
+        (answer(404, HTML), ForeignAnswer),
+        (answer(200, HTML), ForeignAnswer),
+        (answer(200, b""), TryLater),
+    ],
+)
 def test_an_answer_about_a_tag_that_cannot_be_read_is_tried_later(
-    parse: Callable[[Response], Any], response: Response
+    parse: Callable[[Response], Any], response: Response, meaning: type[TryLater]
 ) -> None:
-    assert type(raised(parse, response)) is TryLater
+    assert type(raised(parse, response)) is meaning
