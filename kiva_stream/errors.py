@@ -64,11 +64,15 @@ class Rejected(DeliveryError):  # noqa: N818
 
 
 class RowsRejected(DeliveryError):  # noqa: N818
-    """ActiveCampaign refused a whole import because of some rows; `reasons` are by index, from 0."""
+    """ActiveCampaign refused a whole import because of some rows.
 
-    def __init__(self, message: str, reasons: dict[int, str]) -> None:
+    `reasons` are those of the rows that may be at fault, by index from 0; so many of them are: `count`.
+    """
+
+    def __init__(self, message: str, reasons: dict[int, str], count: int) -> None:
         super().__init__(message)
         self.reasons = reasons
+        self.count = count
 
 
 class AddressTaken(Rejected):

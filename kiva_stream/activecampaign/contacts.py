@@ -66,7 +66,7 @@ class Contacts:
         rows = [import_row(contact, self._ids) for contact in contacts]
         body = import_body(rows, exclude_automations=exclude_automations)
         budgets = (self._imports,) if len(contacts) > 1 else (self._singles, self._imports)
-        parse = partial(parse_accepted_import, count=len(contacts))
+        parse = partial(parse_accepted_import, rows=[_values(row) for row in rows])
         return await self._client.call("POST", "/import/bulk_import", body, parse=parse, budgets=budgets)
 
     async def import_report(self, import_id: str) -> ImportReport:
@@ -146,6 +146,12 @@ def sync_body(contact: DesiredContact, ids: AccountIds) -> dict[str, Any]:
     }
 
 
+def _values(row: dict[str, Any]) -> list[str]:
+    """Return the texts of a row that a refusal may quote."""
+    named = [row.get(key, "") for key in ("email", "first_name", "last_name", "phone")]
+    return [*named, *(field["value"] for field in row["fields"])]
+
+
 def _fields(contact: DesiredContact, ids: AccountIds) -> Iterator[tuple[int, str]]:
     """Yield id and value of each field to be set; "" clears a field, None leaves it as it is."""
     for name, number in ids.fields.items():
@@ -154,6 +160,6 @@ def _fields(contact: DesiredContact, ids: AccountIds) -> Iterator[tuple[int, str
             yield number, value
 
 
-def _filled(**texts: str) -> dict[str, str]:
+def _filled(**texts: str | None) -> dict[str, str]:
     """Leave empty texts out: public clients report that ActiveCampaign refuses contacts for empty names."""
     return {key: text for key, text in texts.items() if text}

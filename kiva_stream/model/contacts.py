@@ -58,6 +58,13 @@ class Contact(msgspec.Struct, weakref=True):
         self.synced_to = max(self.synced_to, position)
 
 
+class LeftOut(NamedTuple):
+    """An optional field that a contact goes without, since ActiveCampaign refused its value."""
+
+    value_hash: str
+    reply: str  # without the value
+
+
 class ContactRecord(msgspec.Struct, frozen=True):
     """What the state knows of a contact: its customers, and what ActiveCampaign has of it."""
 
@@ -69,6 +76,7 @@ class ContactRecord(msgspec.Struct, frozen=True):
     tag_link: int | None = None  # ActiveCampaign's id of that tag on this contact; None: not known
     unsubscribed: bool = False  # from the list, by us
     refused_fingerprint: bytes | None = None  # of the change that ActiveCampaign refused last
+    left_out: Mapping[str, LeftOut] = {}  # by the attribute of DesiredContact
 
 
 class DueContact(NamedTuple):
@@ -90,16 +98,16 @@ class DesiredContact(msgspec.Struct, frozen=True):
     """A contact as ActiveCampaign should show it; clean text, ready to be sent."""
 
     email: Email
-    first_name: str
-    last_name: str
-    phone: str
+    first_name: str | None  # None: not sent, as in every field that may be None
+    last_name: str | None
+    phone: str | None
     customer_id: str  # the field `Kiva Customer ID`: the best account's
     list_status: ListStatus
     status: str = ""  # this and the following are fields too; "" clears one
     next_delivery: str = ""  # YYYY-MM-DD, as are the other dates
     cancel_date: str = ""
-    birthday: str = ""
-    box_type: str | None = ""  # None: not sent
+    birthday: str | None = ""
+    box_type: str | None = ""
     tag: WeekTag | None = None  # put on it by the import that first creates it
     notes: tuple[str, ...] = ()  # what was odd about its rows; counted, not sent
 

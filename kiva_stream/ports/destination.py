@@ -39,7 +39,7 @@ class Contacts(Protocol):
     ) -> AcceptedImport:
         """Start a bulk import of at most 250 contacts; with `exclude_automations` it starts no automation.
 
-        Raises RowsRejected with the rows at fault; then none of the contacts was imported.
+        Raises RowsRejected with the rows that may be at fault; then none of the contacts was imported.
         """
 
     async def import_report(self, import_id: str) -> ImportReport:

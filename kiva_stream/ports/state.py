@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.checkpoint import Commit
-from kiva_stream.model.contacts import Contact, ContactRecord, DueContact
+from kiva_stream.model.contacts import Contact, ContactRecord, DueContact, LeftOut
 from kiva_stream.model.dead_letters import ReplayRequest
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.incidents import Incident
@@ -173,8 +173,14 @@ class Links(Protocol):
         A contact that is not linked is rejected. The next confirmation of the contact clears the refusal.
         """
 
+    async def record_left_out(self, contact: ContactId, field: str, left_out: LeftOut) -> None:
+        """Record that a contact goes without the value of a field while it is the same."""
+
     async def retry_refused(self, contacts: Collection[ContactId]) -> None:
-        """Forget what ActiveCampaign refused of these contacts; those that it rejected are new again."""
+        """Forget what ActiveCampaign refused of these contacts; those that it rejected are new again.
+
+        The fields that were left out are sent again.
+        """
 
     async def count_notes(self, notes: Mapping[str, int]) -> None:
         """Add to the tallies of notes, by their names."""

@@ -52,7 +52,7 @@ WHERE EXISTS (SELECT FROM {schema}.ledger l WHERE (l.site_id, l.txid, l.log_id) 
 SELECT customer_id FROM {schema}.tombstone WHERE site_id = $1 AND customer_id = ANY($2::bigint[])
 
 -- name: unconfirm_contacts
-UPDATE {schema}.contact SET fingerprint = NULL, refused_fingerprint = NULL, refused = '', unsubscribed = false, tag = NULL, tag_link = NULL
+UPDATE {schema}.contact SET fingerprint = NULL, refused_fingerprint = NULL, refused = '', left_out = '{}', unsubscribed = false, tag = NULL, tag_link = NULL
 WHERE site_id = $1 AND id = ANY($2::bigint[])
 
 -- name: unconfirm_orders

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from weakref import WeakValueDictionary
 
 import asyncpg
+import msgspec
 
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -157,8 +158,12 @@ class ContactLinks:
         rows = await self._store.fetch("refuse_contact", contact, fingerprint, reply, Reason.AC_REJECTED)
         self._set_statuses(rows)
 
+    async def record_left_out(self, contact: ContactId, field: str, left_out: LeftOut) -> None:
+        """Write a key of the column `left_out`."""
+        await self._store.fetch("leave_out", contact, field, *left_out)
+
     async def retry_refused(self, contacts: Collection[ContactId]) -> None:
-        """Clear what was refused, and set the status of contacts that were rejected for it."""
+        """Clear what was refused and left out, and set the status of contacts that were rejected for it."""
         self._set_statuses(await self._store.fetch("retry_refused", list(contacts), Reason.AC_REJECTED))
 
     def _cached(self, customers: Iterable[CustomerId]) -> dict[CustomerId, Contact]:
@@ -222,6 +227,7 @@ def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
         tag_link=row["tag_link"],
         unsubscribed=row["unsubscribed"],
         refused_fingerprint=row["refused_fingerprint"],
+        left_out=msgspec.json.decode(row["left_out"], type=dict[str, LeftOut]),
     )
 
 

@@ -20,8 +20,8 @@ UPDATE {schema}.contact SET ac_id = coalesce($3, ac_id) WHERE site_id = $1 AND e
 RETURNING id, email, status, why, refused
 
 -- name: contact_records
-SELECT c.id, c.email, c.status, c.why, c.refused, c.fingerprint, c.refused_fingerprint, c.ac_id, c.tag,
-       c.tag_link, c.unsubscribed,
+SELECT c.id, c.email, c.status, c.why, c.refused, c.fingerprint, c.refused_fingerprint, c.left_out::text,
+       c.ac_id, c.tag, c.tag_link, c.unsubscribed,
        ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = c.id ORDER BY 1) AS customers
 FROM {schema}.contact c
 
@@ -78,11 +78,15 @@ SET refused_fingerprint = $2, refused = $3, status = CASE status WHEN 'linked' T
 WHERE id = $1
 RETURNING id, status, why, refused
 
+-- name: leave_out
+UPDATE {schema}.contact SET left_out = left_out || jsonb_build_object($2::text, jsonb_build_array($3::text, $4::text))
+WHERE id = $1
+
 -- name: retry_refused
 UPDATE {schema}.contact
-SET refused_fingerprint = NULL, refused = '', status = CASE WHEN why = $2 THEN 'new' ELSE status END,
+SET refused_fingerprint = NULL, refused = '', left_out = '{}', status = CASE WHEN why = $2 THEN 'new' ELSE status END,
     why = CASE WHEN why = $2 THEN '' ELSE why END
-WHERE id = ANY($1::bigint[]) AND (refused_fingerprint IS NOT NULL OR why = $2)
+WHERE id = ANY($1::bigint[]) AND (refused_fingerprint IS NOT NULL OR left_out <> '{}' OR why = $2)
 RETURNING id, status, why, refused
 
 -- name: set_import_tags
@@ -110,8 +114,8 @@ WITH unlinked AS (
   DELETE FROM {schema}.tag_due WHERE contact_id = $1
 )
 UPDATE {schema}.contact
-SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', confirmed_at = NULL,
-    tag = NULL, tag_link = NULL, unsubscribed = false, erased_at = NULL
+SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', left_out = '{}',
+    confirmed_at = NULL, tag = NULL, tag_link = NULL, unsubscribed = false, erased_at = NULL
 WHERE id = $1
 
 -- name: count_notes

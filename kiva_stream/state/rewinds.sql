@@ -22,9 +22,9 @@ WITH unparked AS (
   DELETE FROM {schema}.dead_letter WHERE $4 AND site_id = $1 AND (txid, log_id) > ($2, $3)
 ), unrefused AS (
   UPDATE {schema}.contact
-  SET refused_fingerprint = NULL, refused = '', status = CASE WHEN why = $10 THEN 'new' ELSE status END,
+  SET refused_fingerprint = NULL, refused = '', left_out = '{}', status = CASE WHEN why = $10 THEN 'new' ELSE status END,
       why = CASE WHEN why = $10 THEN '' ELSE why END
-  WHERE $4 AND site_id = $1 AND (refused_fingerprint IS NOT NULL OR why = $10)
+  WHERE $4 AND site_id = $1 AND (refused_fingerprint IS NOT NULL OR left_out <> '{}' OR why = $10)
 ), gaps AS (
   DELETE FROM {schema}.gap WHERE site_id = $1 AND (first_id > $3 OR $7)
 ), uncounted AS (

@@ -16,7 +16,8 @@ ALTER TABLE {schema}.site
 -- What ActiveCampaign refused of a contact. It is tried again when the fingerprint is another or NULL.
 ALTER TABLE {schema}.contact
   ADD COLUMN refused_fingerprint bytea,                 -- of the change that was refused last
-  ADD COLUMN refused text NOT NULL DEFAULT '';          -- what ActiveCampaign said against it; '': nothing is refused
+  ADD COLUMN refused text NOT NULL DEFAULT '',          -- what ActiveCampaign said against it; '': nothing is refused
+  ADD COLUMN left_out jsonb NOT NULL DEFAULT '{}';      -- by optional field: [hash of the value that was refused, reply]
 
 -- When the watermark was last moved. An entry at or below it that was inserted later has an id that began anew.
 ALTER TABLE {schema}.checkpoint ADD COLUMN moved_at timestamptz NOT NULL DEFAULT now();

@@ -20,6 +20,7 @@ from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.current_contacts import CurrentContact, counted_customers, read_current
 from kiva_stream.sync.desired_contact import cleared, desired_contact, is_same
+from kiva_stream.sync.refused_fields import left_out, without
 
 
 class ContactChange(NamedTuple):
@@ -40,6 +41,10 @@ class ContactChange(NamedTuple):
         Only if the contact fails there is it sent by itself, and then without a subscription and a tag.
         """
         return not self.record.contact.is_linked
+
+    def without(self, field: str) -> ContactChange:
+        """Return the change without the value of a field."""
+        return self._replace(desired=without(self.desired, [field]))
 
     @property
     def clears(self) -> frozenset[str]:
@@ -93,6 +98,7 @@ class ContactChanges:
         desired = desired_contact(
             record.contact.email, counted, is_new=not record.contact.is_linked, today=today
         )
+        desired = without(desired, left_out(record, desired))
         is_known = is_same(desired, record.fingerprint) or is_same(desired, record.refused_fingerprint)
         return None if is_known else ContactChange(record, desired)
 

@@ -18,13 +18,14 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.refused_fields import names_value
 
 
 class ImportResult(NamedTuple):
     """The changes that an import did not confirm."""
 
     unconfirmed: list[ContactChange]  # they failed, or may have been left out
-    refused: list[tuple[ContactChange, str]]  # rows that were refused, each with ActiveCampaign's reply
+    refused: list[tuple[ContactChange, str]]  # an import was refused, perhaps for these; with the reasons
 
 
 class ContactImports:
@@ -57,14 +58,17 @@ class ContactImports:
         """Import contacts, again when the import is lost. The caller holds the contacts' locks."""
         changes, refused = list(changes), list[tuple[ContactChange, str]]()
         while changes:
-            # 1. Start the import. If rows are refused, none was imported: start again without them.
+            # 1. Start the import. If rows are refused, none was imported: start again without those that may
+            # be at fault. The account may be the cause, unless the reasons name the values of rows.
             try:
                 desired = [each.desired for each in changes]
                 accepted = await self._ports.contacts.start_import(
                     desired, exclude_automations=exclude_automations
                 )
             except RowsRejected as error:
-                self._check_failures(len(error.reasons), of=len(changes))
+                reasons = error.reasons.items()
+                unnamed = [row for row, reason in reasons if not names_value(reason, changes[row].desired)]
+                self._check_failures(min(error.count, len(unnamed)), of=len(changes))
                 refused += [(changes[index], reason) for index, reason in error.reasons.items()]
                 changes = [each for index, each in enumerate(changes) if index not in error.reasons]
                 continue

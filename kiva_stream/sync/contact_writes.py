@@ -11,6 +11,8 @@
 |----------------------------------------------------------|-----------------------------------------------|
 | reports that the contact failed, or may have left it out | once more, by a request of its own            |
 | was lost                                                 | once more, by an import                       |
+| was refused, perhaps for this contact                    | by an import of one; if this is refused too,  |
+|                                                          | without the value that is named, then alone   |
 
 A contact that is not linked is sent by an import first: any other request that subscribes would also
 resubscribe a contact that has unsubscribed at ActiveCampaign. If the contact fails there, it is sent by a
@@ -28,8 +30,8 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
-from kiva_stream.errors import Rejected
-from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.errors import AccountRefused, Rejected
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, LeftOut
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -38,6 +40,7 @@ from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.refused_fields import names_field_id, refused_field, value_hash
 
 
 class ContactWrites:
@@ -99,27 +102,80 @@ class ContactWrites:
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
             result = await self._imports.run(changes, exclude_automations=exclude_automations)
-            for change, said in result.refused:
-                await self._refused(change, said)
         for change in result.unconfirmed:
             await self.write_one(change)
+        for change, _ in result.refused:
+            await self._import_one(change, exclude_automations=exclude_automations)
+
+    async def _import_one(self, change: ContactChange, *, exclude_automations: bool) -> None:
+        """Import one contact that an import was perhaps refused for: whole, then without refused values.
+
+        At last it is sent by a request of its own. Raises AccountRefused if a custom field is refused: that
+        request would ignore the field.
+        """
+        async with self._ports.locks.hold([change.id]):
+            left: ContactChange | None = change
+            while left is not None:
+                change, left = left, None
+                result = await self._imports.run([change], exclude_automations=exclude_automations)
+                if not (result.refused or result.unconfirmed):
+                    return
+                for _, said in result.refused:
+                    if names_field_id(said, change.desired):
+                        raise AccountRefused(
+                            f"ActiveCampaign refuses a field of contacts; run `kiva-stream setup`: {said}"
+                        )
+                    left = await self._leave_out(change, said)
+            if change.needs_import:  # the tag was recorded before the first import
+                await self._ports.due.record_tags_unknown([change.id])
+        await self.write_one(change)
 
     async def write_one(self, change: ContactChange) -> None:
         """Send one contact by itself, and unsubscribe it if the change says so.
 
-        It is not subscribed and gets no tag: only an import does that.
+        It is not subscribed and gets no tag: only an import does that. It is sent again without the optional
+        fields whose values are refused.
         """
         async with self._ports.locks.hold([change.id]):
-            try:
-                ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
-                if change.unsubscribes:
-                    await self._ports.contacts.set_list(ac_id, subscribed=False)
-            except Rejected as error:
+            left: ContactChange | None = change
+            while left is not None:
+                left = await self._write_one(left)
+
+    async def _write_one(self, change: ContactChange) -> ContactChange | None:
+        """Send one contact; return the change without the field whose value is refused, if one is."""
+        try:
+            ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
+            if change.unsubscribes:
+                await self._ports.contacts.set_list(ac_id, subscribed=False)
+        except Rejected as error:
+            left = await self._leave_out(change, error.reply)
+            if left is None:
                 await self._refused(change, error.reply)
-            else:
-                await self._ports.links.record_confirmed(
-                    change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
-                )
+            return left
+        await self._ports.links.record_confirmed(
+            change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
+        )
+        return None
+
+    async def _leave_out(self, change: ContactChange, said: str) -> ContactChange | None:
+        """Return a change without the optional field whose value a refusal names, None if it names none.
+
+        The field is recorded, so that it is left out until its value changes: see `ContactChanges`.
+        """
+        field = refused_field(said, change.desired)
+        if field is None:
+            return None
+        value = getattr(change.desired, field)
+        refused = LeftOut(value_hash(change.id, value), reply=said.replace(value, f"[{field}]"))
+        await self._ports.links.record_left_out(change.id, field, refused)
+        await self._ports.links.count_notes({"value_left_out": 1})
+        log.warning(
+            "a value of a contact is refused; it is left out",
+            contact=change.id,
+            field=field,
+            said=refused.reply,
+        )
+        return change.without(field)
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
         """Reject a contact that is still new after all changes were written.

@@ -105,7 +105,8 @@ def must_unsubscribe(accounts: Collection[CustomerAccount]) -> bool:
 def fingerprint(desired: DesiredContact) -> bytes:
     """Return bytes that are equal exactly when the same change would be sent for a linked contact.
 
-    They are a hash, and a byte that says which of NAMES are filled. Earlier versions left that byte out.
+    They are a hash, and a byte that says which of NAMES are filled. Earlier versions left that byte out. One
+    that is not sent counts as filled, since ActiveCampaign may show an older value.
 
     A subscription and a tag are sent only for a contact that is not linked. They are left out, so that the
     contact does not differ as soon as it is linked. An unsubscription is part of the fingerprint.
@@ -113,7 +114,7 @@ def fingerprint(desired: DesiredContact) -> bytes:
     if desired.list_status is ListStatus.SUBSCRIBE:
         desired = msgspec.structs.replace(desired, list_status=ListStatus.KEEP)
     desired = msgspec.structs.replace(desired, tag=None, notes=())
-    filled = sum(bool(getattr(desired, name)) << bit for bit, name in enumerate(NAMES))
+    filled = sum((getattr(desired, name) != "") << bit for bit, name in enumerate(NAMES))
     digest = blake2b(msgspec.json.encode(desired), digest_size=FINGERPRINT_BYTES).digest()
     return digest + bytes([filled])
 
@@ -130,7 +131,7 @@ def cleared(desired: DesiredContact, recorded: bytes | None) -> frozenset[str]:
     """
     filled = recorded[FINGERPRINT_BYTES] if recorded and len(recorded) > FINGERPRINT_BYTES else 0
     return frozenset(
-        name for bit, name in enumerate(NAMES) if filled >> bit & 1 and not getattr(desired, name)
+        name for bit, name in enumerate(NAMES) if filled >> bit & 1 and getattr(desired, name) == ""
     )
 
 

@@ -88,7 +88,7 @@ def contact_differences(
 
 
 def _wrong_names(desired: DesiredContact, shown: ShownContact) -> list[str]:
-    wrong = [name for name in _NAMES if getattr(desired, name) not in {"", getattr(shown, name)}]
+    wrong = [name for name in _NAMES if getattr(desired, name) not in {"", None, getattr(shown, name)}]
     return [name.replace("_", " ") for name in wrong]
 
 

@@ -44,7 +44,8 @@ class FakeContacts:
     without one left the import is completed. Addresses in `failing` are reported as failed, as are rows that
     subscribe an unsubscribed contact; addresses in `excluded` are left out without a report, and an import
     with an address in `refused` is refused with those rows. Calls for one contact refuse the addresses in
-    `refused_alone`. A lost import changed nothing, unless `works_lost`.
+    `refused_alone`. Both refuse the names, phones and birthdays in `refused_values`, with their replies. A
+    lost import changed nothing, unless `works_lost`.
     """
 
     def __init__(self, contacts_per_import: int = 250) -> None:
@@ -66,6 +67,8 @@ class FakeContacts:
         self.failing: set[Email] = set()
         self.excluded: set[Email] = set()
         self.refused: set[Email] = set()
+        self.refused_values: dict[str, str] = {}
+        self.names_next_row = False  # a refused import names the row after each bad one too
         self.refused_alone: set[Email] = set()
         self.works_lost = False
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
@@ -88,9 +91,12 @@ class FakeContacts:
         if self.refuses_account:
             raise AccountRefused("no")
         assert len(contacts) <= self.contacts_per_import
-        refused = {row: "no" for row, each in enumerate(contacts) if each.email in self.refused}
+        refused = {row: reply for row, each in enumerate(contacts) if (reply := self._refusal(each))}
         if refused:
-            raise RowsRejected("refused", refused)
+            if self.names_next_row:
+                next_rows = {row + 1: "" for row in refused if row + 1 < len(contacts)}
+                refused = dict(sorted((next_rows | refused).items()))
+            raise RowsRejected("refused", refused, len(refused))
         import_id = f"import {len(self.imports) + 1}"
         self.imports[import_id] = list(contacts)
         self.automations[import_id] = not exclude_automations
@@ -136,6 +142,8 @@ class FakeContacts:
                 raise AccountRefused("no")
             if wanted.email in self.refused_alone:
                 raise Rejected("refused", "no")
+            if reply := self._refusal_of_value(wanted):
+                raise Rejected("refused", reply)
             number = self.add(wanted.email)
             self.there[number].show(wanted)
             await anyio.lowlevel.checkpoint()
@@ -223,6 +231,13 @@ class FakeContacts:
     def restarted(self) -> None:
         """Forget which requests are under way, since their process has ended."""
         self._busy.clear()
+
+    def _refusal(self, row: DesiredContact) -> str:
+        return "no" if row.email in self.refused else self._refusal_of_value(row)
+
+    def _refusal_of_value(self, wanted: DesiredContact) -> str:
+        values = (wanted.phone, wanted.first_name, wanted.last_name, wanted.birthday)
+        return next((self.refused_values[each] for each in values if each in self.refused_values), "")
 
     def _take(self, row: DesiredContact) -> bool:
         """Apply a row of an import; return whether it was imported."""

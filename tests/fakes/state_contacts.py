@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DueContact
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DueContact, LeftOut
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
@@ -30,6 +30,7 @@ class FakeLinks:
         self.by_customer: dict[CustomerId, Contact] = {}
         self.fingerprints: dict[ContactId, bytes] = {}
         self.refused: dict[ContactId, tuple[bytes, str]] = {}  # fingerprints and replies
+        self.left_out: dict[ContactId, dict[str, LeftOut]] = {}
         self.ac_ids: dict[ContactId, AcId] = {}
         self.tags: dict[ContactId, tuple[WeekTag, int | None]] = {}
         self.unsubscribed: set[ContactId] = set()
@@ -138,6 +139,7 @@ class FakeLinks:
         assert found not in self.by_customer.values(), "a contact with customers was orphaned"
         found.set_status(ContactStatus.NEW)
         self.refused.pop(number, None)
+        self.left_out.pop(number, None)
         self.fingerprints.pop(number, None)
         self.tags.pop(number, None)
         self.due.pop(number, None)
@@ -165,10 +167,15 @@ class FakeLinks:
         else:
             found.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED, reply)
 
+    async def record_left_out(self, number: ContactId, field: str, left_out: LeftOut) -> None:
+        await self._turn()
+        self.left_out.setdefault(number, {})[field] = left_out
+
     async def retry_refused(self, contacts: Collection[ContactId]) -> None:
         await self._turn()
         for number in contacts:
             self.refused.pop(number, None)
+            self.left_out.pop(number, None)
             found = self.by_id[number]
             if found.is_refused:
                 found.set_status(ContactStatus.NEW)
@@ -185,7 +192,8 @@ class FakeLinks:
         tag, link = self.tags.get(found.id, (None, None))
         known = self.fingerprints.get(found.id), self.ac_ids.get(found.id)
         refused, _ = self.refused.get(found.id, (None, ""))
-        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed, refused)
+        left_out = dict(self.left_out.get(found.id, {}))
+        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed, refused, left_out)
 
     def due_again(self, number: ContactId) -> None:
         """Mark a contact's week tag due, if the contact is linked."""

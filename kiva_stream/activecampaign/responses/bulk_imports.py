@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from kiva_stream.errors import AccountRefused, Rejected, RowsRejected, TryLater
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 
 _THROTTLED = re.compile(r"rate limit|per minute", re.IGNORECASE)
+_LEAST_QUOTED = 4  # characters; a shorter text may stand in any reason
 _STATES = {
     "completed": ImportState.COMPLETED,
     "failed": ImportState.LOST,
@@ -29,7 +31,7 @@ class _Queued(msgspec.Struct):
 
 
 class _RowFault(msgspec.Struct):
-    """A row that ActiveCampaign refuses; `contact` counts from 1."""
+    """A row that ActiveCampaign refuses; `contact` is its number, counted from 1 or from 0."""
 
     contact: int
     reason: str = msgspec.field(name="failureReason", default="")
@@ -53,12 +55,12 @@ class _Info(msgspec.Struct):
     failure: list[str] = []
 
 
-def parse_accepted_import(response: Response, count: int) -> AcceptedImport:
-    """Return the accepted import of `count` contacts; it is short if ActiveCampaign queued fewer than that.
+def parse_accepted_import(response: Response, rows: Sequence[Collection[str]]) -> AcceptedImport:
+    """Return the accepted import of `rows`; it is short if ActiveCampaign queued fewer contacts than these.
 
-    Raises RowsRejected with the rows at fault, by index from 0; TryLater, also for throttling, which this
-    call answers with a 400 ("Bulk import contacts"); and AccountRefused, also if ActiveCampaign refuses the
-    import but names no row, since it would refuse every other import too.
+    Each row is given by its texts. Raises RowsRejected with the rows that may be at fault; TryLater, also for
+    throttling, which this call answers with a 400 ("Bulk import contacts"); and AccountRefused, also if
+    ActiveCampaign refuses the import but names no row, since it would refuse every other import too.
     """
     try:
         accepted = parse_rest(response, _Queued)
@@ -68,17 +70,34 @@ def parse_accepted_import(response: Response, count: int) -> AcceptedImport:
             raise TryLater(
                 f"bulk imports are throttled: {response.excerpt()}", retry_after_s(response)
             ) from None
-        if rows := _refused_rows(fault, count, response.secrets):
-            raise RowsRejected(f"ActiveCampaign refused {len(rows)} contacts of an import", rows) from None
+        if reasons := _suspects(fault, rows, response.secrets):
+            count = sum(isinstance(reason, _RowFault) for reason in fault.reasons)
+            raise RowsRejected(f"ActiveCampaign refused {count} rows of an import", reasons, count) from None
         raise AccountRefused(f"ActiveCampaign refuses bulk imports: {refusal.reply}") from None
-    is_short = accepted.contacts is not None and accepted.contacts < count
+    is_short = accepted.contacts is not None and accepted.contacts < len(rows)
     return AcceptedImport(accepted.batch_id, is_short=is_short)
 
 
-def _refused_rows(fault: _ImportFault, count: int, secrets: tuple[str, ...]) -> dict[int, str]:
-    """Return why rows of the import were refused, by index from 0; rows it does not have are left out."""
-    rows = [row for row in fault.reasons if isinstance(row, _RowFault) and 1 <= row.contact <= count]
-    return {row.contact - 1: mask(row.reason, secrets) for row in rows}
+def _suspects(
+    fault: _ImportFault, rows: Sequence[Collection[str]], secrets: tuple[str, ...]
+) -> dict[int, str]:
+    """Return the rows that an import may have been refused for, by index from 0, with the reasons.
+
+    The number k may mean the k-th row or the one after it: ActiveCampaign does not document whether it counts
+    from 1 or from 0. If the reason quotes a text that one of the two has, it is this one.
+    """
+    found: dict[int, str] = {}
+    for each in fault.reasons:
+        if isinstance(each, _RowFault):
+            pair = [index for index in (each.contact - 1, each.contact) if 0 <= index < len(rows)]
+            quoted = [index for index in pair if _quotes(each.reason, rows[index])]
+            for index in quoted if len(quoted) == 1 else pair:
+                found.setdefault(index, mask(each.reason, secrets))
+    return found
+
+
+def _quotes(reason: str, texts: Collection[str]) -> bool:
+    return any(len(text) >= _LEAST_QUOTED and text.lower() in reason.lower() for text in texts)
 
 
 def parse_import_report(response: Response) -> ImportReport:

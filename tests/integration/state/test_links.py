@@ -10,7 +10,7 @@ import pytest
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -165,6 +165,22 @@ async def test_a_refusal_is_kept_until_the_contact_is_confirmed_or_to_be_tried_a
     await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
     record = await stored(links, ann)
     assert (record.contact.reply, record.refused_fingerprint, ann.reply) == ("", None, "")
+
+
+async def test_the_fields_that_are_left_out_are_kept_until_they_are_to_be_sent_again(
+    links: ContactLinks,
+) -> None:
+    ann = await linked_contact(links)
+    await links.record_left_out(ann.id, "phone", LeftOut("1", "422 no"))
+    await links.record_left_out(ann.id, "birthday", LeftOut("2", "never"))
+    await links.record_left_out(ann.id, "phone", LeftOut("3", "422 no"))
+    await links.record_confirmed(ann.id, b"ann", AcId(11), unsubscribed=False)
+    assert (await stored(links, ann)).left_out == {
+        "phone": LeftOut("3", "422 no"),
+        "birthday": LeftOut("2", "never"),
+    }
+    await links.retry_refused([ann.id])
+    assert (await stored(links, ann)).left_out == {}
 
 
 async def test_a_contact_that_an_earlier_version_rejected_is_tried_again(links: ContactLinks) -> None:

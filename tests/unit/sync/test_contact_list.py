@@ -106,7 +106,7 @@ async def test_a_newcomer_who_had_unsubscribed_there_is_resubscribed_only_by_the
 async def test_a_refused_contact_is_not_put_on_the_list() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts, is_live=True)
-    bench.contacts.refused = {address(ann)}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(ann)}
     bench.contacts.add(address(ann))  # it has somebody of this address all the same
     (contact,) = await bench.link(ann)
     await bench.carry(contact, entry_of(1, resubscribes=True))

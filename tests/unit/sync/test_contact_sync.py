@@ -107,10 +107,10 @@ async def test_customers_of_one_address_are_one_contact() -> None:
 async def test_a_contact_that_was_refused_is_sent_by_a_later_snapshot_only_when_its_rows_changed() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(customers[0])}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(customers[0])}
     await bench.snapshot()
     bench.contacts.imports.clear()
-    bench.contacts.refused = set()  # it would come now
+    bench.contacts.refused = bench.contacts.refused_alone = set()  # it would come now
     await bench.snapshot()
     assert bench.contacts.imports == {}
     bench.customers.change(customers[0], phone=PHONE)
@@ -122,7 +122,7 @@ async def test_a_contact_that_was_refused_is_sent_by_a_later_snapshot_only_when_
 async def test_a_refused_contact_is_retried_when_its_rows_changed_or_when_that_is_asked_for() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(ann)}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(ann)}
     await bench.snapshot()
     contact = bench.contact(ann)
     assert contact.reply == "no"
@@ -140,12 +140,12 @@ async def test_a_refused_contact_is_retried_when_its_rows_changed_or_when_that_i
 async def test_a_refused_contact_needs_nothing_unless_it_is_dirty() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(ann)}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(ann)}
     await bench.snapshot()
     contact = bench.contact(ann)
     assert await bench.carry(contact, entry_of(1)) is None
     bench.sync.mark_dirty(contact, [])
-    bench.contacts.refused = set()
+    bench.contacts.refused = bench.contacts.refused_alone = set()
     await bench.carry(contact, entry_of(2))
     assert bench.statuses([ann]) == [REFUSED]  # its rows are the same
     bench.sync.mark_dirty(contact, [])
@@ -294,7 +294,7 @@ async def test_a_newcomer_is_due_since_the_week_may_have_changed_meanwhile() -> 
 async def test_the_snapshot_makes_every_linked_contact_due_since_no_entry_up_to_it_will() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(customers[2])}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(customers[2])}
     await bench.snapshot()
     bench.links.due.clear()
     await bench.snapshot()

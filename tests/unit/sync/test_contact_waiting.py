@@ -180,7 +180,7 @@ async def test_all_paid_orders_of_a_newcomer_are_upserted_and_of_others_those_th
 async def test_no_order_of_a_refused_contact_is_upserted() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(ann)}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(ann)}
     bench.orders.paid = {ann.id: [OrderId(1)]}
     (contact,) = await bench.link(ann)
     await bench.ensure(need_of(contact, 1, 7))

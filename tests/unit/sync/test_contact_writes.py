@@ -276,7 +276,7 @@ async def test_an_open_import_that_is_lost_is_sent_again_as_it_should_look_now()
 @pytest.mark.parametrize(
     ("import_min_contacts", "way"),
     [
-        (1, ("refused",)),
+        (1, ("refused", "refused_alone")),
         (1, ("failing", "refused_alone")),
         (1, ("excluded", "refused_alone")),
         (2, ("refused_alone",)),
@@ -333,10 +333,116 @@ async def test_a_refused_change_is_sent_again_by_the_next_process_only_when_that
     assert bench.shown(ann).phone == PHONE
 
 
+async def test_rows_that_refuse_an_import_are_imported_alone_and_the_rest_goes_again() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.refused_values, bench.contacts.names_next_row = {PHONE: "Phone is invalid."}, True
+    bench.customers.change(customers[1], phone=PHONE)
+    await bench.snapshot()
+    assert bench.contacts.addresses() == [[each.email] for each in customers]
+    assert bench.statuses(customers) == [LINKED] * 3
+    assert [bench.at_ac(each).is_on_list for each in customers] == [True] * 3
+    assert bench.contacts.synced == []
+
+
+async def test_a_row_that_is_refused_without_a_value_is_at_last_sent_by_itself() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.refused = {address(ann)}
+    await bench.snapshot()
+    assert bench.contacts.synced == [ann.email]
+    assert bench.statuses([ann]) == [LINKED]
+    assert (bench.linked(ann).tag, bench.at_ac(ann).tags) == (None, {})
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+async def test_an_optional_value_that_is_refused_is_left_out_and_the_rest_goes_through(
+    *, is_linked: bool
+) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    if is_linked:
+        await bench.snapshot()
+    bench.contacts.refused_values = {PHONE: f"422 the phone {PHONE} is invalid", "Annabel": "First name: no"}
+    bench.customers.change(ann, phone=PHONE, first_name="Annabel", status="paused")
+    with capture_logs() as lines:
+        await bench.snapshot()
+    assert (bench.shown(ann).status, bench.shown(ann).phone, bench.shown(ann).first_name) == (
+        "paused",
+        None,
+        None,
+    )
+    assert bench.statuses([ann]) == [LINKED]
+    assert bench.at_ac(ann).is_on_list
+    left_out = bench.linked(ann).left_out
+    assert {name: each.reply for name, each in left_out.items()} == {
+        "phone": "422 the phone [phone] is invalid",
+        "first_name": "First name: no",
+    }
+    assert bench.links.notes == {"value_left_out": 2}
+    assert PHONE not in str(lines)
+
+
+async def test_a_value_that_was_left_out_is_sent_again_when_it_changes_or_when_that_is_asked_for() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.refused_values = {PHONE: "the phone is invalid"}
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    sent = len(bench.contacts.imports)
+    bench.contacts.refused_values = {}
+    bench.restart()
+    await bench.snapshot()
+    assert (len(bench.contacts.imports), bench.contacts.synced) == (sent, [])
+    bench.customers.change(ann, status="paused")
+    await bench.snapshot()
+    assert (bench.shown(ann).status, bench.shown(ann).phone) == ("paused", None)
+    await bench.sync.retry_refused([bench.contact(ann)], is_asked=True)
+    await bench.snapshot()
+    assert bench.shown(ann).phone == PHONE
+    bench.contacts.refused_values = {f"{PHONE}1": "the phone is invalid"}
+    for phone in (f"{PHONE}1", f"{PHONE}2"):
+        bench.customers.change(ann, phone=phone)
+        await bench.snapshot()
+    assert bench.shown(ann).phone == f"{PHONE}2"
+
+
+async def test_a_contact_refused_without_its_optional_values_is_not_sent_again() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.refused_values = {PHONE: "the phone is invalid", "": "no"}
+    bench.customers.change(ann, phone=PHONE, first_name="")
+    await bench.snapshot()
+    sent = len(bench.contacts.synced)
+    await bench.snapshot()
+    assert len(bench.contacts.synced) == sent == 2
+
+
+async def test_a_custom_field_that_an_import_of_one_refuses_is_about_the_account() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    bench.contacts.refused_values = {"": "Field 4 does not exist"}
+    with raises_one(AccountRefused):
+        await bench.snapshot()
+    assert bench.contacts.synced == []
+    assert bench.statuses([ann]) == [NEW]
+
+
+async def test_many_rows_whose_values_are_refused_are_not_about_the_account() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts, import_failure_min=1)
+    bench.contacts.refused_values = {PHONE: "the phone is invalid"}
+    for each in customers:
+        bench.customers.change(each, phone=PHONE)
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 3
+
+
 async def test_refused_rows_are_left_out_and_the_rest_goes_again() -> None:
     customers, accounts = shop(3)
     bench = Bench(accounts)
-    bench.contacts.refused = {address(customers[1])}
+    bench.contacts.refused = bench.contacts.refused_alone = {address(customers[1])}
     await bench.snapshot()
     assert bench.contacts.addresses() == [[customers[0].email, customers[2].email]]
     assert bench.statuses(customers) == [LINKED, REFUSED, LINKED]
@@ -345,7 +451,7 @@ async def test_refused_rows_are_left_out_and_the_rest_goes_again() -> None:
 async def test_an_import_of_which_every_row_is_refused_is_no_import() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
-    bench.contacts.refused = set(emails(customers))
+    bench.contacts.refused = bench.contacts.refused_alone = set(emails(customers))
     await bench.snapshot()
     assert bench.contacts.imports == {}
     assert bench.statuses(customers) == [REFUSED] * 2
@@ -444,10 +550,8 @@ async def test_a_customer_who_opted_out_is_unsubscribed_though_the_rest_of_the_c
     bench = Bench(accounts, import_min_contacts=import_min_contacts)
     await bench.snapshot()
     bench.customers.change(ann, email_opt_in=False)
-    if import_min_contacts == 1:
-        bench.contacts.refused = {address(ann)}
-    else:
-        bench.contacts.upsert = refuse  # type: ignore[assignment, method-assign]
+    bench.contacts.refused = {address(ann)}
+    bench.contacts.upsert = refuse  # type: ignore[assignment, method-assign]
     await bench.snapshot()
     assert bench.at_ac(ann).is_on_list is False
     assert bench.linked(ann).unsubscribed
@@ -604,7 +708,7 @@ def test_every_contact_ends_linked_or_refused_whatever_imports_do(data: st.DataO
     bench.contacts.refused, bench.contacts.refused_alone = refused, alone
     bench.contacts.failing, bench.contacts.excluded = failing, excluded
     run(bench.snapshot())
-    dead = refused | ((failing | excluded) & alone)
+    dead = (refused | failing | excluded) & alone
     expected = [REFUSED if each.email in dead else LINKED for each in customers]
     assert bench.statuses(customers) == expected
     assert bench.links.imports == {}

@@ -198,8 +198,8 @@ def test_no_text_is_too_odd_or_too_long_to_be_sent(first: str, last: str, other:
     odd = account(first_name=first, last_name=last, phone=other, status=other, box_type=other)
     shown = desired([odd], is_new=True)
     assert msgspec.json.encode(shown)
-    assert max(len(shown.first_name), len(shown.last_name)) <= MAX_NAME
-    assert len(shown.phone) <= MAX_PHONE
+    assert max(len(shown.first_name or ""), len(shown.last_name or "")) <= MAX_NAME
+    assert len(shown.phone or "") <= MAX_PHONE
     assert max(len(shown.status), len(shown.box_type or "")) <= MAX_FIELD
 
 

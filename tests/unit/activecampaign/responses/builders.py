@@ -47,7 +47,8 @@ class Thing(msgspec.Struct):
 
 
 parse_thing = partial(parse_rest, shape=Thing)
-parse_import = partial(parse_accepted_import, count=3)
+ROWS = (["ann@example.org", "Ann"], ["bob@example.org", "Bob"], ["eve@example.org", "Evelyn"])
+parse_import = partial(parse_accepted_import, rows=ROWS)
 parse_orders = partial(parse_upserted_orders, ids={OrderId(4), OrderId(5)})
 TAG_PARSERS = [parse_tag_links, parse_added_tag, parse_removed_tag]
 parse_things = partial(parse_query, shape=Thing)

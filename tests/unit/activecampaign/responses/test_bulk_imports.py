@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
+from kiva_stream.activecampaign.responses.bulk_imports import parse_import_report
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.errors import AccountRefused, RowsRejected, TryLater
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
@@ -15,18 +15,18 @@ from tests.unit.activecampaign.responses.builders import answer, parse_import, r
 def test_an_accepted_import_has_an_id(word: str) -> None:
     response = answer(200, {word: 1, "queued_contacts": 3, "batchId": "b-1"})
 
-    assert parse_accepted_import(response, 3) == AcceptedImport("b-1", is_short=False)
+    assert parse_import(response) == AcceptedImport("b-1", is_short=False)
 
 
 @pytest.mark.parametrize("count", [0, 2, "2"])
 def test_an_import_that_leaves_contacts_out_is_short(count: object) -> None:
     response = answer(200, {"success": 5, "queued_contacts": count, "batchId": "b-1"})
 
-    assert parse_accepted_import(response, 3) == AcceptedImport("b-1", is_short=True)
+    assert parse_import(response) == AcceptedImport("b-1", is_short=True)
 
 
 def test_an_import_without_a_count_of_contacts_is_not_short() -> None:
-    assert parse_accepted_import(answer(200, {"batchId": "b-1"}), 3) == AcceptedImport("b-1", is_short=False)
+    assert parse_import(answer(200, {"batchId": "b-1"})) == AcceptedImport("b-1", is_short=False)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,35 @@ def test_throttling_in_the_disguise_of_a_400_is_tried_later(body: object) -> Non
     assert type(raised(parse_import, answer(400, body))) is TryLater
 
 
-@pytest.mark.parametrize("number", [2, "2"])
-def test_rows_that_refuse_an_import_are_counted_from_0(number: object) -> None:
-    reasons = [{"contact": number, "failureReason": "Email bob@example.org is invalid."}, {"contact": 3}]
+@pytest.mark.parametrize(
+    ("number", "reason", "rows"),
+    [
+        (2, "It is invalid.", [1, 2]),
+        ("2", "It is invalid.", [1, 2]),
+        (0, "It is invalid.", [0]),
+        (3, "It is invalid.", [2]),
+        (2, "Email bob@example.org is invalid.", [1]),
+        (1, "Email Bob@Example.org is invalid.", [1]),
+        (2, "The name Evelyn is taken.", [2]),
+        (1, "Bob is no name.", [0, 1]),  # so short a text may stand in any reason
+    ],
+)
+def test_a_number_is_that_of_a_row_counted_from_1_or_from_0_unless_the_reason_quotes_one(
+    number: object, reason: str, rows: list[int]
+) -> None:
+    reasons = [{"contact": number, "failureReason": reason}]
     error = raised(parse_import, answer(400, {"success": 0, "message": "no", "failureReasons": reasons}))
 
     assert isinstance(error, RowsRejected)
-    assert error.reasons == {1: "Email [address] is invalid.", 2: ""}
+    assert (list(error.reasons), error.count) == (rows, 1)
+
+
+def test_the_reasons_of_rows_are_quoted_without_addresses() -> None:
+    reasons = [{"contact": 2, "failureReason": "Email bob@example.org is invalid."}, {"contact": 3}]
+    error = raised(parse_import, answer(400, {"success": 0, "message": "no", "failureReasons": reasons}))
+
+    assert isinstance(error, RowsRejected)
+    assert (error.reasons, error.count) == ({1: "Email [address] is invalid.", 2: ""}, 2)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +81,7 @@ def test_rows_that_refuse_an_import_are_counted_from_0(number: object) -> None:
     [
         answer(400, {"success": 0, "message": "The list does not exist."}),
         answer(400, {"success": 0, "message": "no", "failureReasons": ["The contact limit is reached."]}),
-        answer(400, {"success": 0, "message": "no", "failureReasons": [{"contact": 0}, {"contact": 4}]}),
+        answer(400, {"success": 0, "message": "no", "failureReasons": [{"contact": -1}, {"contact": 4}]}),
         answer(400, b"\xff"),
         answer(404, {"message": "no such thing"}),
         answer(422, {"errors": []}),
