@@ -8,8 +8,11 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import PAGE_ROWS, Progress, total_rows
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.tracking_logs import TrackingLogRow, parse_tracking_log
+from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent
+
+_NAMES = {name.casefold(): name for name in CATALOG.ac_names()}
 
 
 def _parse_page(response: Response) -> tuple[list[TrackingLogRow], int | None]:
@@ -38,6 +41,9 @@ class TrackingLogs:
             rows |= new
             read += len(page)
             if not new or Progress(read, len(page), total).is_end:
-                return [
-                    LoggedEvent(row.name, row.eventdata, row.received_at) for _, row in sorted(rows.items())
-                ]
+                return [_event(row) for _, row in sorted(rows.items())]
+
+
+def _event(row: TrackingLogRow) -> LoggedEvent:
+    """Return the event of a row. The account may have an event's name in other letters: see `named`."""
+    return LoggedEvent(_NAMES.get(row.name.casefold(), row.name), row.eventdata, row.received_at)

@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
@@ -21,6 +21,7 @@ from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
+from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.errors import (
     AccountRefused,
     AddressTaken,
@@ -32,17 +33,24 @@ from kiva_stream.errors import (
     TryLater,
     UnknownOutcome,
 )
+from kiva_stream.events.payload import render
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import DesiredOrder, LineItem, OrderSource
+from kiva_stream.model.tracked_events import mark_of, shows
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports import destination
+from kiva_stream.ports.state import Links
 from kiva_stream.sandbox.activecampaign import Account, Fault, FaultKind, Running
 from kiva_stream.sandbox.activecampaign.contacts import Contact as SandboxContact
 from kiva_stream.sandbox.activecampaign.contacts import Table
 from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.sync.batch_size import BatchSize
+from kiva_stream.sync.order_changes import OrderChange
+from kiva_stream.sync.order_writes import OrderWrites
+from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
 from tests.support.sandbox import SHOP, sandbox, shop
 
 IN_NO_TIME: dict[str, object] = {
@@ -54,6 +62,9 @@ IN_NO_TIME: dict[str, object] = {
 NO_IDS = AccountIds(1, {"customer_id": 1}, dict.fromkeys(WeekTag, 1), 1)  # of an account not set up
 ANN = DesiredContact(Email("ann@example.org"), "Ann", "Archer", "+1 555", "7", ListStatus.SUBSCRIBE)
 BOB = DesiredContact(Email("bob@example.org"), "Bob", "", "", "8", ListStatus.UNSUBSCRIBE)
+SENT_AT = datetime(2018, 3, 4, 17, 2, 10, tzinfo=UTC)
+DIGITS = "234567890123456789"
+TAIL = f"; at=2018-03-04T17:02:10Z; log=8{DIGITS}"
 EVE = DesiredContact(Email("eve@example.org"), "", "", "", "9", ListStatus.KEEP)
 
 
@@ -1005,3 +1016,72 @@ async def test_week_tags_wait_for_all_other_calls_but_are_added_with_them() -> N
         assert isinstance(looked_up, ContactGone)
         assert account.peak.highest == 5
         assert account.tally.responses["429"] == 0
+
+
+async def test_order_batches_grow_while_accepted_and_shrink_when_they_are_too_large() -> None:
+    async with world(order_delay_s=0, max_orders_per_batch=120) as it:
+        ids = await it.set_up()
+        sent = FakeSentOrders()
+        size = BatchSize(sent, first=50, now=lambda: datetime.now(UTC))
+        links = cast("Links", FakeOrderLinks())
+        writes = OrderWrites(
+            uploads=it.orders(ids), sent=sent, links=links, batch_size=size, now=lambda: datetime.now(UTC)
+        )
+        await writes.write([OrderChange(order(number), b"x", "", None) for number in range(1, 601)])
+
+        batches = [request.historical for request in it.account.order_requests.all]
+        assert batches == [50, 100, 200, 100, 100, 100, 100, 50]
+        assert len(it.running.account("shop").orders) == 600
+        assert sent.limit
+        assert sent.limit[:2] == (100, 100)
+        assert not it.account.tally.breaches
+
+
+# --- what is sent
+
+
+async def test_neither_setup_nor_an_order_sends_an_empty_text_or_object() -> None:
+    fault = Fault(path="*", matching=r':\s*""|\{\}', kind=FaultKind.ANSWER_BEFORE, status=400)
+    async with world(order_delay_s=0, faults=(fault,)) as it:
+        ids = await it.set_up()
+        await it.orders(ids).upsert([order(1), order(2, store_status="", lines=())])
+
+        assert len(it.running.account("shop").orders) == 2
+        assert not it.running.faults.drawn
+
+
+# --- tracking logs
+
+
+@pytest.mark.parametrize("cut", [{"tracking_log_bytes": 250}, {"tracking_log_characters": 250}])
+async def test_the_longest_eventdata_is_known_in_a_log_that_is_cut_at_250(cut: dict[str, Any]) -> None:
+    name = CATALOG.ac_names()[0]
+    async with world(**cut) as it:
+        await it.set_up()
+        ann = await it.contacts(NO_IDS).upsert(ANN)
+        reasons = ["x" * 300, "x" * (250 - 7 - len(TAIL)), "\u00e9" * ((250 - 7 - len(TAIL)) // 2)]
+        sent = [
+            render({"reason": f"{text}"}, by="", at=SENT_AT, log_id=int(f"{number + 1}{DIGITS}"))[0]
+            for number, text in enumerate(reasons)
+        ]
+        # As an earlier version sent it, with up to 255 bytes.
+        sent.append(f"reason={'x' * (255 - 7 - len(TAIL))}{TAIL}")
+        for eventdata in sent:
+            await it.events.send(ANN.email, name, eventdata)
+
+        logged = await TrackingLogs(it.client).events(ann)
+        marks = [mark_of(each) for each in sent]
+        assert max(map(len, (each.eventdata for each in logged))) <= 250
+        assert [[mark is not None and shows(each.eventdata, mark) for mark in marks] for each in logged] == [
+            [row == column for column in range(len(sent))] for row in range(len(sent))
+        ]
+
+
+async def test_a_tracking_log_with_short_pages_is_read_to_its_end() -> None:
+    async with world(most_rows_per_page=7) as it:
+        await it.set_up()
+        ann = await it.contacts(NO_IDS).upsert(ANN)
+        for number in range(30):
+            await it.events.send(ANN.email, CATALOG.ac_names()[0], f"at=x; log={number}")
+
+        assert len(await TrackingLogs(it.client).events(ann)) == 30

@@ -14,6 +14,7 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.errors import ContactGone, KivaStreamError
 from kiva_stream.events.payload import render
+from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import LoggedEvent, Mark, mark_of
 from kiva_stream.ports import destination
@@ -34,14 +35,18 @@ def row(number: int, **other: object) -> dict[str, Any]:
     return {**kept, "tstamp": "2026-11-26T01:00:00+00:00", **other}
 
 
-def read(*pages: tuple[int, Sequence[dict[str, Any]]]) -> list[LoggedEvent]:
-    """Return the log of a contact that has these pages, each with the offset it is asked for by."""
+def read(*pages: tuple[int, Sequence[dict[str, Any]]], total: str | None = None) -> list[LoggedEvent]:
+    """Return the log of a contact that has these pages, each with the offset it is asked for by.
+
+    With a `total`, each page says how many events all pages have.
+    """
+    meta = {} if total is None else {"meta": {"total": total}}
 
     async def story() -> list[LoggedEvent]:
         with Answers() as answers:
             for offset, rows in pages:
                 url = f"{API}/contacts/4/trackingLogs?limit=100&offset={offset}"
-                answers.add(url, "GET", payload={"trackingLogs": rows})
+                answers.add(url, "GET", payload={"trackingLogs": rows, **meta})
             async with Client(SETTINGS, clock=now) as client:
                 logs: destination.TrackingLogs = TrackingLogs(client)
                 return await logs.events(ANN)
@@ -59,6 +64,17 @@ def numbers(events: Sequence[LoggedEvent]) -> Iterator[int]:
 def test_an_event_is_listed_with_its_name_its_data_and_when_it_arrived() -> None:
     listed = [row(1, type="Signed up", value="a=b; at=x; log=9", tstamp="2018-03-04T12:02:10-05:00")]
     assert read((0, listed)) == [LoggedEvent("Signed up", "a=b; at=x; log=9", AT)]
+
+
+def test_an_event_that_is_listed_in_other_letters_has_the_name_of_the_catalogue() -> None:
+    name = CATALOG.ac_names()[0]
+    listed = [row(1, type=name.upper()), row(2, type=name), row(3, type="PAGE visited")]
+    assert [event.name for event in read((0, listed))] == [name, name, "PAGE visited"]
+
+
+def test_a_log_that_says_how_many_it_lists_is_read_to_that_number() -> None:
+    rows = [row(number) for number in range(9)]
+    assert list(numbers(read((0, rows[:4]), (4, rows[4:5]), (5, rows[5:]), total="9"))) == list(range(9))
 
 
 @pytest.mark.parametrize("tstamp", ["yesterday", "", None, 7])
