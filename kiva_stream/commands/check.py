@@ -19,11 +19,12 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.runtime.account import account_name, account_setup, answered_url
+from kiva_stream.runtime.account import account_name, account_setup, answered_url, website
 from kiva_stream.runtime.id_order import restart_since
-from kiva_stream.runtime.shop import Shop, open_shop
+from kiva_stream.runtime.shop import Shop, shop_of
 from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.source.contract import Finding, check_contract
+from kiva_stream.source.site import read_site_in_any_timezone
 from kiva_stream.source.source import Source
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.store import Store
@@ -32,6 +33,7 @@ PATIENCE_S = 10.0  # until an ActiveCampaign that does not answer counts as out 
 # Ages of entries, orders and accepted batches are computed from both clocks.
 CLOCK_SKEW = timedelta(minutes=1)
 SLOW_S = 1.0  # for a query that should take milliseconds
+WEBSITE_KEYS = ("list_sender_url", "connection_link_url", "connection_logo_url")
 OLD_WEEK = timedelta(days=14)  # since its Monday; a shop opens one every week
 
 
@@ -99,24 +101,36 @@ async def _check_source(
             findings: list[Finding] = await source.read(
                 lambda found: check_contract(found, schema, site_id, horizon=horizon)
             )
-        if findings:
-            return None, [CheckRow("source", False, finding.text) for finding in findings]
-        async with open_shop(settings) as shop:
-            return shop.site, [
+            if findings:
+                return None, [CheckRow("source", False, finding.text) for finding in findings]
+            site, obstacle = await read_site_in_any_timezone(source, site_id)
+            timezone = CheckRow(
+                "timezone", obstacle is None, obstacle or f"{site.timezone}, of the site's days"
+            )
+            return site, [
                 CheckRow(
                     "source",
                     True,
-                    f"site {shop.site.id}, {shop.site.name}: a primary, with the tables, columns and rights",
+                    f"site {site.id}, {site.name}: a primary, with the tables, columns and rights",
                 ),
-                clock_row(await shop.changes.now(), datetime.now(UTC)),
-                currency_row(shop.site.currency),
-                await _check_horizon(shop, saved),
-                await _check_orders(shop),
-                await _check_weeks(shop),
-                await _check_changes(shop),
+                timezone,
+                currency_row(site.currency),
+                website_row(site.admin_base_url, settings.activecampaign),
+                *await _check_shop(shop_of(settings, source, site), saved, in_its_timezone=timezone.ok),
             ]
     except KivaStreamError as error:
         return None, [CheckRow("source", False, str(error))]
+
+
+async def _check_shop(shop: Shop, saved: SavedCheckpoint | None, *, in_its_timezone: bool) -> list[CheckRow]:
+    """Check what is read of a shop. Its weeks can be only in its timezone."""
+    return [
+        clock_row(await shop.changes.now(), datetime.now(UTC)),
+        await _check_horizon(shop, saved),
+        await _check_orders(shop),
+        *([await _check_weeks(shop)] if in_its_timezone else []),
+        await _check_changes(shop),
+    ]
 
 
 def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
@@ -140,6 +154,20 @@ def currency_row(currency: str) -> CheckRow:
         False,
         f"sites.currency is '{currency}', which is no code of ISO 4217 (such as EUR or USD): correct it at "
         "the shop, or ActiveCampaign refuses every order",
+    )
+
+
+def website_row(admin_base_url: str, settings: ActiveCampaignSettings) -> CheckRow:
+    """Return whether the URLs of the list and of the connection can be taken from the site's."""
+    url = website(admin_base_url)
+    needed = [key for key in WEBSITE_KEYS if not getattr(settings, key)]
+    if url or not needed:
+        return CheckRow("website", True, f"{url or 'as in the settings'}, of the list and the connection")
+    return CheckRow(
+        "website",
+        False,
+        f"sites.admin_base_url is {admin_base_url!r}, which is no URL with a host: correct it at the shop, "
+        f"or set activecampaign.{' and activecampaign.'.join(needed)}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from kiva_stream.activecampaign.account_ids import field_titles
@@ -12,6 +13,8 @@ from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.state.answered_url import StoredAnsweredUrl
 from kiva_stream.state.store import Store
 
+# A name with a dot, localhost, or an address in brackets; then perhaps a port. No user, and no password.
+_HOST = re.compile(r"([\w-]+(\.[\w-]+)+\.?|localhost|\[[0-9A-Fa-f:.]+\])(:\d*)?")
 PATIENCE_S = 30.0  # of a command that a person waits for: api_url may be mistyped
 
 
@@ -55,6 +58,12 @@ def contact_url(api_url: str) -> str:
 
 
 def website(url: str) -> str:
-    """Return the scheme and host of a URL, "" if it has no host. The default scheme is https."""
-    parts = urlsplit(url if "://" in url else f"https://{url.lstrip('/')}")
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    """Return the scheme and host of a URL, "" if it is no URL of a website. The default scheme is https."""
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text.lstrip('/')}")
+        host = parts.netloc if parts.port != 0 else ""
+    except ValueError:  # of brackets or a port that are none
+        return ""
+    is_website = parts.scheme in {"http", "https"} and _HOST.fullmatch(host)
+    return f"{parts.scheme}://{host}" if is_website else ""

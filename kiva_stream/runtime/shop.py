@@ -54,16 +54,22 @@ async def open_shop(
     """
     async with Source.open(settings.source, waits_s=waits_s, incidents=incidents) as source:
         schema, site_id = settings.source.schema, settings.source.site_id
-        horizon = Horizon(source, settings.source)
-        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon.is_used))
-        customers = ShopCustomers(source, site_id, settings.source.skip_domains)
-        yield Shop(
-            site=await read_site(source, site_id),
-            customers=customers,
-            orders=ShopOrders(source, site_id),
-            weeks=DeliveryWeeks(source, site_id),
-            changes=ChangeLog(source, site_id, customers),
-            log=SystemLog(source, settings.source, customers),
-            horizon=horizon,
-            positions=LogPositions(source, site_id, horizon),
-        )
+        horizon = settings.source.horizon
+        await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon))
+        yield shop_of(settings, source, await read_site(source, site_id))
+
+
+def shop_of(settings: Settings, source: Source, site: Site) -> Shop:
+    """Return the shop of a site whose database satisfies the contract."""
+    horizon = Horizon(source, settings.source)
+    customers = ShopCustomers(source, site.id, settings.source.skip_domains)
+    return Shop(
+        site=site,
+        customers=customers,
+        orders=ShopOrders(source, site.id),
+        weeks=DeliveryWeeks(source, site.id),
+        changes=ChangeLog(source, site.id, customers),
+        log=SystemLog(source, settings.source, customers),
+        horizon=horizon,
+        positions=LogPositions(source, site.id, horizon),
+    )

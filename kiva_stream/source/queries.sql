@@ -2,8 +2,10 @@
 -- (PostgreSQL, "Character Types"). For the other types the cast costs nothing, since they are stored alike.
 
 -- name: site
-SELECT s.id, s.name::text, s.timezone::text, upper(btrim(s.currency)) AS currency, s.admin_base_url::text,
-       s.launched_on::timestamp AT TIME ZONE s.timezone AS launched_at
+-- A view may lack a value. A day that no datetime holds is the first or the last one.
+SELECT s.id, coalesce(s.name::text, '') AS name, coalesce(s.timezone::text, '') AS timezone,
+       coalesce(upper(btrim(s.currency)), '') AS currency, coalesce(s.admin_base_url::text, '') AS admin_base_url,
+       greatest(least(coalesce(s.launched_on, '0002-01-01'), '9998-12-31'), '0002-01-01') AS launched_on
 FROM {schema}.sites s
 WHERE s.id = $1
 
@@ -102,6 +104,10 @@ WHERE l.site_id = $1 AND (l.inserted_at >= $2 OR l.inserted_at IS NULL AND l.occ
   AND {is_safe}
 ORDER BY {log_order}
 LIMIT 1
+
+-- name: in_timezone
+-- An error if PostgreSQL does not know the timezone.
+SELECT clock_timestamp() AT TIME ZONE $1::text
 
 -- name: midnight
 SELECT $2::date::timestamp AT TIME ZONE s.timezone FROM {schema}.sites s WHERE s.id = $1

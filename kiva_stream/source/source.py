@@ -86,6 +86,18 @@ class Source:
         """Return the rows of a query block."""
         return await self.read(lambda connection: connection.fetch(self._sql[block], *args))
 
+    async def accepts(self, block: str, *args: object) -> bool:
+        """Return whether the database accepts the values of a query block's arguments."""
+
+        async def reading(connection: asyncpg.Connection) -> bool:
+            try:
+                await connection.fetch(self._sql[block], *args)
+            except asyncpg.DataError:
+                return False
+            return True
+
+        return await self.read(reading)
+
     async def fetch_if_quick(
         self, block: str, *args: object, within_s: float | None = None
     ) -> list[asyncpg.Record] | None:

@@ -164,3 +164,24 @@ async def test_ids_that_begin_anew_are_an_incident_and_all_is_delivered_after_th
         shop.run("rewind", "--to", "day1", "--resend", "--yes")
         shop.run("backfill", "--yes")
         assert [event["id"] for event in await shop.arrivals()] == read_before + written
+
+
+# A site whose row cannot be used as it is
+
+
+async def test_check_names_the_columns_of_a_site_that_cannot_be_used_and_shows_all_other_rows(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as writer:
+        before = {row.subject for row in (await check(loading.load(None, shop.environ))).rows if row.ok}
+        assert {"timezone", "website"} < before
+        await writer.execute(
+            "UPDATE kiva.sites SET timezone = 'Mars/Olympus', admin_base_url = 'https://[box'"
+        )
+        rows = (await check(loading.load(None, shop.environ))).rows
+        faulty = {row.subject: row.text for row in rows if not row.ok}
+        assert set(faulty) == {"timezone", "website"}
+        assert faulty["timezone"].startswith("sites.timezone is 'Mars/Olympus', which is no name of the IANA")
+        assert faulty["website"].startswith("sites.admin_base_url is 'https://[box', which is no URL")
+        assert {row.subject for row in rows if row.ok} == before - set(faulty) - {"weeks"}
+        assert "sites.timezone" in shop.run("backfill", "--since", "day1", "--yes", code=3)

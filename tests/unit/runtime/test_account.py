@@ -17,6 +17,18 @@ from kiva_stream.runtime import account
         ("//shop.example.com/admin", "https://shop.example.com"),
         ("", ""),
         ("https://", ""),
+        (" https://shop.example.com ", "https://shop.example.com"),
+        ("https://[::1", ""),
+        ("https://shop.example.com:http/admin", ""),
+        ("https://our shop.example.com/", ""),
+        ("ftp://shop.example.com", ""),
+        ("mailto:ann@shop.example.com", ""),
+        ("https://ann:s3cret@shop.example.com", ""),
+        ("n/a", ""),
+        ("http://[::1]:8080/admin", "http://[::1]:8080"),
+        ("http://localhost:8080/admin", "http://localhost:8080"),
+        ("https://xn--grne-kiste-9db.example/", "https://xn--grne-kiste-9db.example"),
+        ("https://grüne-kiste.example/", "https://grüne-kiste.example"),
     ],
 )
 def test_the_website_of_the_shop_has_scheme_and_host(url: str, website: str) -> None:
