@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 
@@ -46,15 +46,41 @@ async def follow(settings: Settings, since: Bound | None, *, wait: bool) -> Grac
     Raises SettingsError, SourceError, AccountRefused, CheckpointError, DrainTimeoutError, HeldError (with
     `wait` only if the lease is lost later), or ExceptionGroups of them.
     """
-    incidents = Incidents()
-    async with (
-        open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents) as shop,
-        Store.open_migrated(settings.state, incidents) as store,
-    ):
-        run = ServiceRun(settings, shop=shop, store=store, incidents=incidents)
-        shutdown = GracefulShutdown(run.drain, settings.pipeline.drain_timeout_s)
-        await shutdown.run(lambda: run.go(since, wait=wait))
-        return shutdown
+    service = Service(settings)
+    shutdown = GracefulShutdown(service.drain, settings.pipeline.drain_timeout_s)
+    await shutdown.run(partial(service.go, since, wait=wait))
+    return shutdown
+
+
+class Service:
+    """The service from its start: it waits for the shop's database, then runs until a drain ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._start = Drain()
+        self._run: ServiceRun | None = None
+
+    async def go(self, since: Bound | None, *, wait: bool) -> None:
+        """Follow until drained. A drain before the run has begun ends the wait."""
+        async with AsyncExitStack() as stack:
+            self._run = await self._start.interrupt(partial(self._open, stack))
+            if self._run is not None:
+                await self._run.go(since, wait=wait)
+
+    def drain(self) -> None:
+        """Let what is in flight finish, and `go` return."""
+        if self._run is None:
+            self._start.begin()
+        else:
+            self._run.drain()
+
+    async def _open(self, stack: AsyncExitStack) -> ServiceRun:
+        settings, incidents = self._settings, Incidents()
+        shop = await stack.enter_async_context(
+            open_shop(settings, waits_s=FOLLOWING_WAITS_S, incidents=incidents, is_patient=True)
+        )
+        store = await stack.enter_async_context(Store.open_migrated(settings.state, incidents))
+        return ServiceRun(settings, shop=shop, store=store, incidents=incidents)
 
 
 class ServiceRun:

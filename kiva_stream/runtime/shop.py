@@ -46,13 +46,20 @@ class Shop(NamedTuple):
 
 @asynccontextmanager
 async def open_shop(
-    settings: Settings, *, waits_s: Sequence[float] = WAITS_S, incidents: Incidents | None = None
+    settings: Settings,
+    *,
+    waits_s: Sequence[float] = WAITS_S,
+    incidents: Incidents | None = None,
+    is_patient: bool = False,
 ) -> AsyncIterator[Shop]:
     """Connect to the shop's database. Raises SourceError when it is out of reach or not to contract.
 
-    A failure that may pass is retried `waits_s` apart. An incident is open meanwhile.
+    A failure that may pass is retried `waits_s` apart: one to connect only with `is_patient`. An incident is
+    open meanwhile.
     """
-    async with Source.open(settings.source, waits_s=waits_s, incidents=incidents) as source:
+    async with Source.open(
+        settings.source, waits_s=waits_s, incidents=incidents, is_patient=is_patient
+    ) as source:
         schema, site_id = settings.source.schema, settings.source.site_id
         horizon = settings.source.horizon
         await source.read(lambda found: require_contract(found, schema, site_id, horizon=horizon))

@@ -33,7 +33,6 @@ PASSING = (
 )
 SESSIONS = 3
 LONG_S = 3600.0  # for a statement that rewrites large tables, or counts their rows
-FORGOTTEN_S = 300  # a session whose client has become silent must not hold its locks for longer
 # These write, and a repetition changes nothing. So do those that only read.
 REPEATABLE = frozenset(
     {
@@ -123,11 +122,8 @@ class Store:
 
     async def version(self) -> int:
         """Return the version of the schema, 0 when there is none."""
-        async with self._connection("version") as connection:
-            table = f"{self._schema}.version"
-            if await connection.fetchval("SELECT to_regclass($1)", table) is None:
-                return 0
-            return await connection.fetchval(self.sql["version"])  # type: ignore[no-any-return]
+        (row,) = await self.fetch("has_version")
+        return (await self.fetch("version"))[0][0] if row[0] else 0
 
     async def require_version(self) -> None:
         """Raise CheckpointError unless the schema is of this program's version."""
@@ -189,7 +185,8 @@ def _connections(settings: StateSettings) -> Connections:
         name="kiva_stream state",
         most=SESSIONS,
         answer_s=settings.lease_s,
-        session={"idle_in_transaction_session_timeout": f"{FORGOTTEN_S}s"},
+        # A session whose client has become silent must not hold its locks for long.
+        session={"idle_in_transaction_session_timeout": f"{round(settings.lease_s * 1000)}"},
     )
 
 

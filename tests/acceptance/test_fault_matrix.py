@@ -9,7 +9,14 @@ from kiva_stream.sandbox.drill import Row
 from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.drills import drilled
 
-OUTAGES = ("postgres-stopped", "disk-full", "activecampaign-down", "key-refused")
+OUTAGES = (
+    "postgres-stopped",
+    "disk-full",
+    "activecampaign-down",
+    "key-refused",
+    "connections-silent",
+    "source-errors",
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import signal
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,7 +15,9 @@ import asyncpg
 import pytest
 
 from kiva_stream.model.positions import DAY1
+from kiva_stream.sandbox.postgres import OwnServer, own_postgres
 from tests.acceptance.live_shop import (
+    FOLLOW,
     LONG_PAID,
     NEXT_WEEK,
     WEEK,
@@ -364,3 +368,44 @@ async def test_follow_notifies_systemd_of_ready_status_watchdog_and_stopping(
                     await anyio.to_thread.run_sync(hears, word)
             await anyio.to_thread.run_sync(hears, "STOPPING=1")
         assert notices[0] == "READY=1"
+
+
+# The shop's database is down at the start
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OwnServer]:
+    with own_postgres() as started:
+        yield started
+
+
+async def test_follow_waits_for_a_source_that_is_down_at_the_start(server: OwnServer, tmp_path: Path) -> None:
+    async with live_shop(await server.create_database("waited_for"), tmp_path, 1) as shop:
+        async with connected(shop.dsn) as writer:
+            await shop.write(writer, 1)
+        server.stop()
+        with shop.start(*FOLLOW) as process:
+            try:
+                await anyio.to_thread.run_sync(wait_for_stderr, process, "cannot be read (source.dsn)")
+                assert process.poll() is None
+                server.start()
+                await arrived(shop, 1)
+            finally:
+                process.terminate()
+            await anyio.to_thread.run_sync(partial(process.wait, PATIENCE_S))
+            assert process.returncode == 0
+
+
+async def test_a_sigterm_ends_the_wait_for_a_source_that_is_down_at_the_start(
+    server: OwnServer, tmp_path: Path
+) -> None:
+    async with live_shop(await server.create_database("given_up"), tmp_path, 1) as shop:
+        server.stop()
+        with shop.start(*FOLLOW) as process:
+            try:
+                await anyio.to_thread.run_sync(wait_for_stderr, process, "cannot be read (source.dsn)")
+            finally:
+                process.terminate()
+            _, said = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE_S))
+        assert (process.returncode, "Traceback" in said) == (0, False), said
+        server.start()

@@ -94,7 +94,9 @@ async def _run_assignment(each: Assignment, folder: Path, wanted: Intensity) -> 
     scenario, history = each
     timeout_s = TIMEOUT_S + wanted.outage_s + wanted.kills * TIMEOUT_A_KILL_S
     timeout_s += history.generated.entries * TIMEOUT_AN_ENTRY_S
-    async with open_site(history, folder, settings=scenario.settings, account=scenario.account) as site:
+    async with open_site(
+        history, folder, settings=scenario.settings, account=scenario.account, relayed=scenario.relayed
+    ) as site:
         run = Run(site, scenario.restarted_codes)
         trouble = await _run_disturbed(run, scenario.disturb, timeout_s)
         return await _row(scenario, run, trouble)

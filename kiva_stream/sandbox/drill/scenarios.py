@@ -32,6 +32,13 @@ AT = 1 / 3  # of what must arrive is there when an outage begins
 ELSEWHERE_LEASE_S = 6.0  # longer than a command takes to start on a busy machine
 LATE_LOG_SETTLE_S = 6.0  # before an event is looked up, where tracking logs are late
 CUTS = (0.2, 0.4, 0.6, 0.8)
+PASSING_CODES = (
+    "40P01",
+    "40001",
+    "55P03",
+    "57014",
+)  # a deadlock, a conflict, a lock or time that was not there
+FAILING_S = 2.0
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -68,6 +75,27 @@ UPDATE kiva_stream.lease SET boot_id = '';
 """
 _FULL, _FREE = (f"UPDATE public.disk SET is_full = {is_full}" for is_full in ("true", "false"))
 
+_FAULT = """
+CREATE TABLE public.fault (code text);
+CREATE FUNCTION public.is_readable() RETURNS boolean STABLE LANGUAGE plpgsql AS $$
+DECLARE state text := (SELECT code FROM public.fault);
+BEGIN
+  IF state IS NOT NULL THEN
+    RAISE EXCEPTION 'it failed' USING ERRCODE = state;
+  END IF;
+  RETURN true;
+END $$;
+DO $$
+DECLARE name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['system_log', 'customers', 'orders'] LOOP
+    EXECUTE format('ALTER TABLE kiva.%I RENAME TO %I', name, name || '_rows');
+    EXECUTE format('CREATE VIEW kiva.%I AS SELECT * FROM kiva.%I WHERE public.is_readable()', name,
+                   name || '_rows');
+  END LOOP;
+END $$;
+"""
+
 Disturb = Callable[[Run], Coroutine[Any, Any, None]]
 NO_SETTINGS: Mapping[str, object] = {}
 
@@ -89,6 +117,7 @@ class Scenario(NamedTuple):
     restarted_codes: frozenset[int] = RESTARTED_CODES  # exit codes after which the command is run again
     repeats_allowed: int = 0
     stops_postgres: bool = False  # needs a server of its own
+    relayed: bool = False  # the commands reach the database by way of a relay
 
 
 def scenarios(wanted: Intensity) -> list[Scenario]:
@@ -117,6 +146,8 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
         Scenario("all-faults", partial(inject_faults, KINDS), account=late),
         Scenario("postgres-stopped", partial(stop_postgres, outage_s), stops_postgres=True),
         Scenario("connections-cut", cut_connections),
+        Scenario("connections-silent", silence_connections, {"SOURCE__STATEMENT_TIMEOUT_S": 1}, relayed=True),
+        Scenario("source-errors", let_queries_fail),
         Scenario("disk-full", partial(fill_disk, outage_s)),
         Scenario("activecampaign-down", partial(take_down, outage_s)),
         Scenario("key-refused", partial(refuse_key, outage_s), restarted_codes=RESTARTED_CODES | {REFUSED}),
@@ -184,6 +215,27 @@ async def cut_connections(run: Run) -> None:
         await run.wait_for_share(share)
         run.note_strike()
         await run.site.execute(_CUT)
+        run.note_end()
+
+
+async def silence_connections(run: Run) -> None:
+    """Pass nothing more on in the connections that are open, several times; serve new ones."""
+    for share in CUTS:
+        await run.wait_for_share(share)
+        run.note_strike()
+        run.site.relay.silence()
+        run.note_end()
+
+
+async def let_queries_fail(run: Run) -> None:
+    """Let every query of the shop's tables fail for a moment, several times, each with another SQLSTATE."""
+    await run.site.execute(_FAULT)
+    for share, code in zip(CUTS, PASSING_CODES, strict=True):
+        await run.wait_for_share(share)
+        run.note_strike()
+        await run.site.execute(f"INSERT INTO public.fault VALUES ('{code}')")
+        await anyio.sleep(FAILING_S)
+        await run.site.execute("DELETE FROM public.fault")
         run.note_end()
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from kiva_stream.sandbox.drill.history import History
 from kiva_stream.sandbox.process import LocalActiveCampaign, local_activecampaign
+from kiva_stream.sandbox.relay import Relay
 
 SITE_ID = 1
 LATENCY_MS = 5  # so that events are in flight whenever a fault strikes
@@ -53,6 +54,7 @@ class DrillSite(msgspec.Struct):
     activecampaign: LocalActiveCampaign
     folder: Path
     environ: Mapping[str, str]
+    relay: Relay  # of the commands' connections, if the scenario wants one
 
     async def start(self, *arguments: str) -> anyio.abc.Process:
         """Start a command. Its stderr is appended to the file `stderr`."""
@@ -106,17 +108,26 @@ class DrillSite(msgspec.Struct):
 
 @asynccontextmanager
 async def open_site(
-    history: History, folder: Path, *, settings: Mapping[str, object], account: Mapping[str, object]
+    history: History,
+    folder: Path,
+    *,
+    settings: Mapping[str, object],
+    account: Mapping[str, object],
+    relayed: bool,
 ) -> AsyncIterator[DrillSite]:
     """Yield a site with a copy of a history, and an account that is set up and has no limits.
 
-    `settings` and the settings of the `account` replace the drill's. Raises DrillError when the set-up fails.
+    `settings` and the settings of the `account` replace the drill's. If `relayed`, commands reach the
+    database by way of a relay. Raises DrillError when the set-up fails.
     """
     name = f"{history.database}_{uuid4().hex[:8]}"
     dsn = await history.server.create_database(name, template=history.database)
     (folder / name).mkdir()
     (folder / name / "kiva_stream.toml").touch()
-    async with local_activecampaign("--latency-ms", str(LATENCY_MS)) as activecampaign:
+    async with (
+        Relay.to(dsn) as relay,
+        local_activecampaign("--latency-ms", str(LATENCY_MS)) as activecampaign,
+    ):
         await activecampaign.change(
             **{"requests_per_second": 0, "import_duration_s": 0, "order_delay_s": 0, **account}
         )
@@ -125,7 +136,8 @@ async def open_site(
             dsn=dsn,
             activecampaign=activecampaign,
             folder=folder / name,
-            environ=_environ(dsn, activecampaign, settings),
+            environ=_environ(relay.dsn if relayed else dsn, activecampaign, settings),
+            relay=relay,
         )
         await site.command_output("setup")
         yield site
