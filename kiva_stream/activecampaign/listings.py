@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
@@ -81,3 +81,23 @@ async def read_pages(
         read += len(page)
         if Progress(read, len(page), total).is_end:
             return pages
+
+
+async def read_listing_of_contact(
+    client: Client, path: str, parse: Callable[[Response], list[T]], *, low_priority: bool
+) -> list[T]:
+    """Return all rows of a listing below a contact, of each page what `parse` returns.
+
+    ActiveCampaign documents no pages of it. So none is asked for, unless its total says that there are more.
+    """
+
+    def parse_page(response: Response) -> tuple[list[T], int | None]:
+        return parse(response), total_rows(response)
+
+    rows: list[T] = []
+    while True:
+        query = f"?{urlencode({'limit': PAGE_ROWS, 'offset': len(rows)})}" if rows else ""
+        page, total = await client.call("GET", path + query, parse=parse_page, low_priority=low_priority)
+        rows += page
+        if not page or len(rows) >= (total or 0):
+            return rows

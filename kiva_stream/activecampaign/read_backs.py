@@ -13,6 +13,7 @@ import msgspec
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import SUBSCRIBED
+from kiva_stream.activecampaign.listings import read_listing_of_contact
 from kiva_stream.activecampaign.responses.orders import parse_query
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
 from kiva_stream.model.contacts import ShownContact
@@ -108,9 +109,10 @@ class ReadBacks:
     async def contact(self, contact: AcId) -> ShownContact:
         """Return a contact, by three requests; fields and lists that are not in `ids` are left out."""
         path = f"/contacts/{contact}"
-        person = await self._read(path, _Contact, key="contact")
-        values = await self._read(f"{path}/fieldValues", list[_FieldValue], key="fieldValues")
-        statuses = await self._read(f"{path}/contactLists", list[_ListStatus], key="contactLists")
+        parse = partial(parse_by_contact_id, shape=_Contact, key="contact")
+        person = await self._client.call("GET", path, parse=parse, low_priority=True)
+        values = await self._listing(path, "fieldValues", list[_FieldValue])
+        statuses = await self._listing(path, "contactLists", list[_ListStatus])
         return ShownContact(
             email=Email((person.email or "").strip().lower()),
             first_name=person.first_name or "",
@@ -130,9 +132,9 @@ class ReadBacks:
             found |= await self._orders(part)
         return found
 
-    async def _read(self, path: str, shape: type[T], *, key: str) -> T:
-        parse = partial(parse_by_contact_id, shape=shape, key=key)
-        return await self._client.call("GET", path, parse=parse, low_priority=True)
+    async def _listing(self, path: str, name: str, shape: type[list[T]]) -> list[T]:
+        parse = partial(parse_by_contact_id, shape=shape, key=name)
+        return await read_listing_of_contact(self._client, f"{path}/{name}", parse, low_priority=True)
 
     async def _orders(self, ids: Sequence[OrderId]) -> dict[OrderId, ShownOrder]:
         variables: dict[str, object] = {f"o{index}": str(order) for index, order in enumerate(ids)}

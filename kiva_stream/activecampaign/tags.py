@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
+from kiva_stream.activecampaign.listings import read_listing_of_contact
 from kiva_stream.activecampaign.responses.tags import parse_added_tag, parse_removed_tag, parse_tag_links
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.week_tags import WeekTag
@@ -23,7 +24,7 @@ class TagLinks:
     async def links(self, contact: AcId) -> dict[WeekTag, int]:
         """Return the week tags on a contact; other tags are left out."""
         path = f"/contacts/{contact}/contactTags"
-        links = await self._client.call("GET", path, parse=parse_tag_links, low_priority=True)
+        links = await read_listing_of_contact(self._client, path, parse_tag_links, low_priority=True)
         return {self._tags[link.tag]: link.id for link in links if link.tag in self._tags}
 
     async def add(self, contact: AcId, tag: WeekTag) -> int:

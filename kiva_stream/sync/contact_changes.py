@@ -42,6 +42,10 @@ class ContactChange(NamedTuple):
         """
         return not self.record.contact.is_linked
 
+    def without_clearing(self) -> ContactChange:
+        """Return the change that leaves names and phone as they are where the shop has none."""
+        return self._replace(record=replace(self.record, fingerprint=None))
+
     def without(self, field: str) -> ContactChange:
         """Return the change without the value of a field."""
         return self._replace(desired=without(self.desired, [field]))

@@ -142,13 +142,16 @@ class ContactWrites:
                 left = await self._write_one(left)
 
     async def _write_one(self, change: ContactChange) -> ContactChange | None:
-        """Send one contact; return the change without the field whose value is refused, if one is."""
+        """Send one contact; return what is left of a change of which a value, or an empty one, is refused."""
         try:
             ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
             if change.unsubscribes:
                 await self._ports.contacts.set_list(ac_id, subscribed=False)
         except Rejected as error:
             left = await self._leave_out(change, error.reply)
+            if left is None and change.clears:
+                log.warning("a name or phone cannot be cleared", contact=change.id, said=error.reply)
+                return change.without_clearing()
             if left is None:
                 await self._refused(change, error.reply)
             return left

@@ -57,6 +57,7 @@ class FakeContacts:
         self.looked_up: list[Email] = []
         self.synced: list[Email] = []
         self.cleared: list[tuple[Email, set[str]]] = []  # the names and phones
+        self.refuses_clearing = False
         self.renamed: list[tuple[Email, Email]] = []
         self.disowned: list[Email] = []
         self.list_calls: list[tuple[Email, bool]] = []
@@ -137,6 +138,8 @@ class FakeContacts:
             await anyio.lowlevel.checkpoint()
             self.synced.append(wanted.email)
             self.cleared += [(wanted.email, set(clear))] if clear else []
+            if clear and self.refuses_clearing:
+                raise Rejected("refused", "not valid")
             self.calls.append(f"sync {wanted.email}")
             if self.refuses_account:
                 raise AccountRefused("no")

@@ -78,6 +78,24 @@ def test_only_a_contact_subscribed_to_our_list_is_on_it(places: list[object]) ->
     assert not contact({"email": None}, [], places).is_subscribed
 
 
+def test_fields_and_lists_that_come_in_pages_are_read_to_their_total() -> None:
+    async def story(read_backs: destination.ReadBacks, answers: Answers) -> ShownContact:
+        add(answers, "", contact={"id": "4", "email": "ann@example.org"})
+        total = {"meta": {"total": "3"}}
+        values = [{"field": "1", "value": "a"}, {"field": "6", "value": "b"}, {"field": "10", "value": "c"}]
+        add(answers, "/fieldValues", fieldValues=values[:1], **total)
+        add(answers, "/fieldValues?limit=100&offset=1", fieldValues=values[1:2], **total)
+        add(answers, "/fieldValues?limit=100&offset=2", fieldValues=values[2:], **total)
+        places = [{"list": "8", "status": "1"}, {"list": "3", "status": "1"}]
+        add(answers, "/contactLists", contactLists=places[:1], meta={"total": 2})
+        add(answers, "/contactLists?limit=100&offset=1", contactLists=places[1:], meta={"total": 2})
+        return await read_backs.contact(AcId(4))
+
+    shown = tell(story)
+    assert shown.fields == {"status": "b", "birthday": "c"}
+    assert shown.is_subscribed
+
+
 def test_reading_a_contact_that_is_gone_raises_contact_gone() -> None:
     async def story(read_backs: destination.ReadBacks, answers: Answers) -> None:
         answers.add(f"{API}/contacts/4", "GET", status=404, payload={})

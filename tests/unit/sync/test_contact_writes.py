@@ -86,6 +86,22 @@ async def test_a_phone_that_is_cleared_at_the_shop_is_cleared_once_and_alone(
     assert (customers[1].email in bench.contacts.synced) == (import_min_contacts == 10)
 
 
+async def test_where_clearing_a_phone_is_refused_the_rest_of_the_change_goes_through_once() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=9)
+    bench.customers.change(ann, phone=PHONE)
+    await bench.snapshot()
+    bench.contacts.refuses_clearing = True
+    bench.customers.change(ann, phone="", status="paused")
+    await bench.snapshot()
+    await bench.snapshot()
+
+    assert bench.contacts.cleared == [(ann.email, {"phone"})]
+    assert bench.shown(ann).status == "paused"
+    assert bench.contacts.synced == [ann.email] * 2
+    assert bench.statuses([ann]) == [LINKED]
+
+
 async def test_new_contacts_are_imported_however_few_they_are() -> None:
     (ann, bob), accounts = shop(2)
     bench = Bench(accounts[:1], import_min_contacts=3)
@@ -416,7 +432,7 @@ async def test_a_contact_refused_without_its_optional_values_is_not_sent_again()
     await bench.snapshot()
     sent = len(bench.contacts.synced)
     await bench.snapshot()
-    assert len(bench.contacts.synced) == sent == 2
+    assert len(bench.contacts.synced) == sent == 3  # whole, without the phone, without clearing the name
 
 
 async def test_a_custom_field_that_an_import_of_one_refuses_is_about_the_account() -> None:
