@@ -28,6 +28,7 @@ class ContactChange(NamedTuple):
 
     record: ContactRecord
     desired: DesiredContact
+    is_off: bool = False  # it was unsubscribed for this change
 
     @property
     def id(self) -> ContactId:
@@ -45,6 +46,11 @@ class ContactChange(NamedTuple):
     def without_clearing(self) -> ContactChange:
         """Return the change that leaves names and phone as they are where the shop has none."""
         return self._replace(record=replace(self.record, fingerprint=None))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether ActiveCampaign is known to have the contact."""
+        return self.record.contact.is_linked or self.record.ac_id is not None
 
     def without(self, field: str) -> ContactChange:
         """Return the change without the value of a field."""

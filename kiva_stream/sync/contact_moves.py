@@ -40,8 +40,8 @@ class ContactMoves:
     async def move(self, customers: Mapping[CustomerId, Email]) -> list[Contact]:
         """Move customers to contacts that have their addresses; return the contacts that must be upserted.
 
-        These are the contacts that they joined, and those that some left and others keep. A contact that was
-        only renamed, or that all its customers left, is not among them.
+        These are the contacts that they joined, and those that some left and others keep, each once. A
+        contact that was only renamed, or that all its customers left, is not among them.
         """
         to_upsert: list[Contact] = []
         contacts = await self._ports.links.of_customers(customers)
@@ -52,7 +52,7 @@ class ContactMoves:
                 if contacts.get(customer) is contact and email != contact.email
             }
             to_upsert += await self._leave(contact, _by_email(movers))
-        return to_upsert
+        return list({each.id: each for each in to_upsert}.values())
 
     async def _leave(self, contact: Contact, by_email: Mapping[Email, list[CustomerId]]) -> list[Contact]:
         """Move customers, given by their new addresses, away from a contact; return the contacts to upsert.

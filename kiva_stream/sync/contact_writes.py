@@ -20,6 +20,8 @@ request of its own, which does not subscribe it.
 
 A name or phone that the shop has no more is cleared by a request of its own: there an empty one clears it, as
 users of another connector report (verbb/formie issues 537 and 2934), and of imports that is not known.
+
+An opt-out of a contact that ActiveCampaign has goes before all of these, by a request that carries ids only.
 """
 
 from __future__ import annotations
@@ -98,6 +100,7 @@ class ContactWrites:
     async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
         """Import contacts and wait for the end; then send those that it left unconfirmed one by one."""
         async with self._ports.locks.hold([each.id for each in changes]):
+            changes = [each if each.record.unsubscribed else await self._opt_out(each) for each in changes]
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
@@ -137,15 +140,25 @@ class ContactWrites:
         fields whose values are refused.
         """
         async with self._ports.locks.hold([change.id]):
-            left: ContactChange | None = change
+            left: ContactChange | None = await self._opt_out(change)
             while left is not None:
                 left = await self._write_one(left)
+
+    async def _opt_out(self, change: ContactChange) -> ContactChange:
+        """Unsubscribe a contact that ActiveCampaign has, if the change says so; return the change.
+
+        Its fields are sent only then, so that no failure of theirs holds an opt-out up. The caller holds the
+        contact's lock.
+        """
+        if not (change.unsubscribes and change.is_known) or change.is_off:
+            return change
+        return change._replace(is_off=await self._set_list(change.record, subscribed=False))
 
     async def _write_one(self, change: ContactChange) -> ContactChange | None:
         """Send one contact; return what is left of a change of which a value, or an empty one, is refused."""
         try:
             ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
-            if change.unsubscribes:
+            if change.unsubscribes and not change.is_off:
                 await self._ports.contacts.set_list(ac_id, subscribed=False)
         except Rejected as error:
             left = await self._leave_out(change, error.reply)
@@ -194,30 +207,32 @@ class ContactWrites:
         async with self._ports.locks.hold([record.contact.id]):
             await self._set_list(record, subscribed=subscribed)
 
-    async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
-        """Subscribe a contact or unsubscribe it, and record which; the caller holds the contact's lock.
+    async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> bool:
+        """Subscribe a contact or unsubscribe it, and record which; return whether that was done.
 
-        If ActiveCampaign does not have the contact, nothing is sent, and the same is recorded.
+        It is not done if ActiveCampaign refuses it or does not have the contact. The caller holds the
+        contact's lock.
         """
         contact = record.contact
         ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
+        if ac_id is None:
+            return False
         try:
-            if ac_id is not None:
-                await self._ports.contacts.set_list(ac_id, subscribed=subscribed)
+            await self._ports.contacts.set_list(ac_id, subscribed=subscribed)
         except Rejected as error:
             log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
-        else:
-            await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
+            return False
+        await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
+        return True
 
     async def _refused(self, change: ContactChange, said: str) -> None:
         """Record a refusal; the caller holds the contact's lock.
 
         A contact that is not linked is rejected. The change is not sent again: see `ContactChanges`. If it
-        unsubscribes a linked contact, the unsubscription is sent by itself; a second time if it was the
-        unsubscription that was refused.
+        unsubscribes the contact, which is not off the list yet, that is tried once more.
         """
         await self._ports.links.record_refused(change.id, fingerprint(change.desired), said)
         if not change.needs_import:
             log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=said)
-            if change.unsubscribes:
-                await self._set_list(change.record, subscribed=False)
+        if change.unsubscribes and not change.is_off:
+            await self._set_list(change.record, subscribed=False)

@@ -18,7 +18,7 @@ from kiva_stream.model.ids import CustomerId, Email, OrderId
 from kiva_stream.model.week_tags import WeekTag
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
-from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, entry_of
+from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, entry_of, shop
 
 FREE = Email("free@example.org")
 OTHER = Email("other@example.org")
@@ -452,3 +452,15 @@ def test_wherever_customers_move_each_ends_at_their_address_and_left_contacts_ar
 
     run(go())
     assert_everybody_is_where_they_belong(bench)
+
+
+async def test_dirty_orders_of_a_contact_that_two_customers_join_are_upserted() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    joined = bench.contact(customers[2])
+    bench.sync.mark_dirty(joined, [OrderId(9)])
+    for each in customers[:2]:
+        bench.customers.change(each, email=joined.email)
+    await bench.move_all()
+    assert 9 in {order for orders in bench.order_delivery.upserted for order in orders}

@@ -21,7 +21,18 @@ from kiva_stream.model.week_tags import WeekTag
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
 from tests.support.waiting import raises_one, until
-from tests.unit.sync.builders import LINKED, LOST, NEW, REFUSED, RUNNING, Bench, address, emails, shop
+from tests.unit.sync.builders import (
+    LINKED,
+    LOST,
+    NEW,
+    REFUSED,
+    RUNNING,
+    Bench,
+    address,
+    emails,
+    need_of,
+    shop,
+)
 
 PHONE = "+1 555 0100"
 
@@ -138,7 +149,7 @@ async def test_a_customer_who_opts_out_is_unsubscribed_once_alone_or_by_an_impor
     await bench.snapshot()
     assert (is_subscribed, bench.at_ac(ann).is_on_list) == (True, False)
     assert bench.linked(ann).unsubscribed
-    assert bench.contacts.list_calls == ([] if import_min_contacts == 1 else [(ann.email, False)])
+    assert bench.contacts.list_calls == [(ann.email, False)]
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])
@@ -579,6 +590,51 @@ async def refuse(_wanted: DesiredContact, *, clear: Collection[str]) -> AcId:
     raise Rejected("refused", "no")
 
 
+@pytest.mark.parametrize("import_min_contacts", [1, 2])
+async def test_an_opt_out_of_a_contact_that_is_there_goes_before_its_fields(import_min_contacts: int) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, import_min_contacts=import_min_contacts)
+    await bench.snapshot()
+    bench.customers.change(ann, email_opt_in=False)
+    bench.contacts.gate = anyio.Event()
+    bench.contacts.upsert = wait_forever  # type: ignore[assignment, method-assign]
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.snapshot)
+        await until(lambda: bench.linked(ann).unsubscribed)
+        group.cancel_scope.cancel()
+    assert bench.at_ac(ann).is_on_list is False
+
+
+async def wait_forever(_wanted: DesiredContact, *, clear: object = ()) -> AcId:
+    """Implement Contacts.upsert of an account that never answers."""
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def test_an_opt_out_of_a_contact_that_was_there_before_it_is_linked_goes_before_its_fields() -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False)])
+    bench.contacts.add(address(ann))
+    bench.contacts.at(address(ann)).put_on_list(subscribed=True)
+    bench.contacts.gate = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.snapshot)
+        await until(lambda: bench.contacts.at(address(ann)).is_on_list is False)
+        group.cancel_scope.cancel()
+
+
+async def test_a_refused_newcomer_who_opted_out_is_looked_up_and_unsubscribed() -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False)])
+    (contact,) = await bench.link(ann)
+    bench.contacts.add(address(ann))  # under an id that is not known
+    bench.contacts.refused = {address(ann)}
+    bench.contacts.upsert = refuse  # type: ignore[assignment, method-assign]
+    await bench.ensure(need_of(contact))
+    assert bench.statuses([ann]) == [REFUSED]
+    assert bench.contacts.at(address(ann)).is_on_list is False
+
+
 async def test_that_an_import_was_short_is_known_after_a_restart() -> None:
     customers, accounts = shop(2)
     bench = Bench(accounts)
@@ -659,6 +715,7 @@ async def test_a_contact_that_activecampaign_lost_is_not_put_on_the_list() -> No
     await bench.writes.set_list(bench.linked(ann), subscribed=False)
     assert bench.contacts.looked_up == [ann.email]
     assert bench.contacts.calls == []
+    assert not bench.linked(ann).unsubscribed
 
 
 async def test_a_contact_whose_number_is_not_known_is_found_by_its_address() -> None:
