@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,13 +30,26 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     tracking_enabled: bool = False  # as in a new account
     event_names: tuple[str, ...] = ()  # registered from the start
     requests_per_second: int = 5  # REST and GraphQL together
+    separate_buckets: bool = False  # that many for REST, for GraphQL and for imports each
     retry_after_s: int = 1  # in the header of a 429
+    rate_limit_headers: bool = True  # of a 429
     bulk_imports_per_minute: int = 100
     single_imports_per_minute: int = 20  # of imports with one contact
     import_duration_s: float = 3.0  # from the POST to `completed`, `false` in the first second of it
     tracking_log_delay_s: float = 0.0  # until a contact's tracking log shows an event
     order_delay_s: float = 2.0  # until an order accepted asynchronously is written
+    unknown_event_names: Literal["refused", "dropped", "registered"] = (
+        "refused"  # dropped: answered as received
+    )
+    unknown_contact_refusal: str = ""  # the text that refuses an event of an address without contact
+    events_create_contacts: bool = False  # an event of an address without contact creates one
     contact_limit: int = 0
+    empty_urls_accepted: bool = False  # of a connection
+    automation_starts: bool = False  # for each contact that an import creates, unless it excludes automations
+    exclusion_is_ignored: bool = False  # automations start also then
+    repeated_tag_refused: bool = False  # 422 for a contact that has the tag
+    order_source_is_kept: bool = False  # of the first version of an order
+    orders_are_replaced: bool = False  # an order loses what its newest version does not say
     ecommerce_enabled: bool = True  # off: GraphQL refuses everything
     max_orders_per_batch: int = 0  # a larger batch is refused like a document of too many tokens
     max_order_batch_bytes: int = 0  # the same for the JSON of the variables
@@ -141,7 +154,7 @@ class Account:
         self.tally = Tally()
         self.watch = Watch()
         self.peak = Peak()
-        self.requests_window = SlidingWindow(1.0)
+        self.requests_windows: defaultdict[str, SlidingWindow] = defaultdict(lambda: SlidingWindow(1.0))
         self.bulk_imports_window = SlidingWindow(60.0)
         self.single_imports_window = SlidingWindow(60.0)
         self.agenda = Agenda()
@@ -163,10 +176,11 @@ class Account:
         """Change settings. Raises TypeError for an unknown one."""
         self.settings = msgspec.structs.replace(self.settings, **settings)
 
-    def admit_request(self, now: float) -> bool:
-        """Count a REST or GraphQL request. Return False if it is over the limit."""
+    def admit_request(self, now: float, bucket: str) -> bool:
+        """Count a REST or GraphQL request. Return False if it is over the limit of its bucket, or of all."""
         self.peak.count(now)
-        return self.requests_window.admit(now, self.settings.requests_per_second)
+        window = self.requests_windows[bucket if self.settings.separate_buckets else ""]
+        return window.admit(now, self.settings.requests_per_second)
 
     def admit_import(self, now: float, contacts: int) -> bool:
         """Count a bulk import. Return False if it is over its limit."""
@@ -177,6 +191,8 @@ class Account:
     def record_event(self, now: float, email: str, *, name: str, eventdata: str) -> None:
         """Add an event to its contact's log, or to the strays when no contact has that address."""
         contact = self.contacts.find(email)
+        if contact is None and self.settings.events_create_contacts:
+            contact = self.contacts.create(email, now)
         if contact is None:
             self.events_without_contact.append(StrayEvent(now, email, name=name, eventdata=eventdata))
         else:
@@ -213,6 +229,13 @@ class Account:
     def is_full(self) -> bool:
         """Whether the contact limit is reached."""
         return 0 < self.settings.contact_limit <= len(self.contacts)
+
+    def untag(self, link_id: int) -> None:
+        """Remove the link of a tag with a contact. Raises KeyError when there is none."""
+        link = self.contact_tags.rows.pop(link_id)
+        contact = self.contacts.get(int(link["contact"]))
+        if contact:
+            del contact.tags[int(link["tag"])]
 
     def set_fields(self, contact: Contact, values: dict[int, str]) -> None:
         """Set custom fields. As at ActiveCampaign, unknown ones are ignored; here they count as a breach."""

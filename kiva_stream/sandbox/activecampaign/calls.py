@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
@@ -16,11 +17,17 @@ _Row = TypeVar("_Row")
 class Call(msgspec.Struct, frozen=True):
     """A request that keeps the contract: the id in its path (0: none), its query, its decoded body."""
 
+    path: str
     path_id: int
     query: Mapping[str, str]
     body: Mapping[str, Any]
     now: float  # when it arrived, in seconds since 1970
     most_rows: int = 0  # on a page, whatever the query asks for; 0: no bound
+
+    @property
+    def path_name(self) -> str:
+        """The last step of its path, decoded."""
+        return unquote(self.path.rpartition("/")[2])
 
     def page(self, rows: Sequence[_Row]) -> Sequence[_Row]:
         """Return the page that the query asks for; by default the first 20 rows."""

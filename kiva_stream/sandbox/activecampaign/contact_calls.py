@@ -152,6 +152,13 @@ def list_field_values(account: Account, call: Call) -> Response:
     return json_response({"fieldValues": _field_values(contact, contact.fields)})
 
 
+def list_automations(account: Account, call: Call) -> Response:
+    """List the automations that one contact has entered."""
+    contact = _existing(account, call.path_id)
+    rows = [{"id": str(number), "contact": str(contact.id)} for number in range(1, contact.automations + 1)]
+    return json_response({"contactAutomations": rows})
+
+
 def list_lists(account: Account, call: Call) -> Response:
     """List the lists of one contact, with its status on each."""
     contact = _existing(account, call.path_id)
@@ -191,6 +198,8 @@ def add_tag(account: Account, call: Call) -> Response:
     tag_id = int(sent["tag"])
     if tag_id not in account.tags:
         raise unprocessable("No tag id provided", "missing", "/data/attributes/tag")
+    if tag_id in contact.tags and account.settings.repeated_tag_refused:
+        raise unprocessable("The contact has the tag already.", "duplicate", "/data/attributes/tag")
     is_new = account.tag(contact, tag_id, call.now)
     link = account.contact_tags.rows[contact.tags[tag_id]]
     return json_response({"contacts": [_shown(contact)], "contactTag": link}, 201 if is_new else 200)
@@ -198,10 +207,9 @@ def add_tag(account: Account, call: Call) -> Response:
 
 def remove_tag(account: Account, call: Call) -> Response:
     """Remove a tag from a contact by the id of their link."""
-    link = account.contact_tags.rows.pop(call.path_id, None)
-    if link is None:
+    if call.path_id not in account.contact_tags:
         raise not_found("SubscriberTag", call.path_id)
-    del _existing(account, int(link["contact"])).tags[int(link["tag"])]
+    account.untag(call.path_id)
     return json_response({})
 
 
@@ -213,6 +221,7 @@ HANDLERS: Handlers = {
     "deleteContact": delete,
     "listContactFieldValues": list_field_values,
     "listContactLists": list_lists,
+    "listContactAutomations": list_automations,
     "setListStatus": set_list_status,
     "listContactTags": list_tags,
     "addContactTag": add_tag,

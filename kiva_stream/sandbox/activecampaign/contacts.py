@@ -26,6 +26,7 @@ class Contact(msgspec.Struct):
     fields: dict[int, str] = {}
     lists: dict[int, int] = {}
     tags: dict[int, int] = {}
+    automations: int = 0  # that it has entered
     events: array[int] = msgspec.field(default_factory=lambda: array("I"))  # sequence numbers, ascending
 
 

@@ -44,7 +44,7 @@ class Operation(msgspec.Struct, frozen=True):
     """One operation of the API: a method on a path."""
 
     id: str
-    pattern: re.Pattern[str] | None  # of a path with an id in it
+    pattern: re.Pattern[str] | None  # of a path with an id or a name in it
     parameters: Mapping[str, Parameter]
     content_type: str  # of the body; "" when there is none
     body: Any  # its validator, or None
@@ -96,14 +96,17 @@ class Contract:
             self._fixed[method, path] = operation
 
     def find(self, method: str, path: str) -> tuple[Operation, int] | None:
-        """Return the operation and the id in its path (0: none), or None when there is no such operation."""
+        """Return the operation and the id in its path, or None when there is no such operation.
+
+        The id is 0 when there is none; a name in its place is left to the handler.
+        """
         fixed = self._fixed.get((method, path))
         if fixed:
             return fixed, 0
         for its_method, operation in self._with_id:
             match = operation.pattern and its_method == method and operation.pattern.fullmatch(path)
             if match:
-                return operation, int(match[1])
+                return operation, int(match[1]) if match[1].isdecimal() else 0
         return None
 
 
@@ -132,12 +135,16 @@ def _operation(path: str, described: Mapping[str, Any]) -> Operation:
     content_type, schema = _body(described)
     return Operation(
         id=described["operationId"],
-        pattern=re.compile(path.replace("{id}", "([0-9]+)")) if "{id}" in path else None,
+        pattern=_pattern(path) if "{" in path else None,
         parameters=_parameters(described),
         content_type=content_type,
         body=Draft202012Validator(schema) if content_type else None,
         max_body_bytes=schema.get("x-max-body-bytes", 0),
     )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(path.replace("{id}", "([0-9]+)").replace("{name}", "([^/]+)"))
 
 
 def _parameters(described: Mapping[str, Any]) -> dict[str, Parameter]:

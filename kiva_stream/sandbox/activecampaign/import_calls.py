@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from kiva_stream.sandbox.activecampaign.account import Account, Breach, Import, SandboxAccount
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers
-from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, normal_email
+from kiva_stream.sandbox.activecampaign.contacts import SUBSCRIBED, UNSUBSCRIBED, Contact, normal_email
 from kiva_stream.sandbox.activecampaign.responses import (
     RefusedError,
     Response,
@@ -42,7 +42,10 @@ def bulk_import(account: Account, call: Call) -> Response:
     )
     account.imports[queued.id] = queued
     account.watch.accept_import((normal_email(row["email"]) for row in rows), queued)
-    account.agenda.add(call.now + queued.duration_s, partial(_complete, account, queued, rows))
+    account.agenda.add(
+        call.now + queued.duration_s,
+        partial(_complete, account, queued, rows, excluded=call.body.get("exclude_automations", False)),
+    )
     response = {
         "success": 1,
         "queued_contacts": len(rows),
@@ -85,15 +88,20 @@ def _is_left_out(account: Account, row: Row) -> bool:
     return settings.excluded_are_not_queued and normal_email(row["email"]) in settings.excluded_emails
 
 
-def _complete(account: Account, queued: Import, rows: Iterable[Row]) -> None:
+def _complete(account: Account, queued: Import, rows: Iterable[Row], *, excluded: bool) -> None:
     if queued.interrupted:
         return
     now = queued.accepted_at + queued.duration_s
+    settings = account.settings
+    starts = settings.automation_starts and not (excluded and not settings.exclusion_is_ignored)
     for row in rows:
         if _fails(account, row):
             queued.failures.append(row["email"])
         else:
-            _apply(account, queued, row, now=now)
+            contact, is_new = _apply(account, row, now)
+            if is_new:
+                queued.created.append(contact.id)
+                contact.automations += starts
 
 
 def _fails(account: Account, row: Row) -> bool:
@@ -109,10 +117,8 @@ def _fails(account: Account, row: Row) -> bool:
     )
 
 
-def _apply(account: Account, queued: Import, row: Row, *, now: float) -> None:
+def _apply(account: Account, row: Row, now: float) -> tuple[Contact, bool]:
     contact, is_new = account.upsert(row["email"], now)
-    if is_new:
-        queued.created.append(contact.id)
     contact.first_name = row.get("first_name", contact.first_name)
     contact.last_name = row.get("last_name", contact.last_name)
     contact.phone = row.get("phone", contact.phone)
@@ -123,6 +129,7 @@ def _apply(account: Account, queued: Import, row: Row, *, now: float) -> None:
         account.set_list(contact, int(item["listid"]), UNSUBSCRIBED)
     for name in row.get("tags", ()):
         account.tag(contact, account.tag_named(name, now), now)
+    return contact, is_new
 
 
 def import_info(account: Account, call: Call) -> Response:

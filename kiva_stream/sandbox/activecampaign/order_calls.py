@@ -145,11 +145,15 @@ class _Resolvers:
         for order, contact_id in zip(orders, contact_ids, strict=True):
             key = _key(order)
             self._account.orders.accept(key)
-            write = partial(
-                self._account.orders.write_accepted, key, contact_id, _without_customer_data(order)
-            )
-            self._account.agenda.add(at, write)
+            self._account.agenda.add(at, partial(self._write, key, contact_id, order))
         return {"recordId": str(uuid4())}
+
+    def _write(self, key: OrderKey, contact_id: int, order: Order) -> None:
+        settings, written = self._account.settings, _without_customer_data(order)
+        before = self._account.orders.get(key) if settings.order_source_is_kept else None
+        if before:
+            written["creationSource"] = before["creationSource"]
+        self._account.orders.write_accepted(key, contact_id, written, replace=settings.orders_are_replaced)
 
     def _accept(self, orders: Sequence[Order]) -> list[int]:
         """Return the ids of the orders' contacts. Raises GraphQLError when one of them is invalid."""

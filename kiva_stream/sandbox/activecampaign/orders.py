@@ -47,19 +47,26 @@ class OrderBook:
         self.overtaken += pending > 0
         self._pending[key] = pending + 1
 
-    def write_accepted(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> None:
+    def write_accepted(
+        self, key: OrderKey, contact_id: int, order: Mapping[str, Any], *, replace: bool = False
+    ) -> None:
         """Write an accepted version of an order, unless its connection was deleted meanwhile."""
         if key not in self._pending:
             return
         self._pending[key] -= 1
         if not self._pending[key]:
             del self._pending[key]
-        self.write(key, contact_id, order)
+        self.write(key, contact_id, order, replace=replace)
 
-    def write(self, key: OrderKey, contact_id: int, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a contact's order and return all of it. Attributes that are not sent are kept."""
+    def write(
+        self, key: OrderKey, contact_id: int, order: Mapping[str, Any], *, replace: bool = False
+    ) -> dict[str, Any]:
+        """Write a contact's order and return all of it.
+
+        Attributes that are not sent are kept, unless the version is to `replace` the one before.
+        """
         old = self.get(key) or {"id": str(self._next_id())}
-        kept = {**old, **order}
+        kept = {"id": old["id"], **order} if replace else {**old, **order}
         owner = Owner(contact_id, str(kept.get("storeCustomerId") or ""))
         self._orders[key] = self._owners.setdefault(owner, owner), _packed(kept)
         return kept

@@ -58,14 +58,15 @@ _HAVING_ISSUES = b"<div>We are currently having some issues. Please check back s
 _UNAVAILABLE = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
 
 
-def throttled(limit: int, retry_after_s: int) -> Response:
+def throttled(limit: int, retry_after_s: int, *, with_headers: bool = True) -> Response:
     """Return the 429 of an account with `limit` requests a second."""
     headers = {
         "Retry-After": str(retry_after_s),
         "RateLimit-Limit": str(limit),
         "RateLimit-Remaining": "0",
     }
-    return json_response({"message": "Too Many Requests"}, 429)._replace(headers=headers)
+    told = headers if with_headers else _NO_HEADERS
+    return json_response({"message": "Too Many Requests"}, 429)._replace(headers=told)
 
 
 def not_found(kind: str, number: int | str) -> RefusedError:

@@ -137,9 +137,14 @@ class Service:
         operation, path_id = found or (None, 0)
         account.tally.requests[operation.id if operation else "unknown"] += 1
         account.watch.count_request(may_change=_may_change(request))
-        if not account.admit_request(now):
+        if not account.admit_request(now, _bucket(request.method, path)):
             account.tally.breach(Breach.RATE_LIMIT, f"{request.method} {path}")
-            return throttled(account.settings.requests_per_second, account.settings.retry_after_s)
+            settings = account.settings
+            return throttled(
+                settings.requests_per_second,
+                settings.retry_after_s,
+                with_headers=settings.rate_limit_headers,
+            )
         if path == _GRAPHQL_PATH:
             account.order_requests.receive(request.body, now)
         return self._with_faults(
@@ -183,6 +188,13 @@ class Service:
         return _PLAIN_REFUSED if is_plain else json_response({"success": 0, "message": why})
 
 
+def _bucket(method: str, path: str) -> str:
+    """Return the kind of a request, for an account that counts its kinds apart."""
+    if path == _GRAPHQL_PATH:
+        return "graphql"
+    return "import" if (method, path) == ("POST", "/import/bulk_import") else "rest"
+
+
 def _may_change(request: Request) -> bool:
     """Return whether a request could change something. A GraphQL document does if it is a mutation."""
     is_query = request.path.endswith(_GRAPHQL_PATH) and b"mutation" not in request.body
@@ -202,15 +214,17 @@ def _process(
         account.tally.breach(Breach.UNKNOWN_OPERATION, f"{request.method} {request.path}")
         return json_response({"message": "Not Found"}, 404)
     try:
-        body = _checked_body(account.tally, operation, request)
+        body = _checked_body(account, operation, request)
         most_rows = account.settings.most_rows_per_page
-        return handler(account, Call(path_id, request.query, body=body, now=now, most_rows=most_rows))
+        call = Call(request.path, path_id, request.query, body=body, now=now, most_rows=most_rows)
+        return handler(account, call)
     except RefusedError as refused:
         return refused.response
 
 
-def _checked_body(tally: Tally, operation: Operation, request: Request) -> dict[str, Any]:
+def _checked_body(account: Account, operation: Operation, request: Request) -> dict[str, Any]:
     """Return the decoded body of a request. Raises RefusedError, and counts a breach, if it is invalid."""
+    tally = account.tally
     problems = operation.query_problems(request.query)
     body: dict[str, Any] = {}
     if operation.body:
@@ -219,6 +233,8 @@ def _checked_body(tally: Tally, operation: Operation, request: Request) -> dict[
             raise RefusedError(malformed(operation, f"The content type must be {JSON_TYPE}."))
         body = _decoded(tally, operation, request.body)
         problems += operation.body_problems(body, len(request.body))
+    if account.settings.empty_urls_accepted:
+        problems = [each for each in problems if each.where[-1:] not in {("logoUrl",), ("linkUrl",)}]
     if problems:
         tally.breach(Breach.SCHEMA, f"{operation.id}: {problems[0].text}")
         raise RefusedError(breach_response(operation, problems))

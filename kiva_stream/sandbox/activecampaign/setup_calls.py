@@ -8,6 +8,7 @@ from typing import Any
 
 from kiva_stream.sandbox.activecampaign.account import Account
 from kiva_stream.sandbox.activecampaign.calls import Call, Handlers, listing
+from kiva_stream.sandbox.activecampaign.contacts import Table
 from kiva_stream.sandbox.activecampaign.responses import Response, json_response, not_found, unprocessable
 
 
@@ -103,7 +104,39 @@ def create_connection(account: Account, call: Call) -> Response:
     )
 
 
+def delete_tag(account: Account, call: Call) -> Response:
+    """Delete a tag, from every contact that has it."""
+    _delete(account.tags, "Tag", call.path_id)
+    for link in account.contact_tags.where(tag=str(call.path_id)):
+        account.untag(int(link["id"]))
+    return json_response({})
+
+
+def delete_list(account: Account, call: Call) -> Response:
+    """Delete a list, from every contact that is on it."""
+    _delete(account.lists, "List", call.path_id)
+    for contact in account.contacts:
+        contact.lists.pop(call.path_id, None)
+    return json_response({})
+
+
+def delete_connection(account: Account, call: Call) -> Response:
+    """Delete a connection and its orders."""
+    if call.path_id not in account.connections:
+        raise not_found("Connection", call.path_id)
+    account.disconnect(call.path_id)
+    return json_response({})
+
+
+def _delete(table: Table, kind: str, row_id: int) -> None:
+    if table.rows.pop(row_id, None) is None:
+        raise not_found(kind, row_id)
+
+
 HANDLERS: Handlers = {
+    "deleteTag": delete_tag,
+    "deleteList": delete_list,
+    "deleteConnection": delete_connection,
     "listTags": list_tags,
     "createTag": create_tag,
     "listFields": list_fields,

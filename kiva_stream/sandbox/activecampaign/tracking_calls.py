@@ -50,6 +50,14 @@ def create_name(account: Account, call: Call) -> Response:
     return json_response({"eventTrackingEvent": {"name": name}}, 201)
 
 
+def delete_name(account: Account, call: Call) -> Response:
+    """Delete an event name. Its events stay."""
+    if call.path_name not in account.event_names:
+        raise not_found("EventTrackingEvent", call.path_name)
+    del account.event_names[call.path_name]
+    return json_response({})
+
+
 def tracking_logs(account: Account, call: Call) -> Response:
     """List the events of a contact, oldest first, except those younger than the account's delay."""
     contact = account.contacts.get(call.path_id)
@@ -107,7 +115,13 @@ def receive(account: Account | None, form: Mapping[str, str], email: str, *, now
     if not account.settings.tracking_enabled:
         return TRACKING_OFF
     if form["event"] not in account.event_names:
-        return UNKNOWN_NAME
+        if account.settings.unknown_event_names == "refused":
+            return UNKNOWN_NAME
+        if account.settings.unknown_event_names == "dropped":
+            return ""
+        account.event_names[form["event"]] = None
+    if account.settings.unknown_contact_refusal and account.contacts.find(email) is None:
+        return account.settings.unknown_contact_refusal
     account.record_event(now, email, name=form["event"], eventdata=form.get("eventdata", ""))
     return ""
 
@@ -117,5 +131,6 @@ HANDLERS: Handlers = {
     "setEventTracking": set_tracking,
     "listEventNames": list_names,
     "createEventName": create_name,
+    "deleteEventName": delete_name,
     "listTrackingLogs": tracking_logs,
 }
