@@ -276,6 +276,7 @@ class Client:
             retry_after=response.headers.get("Retry-After"),
             secrets=self._secrets,
             location=response.headers.get("Location"),
+            headers=response.headers,
         )
 
 

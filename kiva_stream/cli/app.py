@@ -18,7 +18,7 @@ from kiva_stream.cli.dead_letter_commands import (
 from kiva_stream.cli.repair_commands import rewind, verify
 from kiva_stream.cli.run_commands import backfill, follow, plan, status
 from kiva_stream.cli.sandbox_commands import demo, drill, generate, sandbox
-from kiva_stream.cli.setup_commands import check, init, setup
+from kiva_stream.cli.setup_commands import check, init, probe, setup
 from kiva_stream.cli.shell import Shell, shell_of
 from kiva_stream.settings import documentation
 
@@ -59,7 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they show local variables, and with them secrets
 )
 for command in (
-    *(demo, init, check, setup, plan, sync, backfill, follow),
+    *(demo, init, check, setup, probe, plan, sync, backfill, follow),
     *(forget, status, verify, rewind, generate, sandbox, drill),
 ):
     app.command()(command)

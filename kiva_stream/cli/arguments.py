@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
+from kiva_stream.model.addresses import parse_email
 from kiva_stream.model.bounds import Bound, Place, parse_bound, parse_date, parse_place
-from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.ids import CustomerId, Email
 from kiva_stream.model.outcomes import DEAD_REASONS, Reason
 from kiva_stream.model.positions import Position
 
@@ -80,6 +81,14 @@ def reason_of(text: str) -> Reason:
     if text not in DEAD_REASONS:
         raise typer.BadParameter(f"{text!r} is none of: {', '.join(DEAD_REASONS)}.", param_hint="--reason")
     return Reason(text)
+
+
+def address_of(option: str, text: str) -> Email:
+    """Return the e-mail address of a text, normalised."""
+    parsed = parse_email(text)
+    if parsed.email is None or parsed.several:
+        raise typer.BadParameter(f"{text!r} is not one e-mail address.", param_hint=option)
+    return parsed.email
 
 
 def place_of(text: str) -> Place:

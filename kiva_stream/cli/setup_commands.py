@@ -1,4 +1,4 @@
-"""`init`, `check` and `setup`: what comes before the first backfill."""
+"""`init`, `check`, `setup` and `probe`: what comes before the first backfill."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kiva_stream.cli.arguments import AsJson
-from kiva_stream.cli.exit_codes import FOUND_SOMETHING
+from kiva_stream.cli.arguments import AsJson, address_of
+from kiva_stream.cli.exit_codes import FOUND_SOMETHING, exit_by_signal
 from kiva_stream.cli.shell import answer, run, shell_of
 from kiva_stream.errors import SettingsError
 from kiva_stream.settings import documentation
@@ -55,3 +55,33 @@ def setup(context: typer.Context) -> None:
 
     for created in run(setup_command.set_up, shell_of(context).load()) or ["nothing, all is there"]:
         typer.echo(f"set up: {created}")
+
+
+def probe(
+    context: typer.Context,
+    email: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Of your own, without a contact in the account.")
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="QUESTION", help="One question; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Settle on a trial account what ActiveCampaign does not document.
+
+    Under 60 calls, some beyond the account's limit on purpose, on one scratch contact, connection, tag, list
+    and event name. They are removed afterwards, also after Ctrl-C; what could not be removed is listed. Exit
+    code 7 when an assumption of kiva_stream is wrong, or something is left.
+    """
+    from kiva_stream.cli.rendering.probe import render_probe
+    from kiva_stream.commands.probe import probe as probe_command
+    from kiva_stream.commands.probe.questions import QUESTIONS
+
+    unknown = set(only or ()) - set(QUESTIONS)
+    if unknown:
+        raise typer.BadParameter(f"{min(unknown)!r} is none of: {', '.join(QUESTIONS)}.", param_hint="--only")
+    address = address_of("--email", email)
+    report = run(probe_command.probe, shell_of(context).load(), address, only or tuple(QUESTIONS))
+    answer(report, render_probe, as_json=as_json)
+    exit_by_signal(report.stopped_by)
+    raise typer.Exit(0 if report.ok else FOUND_SOMETHING)

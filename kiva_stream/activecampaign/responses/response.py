@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote_plus
 
@@ -11,18 +12,20 @@ import msgspec
 
 T = TypeVar("T")
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 EXCERPT_CHARS = 300  # of a body, in an error
 _ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=]+(?:@|%40)[^\s\"'<>(){}\[\],;:&]+")
 
 
 class Response(NamedTuple):
-    """Status and body of an answer, two of its headers, and the secrets that no quotation may repeat."""
+    """Status, body and headers of an answer, and the secrets that no quotation may repeat."""
 
     status: int
     body: bytes
     retry_after: str | None = None
     secrets: tuple[str, ...] = ()
     location: str | None = None
+    headers: Mapping[str, str] = NO_HEADERS
 
     def __repr__(self) -> str:
         return f"<Response {self.excerpt()}>"

@@ -21,8 +21,8 @@ from kiva_stream.settings.keys import KEYS
 from tests.unit.cli.command_line import ENVIRON, TOKEN, Result, Run, raising
 
 COMMANDS = (
-    *("demo", "init", "check", "setup", "plan", "sync", "backfill", "follow", "forget", "status"),
-    *("verify", "rewind", "generate", "sandbox", "drill", "dead-letters"),
+    *("demo", "init", "check", "setup", "probe", "plan", "sync", "backfill", "follow", "forget"),
+    *("status", "verify", "rewind", "generate", "sandbox", "drill", "dead-letters"),
 )
 
 

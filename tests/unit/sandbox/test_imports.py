@@ -342,3 +342,19 @@ def test_an_address_may_interrupt_its_import() -> None:
 
     assert ended["status"] == "interrupted"
     assert len(caller.shop.contacts) == 0
+
+
+@pytest.mark.parametrize(
+    ("exclude", "ignored", "entered"), [(False, False, 1), (True, False, 0), (True, True, 1)]
+)
+def test_an_import_may_start_an_automation_for_the_contacts_that_it_creates(
+    *, exclude: bool, ignored: bool, entered: int
+) -> None:
+    caller = Caller(automation_starts=True, exclusion_is_ignored=ignored, import_duration_s=0)
+    body = {"contacts": [{"email": ANN}], "exclude_automations": exclude}
+
+    caller.call("POST", "/import/bulk_import", body)
+    caller.call("POST", "/import/bulk_import", body)
+
+    _, answer = caller.call("GET", "/contacts/1/contactAutomations")
+    assert len(answer["contactAutomations"]) == entered

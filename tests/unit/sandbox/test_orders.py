@@ -330,3 +330,25 @@ def test_orders_are_noted_before_a_fault_and_not_applied_by_it() -> None:
 
     (noted,) = caller.shop.order_requests.all
     assert (noted.real_time, noted.applied) == (["7"], False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "source", "status"),
+    [
+        ({}, "REAL_TIME", "paid"),
+        ({"order_source_is_kept": True}, "HISTORICAL", "paid"),
+        ({"orders_are_replaced": True}, "REAL_TIME", None),
+    ],
+)
+def test_an_order_may_keep_its_source_and_lose_what_an_update_does_not_say(
+    setting: dict[str, object], source: str, status: str | None
+) -> None:
+    caller = shop(**setting)
+    run(caller, LATER, orders=[order(storeStatus="paid")])
+    caller.now += 10
+    run(caller, LATER, orders=[order(creationSource="REAL_TIME")])
+    caller.now += 10
+    caller.shop.agenda.advance(caller.now)
+
+    (kept,) = caller.shop.orders
+    assert (kept["creationSource"], kept.get("storeStatus")) == (source, status)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.sandbox import Caller
+from kiva_stream.sandbox.activecampaign.responses import Response
+from kiva_stream.sandbox.activecampaign.service import API_PREFIX, Request
+from tests.support.sandbox import SHOP, Caller
 
 LIST = {
     "name": "all customers",
@@ -171,3 +173,68 @@ def test_names_of_tags_and_fields_may_be_compared_without_case() -> None:
     _, found = caller.call("GET", "/tags", query={"filters[search][eq]": "OPEN ORDER"})
     assert [row["tag"] for row in found["tags"]] == ["Open Order"]
     assert caller.shop.tag_named("oPEN oRDER", caller.now) == 1
+
+
+@pytest.mark.parametrize("path", ["/tags/9", "/lists/9", "/connections/9", "/eventTrackingEvents/nothing"])
+def test_what_does_not_exist_cannot_be_deleted(path: str) -> None:
+    assert Caller().call("DELETE", path)[0] == 404
+
+
+def test_a_deleted_tag_and_a_deleted_list_are_on_no_contact() -> None:
+    caller = Caller()
+    contact_id = caller.contact()
+    caller.call("POST", "/tags", {"tag": {"tag": "open order", "tagType": "contact"}})
+    caller.call("POST", "/lists", {"list": LIST})
+    caller.call("POST", "/contactTags", {"contactTag": {"contact": contact_id, "tag": 1}})
+    caller.call("POST", "/contactLists", {"contactList": {"list": 1, "contact": contact_id, "status": 1}})
+
+    assert [caller.call("DELETE", path)[0] for path in ("/tags/1", "/lists/1")] == [200, 200]
+
+    assert caller.call("GET", f"/contacts/{contact_id}/contactTags")[1]["contactTags"] == []
+    assert caller.call("GET", f"/contacts/{contact_id}/contactLists")[1]["contactLists"] == []
+    assert (len(caller.shop.tags), len(caller.shop.lists)) == (0, 0)
+
+
+def test_a_deleted_connection_is_gone() -> None:
+    caller = Caller(empty_urls_accepted=True)
+    caller.call("POST", "/connections", {"connection": {**CONNECTION, "logoUrl": ""}})
+
+    assert caller.call("DELETE", "/connections/1")[0] == 200
+    assert len(caller.shop.connections) == 0
+
+
+def test_empty_urls_of_a_connection_are_refused_unless_the_account_accepts_them() -> None:
+    body = {"connection": {**CONNECTION, "logoUrl": ""}}
+
+    assert Caller().call("POST", "/connections", body)[0] == 422
+    assert Caller(empty_urls_accepted=True).call("POST", "/connections", body)[0] == 201
+
+
+def test_a_repeated_tag_may_be_refused() -> None:
+    caller = Caller(repeated_tag_refused=True)
+    caller.call("POST", "/tags", {"tag": {"tag": "open order", "tagType": "contact"}})
+    body = {"contactTag": {"contact": caller.contact(), "tag": 1}}
+
+    assert [caller.call("POST", "/contactTags", body)[0] for _ in range(2)] == [201, 422]
+
+
+def test_kinds_of_requests_may_be_counted_apart() -> None:
+    def statuses(*, separate: bool) -> list[int]:
+        caller = Caller(requests_per_second=1, separate_buckets=separate)
+        graphql = caller.call("POST", "/ecom/graphql", {"query": "{ __typename }"})
+        return [graphql[0], *(caller.call("GET", "/tags")[0] for _ in range(2))]
+
+    assert statuses(separate=False) == [200, 429, 429]
+    assert statuses(separate=True) == [200, 200, 429]
+
+
+def test_a_429_may_have_no_headers() -> None:
+    caller = Caller(requests_per_second=1, rate_limit_headers=False)
+    request = Request("GET", f"{API_PREFIX}/tags", {}, SHOP.api_token, "", b"")
+
+    answers = [caller.send(request) for _ in range(2)]
+
+    assert [(each.status, dict(each.headers)) for each in answers if isinstance(each, Response)] == [
+        (200, {}),
+        (429, {}),
+    ]

@@ -215,3 +215,33 @@ def test_a_tracking_log_may_show_the_beginning_of_a_value_only(settings: dict[st
 
     assert [row["value"] for row in answer["trackingLogs"]] == [shown]
     assert [event.eventdata for event in caller.shop.events] == ["aéiou"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "recorded", "registered"), [("dropped", 0, False), ("registered", 1, True)]
+)
+def test_an_unknown_name_may_be_dropped_or_registered(
+    setting: str, recorded: int, *, registered: bool
+) -> None:
+    caller = tracking(unknown_event_names=setting)
+    caller.contact()
+
+    assert caller.event(event="New name") == SPAWNED
+
+    assert len(caller.shop.events) == recorded
+    assert ("New name" in caller.shop.event_names) == registered
+
+
+def test_an_event_of_an_address_without_contact_may_create_one_or_be_refused() -> None:
+    creating, refusing = tracking(events_create_contacts=True), tracking(unknown_contact_refusal="Who?")
+
+    assert creating.event() == SPAWNED
+    assert creating.shop.contacts.find("ann@example.org")
+    assert refusing.event() == (200, {"success": 0, "message": "Who?"})
+
+
+def test_a_name_is_deleted_by_its_encoded_text() -> None:
+    caller = tracking()
+
+    assert caller.call("DELETE", "/eventTrackingEvents/Customer%20cancelled")[0] == 200
+    assert list(caller.shop.event_names) == []

@@ -1,0 +1,1 @@
+"""`probe`: what ActiveCampaign does not document, asked of the user's own account."""
