@@ -153,6 +153,52 @@ async def test_the_same_answers_at_a_url_that_was_ever_answered_are_waited_out(
             await arrived(shop, 1)
 
 
+@pytest.mark.parametrize("kind", ["answer-before", "answer-after"])
+async def test_an_event_answered_by_a_redirect_or_a_page_is_looked_up_and_arrives_once(
+    ready: Stage, kind: str
+) -> None:
+    answers: list[dict[str, Any]] = [
+        {"status": 301, "headers": {"Location": THERE}},
+        {"status": 404, "text": PAGE},
+        {"status": 200, "text": PAGE},
+    ]
+    await ready.activecampaign.fail(
+        *({"path": "/event", "kind": kind, "count": 5, **answer} for answer in answers)
+    )
+    code, said = await run(ready, *DAY1)
+    assert code == 0, said
+    assert (await ready.activecampaign.state())["faults"] == {kind: 15}
+    assert (await ready.compare()).is_exact
+    ready.assert_equation()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ({"kind": "403"}, "Forbidden"),
+        ({"kind": "answer-before", "status": 403, "text": PAGE}, "A proxy before ActiveCampaign"),
+    ],
+)
+async def test_a_403_of_one_call_while_the_key_is_accepted_is_not_told_as_the_keys(
+    ready: Stage, refusal: dict[str, Any], words: str
+) -> None:
+    await ready.activecampaign.fail({"path": "/import/bulk_import", **refusal})
+    code, said = await run(ready, *DAY1)
+    assert (code, "Traceback" in said) == (4, False), said
+    assert "accepts the key for GET /users/me and refuses POST /import/bulk_import" in said
+    assert words in said
+    await ready.activecampaign.fail()
+    assert (await run(ready, "backfill"))[0] == 0
+    assert (await ready.compare()).is_exact
+
+
+async def test_a_challenge_page_for_every_call_is_told_as_a_proxys(ready: Stage) -> None:
+    await ready.activecampaign.fail({"path": "*", "kind": "answer-before", "status": 403, "text": PAGE})
+    code, said = await run(ready, *DAY1)
+    assert code == 4
+    assert "A proxy before ActiveCampaign refuses this machine" in last_line(said)
+
+
 async def test_status_tells_the_incident_and_the_holder_from_the_first_request_on(
     ready: Stage,
 ) -> None:

@@ -105,8 +105,9 @@ def test_a_wrong_api_url_is_raised_after_a_few_attempts_naming_what_came(
         answers.add(TAGS, repeat=True, **answer)
         answers.add(OWN_USER, repeat=True, **answer)
         began = now()
-        with pytest.raises(WrongUrl) as caught:
-            await client.call("GET", "/tags", parse=parse)
+        async with asyncio.timeout(60):
+            with pytest.raises(WrongUrl) as caught:
+                await client.call("GET", "/tags", parse=parse)
         kinds = [str(each.kind) for each in client.incidents.all()]
         return str(caught.value), sent(answers, TAGS), now() - began, kinds
 
