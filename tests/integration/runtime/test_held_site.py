@@ -8,8 +8,9 @@ import anyio
 import asyncpg
 import pytest
 
+from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.errors import HeldError
-from kiva_stream.model.tombstones import ForgottenPeople
+from kiva_stream.model.tombstones import NONE_FORGOTTEN, ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.held_site import hold_site
 from kiva_stream.runtime.shop import Shop
@@ -79,3 +80,10 @@ async def test_a_site_that_another_process_holds_keeps_its_stored_incidents(stor
             async with hold_site(NOWHERE, unread_shop(), store, incidents=Incidents()):
                 pass
         assert await kinds(store) == ["key"]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+async def test_a_site_is_as_live_without_forgotten_people_as_it_was(store: Store, is_live: bool) -> None:
+    ids = AccountIds(list_id=3, fields={}, tags={}, connection_id=2)
+    async with hold_site(NOWHERE, unread_shop(), store, incidents=Incidents()) as held:
+        assert WorkingSite(held, ids, is_live=is_live).without(NONE_FORGOTTEN).is_live is is_live
