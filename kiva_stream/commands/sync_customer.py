@@ -47,6 +47,8 @@ class CustomerSyncReport(msgspec.Struct, frozen=True):
     orders: dict[str, int]  # sent | refused | unchanged | not sent
     refusals: dict[str, str]  # ActiveCampaign's replies to refused orders, by order id
     requests: dict[str, int]  # by endpoint
+    reply: str = ""  # of ActiveCampaign, if it refuses the contact
+    left_out: dict[str, str] = {}  # its replies to values that it refuses, by field
 
 
 async def sync_customer(settings: Settings, customer: CustomerId) -> CustomerSyncReport:
@@ -100,6 +102,8 @@ class CustomerSync:
             orders=order_counts(orders, sent_before, sent_after),
             refusals={str(each.id): each.refused for each in sent_after.values() if each.refused},
             requests=dict(self._site.held.client.requests),
+            reply=contact.reply,
+            left_out={name: each.reply for name, each in after.left_out.items()},
         )
 
     async def _contact(self, customer: CustomerId, email: Email) -> Contact:

@@ -108,11 +108,17 @@ class ContactComparison:
         """Return which of these customers belong at ActiveCampaign and have no contact there."""
         usable = contact_emails(customers)
         contacts = await self._evidence.contacts_of(usable)
-        what = "belongs at ActiveCampaign, and never came there"
-        return [
-            Discrepancy(DiscrepancyKind.NO_LINK, what, customer=customer)
+        never_came = "belongs at ActiveCampaign, and never came there"
+        missing = [
+            Discrepancy(DiscrepancyKind.NO_LINK, never_came, customer=customer)
             for customer in usable
             if customer not in contacts or contacts[customer].status is ContactStatus.NEW
+        ]
+        refused = "ActiveCampaign refuses the contact; the reply is that of its dead letters"
+        return missing + [
+            Discrepancy(DiscrepancyKind.REFUSED, refused, contact=contact.id, customer=customer)
+            for customer in usable
+            if (contact := contacts.get(customer)) and contact.is_refused
         ]
 
     async def _without_outcome(self) -> list[Discrepancy]:
@@ -184,6 +190,10 @@ class ContactComparison:
             return None
 
     def _contact_differences(self, expected: ExpectedContact, shown: ShownContact) -> Iterator[Difference]:
+        if expected.left_out:
+            replies = (f"{name.replace('_', ' ')}: {reply}" for name, reply in expected.left_out.items())
+            what = f"ActiveCampaign refuses values, which are left out; {'; '.join(replies)}"
+            yield Difference(DiscrepancyKind.LEFT_OUT, what)
         if expected.contact:
             yield from contact_differences(expected.contact, shown, self._titles)
         elif expected.must_unsubscribe and shown.is_subscribed and not expected.all_moved:

@@ -31,12 +31,14 @@ class DiscrepancyKind(StrEnum):
 
     OUTCOME = "outcome"  # an entry below the watermark without one
     NO_LINK = "no link"  # a customer who belongs at ActiveCampaign has no contact
+    REFUSED = "refused"  # ActiveCampaign refuses the contact of a customer
     NO_CUSTOMER = "no customer"  # a contact has no customer, and was not cleared
     MOVED = "moved"  # a customer has another address than their contact
     NO_CONTACT = "no contact"  # ActiveCampaign does not have it any more
     CONTACT_ID = "contact id"  # ActiveCampaign has it under another id, or the state does not know which
     ADDRESS = "address"  # it has another one at ActiveCampaign
     FIELDS = "fields"
+    LEFT_OUT = "left out"  # a name, phone or birthday whose value ActiveCampaign refuses
     LIST = "list"  # it is on the list, though a customer of it opted out
     TAG = "tag"
     NO_ORDER = "no order"

@@ -31,6 +31,7 @@ from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.desired_contact import countable, desired_contact, must_unsubscribe
 from kiva_stream.sync.desired_order import desired_order, invalid
 from kiva_stream.sync.desired_week_tag import week_tag
+from kiva_stream.sync.refused_fields import left_out, without
 from kiva_stream.verification.discrepancies import ExpectedEvent
 
 NAMES = {line.number: line.ac_name for line in CATALOG.events}
@@ -46,6 +47,7 @@ class ExpectedContact(NamedTuple):
     tag: WeekTag | None
     orders: list[DesiredOrder]
     events: list[ExpectedEvent]  # in log order
+    left_out: Mapping[str, str] = {}  # the fields whose values ActiveCampaign refuses, with its replies
 
     @property
     def all_moved(self) -> bool:
@@ -123,11 +125,14 @@ class ExpectedState:
             wanted_order(each, contact, currency=site.currency, sent=facts.sent.get(each.id))
             for each in orders
         )
+        wanted_contact = (
+            desired_contact(contact.email, counted, is_new=False, today=facts.today) if counted else None
+        )
+        fields = left_out(record, wanted_contact) if wanted_contact else []
         return ExpectedContact(
             record=record,
-            contact=desired_contact(contact.email, counted, is_new=False, today=facts.today)
-            if counted
-            else None,
+            contact=wanted_contact and without(wanted_contact, fields),
+            left_out={name: record.left_out[name].reply for name in fields},
             must_unsubscribe=not counted and must_unsubscribe(mine),
             movers=_movers(mine, contact),
             tag=week_tag(statuses) if counted else None,

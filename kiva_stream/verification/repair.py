@@ -28,6 +28,7 @@ OF_CONTACT = frozenset(
         DiscrepancyKind.CONTACT_ID,
         DiscrepancyKind.ADDRESS,
         DiscrepancyKind.FIELDS,
+        DiscrepancyKind.LEFT_OUT,
         DiscrepancyKind.LIST,
         DiscrepancyKind.TAG,
     }
@@ -60,6 +61,9 @@ class Repair:
             (record,) = await self._site.links.records([contact])
             if DiscrepancyKind.NO_CUSTOMER in kinds:
                 await self._site.contacts.dissolve([record])
+            elif DiscrepancyKind.REFUSED in kinds:
+                await self._site.contacts.retry_refused([record.contact], is_asked=True)
+                await self._upsert(record.contact, ())
             else:
                 await self._close_of_contact(record, kinds, {each.order for each in mine if each.order})
 

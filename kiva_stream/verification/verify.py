@@ -44,6 +44,7 @@ OF_STATE = frozenset(
     {
         DiscrepancyKind.OUTCOME,
         DiscrepancyKind.NO_LINK,
+        DiscrepancyKind.REFUSED,
         DiscrepancyKind.NO_CUSTOMER,
         DiscrepancyKind.CONTACT_ID,
     }

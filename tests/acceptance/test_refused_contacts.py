@@ -198,3 +198,39 @@ async def test_a_linked_contact_whose_phone_is_refused_shows_the_rest_of_its_cha
         await live.activecampaign.change(invalid_values=[])
         live.run("sync", "--customer", "1")
         assert (await live.contacts())[email(1)]["phone"] == BAD_PHONE
+
+
+# verify
+
+
+def verified(shop: LiveShop, *arguments: str, code: int = 7) -> dict[str, Any]:
+    with shop.start("verify", *arguments, "--json") as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    return dict(msgspec.json.decode(out))
+
+
+async def test_verify_lists_a_refused_contact_and_a_repair_tries_it_again(shop: LiveShop) -> None:
+    (gap,) = verified(shop)["gaps"]
+    assert (gap["kind"], gap["customer"]) == ("refused", "1")
+    await shop.activecampaign.fail()
+    report = verified(shop, "--repair", "--yes", code=0)
+    assert [gap["kind"] for gap in report["closed"]] == ["refused"]
+    assert email(1) in await shop.contacts()
+
+
+async def test_verify_lists_a_value_that_is_left_out_and_a_repair_sends_it_again(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as live, connected(database) as connection:
+        await live.activecampaign.change(invalid_values=[BAD_PHONE])
+        await connection.execute(f"UPDATE kiva.customers SET phone = '{BAD_PHONE}'")
+        live.run(*BACKFILL)
+        (gap,) = verified(live)["gaps"]
+        assert gap["kind"] == "left out"
+        assert "phone" in gap["what"]
+        assert BAD_PHONE not in gap["what"]
+        verified(live, "--repair", "--yes")
+        await live.activecampaign.change(invalid_values=[])
+        verified(live, "--repair", "--yes", code=0)
+        assert (await live.contacts())[email(1)]["phone"] == BAD_PHONE

@@ -20,6 +20,8 @@ def render_customer_sync(report: CustomerSyncReport) -> RenderableType:
         "all customers": report.list_status,
         "week tag": report.tag or "not known",
         "orders": orders or "none that is paid",
+        **({"refused": report.reply} if report.reply else {}),
+        **{f"{name.replace('_', ' ')} refused": reply for name, reply in report.left_out.items()},
         **{f"order {order} refused": reply for order, reply in report.refusals.items()},
     }
     return Group(pairs(facts), *counts("Requests", report.requests))

@@ -148,6 +148,15 @@ def test_a_contact_that_is_gone_is_one_discrepancy_and_nothing_else_of_it_is_rea
     assert (found.kind, found.contact, found.customer, found.ac_id) == (DiscrepancyKind.NO_CONTACT, 1, 7, 4)
 
 
+def test_values_that_are_left_out_are_one_discrepancy_with_the_replies() -> None:
+    desired = replace(DESIRED, phone=None, birthday=None)
+    world = World(RIGHT._replace(contact=desired, left_out={"phone": "422 no", "birthday": "never"}))
+    world.shown = {AcId(4): replace(SHOWN, phone="as before")}
+    (found,) = world.discrepancies()
+    assert found.kind is DiscrepancyKind.LEFT_OUT
+    assert found.what.endswith("phone: 422 no; birthday: never")
+
+
 def test_a_contact_under_another_id_is_compared_there() -> None:
     world = World()
     world.shown, world.at_address = {AcId(9): replace(SHOWN, first_name="x", fields={})}, AcId(9)
