@@ -51,5 +51,6 @@ class Erasure:
         for store_customer in await read_rows(self._client, "ecomCustomers", list[_Row], query=query):
             of_customer = {"filters[customerid]": str(store_customer.id)}
             rows = await read_rows(self._client, "ecomOrders", list[_Row], query=of_customer)
-            orders |= {row.id: OrderId(int(row.externalid)) for row in rows if row.externalid.isdecimal()}
+            ours = [row for row in rows if row.externalid.removeprefix("-").isdecimal()]
+            orders |= {row.id: OrderId(int(row.externalid)) for row in ours}
         return orders

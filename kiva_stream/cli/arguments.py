@@ -71,7 +71,7 @@ def date_of(option: str, text: str | None) -> date | None:
 
 def customer_of(text: str) -> CustomerId:
     """Return the customer of the option `--customer`."""
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) <= MAX_BIGINT:
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or abs(int(text)) > MAX_BIGINT:
         raise typer.BadParameter(f"{text!r} is not the id of a customer (a number).", param_hint="--customer")
     return CustomerId(int(text))
 

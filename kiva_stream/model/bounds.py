@@ -10,7 +10,7 @@ from kiva_stream.model.positions import DAY1, Position
 
 Bound = Position | date  # of a range of the log: a position, or midnight in the site's timezone
 Place = Position | OrderId  # of a dead letter: that of an entry, or of an order
-_ORDER = re.compile(r"order:(\d{1,19})")
+_ORDER = re.compile(r"order:(-?\d{1,19})")
 _MAX_BIGINT = 2**63 - 1
 
 
@@ -44,7 +44,7 @@ def parse_place(text: str) -> Place:
     written = _ORDER.fullmatch(text)
     if written is None:
         return Position.parse(text)
-    if int(written[1]) > _MAX_BIGINT:
+    if abs(int(written[1])) > _MAX_BIGINT:
         raise ValueError(f"{text!r} is not an order (order:ID)")
     return OrderId(int(written[1]))
 

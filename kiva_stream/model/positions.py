@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-_POSITION = re.compile(r"(\d{1,19}):(\d{1,19})")
+_POSITION = re.compile(r"(\d{1,19}):(-?\d{1,19})")
 _MAX_BIGINT = 2**63 - 1
 
 
@@ -26,7 +26,7 @@ class Position(NamedTuple):
         """Parse `TXID:ID`. Raises ValueError if it is not that, or a part is no bigint."""
         written = _POSITION.fullmatch(text)
         position = cls(*map(int, written.groups())) if written else None
-        if position is None or max(position) > _MAX_BIGINT:
+        if position is None or max(map(abs, position)) > _MAX_BIGINT:
             raise ValueError(f"{text!r} is not a position (TXID:ID)")
         return position
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 EVENTDATA_BYTES = 250  # the longest that is sent; earlier versions sent up to 255
-_MARK = re.compile(r"(?:^|; )at=([^;]*); log=([0-9]{1,19})\s*$")
+_MARK = re.compile(r"(?:^|; )at=([^;]*); log=(-?[0-9]{1,19})\s*$")
 
 
 class LoggedEvent(NamedTuple):

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from kiva_stream.errors import SettingsError
 from kiva_stream.model.bounds import Bound, bound_text
 from kiva_stream.model.checkpoint import SavedCheckpoint
-from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.runtime.shop import Shop
 
 FAR = datetime.max.replace(tzinfo=UTC)
@@ -86,4 +86,4 @@ async def _below(shop: Shop, bound: Bound) -> Position:
         position = first
     else:
         return (await shop.horizon.high_water_mark()).position
-    return Position(position.txid, position.id - 1) if position.id else position
+    return position if position == DAY1 else Position(position.txid, position.id - 1)

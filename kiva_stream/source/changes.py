@@ -9,7 +9,7 @@ import asyncpg
 
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Change
-from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.ids import LOWEST_ID, CustomerId, OrderId
 from kiva_stream.source.customers import ShopCustomers
 from kiva_stream.source.source import Source
 
@@ -44,7 +44,7 @@ class ChangeLog:
             yield await self._changes(rows, of_orders=True)
 
     async def _pages(self, block: str, moment: datetime) -> AsyncIterator[list[asyncpg.Record]]:
-        after: tuple[datetime, int] = moment, 0
+        after: tuple[datetime, int] = moment, LOWEST_ID
         while rows := await self._source.fetch(block, self._site_id, *after, PAGE_ROWS):
             yield rows
             after = rows[-1]["updated_at"], rows[-1]["id"]

@@ -136,6 +136,8 @@ async def check_contract(
     findings += refusal_findings(schema, server["role"], readers=readers, refusals=refusals)
     if "sites" not in faulty | {refusal.table for refusal in refusals}:
         findings += await _missing_site(connection, queries, site_id)
+    if not horizon and "system_log" not in faulty | {refusal.table for refusal in refusals}:
+        findings += await _unread_ids(connection, queries, site_id)
     return findings
 
 
@@ -262,5 +264,21 @@ async def _missing_site(
     return [
         Finding(
             "site", f"There is no site {site_id} in the shop's database: set source.site_id; there is {ids}."
+        )
+    ]
+
+
+async def _unread_ids(
+    connection: asyncpg.Connection, queries: Mapping[str, str], site_id: int
+) -> list[Finding]:
+    """Return a finding if entries have ids below 1: without a horizon, positions begin at 0:0."""
+    lowest = await connection.fetchval(queries["id_below_1"], site_id)
+    if lowest is None:
+        return []
+    return [
+        Finding(
+            "system_log",
+            f"system_log has ids below 1, as {lowest}, which are not read while source.horizon is off: give "
+            "a view of that name that adds a number to every id.",
         )
     ]

@@ -39,3 +39,6 @@ SELECT id FROM {schema}.sites ORDER BY id LIMIT 20
 
 -- name: has_site
 SELECT true FROM {schema}.sites WHERE id = $1
+
+-- name: id_below_1
+SELECT id FROM {schema}.system_log WHERE site_id = $1 AND id < 1 ORDER BY id LIMIT 1

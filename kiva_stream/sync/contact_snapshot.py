@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from kiva_stream.model.customers import contact_emails
-from kiva_stream.model.ids import ContactId, CustomerId
+from kiva_stream.model.ids import LOWEST_ID, ContactId, CustomerId
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
@@ -83,7 +83,7 @@ class ContactSnapshot:
 
     async def _link_customers(self) -> None:
         """Give every customer of `contact_emails` a contact, and move those whose address changed."""
-        after = CustomerId(0)
+        after = CustomerId(LOWEST_ID)
         while page := await self._ports.customers.page(after, PAGE_ROWS):
             after = page[-1].id
             emails = contact_emails(page)

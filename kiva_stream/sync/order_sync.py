@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from kiva_stream.model.ids import OrderId
+from kiva_stream.model.ids import LOWEST_ID, OrderId
 from kiva_stream.model.orders import Order, SentOrder
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.source import Orders
@@ -103,7 +103,7 @@ class OrderSync:
         A page has paid orders, and the orders sent before that are not paid now and lie in its range of ids.
         The last page has no paid orders: it has those sent before with ids above the last paid one.
         """
-        after, is_last = OrderId(0), False
+        after, is_last = OrderId(LOWEST_ID), False
         while not is_last:
             page = await self._orders.page(after, PAGE_ROWS)
             is_last = not page

@@ -16,7 +16,7 @@ from kiva_stream.errors import ContactGone
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, ShownContact
 from kiva_stream.model.customers import Customer, contact_emails
 from kiva_stream.model.event_catalog import CATALOG
-from kiva_stream.model.ids import AcId, ContactId, CustomerId
+from kiva_stream.model.ids import LOWEST_ID, AcId, ContactId, CustomerId
 from kiva_stream.model.positions import Position
 from kiva_stream.ports.destination import Contacts, ReadBacks, TrackingLogs, WeekTags
 from kiva_stream.runtime.shop import Shop
@@ -90,7 +90,7 @@ class ContactComparison:
     async def compare_state(self) -> list[Discrepancy]:
         """Return what can be seen without ActiveCampaign, of all customers and contacts."""
         found = [*await self._without_outcome()]
-        after = CustomerId(0)
+        after = CustomerId(LOWEST_ID)
         while page := await self._shop.customers.page(after, CUSTOMERS_AT_ONCE):
             after = page[-1].id
             found += await self.compare_links(page)

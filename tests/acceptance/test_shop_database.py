@@ -13,9 +13,10 @@ from kiva_stream.commands.check import check
 from kiva_stream.sandbox.drill import History
 from kiva_stream.sandbox.postgres import OwnServer, own_postgres
 from kiva_stream.settings import loading
-from tests.acceptance.live_shop import LiveShop, arrived, following, live_shop
+from tests.acceptance.live_shop import LONG_PAID, LiveShop, arrived, email, following, live_shop
 from tests.acceptance.stages import ENTRIES, SEED, Commands, Stage, staged, until
 from tests.support.postgres import connected
+from tests.support.shop_rows import LONG_AGO
 
 BY_ID = {"KIVA_STREAM__SOURCE__HORIZON": "false"}
 SMALL_STEPS = {
@@ -185,3 +186,26 @@ async def test_check_names_the_columns_of_a_site_that_cannot_be_used_and_shows_a
         assert faulty["website"].startswith("sites.admin_base_url is 'https://[box', which is no URL")
         assert {row.subject for row in rows if row.ok} == before - set(faulty) - {"weeks"}
         assert "sites.timezone" in shop.run("backfill", "--since", "day1", "--yes", code=3)
+
+
+# Ids of 0 and less
+
+
+async def test_rows_with_ids_of_0_and_less_are_brought_like_any_other(database: str, tmp_path: Path) -> None:
+    ids = (-7, 0)
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as writer:
+        for each in ids:
+            await shop.rows.customer(each, email(each))
+            await shop.order(each, each, **LONG_PAID)
+            entry = {"customer_id": each, "action": "login.password", "inserted_at": LONG_AGO}
+            await shop.rows.insert(
+                "system_log", id=each, site_id=1, occurred_at=LONG_AGO, message="x", **entry
+            )
+        await shop.write(writer, 1)
+        shop.run("backfill", "--since", "day1", "--yes")
+        assert {email(each) for each in (*ids, 1)} == set(await shop.contacts())
+        assert sorted(event["id"] for event in await shop.arrivals())[:2] == list(ids)
+        assert all([await shop.order_there(each) for each in ids])
+        shop.run("verify")
+        shop.run("sync", "--customer", "-7")
+        assert "ids below 1, as -7" in shop.run("backfill", "--yes", code=3, **BY_ID)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # ActiveCampaign documents none of these texts. "grammar tokens" and the keys of `extensions` are what its own
 # WooCommerce plugin looks for.
-_ORDER_KEY = re.compile(r"[^-]*-storeOrderId-([0-9]{1,19})(?![0-9])")
+_ORDER_KEY = re.compile(r"[^-]*-storeOrderId-(-?[0-9]{1,19})(?![0-9])")
 _LARGE_BATCH = re.compile(
     r"grammar tokens|\b(request|payload|body|entity|document|query|batch)\b.* too (large|big|long)",
     re.IGNORECASE,

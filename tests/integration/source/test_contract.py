@@ -153,6 +153,17 @@ async def test_a_missing_site_is_named_with_those_that_are_there(shop: asyncpg.C
     ]
 
 
+async def test_ids_below_1_are_a_finding_without_a_horizon_only(shop: asyncpg.Connection) -> None:
+    insert = "INSERT INTO kiva.system_log (id, site_id, occurred_at, message) VALUES ($1, $2, now(), 'x')"
+    await shop.execute(insert, 1, 1)
+    await shop.execute(insert, 0, 2)  # of another site
+    assert await check_contract(shop, "kiva", 1, horizon=False) == []
+    await shop.execute(insert, -4, 1)
+    assert await findings(shop) == []
+    (finding,) = await check_contract(shop, "kiva", 1, horizon=False)
+    assert finding.text.startswith("system_log has ids below 1, as -4, which are not read")
+
+
 async def test_a_violated_contract_stops_a_start_with_one_sentence(shop: asyncpg.Connection) -> None:
     with pytest.raises(SourceError, match="There is no site 7"):
         await require_contract(shop, "kiva", 7)

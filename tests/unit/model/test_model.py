@@ -10,7 +10,7 @@ from kiva_stream.model.outcomes import Outcome, Reason
 from kiva_stream.model.positions import Position
 
 
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+@given(st.integers(0, 2**63 - 1), st.integers(1 - 2**63, 2**63 - 1))
 def test_a_position_is_read_as_it_is_printed(txid: int, log_id: int) -> None:
     assert Position.parse(str(Position(txid, log_id))) == Position(txid, log_id)
 
