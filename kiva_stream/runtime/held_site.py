@@ -89,6 +89,7 @@ class HeldSite:
         self.late_arrivals = (
             [LateArrivals(self.shop.log, id_gaps, settings.source.gap_reread_s)] if id_gaps else []
         )
+        self.crashed_at = lease.crashed_at
         self._lease = lease
 
     def without(self, forgotten: ForgottenPeople) -> HeldSite:

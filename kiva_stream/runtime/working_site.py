@@ -16,6 +16,7 @@ from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.entries import Change
 from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.orders import NEVER
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.tombstones import ForgottenPeople
@@ -49,9 +50,7 @@ class WorkingSite:
     def __init__(self, held: HeldSite, ids: AccountIds, *, is_live: bool = False) -> None:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
         due, locks, tags = DueTags(held.store, shop.site.id), ContactLocks(), TagLinks(client, ids)
-        self.held = held
-        self.ids = ids
-        self.is_live = is_live
+        self.held, self.ids, self.is_live = held, ids, is_live
         self.shop = shop
         self.links = links
         self.account = account = Contacts(settings, client, ids)
@@ -62,6 +61,7 @@ class WorkingSite:
             links=links,
             uploads=OrderBatches(client, ids),
             settings=settings,
+            crashed_at=held.crashed_at or NEVER,
         )
         ports = ContactPorts(
             customers=shop.customers,

@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import anyio
 import asyncpg
@@ -40,8 +41,17 @@ class Lease:
     Implements the port FencingCheck.
     """
 
-    def __init__(self, *, site_id: int, token: int, lease_s: float, asked_at: float) -> None:
+    def __init__(
+        self,
+        *,
+        site_id: int,
+        token: int,
+        lease_s: float,
+        asked_at: float,
+        crashed_at: datetime | None = None,
+    ) -> None:
         self.site_id = site_id
+        self.crashed_at = crashed_at  # when it was taken over: the process before had ended by then
         self.token = token
         self.lease_s = lease_s
         self._deadline = asked_at + lease_s
@@ -83,7 +93,7 @@ async def _taken(store: Store, site_id: int, account: str, *, lease_s: float) ->
     """Take both leases, or none."""
     names = [f"account {account}", f"site {site_id}"]
     ended = await _leases_of_ended(store, names)
-    asked_at = time.monotonic()
+    asked_at, crashed_at = time.monotonic(), datetime.now(UTC) if ended else None
     try:
         async with store.transaction() as connection:
             rows = await connection.fetch(
@@ -92,7 +102,13 @@ async def _taken(store: Store, site_id: int, account: str, *, lease_s: float) ->
             _require_both(rows)
     except HeldError:
         raise HeldError(await _who_holds(store, site_id, names)) from None
-    return Lease(site_id=site_id, token=rows[0]["epoch"], lease_s=lease_s, asked_at=asked_at)
+    return Lease(
+        site_id=site_id,
+        token=rows[0]["epoch"],
+        lease_s=lease_s,
+        asked_at=asked_at,
+        crashed_at=crashed_at,
+    )
 
 
 async def _leases_of_ended(store: Store, names: list[str]) -> list[tuple[str, int]]:

@@ -3,7 +3,8 @@
 It is level-triggered, as contact sync is: the current rows, read for many orders at once, become desired
 orders, and those that differ from what ActiveCampaign last accepted, or refused, are sent in batches.
 ActiveCampaign writes an order some seconds after it accepted it. So an order is in one batch at a time, and
-in the next one no sooner than `order_settle_s` later, whichever run sent it.
+in the next one no sooner than `order_settle_s` later, whichever run sent it. After a crash it is not known
+which orders were accepted last, so all wait as long.
 
 | part              | what it does                                                 |
 |-------------------|--------------------------------------------------------------|
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 import anyio
 
 from kiva_stream.model.ids import LOWEST_ID, OrderId
-from kiva_stream.model.orders import Order, SentOrder
+from kiva_stream.model.orders import NEVER, Order, SentOrder
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.source import Orders
 from kiva_stream.ports.state import Links, SentOrders
@@ -40,7 +41,8 @@ HIGHEST = OrderId(2**63 - 1)
 class OrderSync:
     """Implements OrderDelivery, and the snapshot of all orders.
 
-    `currency` has three capital letters. Every call raises AccountRefused, SourceError, CheckpointError,
+    `currency` has three capital letters. Until `crashed_at` an earlier process may have sent orders without
+    recording that they were accepted. Every call raises AccountRefused, SourceError, CheckpointError,
     HeldError.
     """
 
@@ -53,6 +55,7 @@ class OrderSync:
         links: Links,
         uploads: OrderUploads,
         settings: ActiveCampaignSettings,
+        crashed_at: datetime = NEVER,
         sleep: Sleep = anyio.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -60,6 +63,7 @@ class OrderSync:
         self._sent = sent
         self._links = links
         self._settle_s = settings.order_settle_s
+        self._crashed_at = crashed_at
         self._now = now
         self._pending = PendingUpserts(sleep)
         self._changes = OrderChanges(
@@ -144,6 +148,7 @@ class OrderSync:
         | does not differ, or does not belong to ActiveCampaign    | nothing is sent                      |
         | differs, has no items, and was never sent                | it is counted as `order_missing`     |
         | differs, and was accepted less than `order_settle_s` ago | it is left until that time is over   |
+        | differs, less than `order_settle_s` after a crash        | it is left until that time is over   |
         | differs                                                  | it is sent                           |
         """
         # 1. Read the rows, and find the orders that differ.
@@ -163,8 +168,8 @@ class OrderSync:
     def _settle_delay_s(self, sent: SentOrder | None) -> float:
         """Return for how long an order must not be sent again.
 
-        0 if it was never sent, or was accepted in the future: then the clock was set back meanwhile. In both
-        cases `age_s` is negative.
+        0 if it was accepted in the future: then the clock was set back meanwhile.
         """
-        age_s = (self._now() - sent.accepted_at).total_seconds() if sent else -1
+        accepted_at = max(sent.accepted_at if sent else NEVER, self._crashed_at)
+        age_s = (self._now() - accepted_at).total_seconds()
         return max(0.0, self._settle_s - age_s) if age_s >= 0 else 0.0

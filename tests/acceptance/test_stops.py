@@ -129,6 +129,28 @@ async def test_a_backfill_killed_while_contacts_are_imported_goes_on_with_the_sa
     assert (await stage.compare()).is_exact
 
 
+async def test_after_a_kill_no_order_overtakes_one_whose_acceptance_was_not_recorded(stage: Stage) -> None:
+    async def is_accepted() -> bool:
+        return bool((await stage.activecampaign.state())["requests"].get("ecomGraphql", 0) > before)
+
+    async def are_written() -> bool:
+        return bool((await stage.activecampaign.state())["orders"] == stage.generated.orders_expected)
+
+    stage.run("setup")
+    await stage.activecampaign.change(order_delay_s=8)  # less than order_settle_s
+    before = (await stage.activecampaign.state())["requests"].get("ecomGraphql", 0)
+    await stage.activecampaign.fail("/api/3/ecom/graphql:hang-after:1")
+    process = stage.start(*DAY1)
+    await until(is_accepted)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    await stage.activecampaign.fail()
+    stage.run_after_a_kill("backfill")
+    assert (await stage.activecampaign.state())["orders_overtaken"] == 0
+    await until(are_written)
+    assert (await stage.compare()).is_exact
+
+
 async def test_a_second_backfill_of_a_site_at_once_is_refused(ready: Stage) -> None:
     async def is_held() -> bool:
         return bool((await ready.activecampaign.state())["events"])

@@ -56,6 +56,7 @@ async def test_a_released_site_is_free_and_its_next_lease_has_another_fencing_to
     for _ in range(3):
         async with hold(store, 1, "green", lease_s=30) as lease:
             tokens.append(lease.token)
+            assert lease.crashed_at is None
     assert tokens == [1, 2, 3]
 
 

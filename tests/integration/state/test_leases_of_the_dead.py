@@ -82,6 +82,7 @@ async def test_the_lease_of_a_killed_process_of_this_host_is_taken_at_once(
         kill(process)
         async with hold(store, 1, "green", lease_s=30) as lease:
             assert lease.token == 2
+            assert lease.crashed_at is not None
 
 
 @pytest.mark.usefixtures("store")
