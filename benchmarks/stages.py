@@ -40,6 +40,7 @@ from kiva_stream.pipeline.checkpoint import NOTHING_LEFT, Checkpoint
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.pipeline.group_commit import GroupCommit
+from kiva_stream.pipeline.held_contacts import HeldContacts, HeldEntries
 from kiva_stream.pipeline.lanes import Lane, Lanes
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from kiva_stream.pipeline.revivals import Revivals
@@ -84,6 +85,7 @@ async def sender() -> AsyncIterator[Step]:
         ports,
         permits=ports,
         outcomes=ports,
+        holds=ports,
         unless_drained=nullcontext,
         next_batch=lambda _contact: None,
         lookups=LookupPolicy(None, 0, 0),
@@ -232,6 +234,7 @@ def _batcher() -> tuple[Lanes, Batcher]:
         earlier=earlier,
         reopened=ReopenedSpans((), GroupCommit(0, _give_way)),
         revivals=Revivals(_UNUSED, _UNUSED, classify=_UNUSED, outcomes=ports, earlier=earlier),
+        held=HeldEntries(HeldContacts(_UNUSED, 1), parked=ports, entries=_UNUSED, classify=_UNUSED),
         duplicates=Duplicates(WINDOW, DUPLICATE_WINDOW_S),
         lanes=lanes,
     )
@@ -280,6 +283,9 @@ class _Instant:
 
     def request_commit(self) -> None:
         """Commit nothing."""
+
+    def answered(self, _contact: Contact) -> None:
+        """Hold no contact."""
 
     def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Keep no dead letter."""

@@ -3,6 +3,8 @@
 The errors below DeliveryError say what became of a request to ActiveCampaign; the others end a command.
 """
 
+from collections.abc import Mapping
+
 
 class KivaStreamError(Exception):
     """Any error that kiva_stream raises on purpose; its text says what happened and what to do."""
@@ -44,11 +46,33 @@ class TryLater(DeliveryError):  # noqa: N818  named by what to do about it
     """The request was not carried out, and another attempt may succeed.
 
     `after_s` is the wait in seconds that ActiveCampaign asked for (its Retry-After), None without one.
+    `was_sent`: the request may have reached ActiveCampaign, so that something in it may be the cause.
     """
 
-    def __init__(self, message: str, after_s: float | None = None) -> None:
+    def __init__(self, message: str, after_s: float | None = None, *, was_sent: bool = True) -> None:
         super().__init__(message)
         self.after_s = after_s
+        self.was_sent = was_sent
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether a request was sent and got no answer; throttling is an answer."""
+        return self.was_sent and self.after_s is None
+
+
+class Unanswered(TryLater):
+    """A request was sent as often as the caller allows and got no answer; a record in it may be the cause."""
+
+
+class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
+    """ActiveCampaign answers for others, but not for these records; `why` has the last reply of each.
+
+    The others of the call were written.
+    """
+
+    def __init__(self, what: str, why: Mapping[int, str]) -> None:
+        super().__init__(f"ActiveCampaign does not answer for {what} {', '.join(map(str, sorted(why)))}")
+        self.why = why
 
 
 class ForeignAnswer(TryLater):

@@ -22,7 +22,7 @@ that grows from one opening to the next, after refusals for `retry_refused_s`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +37,8 @@ from kiva_stream.primitives.backoff import backoff_s
 class CircuitBreaker:
     """The circuit breaker of one host, acting through the `pause` that all its requests keep.
 
-    `name` tells its incidents from those of other hosts. `failures` in a row open it for at most `max_s`
+    `name` tells its incidents from those of other hosts. They are of the kind `incident` if that is given,
+    otherwise `activecampaign` or `key`. `failures` in a row open it for at most `max_s`
     seconds at a time. Refusals open it for `retry_refused_s` seconds; None leaves a refusal to the caller.
     `chance` returns a number from 0 to 1.
     """
@@ -51,6 +52,7 @@ class CircuitBreaker:
         failures: int,
         max_s: float,
         retry_refused_s: float | None = None,
+        incident: IncidentKind | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.pause = pause
@@ -64,9 +66,10 @@ class CircuitBreaker:
         self._openings = 0  # in a row
         self._has_answered = False  # the host, as expected
         self._has_probe = False  # a probe is out: half-open
-        self._incident: IncidentKind | None = None
-        incidents.resolve("activecampaign", name)  # an earlier breaker of this host no longer can
-        incidents.resolve("key", name)
+        self._only_kind = incident
+        self._incident: IncidentKind | None = None  # as if there were no `incident`
+        for kind in self._kinds():
+            incidents.resolve(kind, name)  # an earlier breaker of this name no longer can
 
     @property
     def is_open(self) -> bool:
@@ -136,14 +139,17 @@ class CircuitBreaker:
         self._openings = 0
         self._has_answered = True
         if self._incident is not None:
-            self._incidents.resolve(self._incident, self._name)
+            self._incidents.resolve(self._only_kind or self._incident, self._name)
             self._incident = None
 
     def _begin_incident(self, kind: IncidentKind, why: str) -> None:
         if self._incident not in (None, kind):
-            self._incidents.resolve(self._incident, self._name)
-        self._incidents.open(kind, why, self._name)
+            self._incidents.resolve(self._only_kind or self._incident, self._name)
+        self._incidents.open(self._only_kind or kind, why, self._name)
         self._incident = kind
+
+    def _kinds(self) -> Sequence[IncidentKind]:
+        return (self._only_kind,) if self._only_kind else ("activecampaign", "key")
 
 
 class BreakerRequest:

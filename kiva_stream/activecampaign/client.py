@@ -12,7 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property
 from types import TracebackType
 from typing import Self, TypeVar
@@ -37,6 +37,7 @@ from kiva_stream.activecampaign.rate_limits import SECOND_S, Budget, request_bud
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome, WrongUrl
+from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.ports.state import AnsweredUrl, FencingCheck
@@ -76,7 +77,9 @@ class Client:
         sleep: Sleep = asyncio.sleep,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.pause = Pause(sleep, clock)  # of REST and GraphQL; events have their own
+        self._sleep = sleep
+        self._clock = clock
+        self.pause = self.new_pause()  # of REST and GraphQL; events and orders have another one
         self.incidents = incidents or Incidents()
         self.requests: Counter[str] = Counter()  # sent so far, by method and path
         self._fencing = fencing
@@ -117,8 +120,12 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
         )
 
-    def new_breaker(self, name: str, pause: Pause) -> CircuitBreaker:
-        """Return a circuit breaker for a host of the account, whose requests keep this pause."""
+    def new_pause(self) -> Pause:
+        """Return a pause for requests of one kind."""
+        return Pause(self._sleep, self._clock)
+
+    def new_breaker(self, name: str, pause: Pause, *, incident: IncidentKind | None = None) -> CircuitBreaker:
+        """Return a circuit breaker for requests of one host, or of one kind, which keep this pause."""
         return CircuitBreaker(
             name,
             pause,
@@ -126,6 +133,7 @@ class Client:
             failures=self._settings.breaker_failures,
             max_s=self._settings.backoff_max_s,
             retry_refused_s=self._retry_refused_s,
+            incident=incident,
         )
 
     async def call(
@@ -137,15 +145,21 @@ class Client:
         parse: Callable[[Response], T],
         budgets: tuple[Budget, ...] = (),
         low_priority: bool = False,
+        tries: float = math.inf,
+        breaker: CircuitBreaker | None = None,
+        is_suspect: bool = False,
     ) -> T:
         """Send a request until it is answered; return what `parse` makes of the answer.
 
         `path` follows /api/3 and includes the query. `body` becomes JSON, a Decimal a number; None is no
         body. The call takes a slot of each of `budgets` and of the request budget; with `low_priority` only
-        slots that no other call waits for. Raises what `parse` raises, but TryLater only when the patience is
-        over, and AccountRefused only when it was the third in a row and refusals are not outlasted; WrongUrl,
-        which is one, even then. Raises HeldError if the lease is lost.
+        slots that no other call waits for. `breaker` is that of REST unless another is given; a request that
+        `is_suspect` does not count there, since a record of its own may be why it gets no answer.
+        Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
+        it was the third in a row and refusals are not outlasted; WrongUrl, which is one, even then. Raises
+        Unanswered after `tries` attempts without an answer, and HeldError if the lease is lost.
         """
+        breaker = breaker or self._breaker
         url = URL(self._url + path, encoded=True)
         data = None if body is None else _json.encode(body)
 
@@ -153,20 +167,23 @@ class Client:
             async with AsyncExitStack() as slots:
                 for budget in (*budgets, self._budget):
                     await slots.enter_async_context(budget.low_priority() if low_priority else budget)
-                with self._breaker.request():
+                await breaker.pause.wait()  # the budgets keep that of REST only
+                with nullcontext() if is_suspect else breaker.request():
                     return await self._result(method, url, data, parse=parse)
 
-        result = await self.retry(attempt, self._breaker)
+        result = await self.retry(attempt, breaker, tries=tries)
         if not self._answered.is_known:
             await self._answered.record()
         return result
 
-    async def retry(self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker) -> T:
+    async def retry(
+        self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker, *, tries: float = math.inf
+    ) -> T:
         """Repeat an attempt as the retry policy and the breaker of its host allow; return its result.
 
         Raises what the policy does not repeat, and HeldError if the lease is lost and not acquired again.
         """
-        policy = RetryPolicy(self._settings.backoff_max_s, self._patience_s)
+        policy = RetryPolicy(self._settings.backoff_max_s, self._patience_s, tries=tries)
         while True:
             try:
                 return await attempt()
@@ -266,7 +283,8 @@ class Client:
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TryLater(f"cannot connect to {url.host}: {mask(str(error), self._secrets)}") from error
+            why = f"cannot connect to {url.host}: {mask(str(error), self._secrets)}"
+            raise TryLater(why, was_sent=False) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             what = f"{type(error).__name__} {mask(str(error), self._secrets)}".strip()
             raise UnknownOutcome(f"no answer from {url.host}: {what}") from error

@@ -6,7 +6,8 @@ automations read ("Orders" in its API reference).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -15,6 +16,9 @@ from typing import Any
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
+from kiva_stream.activecampaign.responses.response import Response
+from kiva_stream.activecampaign.responses.rest import parse_rest
+from kiva_stream.errors import Unanswered
 from kiva_stream.model.orders import DesiredOrder, LineItem
 
 # With variables the document stays this short, however many orders there are. ActiveCampaign refuses
@@ -31,13 +35,39 @@ class OrderBatches:
     def __init__(self, client: Client, ids: AccountIds) -> None:
         self._client = client
         self._connection_id = ids.connection_id
+        # Orders can be refused, or the service behind them be down, while all other calls are answered.
+        self._breaker = client.new_breaker("orders", client.new_pause(), incident="orders")
 
-    async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
+    async def answers(self) -> bool:
+        """See OrderUploads.answers."""
+        parse = partial(parse_rest, shape=dict[str, Any], key="data")
+        try:
+            await self._call({"query": "{ __typename }"}, parse, tries=1, is_suspect=True)
+        except Unanswered:
+            return False
+        return True
+
+    async def upsert(
+        self, orders: Sequence[DesiredOrder], *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Upsert orders; a batch whose answer was lost is sent again."""
         inputs = [order_input(order, self._connection_id) for order in orders]
         body = {"query": QUERY, "variables": {"orders": inputs}}
         parse = partial(parse_upserted_orders, ids={order.id for order in orders})
-        await self._client.call("POST", "/ecom/graphql", body, parse=parse)
+        await self._call(body, parse, tries=tries, is_suspect=is_suspect)
+
+    async def _call(
+        self, body: object, parse: Callable[[Response], object], *, tries: float, is_suspect: bool
+    ) -> None:
+        await self._client.call(
+            "POST",
+            "/ecom/graphql",
+            body,
+            parse=parse,
+            tries=tries,
+            breaker=self._breaker,
+            is_suspect=is_suspect,
+        )
 
 
 def order_input(order: DesiredOrder, connection_id: int) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class BackfillRun:
         await working.contacts.snapshot(mark.position, partial(self._meter.count, "contacts"))
         await self._site.ledger.count_contacts()
         await self._enter("orders")
-        await working.orders.snapshot(partial(self._meter.count, "orders"))
+        await working.mark_dirty(await working.orders.snapshot(partial(self._meter.count, "orders")))
 
     async def _deliver(self, working: WorkingSite, pipeline: Pipeline, mark: HighWaterMark) -> None:
         """Run the pipeline. A drain lets it finish what is in flight."""

@@ -163,7 +163,7 @@ class ServiceRun:
         await ledger.begin_sweep()
         await site.contacts.snapshot(mark.position, _ignore)
         await ledger.count_contacts()
-        await site.orders.snapshot(_ignore)
+        await site.mark_dirty(await site.orders.snapshot(_ignore))
         await self._follow(site, saved, changed_at)
 
     async def _follow(self, site: WorkingSite, saved: SavedCheckpoint, changed_at: datetime) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-IncidentKind = Literal["activecampaign", "events", "key", "imports", "source", "horizon", "state"]
+IncidentKind = Literal["activecampaign", "events", "imports", "orders", "key", "source", "horizon", "state"]
 
 
 class Incident(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from kiva_stream.model.pages import ClassifiedPage
 from kiva_stream.pipeline.contact_checks import checks_of
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
+from kiva_stream.pipeline.held_contacts import HeldEntries
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from kiva_stream.pipeline.revivals import Revivals, can_be_revived
@@ -50,6 +51,7 @@ class Batcher:
         earlier: EarlierRuns,
         reopened: ReopenedSpans,
         revivals: Revivals,
+        held: HeldEntries,
         duplicates: Duplicates,
         lanes: Lanes,
     ) -> None:
@@ -59,6 +61,7 @@ class Batcher:
         self._earlier = earlier
         self._reopened = reopened
         self._revivals = revivals
+        self._held = held
         self._duplicates = duplicates
         self._lanes = lanes
 
@@ -71,6 +74,11 @@ class Batcher:
         """
         async with pages, batches:
             async for page in pages:
+                if (due := await self._held.due()) and due.reopened:
+                    # They come before newer entries of their contacts.
+                    await self._reopen_all(
+                        due.reopened, due.classifications, await self._contacts(_addresses(due))
+                    )
                 contacts = await self._contacts(_addresses(page))
                 await self._retry_refused(page, contacts)
                 # Older entries come first: dead letters that can be delivered, before the page's own entries.

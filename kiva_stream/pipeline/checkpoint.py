@@ -53,7 +53,7 @@ class Gathered(msgspec.Struct):
 
 
 class Checkpoint:
-    """Implements the ports Tracking, EntryOutcomes, EventOutcomes and DeadLetterOutcomes.
+    """Implements the ports Tracking, EntryOutcomes, EventOutcomes, DeadLetterOutcomes and ParkedEntries.
 
     Outcomes are committed to the ledger in groups: every `commit_interval_s`, or sooner if `group_commit.py`
     finds it urgent. `left` is what earlier runs left above `position`, and outside the log's order.
@@ -174,6 +174,15 @@ class Checkpoint:
         self._dead_letter_customers.discard(customer)
         return True
 
+    async def all_resolved(self) -> None:
+        """Return when every entry that was read has its outcome or is parked."""
+        await self._committed.wait_until(lambda: not self.is_pending)
+
+    async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
+        """Return the parked entries of contacts, in log order, also those that this run parked."""
+        await self._committed.wait_until(lambda: not (self.reopened.has_new_rows or self._is_committing))
+        return await self._ledger.parked_of(contacts)
+
     # --- commits ---
 
     async def run(self) -> None:
@@ -231,7 +240,7 @@ class Checkpoint:
         parked, unparked = self.reopened.take_rows(resolved)
         # 5. What has its outcome by now, sent or not, is in doubt no longer; what still is, stays recorded.
         done = [each.position for each in resolved]
-        self.earlier.forget_in_doubt(done, self.reopened.positions)
+        self.earlier.forget_in_doubt(done, {*self.reopened.positions, *self.reopened.left_parked})
         self._committed_outcomes = self._read - pending
         commit = Commit(
             watermark=self.position,

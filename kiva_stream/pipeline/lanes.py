@@ -37,11 +37,16 @@ class Lanes:
     """The lanes of all contacts that have deliveries.
 
     `park_behind` is called after each delivery that gathers behind a batch; it parks that delivery if the
-    lane is parked.
+    lane is parked. `leave` takes a delivery that goes to no lane, since its contact is held.
     """
 
-    def __init__(self, park_behind: Callable[[Lane], None]) -> None:
+    def __init__(
+        self,
+        park_behind: Callable[[Lane], None],
+        leave: Callable[[Contact, Delivery], bool] = lambda _contact, _delivery: False,
+    ) -> None:
         self._park_behind = park_behind
+        self._leave = leave
         self._ready: dict[ContactId, Batch] = {}
         self._at_sender: dict[ContactId, Lane] = {}
         self._emptied = Signal()
@@ -53,6 +58,8 @@ class Lanes:
 
     def add(self, contact: Contact, delivery: Delivery) -> None:
         """Put a delivery at the end of its contact's lane."""
+        if self._leave(contact, delivery):
+            return
         if lane := self._at_sender.get(contact.id):
             if not delivery.is_entry and lane.gathered and not lane.gathered[-1].is_entry:
                 lane.gathered.pop()  # one check does for both, or they would pile up in an outage
@@ -80,6 +87,16 @@ class Lanes:
         batch = Batch(contact, lane.gathered)
         self._at_sender[contact.id] = Lane(batch)
         return batch
+
+    def rest(self, contact: Contact) -> list[Delivery]:
+        """Return what the sender has not done of a contact's batch, then what gathered behind it."""
+        lane = self._at_sender[contact.id]
+        return lane.batch.deliveries[lane.batch.done :] + lane.gathered
+
+    def remove(self, contact: Contact) -> None:
+        """Forget a lane whose deliveries are parked in the state."""
+        del self._at_sender[contact.id]
+        self._emptied.notify()
 
     async def idle(self, contacts: Collection[ContactId]) -> None:
         """Return when no batch of these contacts is at the sender."""

@@ -106,6 +106,17 @@ class Parking:
             newest = len(lane.gathered) - 1
             lane.set_parked(is_whole=self._park_entries(newest, lane.gathered, lane.batch.contact.id))
 
+    def leave(self, deliveries: list[Delivery], contact: ContactId) -> bool:
+        """Park deliveries and leave them to the state; False: there is no room, and they stay where they are.
+
+        Contact checks are dropped: the contact is dirty, so that its next batch does the same.
+        """
+        is_whole = self._park_entries(0, deliveries, contact)
+        if is_whole:
+            for delivery in deliveries:
+                self._reopened.leave(delivery.position)
+        return is_whole
+
     def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
         """Park the deliveries from the index `first` on, while there is room; return whether all are parked.
 

@@ -12,17 +12,20 @@ from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
 
 from kiva_stream.model.deliveries import Batch
-from kiva_stream.model.entries import Entry
+from kiva_stream.model.entries import Entry, ReopenedEntries
+from kiva_stream.model.outcomes import Span
 from kiva_stream.model.pages import ClassifiedPage, Page
-from kiva_stream.model.positions import HighWaterMark
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.pipeline.batcher import Batcher
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import Classify, classify_pages
 from kiva_stream.pipeline.duplicates import Duplicates
+from kiva_stream.pipeline.held_contacts import HeldContacts, HeldEntries, LaneHolds
 from kiva_stream.pipeline.lanes import Lanes
-from kiva_stream.pipeline.parking import Parking
+from kiva_stream.pipeline.parking import POLL_S, Parking
 from kiva_stream.pipeline.producer import produce
 from kiva_stream.pipeline.revivals import Revivals
 from kiva_stream.pipeline.sender import LookupPolicy, Sender
@@ -31,6 +34,8 @@ from kiva_stream.ports.source import Entries, Log
 from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup
 from kiva_stream.ports.state import ContactDeadLetters, Links
 from kiva_stream.settings.sections import Settings
+
+NO_ENTRIES = Page(Span(DAY1, 0), [], reopened=ReopenedEntries({}, []))
 
 
 class Pipeline:
@@ -72,10 +77,11 @@ class Pipeline:
         self._checkpoint = checkpoint
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
+        account, earlier = settings.activecampaign, checkpoint.earlier
         self._duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
         self._parking = Parking(checkpoint.reopened, settings.state.parked_max_entries, is_down)
-        self._lanes = Lanes(self._parking.park_behind)
-        account, earlier = settings.activecampaign, checkpoint.earlier
+        self._held = HeldContacts(self._parking, account.retry_held_s)
+        self._lanes = Lanes(self._parking.park_behind, self._held.leave)
         self._batcher = Batcher(
             links,
             contact_delivery=contact_delivery,
@@ -83,17 +89,23 @@ class Pipeline:
             earlier=earlier,
             reopened=checkpoint.reopened,
             revivals=Revivals(dead_letters, entries, classify=classify, outcomes=checkpoint, earlier=earlier),
+            held=HeldEntries(self._held, parked=checkpoint, entries=entries, classify=classify),
             duplicates=self._duplicates,
             lanes=self._lanes,
         )
-        self._sender = Sender(
+        lookups = LookupPolicy(lookup, account.lookup_settle_s, account.backoff_max_s)
+        self._sender = self._new_sender(contact_delivery, events, lookups)
+
+    def _new_sender(self, contact_delivery: ContactDelivery, events: Events, lookups: LookupPolicy) -> Sender:
+        return Sender(
             contact_delivery,
             events,
-            permits=checkpoint.intents,
-            outcomes=checkpoint,
-            unless_drained=checkpoint.draining.unless_drained,
+            permits=self._checkpoint.intents,
+            outcomes=self._checkpoint,
+            holds=LaneHolds(self._held, self._lanes),
+            unless_drained=self._checkpoint.draining.unless_drained,
             next_batch=self._lanes.next,
-            lookups=LookupPolicy(lookup, account.lookup_settle_s, account.backoff_max_s),
+            lookups=lookups,
         )
 
     def remember(self, entries: Iterable[Entry]) -> None:
@@ -146,11 +158,31 @@ class Pipeline:
             with self._upstream:
                 async with anyio.create_task_group() as upstream:
                     for stage in (
-                        partial(produce, self._log, self._checkpoint, to_classifier, after=start, mark=mark),
+                        partial(self._produce, start, mark, to_classifier),
                         partial(classify_pages, self._classify, pages, to_batcher),
                         partial(self._batcher.run, classified, to_senders),
                     ):
                         upstream.start_soon(self._or_drain, senders, stage)
+
+    async def _produce(
+        self, start: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
+    ) -> None:
+        """Send on the pages of the log, and a page without entries whenever a held contact is due."""
+        async with pages:
+            async with anyio.create_task_group() as tries:
+                tries.start_soon(self._wake_batcher, pages)
+                await produce(self._log, self._checkpoint, pages.clone(), after=start, mark=mark)
+                tries.cancel_scope.cancel()
+            await self._checkpoint.all_resolved()
+            self._held.make_due()  # once more, after the rest
+            await pages.send(NO_ENTRIES)
+
+    async def _wake_batcher(self, pages: MemoryObjectSendStream[Page]) -> None:
+        """Have the batcher look at the held contacts when one is due, also while nothing is read."""
+        while True:
+            await anyio.sleep(POLL_S)
+            if self._held.has_due:
+                await pages.send(NO_ENTRIES)
 
     async def _or_drain(
         self, senders: TaskGroup, stage: Callable[..., Awaitable[None]], *args: object

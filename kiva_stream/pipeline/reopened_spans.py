@@ -28,7 +28,8 @@ class ReopenedSpan(NamedTuple):
 class ReopenedSpans:
     """The reopened entries whose outcome no commit has taken yet; the rows of those that are parked.
 
-    `parked` are the entries that earlier runs parked: they have their rows, and are reopened one by one.
+    `parked` are the entries that earlier runs parked: they have their rows, and are reopened one by one. So
+    are those that this run parked and left.
     """
 
     def __init__(self, parked: Collection[Position], commits: GroupCommit) -> None:
@@ -46,6 +47,16 @@ class ReopenedSpans:
     def positions(self) -> Collection[Position]:
         """Where the reopened entries stand in the log."""
         return self._open.keys()
+
+    @property
+    def left_parked(self) -> Collection[Position]:
+        """Where the parked entries stand that are not reopened."""
+        return self._left_parked
+
+    @property
+    def has_new_rows(self) -> bool:
+        """Whether an entry was parked since the last commit."""
+        return bool(self._new_rows)
 
     @property
     def has_resolved(self) -> bool:
@@ -75,6 +86,15 @@ class ReopenedSpans:
         self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
         return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked=is_late or was_parked))
 
+    def leave(self, position: Position) -> None:
+        """Leave a reopened entry to a later try: as a parked row, or as the dead letter that it was.
+
+        No-op for an entry that is not reopened.
+        """
+        left = self._open.pop(position, None)
+        if left is not None and left.is_parked:
+            self._left_parked.add(position)
+
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened
         return reopened.span
@@ -94,7 +114,8 @@ class ReopenedSpans:
 
         An entry that was parked and resolved since the last commit has no row, and gets none.
         """
-        new = tuple(each for each in self._new_rows.items() if each[0] in self._open)
+        pending = self._open.keys() | self._left_parked
+        new = tuple(each for each in self._new_rows.items() if each[0] in pending)
         gone = tuple(
             each.position for each in resolved if each.is_parked and each.position not in self._new_rows
         )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from kiva_stream.errors import DrainedError, Rejected, UnknownOutcome
+from kiva_stream.errors import DrainedError, RecordsHeld, Rejected, UnknownOutcome
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
@@ -23,10 +23,12 @@ from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
 from kiva_stream.pipeline.send_intents import LOOKAHEAD_MAX
 from kiva_stream.ports.destination import Events
-from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup, EventOutcomes, SendPermits
+from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup, EventOutcomes, Holds, SendPermits
 from kiva_stream.primitives.backoff import backoff_s
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.streams import take
+
+HOLD_AGAIN_S = 10.0  # until the next attempt for a contact that there is no room to hold
 
 
 class LookupPolicy(NamedTuple):
@@ -41,7 +43,8 @@ class Sender:
     """Delivers batches.
 
     `next_batch` returns what gathered for a contact while its batch was here. It is called once for each
-    batch that is delivered, and not for one that a drain or an error interrupts: its lane stays busy.
+    batch that is delivered, and not for one that a drain or an error interrupts: its lane stays busy. Nor is
+    it called for one whose contact is held: `holds` takes the lane.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Sender:
         *,
         permits: SendPermits,
         outcomes: EventOutcomes,
+        holds: Holds,
         unless_drained: Callable[[], AbstractContextManager[None]],
         next_batch: Callable[[Contact], Batch | None],
         lookups: LookupPolicy,
@@ -61,6 +65,7 @@ class Sender:
         self._events = events
         self._permits = permits
         self._outcomes = outcomes
+        self._holds = holds
         self._unless_drained = unless_drained
         self._next_batch = next_batch
         self._lookups = lookups
@@ -77,10 +82,24 @@ class Sender:
         """
         async with batches:
             with suppress(DrainedError):
-                while (batch := await take(batches)) is not None:
+                while (taken := await take(batches)) is not None:
+                    batch: Batch | None = taken
                     while batch is not None:
-                        await self._deliver(batch)
-                        batch = self._next_batch(batch.contact)
+                        batch = await self._deliver_or_hold(batch)
+
+    async def _deliver_or_hold(self, batch: Batch) -> Batch | None:
+        """Deliver a batch; return the next one of its lane: the same one if there is no room to hold it."""
+        contact = batch.contact
+        try:
+            await self._deliver(batch)
+        except RecordsHeld as error:
+            batch.end_wait()
+            if self._holds.hold(contact, str(error)):
+                return None
+            with self._unless_drained():
+                await self._sleep(HOLD_AGAIN_S)
+            return batch
+        return self._next_batch(contact)
 
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError if a drain interrupts it."""
@@ -88,6 +107,7 @@ class Sender:
             began_waiting_for_contact(batch, self._clock())
             await self._ensure(need)
             batch.end_wait()
+            self._holds.answered(batch.contact)
             if batch.contact.is_linked:
                 self._outcomes.mark_tag_due(batch.contact.id)
         while batch.done < len(batch.deliveries):

@@ -9,6 +9,7 @@ account.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -114,9 +115,15 @@ class ReadBacks(Protocol):
 class OrderUploads(Protocol):
     """Orders of one account."""
 
-    async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
+    async def answers(self) -> bool:
+        """Return whether the service that takes orders answers a read."""
+
+    async def upsert(
+        self, orders: Sequence[DesiredOrder], *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Upsert a batch of orders; ActiveCampaign writes them some seconds after it accepted them.
 
         Raises OrdersRejected with the orders that ActiveCampaign names as at fault, if any, and
-        BatchTooLarge; then none of the orders is written.
+        BatchTooLarge; then none of the orders is written. Raises Unanswered after `tries` attempts without
+        an answer; those of a batch that `is_suspect` say nothing about the account.
         """

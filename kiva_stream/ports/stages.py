@@ -97,6 +97,23 @@ class DeadLetterOutcomes(Protocol):
         """
 
 
+class ParkedEntries(Protocol):
+    """What another try of held contacts asks of the checkpoint."""
+
+    async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
+        """Return the parked entries of contacts, in log order. Raises CheckpointError."""
+
+
+class Holds(Protocol):
+    """What the sender tells of contacts that get no answer."""
+
+    def hold(self, contact: Contact, why: str) -> bool:
+        """Park and forget the lane of a contact whose batch is at the sender; False: there is no room."""
+
+    def answered(self, contact: Contact) -> None:
+        """Note that ActiveCampaign answered for a contact."""
+
+
 class SendPermits(Protocol):
     """What the sender asks before it sends an event. `pipeline/send_intents.py` has the protocol."""
 
@@ -122,6 +139,7 @@ class OrderDelivery(Protocol):
     async def upsert(self, ids: Collection[OrderId]) -> None:
         """Return when these orders are upserted, refused, or found not to belong to ActiveCampaign.
 
+        Raises RecordsHeld with those that ActiveCampaign gives no answer for, when the others are done.
         Raises AccountRefused, SourceError, CheckpointError.
         """
 
@@ -145,7 +163,11 @@ class ContactDelivery(Protocol):
         """
 
     async def ensure(self, need: Need) -> None:
-        """Return when the contact is rejected, or is linked and shows what its entries changed."""
+        """Return when the contact is rejected, or is linked and shows what its entries changed.
+
+        Raises RecordsHeld if ActiveCampaign answers for others, but not for the contact or one of its orders.
+        The contact is dirty then.
+        """
 
     async def move(self, customers: Mapping[CustomerId, Email]) -> None:
         """Move customers whose address changed to a contact that has their new address.

@@ -255,6 +255,9 @@ class Ledger(Protocol):
         A parked entry has the outcome PARKED. Skipped and synced entries are not stored.
         """
 
+    async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
+        """Return the parked entries of contacts, in log order."""
+
     async def undelivered(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:

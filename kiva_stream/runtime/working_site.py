@@ -114,6 +114,17 @@ class WorkingSite:
         """
         await self.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
 
+    async def mark_dirty(self, orders: Collection[OrderId]) -> None:
+        """Have the next entries of the contacts of these orders wait for them.
+
+        Raises SourceError, CheckpointError.
+        """
+        found = await self.shop.orders.orders(orders)
+        contacts = await self.links.of_customers({order.customer_id for order in found})
+        for order in found:
+            if contact := contacts.get(order.customer_id):
+                self.contacts.mark_dirty(contact, [order.id])
+
     async def look_up_id(self, contact: Contact) -> None:
         """Record ActiveCampaign's id of a contact, if it has one of this address.
 

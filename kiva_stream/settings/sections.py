@@ -153,6 +153,12 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     retry_refused_s: Annotated[
         Timeout, doc("how often `follow` tries again when the key or the account is refused")
     ] = 300
+    retry_held_s: Annotated[
+        Timeout,
+        doc(
+            "when a contact or order that gets no answer is tried again; later tries wait twice as long each"
+        ),
+    ] = 300
     resubscribe_max_age_s: Annotated[
         Seconds, doc("a re-subscription is carried only while its entry is younger than this")
     ] = 86_400

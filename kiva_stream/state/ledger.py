@@ -13,7 +13,7 @@ import msgspec
 
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError, StateBusyError
 from kiva_stream.model.checkpoint import Commit, Leftovers, SavedCheckpoint
-from kiva_stream.model.ids import CustomerId
+from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.outcomes import CONTACT_REASONS, Outcome, Reason, Tally
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.logs import ThrottledWarning
@@ -169,6 +169,10 @@ class SiteLedger:
     async def parked(self) -> list[Position]:
         """Return the entries that are parked, in log order."""
         return [_position(row) for row in await self._fetch("parked")]
+
+    async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
+        """See Ledger.parked_of."""
+        return [_position(row) for row in await self._fetch("parked_of", contacts)]
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         """Return outcomes from the ledger, the dead letters and the parked entries."""

@@ -98,6 +98,10 @@ SELECT counted_txid, counted_id FROM {schema}.checkpoint WHERE site_id = $1
 -- name: parked
 SELECT txid, log_id FROM {schema}.parked WHERE site_id = $1 ORDER BY txid, log_id
 
+-- name: parked_of
+SELECT txid, log_id FROM {schema}.parked WHERE site_id = $1 AND contact_id = ANY($2::bigint[])
+ORDER BY txid, log_id
+
 -- name: unresolved_intents
 -- The intents whose events may have been sent and have no outcome, if their entries are processed again: read
 -- from the log, parked, or dead.

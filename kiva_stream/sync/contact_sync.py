@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.ids import CustomerId, Email, OrderId
@@ -167,7 +168,11 @@ class ContactSync:
         # The fingerprint in the record of `found` is the one from before the write, as `complete` requires.
         found = await self._pending.wait_for(need)
         await self._subscriptions.unsubscribe([found])
-        await self._upserts.complete([found.record], {found.id: need})
+        try:
+            await self._upserts.complete([found.record], {found.id: need})
+        except RecordsHeld as error:
+            self._dirty.mark(need.contact, {*need.orders, *map(OrderId, error.why)})
+            raise
 
     # --- given contacts ---
 

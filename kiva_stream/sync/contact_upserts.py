@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email
@@ -53,7 +54,12 @@ class ContactUpserts:
             # Every need may have the orders of all movers, also those of other contacts: `upsert` makes one
             # set of the orders of all its needs. The position is DAY1, since a move is not an entry: it
             # raises no contact's `synced_to`.
-            await self.upsert([Need(contact, DAY1, moment, orders=orders) for contact in contacts])
+            needs = [Need(contact, DAY1, moment, orders=orders) for contact in contacts]
+            try:
+                await self.upsert(needs)
+            except RecordsHeld:
+                for need in needs:  # the next batch of each contact writes the rest
+                    self._dirty.mark(need.contact, need.orders)
 
     async def upsert(self, needs: Collection[Need]) -> None:
         """Upsert contacts, then their orders, then resubscribe the contacts that asked for it."""

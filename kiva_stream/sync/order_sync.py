@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 
 import anyio
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.ids import LOWEST_ID, OrderId
 from kiva_stream.model.orders import NEVER, Order, SentOrder
 from kiva_stream.ports.destination import OrderUploads
@@ -32,7 +33,7 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChanges
 from kiva_stream.sync.order_writes import OrderWrites
-from kiva_stream.sync.pending_upserts import BATCHES_AT_ONCE, PendingUpserts
+from kiva_stream.sync.pending_upserts import BATCHES_AT_ONCE, PendingUpserts, Unfinished
 
 PAGE_ROWS = 1_000
 HIGHEST = OrderId(2**63 - 1)
@@ -71,23 +72,33 @@ class OrderSync:
         )
         self._batch_size = BatchSize(sent, first=settings.orders_per_batch, now=now)
         self._writes = OrderWrites(
-            uploads=uploads, sent=sent, links=links, batch_size=self._batch_size, now=now
+            uploads=uploads,
+            sent=sent,
+            links=links,
+            batch_size=self._batch_size,
+            retry_held_s=settings.retry_held_s,
+            now=now,
         )
 
     # --- all orders ---
 
-    async def snapshot(self, on_done: Callable[[int], None]) -> None:
-        """Upsert all paid orders, and those sent before, of linked contacts.
+    async def snapshot(self, on_done: Callable[[int], None]) -> frozenset[OrderId]:
+        """Upsert all paid orders, and those sent before, of linked contacts; return those that are held.
 
         `on_done` is called with the number of orders that differed, a batch at a time. Raises ExceptionGroups
         too.
         """
+        held: set[OrderId] = set()
 
         async def upsert(ids: list[OrderId]) -> None:
-            await self.upsert(ids)
+            try:
+                await self.upsert(ids)
+            except RecordsHeld as error:
+                held.update(map(OrderId, error.why))
             on_done(len(ids))
 
         await for_each(self._differing(), upsert, at_once=BATCHES_AT_ONCE)
+        return frozenset(held)
 
     async def _differing(self) -> AsyncIterator[list[OrderId]]:
         """Yield the orders that differ from what was last sent, a batch at a time."""
@@ -122,6 +133,7 @@ class OrderSync:
     async def upsert(self, ids: Collection[OrderId]) -> None:
         """Return when these orders are upserted, refused, or found not to belong to ActiveCampaign.
 
+        Raises RecordsHeld with those that ActiveCampaign gives no answer for, when the others are done.
         Calls made at the same time share their batches: a waiting call works the next batch, in which orders
         of other calls may be. An order that is under way is compared once more, since it may have changed
         after it was read.
@@ -138,9 +150,11 @@ class OrderSync:
                     await self._pending.progress(now)
         if call.error is not None:
             raise call.error
+        if call.held:
+            raise RecordsHeld("orders", {int(order): why for order, why in call.held.items()})
 
-    async def _upsert_ready(self, ids: Collection[OrderId]) -> dict[OrderId, float]:
-        """Upsert those of these orders that may be sent now; return when the others may be.
+    async def _upsert_ready(self, ids: Collection[OrderId]) -> Unfinished:
+        """Upsert those of these orders that may be sent now; return the others, and those that are held.
 
         | the order                                                | then                                 |
         |----------------------------------------------------------|--------------------------------------|
@@ -159,11 +173,11 @@ class OrderSync:
         delays = {change.id: delay for change in changes if (delay := self._settle_delay_s(change.sent))}
         now = anyio.current_time()
         # 3. Write the others.
-        await self._writes.write([change for change in changes if change.id not in delays])
+        held = await self._writes.write([change for change in changes if change.id not in delays])
         # 4. Count the orders that are not at the shop, and those that are empty.
         if missing := (len(ids) - len(orders)) + (len(found) - len(changes)):
             await self._links.count_notes({"order_missing": missing})
-        return {order: now + delay for order, delay in delays.items()}
+        return Unfinished({order: now + delay for order, delay in delays.items()}, held)
 
     def _settle_delay_s(self, sent: SentOrder | None) -> float:
         """Return for how long an order must not be sent again.

@@ -8,8 +8,11 @@
 | it refuses several orders and names some   | these are recorded as refused; the others are sent again      |
 | it refuses several orders and names none   | each half of the batch is sent by itself                      |
 | it refuses a batch of one order            | the order is recorded as refused                              |
+| it gives none, to several orders           | `isolation` finds those that are the cause; others are sent   |
+| it gives none, to one order                | the order is held, or sent again: see `LoneRecords`           |
+| it gives none, whatever is sent            | it is an outage: the batch is sent again                      |
 
-An order that is refused is not sent again until it changes.
+An order that is refused is not sent again until it changes. One that is held is left to the caller.
 """
 
 from __future__ import annotations
@@ -18,16 +21,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from kiva_stream.errors import BatchTooLarge, OrdersRejected
+import anyio
+
+from kiva_stream.errors import BatchTooLarge, OrdersRejected, Unanswered
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.sync.batch_size import BatchSize
+from kiva_stream.sync.isolation import BATCH_TRIES, Isolation, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
 
 TOO_LARGE = "it is too large for a request of its own"
+
+Batch = Sequence[OrderChange]
 
 
 class OrderWrites:
@@ -40,6 +48,7 @@ class OrderWrites:
         sent: SentOrders,
         links: Links,
         batch_size: BatchSize,
+        retry_held_s: float,
         now: Callable[[], datetime],
     ) -> None:
         self._uploads = uploads
@@ -47,46 +56,95 @@ class OrderWrites:
         self._links = links
         self._now = now
         self._batch_size = batch_size
+        self._lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
+        self._answers = 0  # how many batches were answered: those that count are the witnesses
 
-    async def write(self, changes: Sequence[OrderChange]) -> None:
-        """Send orders, one batch after another; those that cannot be sent are recorded as refused."""
+    async def write(self, changes: Sequence[OrderChange]) -> dict[OrderId, str]:
+        """Send orders, one batch after another; those that cannot be sent are recorded as refused.
+
+        Return the orders that are held: ActiveCampaign answers for others, but not for these; and why.
+        """
         await self._refuse(changes, {change.id: change.fault for change in changes if change.fault})
-        left = [change for change in changes if not change.fault]
-        while left:
+        parts: list[Batch] = [[change for change in changes if not change.fault]]
+        held: dict[OrderId, str] = {}
+        while parts:
+            part = parts.pop(0)
             size = self._batch_size.size
-            batch, left = left[:size], left[size:]
-            await self._send(batch)
+            if rest := part[size:]:
+                parts.insert(0, rest)
+            if part:
+                held |= await self._send_or_hold(part[:size], parts)
+        return held
 
-    async def _send(self, batch: Sequence[OrderChange]) -> None:
+    async def _send_or_hold(self, batch: Batch, parts: list[Batch]) -> dict[OrderId, str]:
+        """Send a batch until it is answered; what is to be sent anew after that is added to `parts`.
+
+        Return the orders that get no answer, and why, if others of the batch or of another one got one.
+        """
+
+        async def is_answered(part: Batch, tries: int) -> bool:
+            try:
+                parts[:0] = await self._send(part, tries=tries, is_suspect=True)
+            except Unanswered:
+                return False
+            return True
+
+        while True:
+            answers = self._answers
+            try:
+                is_suspect = len(batch) == 1 and batch[0].id in self._lone
+                parts[:0] = await self._send(batch, tries=BATCH_TRIES, is_suspect=is_suspect)
+            except Unanswered as error:
+                why = str(error)
+            else:
+                return {}
+            if len(batch) == 1:
+                if await self._lone.is_held(batch[0].id, has_witness=self._answers > answers):
+                    return {batch[0].id: why}
+                continue
+            isolation = Isolation(is_answered, lambda: self._answers)
+            await isolation.search(batch)
+            if isolation.is_too_large:
+                await self._batch_size.too_large(len(batch))
+            if not isolation.is_outage:
+                parts.append(isolation.unproven)
+                self._lone.hold(change.id for change in isolation.held)
+                return {change.id: why for change in isolation.held}
+
+    async def _send(self, batch: Batch, *, tries: int, is_suspect: bool = False) -> list[Batch]:
+        """Send a batch; return the parts to be sent anew if it was refused. Raises Unanswered."""
+        desired = [change.desired for change in batch]
+        again: list[Batch] = []
         try:
-            await self._uploads.upsert([change.desired for change in batch])
+            await self._uploads.upsert(desired, tries=tries, is_suspect=is_suspect)
         except BatchTooLarge:
-            await self._send_smaller(batch)
+            again = await self._smaller(batch)
         except OrdersRejected as error:
-            await self._send_others(batch, error)
+            again = await self._without_refused(batch, error)
         else:
             await self._accept(batch)
+        self._answers += 1
+        self._lone.answered(change.id for change in batch)
+        return again
 
-    async def _send_smaller(self, batch: Sequence[OrderChange]) -> None:
-        """Send a batch that was too large in smaller ones."""
+    async def _smaller(self, batch: Batch) -> list[Batch]:
+        """Return a batch that was too large, to be sent in smaller ones; a single order is refused."""
         if len(batch) == 1:
             await self._refuse(batch, {batch[0].id: TOO_LARGE})
-            return
+            return []
         await self._batch_size.too_large(len(batch))
-        await self.write(batch)
+        return [batch]
 
-    async def _send_others(self, batch: Sequence[OrderChange], error: OrdersRejected) -> None:
-        """Send a refused batch again without the orders at fault; if none is named, in halves."""
+    async def _without_refused(self, batch: Batch, error: OrdersRejected) -> list[Batch]:
+        """Refuse the orders at fault, and return the others; if none is named, the halves of the batch."""
         named = {change.id: error.reasons[change.id] for change in batch if change.id in error.reasons}
         if not named and len(batch) == 1:
             named = {batch[0].id: error.reply or str(error)}
         await self._refuse(batch, named)
         others = [change for change in batch if change.id not in named]
-        # The others go in one part if orders were named, else in two halves.
-        middle = len(others) // 2
-        for part in [others] if named else [others[:middle], others[middle:]]:
-            if part:
-                await self._send(part)
+        if not others:
+            return []
+        return [others] if named else halves(batch)
 
     async def _accept(self, batch: Sequence[OrderChange]) -> None:
         await self._batch_size.accepted(len(batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from typing import NamedTuple
 
 import anyio
 
@@ -15,17 +16,31 @@ from kiva_stream.primitives.signal import Signal
 BATCHES_AT_ONCE = 4  # the next are read and sent while ActiveCampaign answers one
 
 
+class Unfinished(NamedTuple):
+    """The orders of a batch that were not upserted."""
+
+    ready_at: Mapping[OrderId, float]  # sent too short a time ago: when they may be sent, by the loop's clock
+    held: Mapping[OrderId, str]  # those that ActiveCampaign gives no answer for, and why
+
+
 class UpsertCall:
-    """A call that upserts orders: the ids it still awaits, or the error that ended it."""
+    """A call that upserts orders: the ids it still awaits, those that are held, the error that ended it."""
 
     def __init__(self, ids: Collection[OrderId]) -> None:
         self.ids = set(ids)
+        self.held: dict[OrderId, str] = {}
         self.error: Exception | None = None
 
     @property
     def is_pending(self) -> bool:
         """Whether the call still awaits orders."""
         return bool(self.ids) and self.error is None
+
+    def finish(self, order: OrderId, held_why: str | None) -> None:
+        """Await an order no more: it is upserted, or held."""
+        self.ids.discard(order)
+        if held_why is not None:
+            self.held[order] = held_why
 
     def fail(self, error: Exception) -> None:
         """End the call by an error."""
@@ -80,27 +95,27 @@ class PendingUpserts:
         return {order: self._queued.pop(order) for order in ids}
 
     async def work(
-        self, batch: Batch, upsert: Callable[[Collection[OrderId]], Awaitable[Mapping[OrderId, float]]]
+        self, batch: Batch, upsert: Callable[[Collection[OrderId]], Awaitable[Unfinished]]
     ) -> None:
         """Upsert a batch; then take its orders off the calls that await them, or end these calls by an error.
 
-        `upsert` returns the orders that it left because they were sent too short a time ago, each with the
-        moment from which it may be sent. These are queued again. If the batch is cancelled or fails, all its
-        orders are: another call may work them after a cancellation. After a failure, each call of the
-        batch ends, and withdraws its orders from the queue.
+        `upsert` returns the orders that it left. Those that may be sent later are queued again. If the batch
+        is cancelled or fails, all its orders are: another call may work them after a cancellation. After a
+        failure, each call of the batch ends, and withdraws its orders from the queue.
         """
         self._under_way.append(batch)
         unfinished: Collection[OrderId] = batch  # all of it, if `upsert` is cancelled or raises
         try:
-            unfinished = not_ready = await upsert(batch)
+            left = await upsert(batch)
+            unfinished = left.ready_at
         except Exception as error:  # noqa: BLE001  it is raised where it is waited for
             for call in (each for calls in batch.values() for each in calls):
                 call.fail(error)
         else:
-            self._ready_at |= not_ready
+            self._ready_at |= left.ready_at
             for order in batch.keys() - unfinished:
                 for call in batch[order]:
-                    call.ids.discard(order)
+                    call.finish(order, left.held.get(order))
         finally:
             self._under_way.remove(batch)
             for order in unfinished:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
 
-from kiva_stream.errors import BatchTooLarge, OrdersRejected
+from kiva_stream.errors import BatchTooLarge, OrdersRejected, Unanswered
 from kiva_stream.model.orders import DesiredOrder
 from tests.support.virtual_time import now as virtual_now
 
@@ -16,13 +17,18 @@ class FakeOrderUploads:
     """Implements OrderUploads as ActiveCampaign does: a batch is accepted whole or not at all.
 
     `bad` orders are refused, by name if they are in `named`. A batch of more than `largest` orders is too
-    large, as is one with an order of `huge`. An answer takes `takes_s`. `batches` are those accepted, each
-    with its time.
+    large, as is one with an order of `huge`. An answer takes `takes_s`. A batch with a `silent` order gets
+    no answer, nor does any while `is_silent`. `batches` are those accepted, each with its time.
     """
 
     def __init__(self) -> None:
         self.bad: dict[int, str] = {}
         self.named: set[int] = set()
+        self.silent: set[int] = set()
+        self.is_silent = False
+        self.silent_above = 1_000  # orders in a batch
+        self.reads_are_answered = True
+        self.unanswered: list[list[int]] = []
         self.largest = 1_000
         self.huge: set[int] = set()
         self.takes_s = 0.1
@@ -37,13 +43,29 @@ class FakeOrderUploads:
     def sent(self) -> list[list[int]]:
         return [batch for _at, batch in self.batches]
 
-    async def upsert(self, orders: Sequence[DesiredOrder]) -> None:
+    async def answers(self) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self.reads_are_answered
+
+    async def upsert(
+        self,
+        orders: Sequence[DesiredOrder],
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
         ids = {int(each.id) for each in orders}
         assert not any(ids & other for other in self.in_flight), "an order is in two batches"
         self.in_flight.append(ids)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
         try:
             await anyio.sleep(self.takes_s)
+            while self.is_silent or ids & self.silent or len(ids) > self.silent_above:
+                self.unanswered.append(sorted(ids))
+                tries -= 1
+                if tries <= 0:
+                    raise Unanswered("500")
+                await anyio.sleep(self.takes_s)
             self._answer(orders)
             await anyio.lowlevel.checkpoint()
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import anyio
 import anyio.lowlevel
 
-from kiva_stream.errors import AccountRefused
+from kiva_stream.errors import AccountRefused, RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.deliveries import Batch, Need
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
@@ -17,9 +17,10 @@ from tests.support.entries import place_in
 
 
 class FakeOrderDelivery:
-    """Implements OrderDelivery: keeps the ids of each call."""
+    """Implements OrderDelivery: keeps the ids of each call. `silent` orders get no answer."""
 
     def __init__(self) -> None:
+        self.silent: set[OrderId] = set()
         self.upserted: list[list[OrderId]] = []
         self.gate: anyio.Event | None = None
         self.on_upsert: Callable[[], None] = lambda: None
@@ -30,11 +31,30 @@ class FakeOrderDelivery:
             await self.gate.wait()
         self.upserted.append(sorted(ids))
         self.on_upsert()
+        if held := self.silent.intersection(ids):
+            raise RecordsHeld("orders", dict.fromkeys(map(int, held), "500"))
 
     @property
     def all(self) -> set[OrderId]:
         """Every order that was upserted."""
         return {order for ids in self.upserted for order in ids}
+
+
+class FakeHolds:
+    """Implements Holds: `held` are the contacts that are held, as long as there is `room`."""
+
+    def __init__(self) -> None:
+        self.room = True
+        self.held: list[tuple[ContactId, str]] = []
+        self.answers: list[ContactId] = []
+
+    def hold(self, contact: Contact, why: str) -> bool:
+        if self.room:
+            self.held.append((contact.id, why))
+        return self.room
+
+    def answered(self, contact: Contact) -> None:
+        self.answers.append(contact.id)
 
 
 class FakeDeliveryLookup:

@@ -46,6 +46,10 @@ class FakeLedger:
             raise CheckpointError("the state is gone")
         await anyio.lowlevel.checkpoint()
 
+    async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
+        await anyio.lowlevel.checkpoint()
+        return sorted(position for position, contact in self.parked.items() if contact in contacts)
+
     def works_again(self) -> None:
         """Fail no more."""
         self.fails_at = None

@@ -10,8 +10,8 @@ import msgspec
 
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.responses.rest import Fault, faults, parse_rest
-from kiva_stream.activecampaign.responses.statuses import TOO_LARGE
-from kiva_stream.errors import BatchTooLarge, OrdersRejected, Rejected, TryLater
+from kiva_stream.activecampaign.responses.statuses import TOO_LARGE, retry_after_s
+from kiva_stream.errors import AccountRefused, BatchTooLarge, OrdersRejected, Rejected, TryLater
 from kiva_stream.model.ids import OrderId
 
 T = TypeVar("T")
@@ -21,6 +21,16 @@ T = TypeVar("T")
 _ORDER_KEY = re.compile(r"[^-]*-storeOrderId-(-?[0-9]{1,19})(?![0-9])")
 _LARGE_BATCH = re.compile(
     r"grammar tokens|\b(request|payload|body|entity|document|query|batch)\b.* too (large|big|long)",
+    re.IGNORECASE,
+)
+_RATE = re.compile(r"\b(rate limit|too many requests|throttl)", re.IGNORECASE)
+# Texts about what all orders need: the connection, e-commerce, the plan, the key.
+_ACCOUNT = re.compile(
+    r"\b(e-?commerce|deep data)\b.* not (enabled|available|allowed)"
+    r"|\bconnection\b.* (not found|not exist|not provided|deleted|disabled|inactive|invalid)"
+    r"|\b(invalid|unknown|no such|missing) (legacy ?)?connection"
+    r"|legacyConnectionId"
+    r"|\byour plan\b|\bupgrade\b|\bunauthori[sz]ed\b|\bforbidden\b|\bpermission\b|\bapi (key|token)\b",
     re.IGNORECASE,
 )
 _NOT_FOUND = re.compile(r"\b(not found|does not exist|no such)\b", re.IGNORECASE)
@@ -41,23 +51,35 @@ class _Upsert(msgspec.Struct):
 def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
     """Return if ActiveCampaign accepted the batch of these orders.
 
-    Raises OrdersRejected with the orders of the batch that the errors name, if any; BatchTooLarge if they
-    name none and the batch is too large; TryLater and AccountRefused as `parse_rest`, and TryLater if there
-    is neither an error nor a record.
+    Otherwise, by what the errors of a 200 say, or as `parse_rest`:
+
+    | the errors                                                 | raises                                  |
+    |------------------------------------------------------------|-----------------------------------------|
+    | name orders of the batch                                   | OrdersRejected, with these              |
+    | name none, and speak of the size; or the status is 413     | BatchTooLarge                           |
+    | name none, and speak of a rate                             | TryLater, after the usual wait          |
+    | name none, and speak of connection, e-commerce, plan, key  | AccountRefused                          |
+    | name none, and say anything else; or there is no record    | TryLater: it is not about the orders    |
+
+    A 400 or 422 is OrdersRejected too, with the orders that it names, if any.
     """
-    named = faults(response)
-    reasons = _reasons_by_order(named, ids, response.secrets)
-    if not reasons and (response.status == TOO_LARGE or any(map(_is_about_size, named))):
+    found = faults(response)
+    reasons = _reasons_by_order(found, ids, response.secrets)
+    if not reasons and (response.status == TOO_LARGE or _any_says(_LARGE_BATCH, found)):
         raise BatchTooLarge(
             f"ActiveCampaign finds a batch of {len(ids)} orders too large: {response.excerpt()}"
         )
     try:
-        answer = parse_rest(response, dict[str, Any]) if named else parse_rest(response, _Upsert)
+        answer = parse_rest(response, dict[str, Any]) if found else parse_rest(response, _Upsert)
     except Rejected:
         raise _batch_rejected(reasons, response) from None
-    if not isinstance(answer, _Upsert):
+    if reasons:
         raise _batch_rejected(reasons, response)
-    if answer.data is None or answer.data.accepted is None:
+    if _any_says(_RATE, found):
+        raise TryLater(f"ActiveCampaign throttles orders: {response.excerpt()}", retry_after_s(response))
+    if _any_says(_ACCOUNT, found):
+        raise AccountRefused(f"ActiveCampaign takes no orders; run check, then setup: {response.excerpt()}")
+    if not (isinstance(answer, _Upsert) and answer.data and answer.data.accepted):
         raise TryLater(f"ActiveCampaign does not say whether it took the orders: {response.excerpt()}")
 
 
@@ -83,8 +105,8 @@ def _reasons_by_order(
     return {order: why for order, why in reasons.items() if order in ids}
 
 
-def _is_about_size(fault: Fault) -> bool:
-    return _LARGE_BATCH.search(str(fault.message)) is not None
+def _any_says(pattern: re.Pattern[str], found: Iterable[Fault]) -> bool:
+    return any(pattern.search(str(fault.message)) for fault in found)
 
 
 def _batch_rejected(reasons: dict[int, str], response: Response) -> OrdersRejected:

@@ -1025,7 +1025,12 @@ async def test_order_batches_grow_while_accepted_and_shrink_when_they_are_too_la
         size = BatchSize(sent, first=50, now=lambda: datetime.now(UTC))
         links = cast("Links", FakeOrderLinks())
         writes = OrderWrites(
-            uploads=it.orders(ids), sent=sent, links=links, batch_size=size, now=lambda: datetime.now(UTC)
+            uploads=it.orders(ids),
+            sent=sent,
+            links=links,
+            batch_size=size,
+            retry_held_s=300,
+            now=lambda: datetime.now(UTC),
         )
         await writes.write([OrderChange(order(number), b"x", "", None) for number in range(1, 601)])
 

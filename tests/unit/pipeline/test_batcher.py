@@ -21,6 +21,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.batcher import Batcher
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.duplicates import Duplicates
+from kiva_stream.pipeline.held_contacts import HeldContacts, HeldEntries
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.pipeline.revivals import Revivals
@@ -51,7 +52,9 @@ class Bench:
         self.ledger = FakeLedger()
         self.ledger.earlier = dict(earlier or {})
         self.checkpoint = make_checkpoint(self.ledger, max_in_flight=9, commit_interval_s=0)
-        self.lanes = Lanes(Parking(self.checkpoint.reopened, parked_max=9).park_behind)
+        parking, entries = Parking(self.checkpoint.reopened, parked_max=9), FakeEntries(FakeLog([]))
+        self.held = HeldContacts(parking, 300)
+        self.lanes = Lanes(parking.park_behind, self.held.leave)
         self.duplicates = Duplicates(window, 2)
         self.contact_delivery = FakeContactDelivery()
         self.batcher = Batcher(
@@ -62,10 +65,13 @@ class Bench:
             reopened=self.checkpoint.reopened,
             revivals=Revivals(
                 FakeDeadLetters(self.ledger),
-                FakeEntries(FakeLog([])),
+                entries,
                 classify=classifier_of(SITE),
                 outcomes=self.checkpoint,
                 earlier=self.checkpoint.earlier,
+            ),
+            held=HeldEntries(
+                self.held, parked=self.checkpoint, entries=entries, classify=classifier_of(SITE)
             ),
             duplicates=self.duplicates,
             lanes=self.lanes,

@@ -22,7 +22,7 @@ from kiva_stream.pipeline.checkpoint import NOTHING_LEFT
 from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.primitives.backoff import backoff_s
 from tests.fakes.destination_events import Arrival, FakeEvents
-from tests.fakes.stages import FakeContactDelivery, FakeDeliveryLookup
+from tests.fakes.stages import FakeContactDelivery, FakeDeliveryLookup, FakeHolds
 from tests.fakes.state_ledger import FakeLedger
 from tests.support.entries import LOGGED_OUT, batch, contact, delivery, moment, position
 from tests.support.waiting import raises_one, until
@@ -50,6 +50,7 @@ class Bench:
         self.slept: list[float] = []
         self.checkpoint = make_checkpoint(self.ledger, commit_interval_s=0, left=left)
         self.lookup = FakeDeliveryLookup(self.events)
+        self.holds = FakeHolds()
         self.sender = self.sender_to(self.events, next_batch, self.lookup if looks_up else None)
 
     def sender_to(
@@ -63,6 +64,7 @@ class Bench:
             events,
             permits=self.checkpoint.intents,
             outcomes=self.checkpoint,
+            holds=self.holds,
             unless_drained=self.checkpoint.draining.unless_drained,
             next_batch=next_batch,
             lookups=LookupPolicy(lookup, settle_s=30, backoff_max_s=8),

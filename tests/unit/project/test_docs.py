@@ -153,7 +153,7 @@ def test_operations_explains_every_exit_code() -> None:
 
 def test_operations_names_every_column_of_the_source_contract() -> None:
     for table, columns in CONTRACT.items():
-        (row,) = re.findall(rf"^\| `{table}` \| (.*) \|$", document("docs/operations.md"), re.MULTILINE)
+        (row,) = re.findall(rf"^\| `{table}` \| (`.*) \|$", document("docs/operations.md"), re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", row)) == set(columns)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from kiva_stream.errors import AccountRefused, CheckpointError
+from kiva_stream.errors import AccountRefused, CheckpointError, RecordsHeld
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, Order, OrderSource
@@ -553,6 +553,91 @@ def test_an_order_that_cannot_be_sent_is_refused_without_sending_it() -> None:
     bench = Bench(order(1, total_cents=-1), order(2)).run(lambda bench: bench.upsert(1, 2))
     assert bench.uploads.asked == [[2]]
     assert bench.refused == {1: "its total is negative"}
+
+
+# --- orders that get no answer ---
+
+
+async def held_by(bench: Bench, *numbers: int) -> set[int]:
+    """Upsert orders; return those that are held."""
+    try:
+        await bench.upsert(*numbers)
+    except RecordsHeld as error:
+        return set(error.why)
+    return set()
+
+
+@pytest.mark.parametrize("silent", [{1}, {7}, {2, 3}, {1, 8}])
+def test_orders_that_get_no_answer_are_held_and_all_others_arrive_once(silent: set[int]) -> None:
+    bench = Bench(*orders(8), orders_per_batch=8)
+    bench.uploads.silent = silent
+
+    async def story(bench: Bench) -> None:
+        assert await held_by(bench, *range(1, 9)) == silent
+
+    bench.run(story)
+    assert sorted(each for batch in bench.uploads.sent for each in batch) == sorted({*range(1, 9)} - silent)
+    assert bench.refused == {}
+
+
+def test_a_held_order_is_held_again_without_a_witness_until_it_is_answered() -> None:
+    bench = Bench(*orders(4))
+    bench.uploads.silent = {3}
+    bench.uploads.reads_are_answered = False
+
+    async def story(bench: Bench) -> None:
+        assert await held_by(bench, 1, 2, 3, 4) == {3}
+        assert await held_by(bench, 3) == {3}
+        bench.uploads.silent = set()
+        assert await held_by(bench, 3) == set()
+
+    assert 3 in bench.run(story).uploads.has
+
+
+def test_an_order_alone_is_held_when_reads_are_answered_for_long_enough() -> None:
+    bench = Bench(order(1), retry_held_s=60)
+    bench.uploads.silent = {1}
+
+    async def story(bench: Bench) -> None:
+        assert await held_by(bench, 1) == {1}
+        assert now() >= 60
+
+    bench.run(story)
+
+
+def test_in_an_outage_no_order_is_held_and_all_arrive_after_it() -> None:
+    bench = Bench(*orders(8), orders_per_batch=8)
+    bench.uploads.is_silent, bench.uploads.reads_are_answered = True, False
+
+    async def story(bench: Bench) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.upsert, *range(1, 9))
+            await anyio.sleep(600)
+            bench.uploads.is_silent = False
+
+    assert sorted(bench.run(story).uploads.has) == [*range(1, 9)]
+
+
+def test_a_batch_whose_halves_are_answered_was_too_large() -> None:
+    bench = Bench(*orders(8), orders_per_batch=8)
+    bench.uploads.silent_above = 4
+
+    async def story(bench: Bench) -> None:
+        assert await held_by(bench, *range(1, 9)) == set()
+
+    assert sorted(map(len, bench.run(story).uploads.sent)) == [4, 4]
+    assert bench.sent.limit is not None
+    assert bench.sent.limit.ceiling == 4
+
+
+def test_a_snapshot_ends_and_returns_the_orders_that_are_held() -> None:
+    bench = Bench(*orders(8))
+    bench.uploads.silent = {5}
+
+    async def story(bench: Bench) -> None:
+        assert await bench.sync.snapshot(bench.done.append) == {5}
+
+    assert sorted(bench.run(story).uploads.has) == [1, 2, 3, 4, 6, 7, 8]
 
 
 # --- all at once ---

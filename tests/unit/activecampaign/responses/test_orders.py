@@ -63,7 +63,7 @@ def test_orders_named_by_several_errors_are_all_at_fault() -> None:
 
 def test_an_order_whose_id_begins_like_another_is_not_that_one() -> None:
     named = {"order-storeOrderId-44": "no", f"order-storeOrderId-{'4' * 5_000}": "no"}
-    error = raised(parse_orders, answer(200, faulty("Validation errors", named)))
+    error = raised(parse_orders, answer(400, faulty("Validation errors", named)))
 
     assert isinstance(error, OrdersRejected)
     assert error.reasons == {}
@@ -72,13 +72,6 @@ def test_an_order_whose_id_begins_like_another_is_not_that_one() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        answer(200, faulty("Internal Server Error(s) while executing query")),
-        answer(200, faulty("Validation errors", {})),
-        answer(200, faulty("Validation errors", ["order-storeOrderId-4"])),
-        answer(200, faulty("Validation errors", {"order-storeOrderId-6": "of another batch"})),
-        answer(200, faulty("Validation errors", data={"bulkUpsertOrdersAsync": None})),
-        answer(200, ACCEPTED | faulty("partly", data=ACCEPTED["data"])),
-        answer(200, faulty(None)),
         answer(400, {"errors": [{"title": "Bad Request"}]}),
         answer(422, {"errors": "a bare text"}),
         answer(422),
@@ -91,6 +84,49 @@ def test_a_batch_refused_without_an_order_named_has_no_reasons(response: Respons
     assert isinstance(error, OrdersRejected)
     assert error.reasons == {}
     assert error.reply.startswith(str(response.status))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        faulty("Internal Server Error(s) while executing query"),
+        faulty("Validation errors", {}),
+        faulty("Validation errors", ["order-storeOrderId-4"]),
+        faulty("Validation errors", {"order-storeOrderId-6": "of another batch"}),
+        faulty("Validation errors", data={"bulkUpsertOrdersAsync": None}),
+        ACCEPTED | faulty("partly", data=ACCEPTED["data"]),
+        faulty("Connection to the database was reset"),
+        faulty(None),
+    ],
+)
+def test_an_error_of_graphql_that_names_no_order_is_no_answer_about_orders(body: dict[str, object]) -> None:
+    error = raised(parse_orders, answer(200, body))
+
+    assert type(error) is TryLater
+    assert error.is_unanswered
+
+
+def test_an_error_of_graphql_about_a_rate_is_throttling() -> None:
+    error = raised(parse_orders, answer(200, faulty("Rate limit exceeded, try again later")))
+
+    assert isinstance(error, TryLater)
+    assert error.after_s == 30
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Ecommerce is not enabled",
+        "E-commerce is not available on your plan",
+        "The connection was not found",
+        "Connection 7 does not exist",
+        "Invalid legacyConnectionId",
+        "Unauthorized",
+        "The API key lacks a permission",
+    ],
+)
+def test_an_error_of_graphql_about_what_all_orders_need_refuses_the_account(message: str) -> None:
+    assert type(raised(parse_orders, answer(200, faulty(message)))) is AccountRefused
 
 
 @pytest.mark.parametrize(
@@ -112,7 +148,7 @@ def test_an_error_about_the_size_of_the_batch_makes_it_too_large(response: Respo
 
 @pytest.mark.parametrize("message", ["quantity is too large", "The name of the order is too long"])
 def test_a_value_that_is_too_large_does_not_make_the_batch_so(message: str) -> None:
-    assert type(raised(parse_orders, answer(200, faulty(message)))) is OrdersRejected
+    assert type(raised(parse_orders, answer(400, faulty(message)))) is OrdersRejected
 
 
 def test_an_order_that_is_named_for_its_size_is_at_fault_not_the_batch() -> None:

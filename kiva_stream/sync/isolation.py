@@ -1,0 +1,141 @@
+"""Isolation: finds the records of a batch that get no answer from ActiveCampaign, so that the others go on.
+
+It begins when a whole batch was sent `BATCH_TRIES` times without an answer:
+
+| what is sent next                            | if it is answered        | otherwise                     |
+|----------------------------------------------|--------------------------|-------------------------------|
+| each half, once                              | both: it was too large   | one: that half is halved, too |
+| both are silent: one record out of each      | both halves are halved   | it is an outage, unless other |
+| quarter alone, once                          | further                  | requests were answered        |
+| each half of a silent half, once             | its records are done     | it is halved further          |
+| a single record, `RECORD_TRIES` times        | it is done               | see below                     |
+
+A record in a batch of its own has no others to witness for it: see `LoneRecords`.
+
+A record that is silent alone is *held* if there is a witness: another record was answered after the part that
+it was last in had failed. Otherwise an outage may have begun meanwhile, and it is *unproven*.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+R = TypeVar("R")
+K = TypeVar("K", bound=Hashable)
+
+BATCH_TRIES = 3  # of a whole batch, before it is halved
+RECORD_TRIES = 3  # of a single record
+READS = 3  # answered in a row, while a record alone is silent
+MOST_BY_READS = 3  # records are held for reads alone; more of them are an outage
+
+# Sends records as often as the number says; returns whether they were answered, also by a refusal.
+Attempt = Callable[[Sequence[R], int], Awaitable[bool]]
+
+
+class Isolation(Generic[R]):
+    """The search for the silent records of one batch. `answers` counts the answers of all requests so far."""
+
+    def __init__(
+        self,
+        attempt: Attempt[R],
+        answers: Callable[[], int],
+        choose: Callable[[Sequence[R]], R] = random.choice,
+    ) -> None:
+        self._attempt = attempt
+        self._answers = answers
+        self._choose = choose
+        self.held: list[R] = []
+        self.unproven: list[R] = []
+        self.is_outage = False
+        self.is_too_large = False
+
+    async def search(self, batch: Sequence[R]) -> None:
+        """Search a silent batch of at least two records. Raises what `attempt` raises."""
+        before = self._answers()
+        silent = await self._silent(batch)
+        if not silent:
+            self.is_too_large = True
+        elif len(silent) == 1:
+            await self._narrow(silent[0], before)
+        else:
+            answered = await self._answered_alone(silent)
+            self.is_outage = self._answers() == before
+            for half in silent if not self.is_outage else ():
+                await self._narrow([record for record in half if record not in answered], before)
+
+    async def _silent(self, part: Sequence[R]) -> list[Sequence[R]]:
+        """Send both halves of a part once; return those that were not answered."""
+        return [half for half in halves(part) if not await self._attempt(half, 1)]
+
+    async def _answered_alone(self, silent: Sequence[Sequence[R]]) -> list[R]:
+        """Send one record out of each quarter alone, chosen anew each time; return those answered."""
+        chosen = [self._choose(quarter) for half in silent for quarter in halves(half)]
+        return [record for record in chosen if await self._attempt([record], 1)]
+
+    async def _narrow(self, part: Sequence[R], answers: int) -> None:
+        """Search a part that was silent once; `answers` is their number before that."""
+        if len(part) == 1:
+            if not await self._attempt(part, RECORD_TRIES - 1):
+                (self.held if self._answers() > answers else self.unproven).extend(part)
+            return
+        failed_at = self._answers()
+        for half in await self._silent(part):
+            await self._narrow(half, failed_at)
+
+
+class LoneRecords(Generic[K]):
+    """Decides about records that get no answer in batches of their own, by their keys.
+
+    | the record                                                             | is held                      |
+    |------------------------------------------------------------------------|------------------------------|
+    | was silent while other requests of its kind were answered              | yes                          |
+    | was held before, and not answered since                                | yes                          |
+    | is silent, and so is all else, but reads at the same service were      | yes, with two others at most |
+    | answered `READS` times in a row, over `over_s` seconds                 |                              |
+    | none of these: it may be an outage                                     | no                           |
+    """
+
+    def __init__(
+        self, reads: Callable[[], Awaitable[bool]], over_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._reads_answered = reads
+        self._over_s = over_s
+        self._clock = clock
+        self._held: set[K] = set()
+        self._by_reads: dict[K, list[float]] = {}  # when reads were answered, of records not held yet
+
+    def __contains__(self, record: K) -> bool:
+        """Return whether a record was held, and not answered since."""
+        return record in self._held
+
+    def hold(self, records: Iterable[K]) -> None:
+        """Note records that are held."""
+        self._held.update(records)
+
+    def answered(self, records: Iterable[K]) -> None:
+        """Note that records were answered."""
+        self._held.difference_update(records)
+        self._by_reads.clear()
+
+    async def is_held(self, record: K, *, has_witness: bool) -> bool:
+        """Return whether a record that is silent alone is held from now on."""
+        if has_witness or record in self._held or await self._is_held_by_reads(record):
+            self._held.add(record)
+        return record in self._held
+
+    async def _is_held_by_reads(self, record: K) -> bool:
+        if not await self._reads_answered():
+            self._by_reads.clear()
+            return False
+        answered_at = self._by_reads.setdefault(record, [])
+        answered_at.append(self._clock())
+        has_lasted = len(answered_at) >= READS and answered_at[-1] - answered_at[0] >= self._over_s
+        return has_lasted and len(self._by_reads) <= MOST_BY_READS
+
+
+def halves(records: Sequence[R]) -> list[Sequence[R]]:
+    """Return the two halves; one part where there is only one record, none where there is none."""
+    middle = (len(records) + 1) // 2
+    return [part for part in (records[:middle], records[middle:]) if part]

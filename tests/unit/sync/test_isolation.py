@@ -1,0 +1,119 @@
+"""Isolation: which records of a silent batch are set aside, by how many requests, and what an outage is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from math import ceil, log2
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kiva_stream.sync.isolation import RECORD_TRIES, Isolation
+
+
+class Account:
+    """Answers every request without a silent record, until an outage begins after so many requests."""
+
+    def __init__(self, silent: Collection[int], outage_after: float = float("inf")) -> None:
+        self.silent = frozenset(silent)
+        self.outage_after = outage_after
+        self.requests: list[tuple[int, ...]] = []
+        self.answered: list[int] = []
+        self.answers = 0
+
+    async def attempt(self, part: Sequence[int], tries: int) -> bool:
+        for _ in range(tries):
+            self.requests.append(tuple(part))
+            if len(self.requests) <= self.outage_after and self.silent.isdisjoint(part):
+                self.answered += part
+                self.answers += 1
+                return True
+        return False
+
+
+def search(
+    account: Account, batch: Sequence[int], choose: Callable[[Sequence[int]], int] = min
+) -> Isolation[int]:
+    isolation = Isolation(account.attempt, lambda: account.answers, choose)
+    anyio.run(isolation.search, batch)
+    return isolation
+
+
+@pytest.mark.parametrize("culprit", range(20))
+def test_one_silent_record_is_held_and_all_others_are_answered(culprit: int) -> None:
+    account = Account({culprit})
+    isolation = search(account, range(20))
+
+    assert (isolation.held, isolation.unproven) == ([culprit], [])
+    assert sorted(account.answered) == [each for each in range(20) if each != culprit]
+
+
+def test_halving_takes_two_requests_a_level_and_the_tries_of_the_record() -> None:
+    account = Account({0})
+    search(account, range(256))
+
+    assert len(account.requests) == 2 * log2(256) + RECORD_TRIES - 1
+
+
+@given(st.sets(st.integers(0, 39), min_size=1, max_size=10), st.integers(2, 40))
+def test_whatever_is_silent_no_innocent_is_set_aside_and_none_is_sent_after_its_answer(
+    silent: set[int], size: int
+) -> None:
+    account = Account(silent)
+    isolation = search(account, range(size))
+
+    assert set(isolation.held) | set(isolation.unproven) <= silent
+    assert len(account.answered) == len(set(account.answered))
+    if not isolation.is_outage:
+        bad = silent & set(range(size))
+        assert set(isolation.held) | set(isolation.unproven) == bad
+        assert set(account.answered) == set(range(size)) - bad
+
+
+def test_silent_records_in_both_halves_are_found_when_one_of_the_quarters_is_answered() -> None:
+    isolation = search(Account({3, 17}), range(20), choose=min)
+
+    assert isolation.held == [3, 17]
+
+
+def test_an_outage_is_no_record_s_fault_and_takes_six_requests() -> None:
+    account = Account(range(20))
+    isolation = search(account, range(20))
+
+    assert isolation.is_outage
+    assert isolation.held == isolation.unproven == []
+    assert len(account.requests) == 2 + 4
+
+
+def test_both_halves_answered_means_that_the_batch_was_too_large() -> None:
+    isolation = search(Account(()), range(20))
+
+    assert isolation.is_too_large
+    assert isolation.held == []
+
+
+@pytest.mark.parametrize("outage_after", range(1, 12))
+def test_an_outage_that_begins_meanwhile_has_no_innocent_held(outage_after: int) -> None:
+    isolation = search(Account({5}, outage_after), range(32))
+
+    assert set(isolation.held) <= {5}
+
+
+def test_two_neighbours_without_a_witness_are_unproven() -> None:
+    assert search(Account({0, 1}), range(4)).unproven == [0, 1]
+
+
+def test_an_answer_of_other_requests_meanwhile_proves_neighbours() -> None:
+    account = Account({0, 1, 2, 3})
+
+    async def attempt(part: Sequence[int], tries: int) -> bool:
+        account.answers += 1  # another task was answered
+        return await account.attempt(part, tries)
+
+    isolation: Isolation[int] = Isolation(attempt, lambda: account.answers, min)
+    anyio.run(isolation.search, range(4))
+
+    assert sorted(isolation.held) == [0, 1, 2, 3]
+    assert len(account.requests) <= 2 + 4 + 2 + 4 * ceil(RECORD_TRIES)
