@@ -22,7 +22,7 @@ OUTAGES = (
 @pytest.fixture(scope="module")
 def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("faults")
-    return anyio.run(drilled, ("all-faults", *OUTAGES), postgres, folder)
+    return anyio.run(drilled, ("all-faults", "rows-refused", *OUTAGES), postgres, folder)
 
 
 def assert_whole(row: Row) -> None:
@@ -35,6 +35,13 @@ def test_one_faulty_answer_in_a_hundred_of_every_kind_loses_repeats_and_dead_let
 ) -> None:
     assert_whole(rows["all-faults"])
     assert rows["all-faults"].times > 8 * 10
+
+
+def test_imports_that_are_refused_for_a_row_cost_no_contact_its_place_or_its_events(
+    rows: dict[str, Row],
+) -> None:
+    assert_whole(rows["rows-refused"])
+    assert rows["rows-refused"].times == 3
 
 
 @pytest.mark.parametrize("name", OUTAGES)

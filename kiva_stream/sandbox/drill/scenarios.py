@@ -96,6 +96,16 @@ BEGIN
 END $$;
 """
 
+# Of an import of one nothing is refused.
+_ROW_REFUSED = {
+    "path": "/import/bulk_import",
+    "kind": FaultKind.ANSWER_BEFORE,
+    "matching": '"email".*"email"',
+    "count": 3,
+    "status": 400,
+    "text": '{"success":0,"failureReasons":[{"contact":3,"failureReason":"Phone is invalid."}]}',
+}
+
 Disturb = Callable[[Run], Coroutine[Any, Any, None]]
 NO_SETTINGS: Mapping[str, object] = {}
 
@@ -150,6 +160,7 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
         Scenario("source-errors", let_queries_fail),
         Scenario("disk-full", partial(fill_disk, outage_s)),
         Scenario("activecampaign-down", partial(take_down, outage_s)),
+        Scenario("rows-refused", refuse_rows),
         Scenario("key-refused", partial(refuse_key, outage_s), restarted_codes=RESTARTED_CODES | {REFUSED}),
     ]
 
@@ -250,6 +261,11 @@ async def take_down(outage_s: float, run: Run) -> None:
     """Let ActiveCampaign answer with error pages and resets only, or not at all."""
     async with _outage(outage_s, run, run.site.activecampaign.fail):
         await run.site.activecampaign.fail("*:hang:0.05", "*:html-503:0.5", "*:reset-before:1")
+
+
+async def refuse_rows(run: Run) -> None:
+    """Let ActiveCampaign refuse imports for one of their rows, several times."""
+    await run.site.activecampaign.fail(_ROW_REFUSED)
 
 
 async def refuse_key(outage_s: float, run: Run) -> None:
