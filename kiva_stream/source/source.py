@@ -16,7 +16,7 @@ from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.postgres import errors
 from kiva_stream.primitives.postgres.connections import Connections
-from kiva_stream.primitives.postgres.errors import text_of
+from kiva_stream.primitives.postgres.errors import SharedSessionError, text_of
 from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import SourceSettings
 
@@ -76,6 +76,8 @@ class Source:
                 connections = await (attempts.repeat(connect) if is_patient else connect())
             except asyncpg.TargetServerAttributeNotMatched as error:
                 raise SourceError(STANDBY) from error
+            except SharedSessionError as error:
+                raise SourceError(_unreadable(error)) from error
             except (*PASSING, asyncpg.PostgresError) as error:
                 raise SourceError(
                     f"Cannot reach the shop's database (source.dsn): {text_of(error)}"
@@ -154,6 +156,8 @@ class Source:
             raise
         except PASSING:
             raise
+        except SharedSessionError as error:
+            raise SourceError(_unreadable(error)) from error
         except asyncpg.PostgresError as error:
             raise SourceError(
                 f"The shop's database refuses a query; run `check`: {text_of(error)}"

@@ -14,7 +14,7 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.postgres import errors
 from kiva_stream.primitives.postgres.connections import Connections
-from kiva_stream.primitives.postgres.errors import text_of
+from kiva_stream.primitives.postgres.errors import SharedSessionError, text_of
 from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import StateSettings
 
@@ -173,6 +173,8 @@ def translated() -> Iterator[None]:
         ) from error
     except PASSING as error:
         raise StateBusyError(_sentence(error)) from error
+    except SharedSessionError as error:
+        raise CheckpointError(_sentence(error)) from error
     except asyncpg.PostgresError as error:
         if error.sqlstate == LEASE_LOST:
             raise HeldError(f"{str(error).capitalize()}: nothing more is sent by this one.") from error

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from weakref import WeakValueDictionary
 
 import asyncpg
 
+from kiva_stream.primitives.postgres.poolers import require_own_session
+
 CONNECT_S = 10.0
 CLOSE_S, CLOSE_SHARE = 1.0, 0.1  # of `answer_s`, for the server to confirm that it cancelled the statement
 SILENT = "a statement was not answered in time, and its connection was dropped"
-UNREACHED = f"no connection within {CONNECT_S:g} s"
+UNREACHED = "no connection in time"
 
 
 class Connections:
@@ -39,16 +42,21 @@ class Connections:
         self._close_s = min(CLOSE_S, CLOSE_SHARE * answer_s)
         self._all: WeakValueDictionary[int, asyncpg.Connection] = WeakValueDictionary()  # by pid
         self._in_use: set[int] = set()
-        self._pool = asyncpg.create_pool(
+        self._connect = partial(
+            asyncpg.connect,
             dsn,
-            min_size=1,
-            max_size=most,
             timeout=CONNECT_S,
             command_timeout=answer_s,
             target_session_attrs=target,
             server_settings={"application_name": name},
+        )
+        self._pool = asyncpg.create_pool(
+            *self._connect.args,
+            min_size=1,
+            max_size=most,
             init=self._begin_session,
             reset=_nothing,
+            **self._connect.keywords,
         )
 
     @asynccontextmanager
@@ -115,7 +123,11 @@ class Connections:
             raise TimeoutError(UNREACHED) from error
 
     async def _begin_session(self, connection: asyncpg.Connection) -> None:
-        """Set up the session of a new connection: a pooler may drop or refuse settings in its start-up."""
+        """Set up the session of a new connection: a pooler may drop or refuse settings in its start-up.
+
+        Raises SharedSessionError if a pooler gives it no session of its own.
+        """
+        await require_own_session(connection, self._connect)
         if self._session:
             await connection.execute(
                 "".join(f"SET {key} = '{value}';" for key, value in self._session.items())

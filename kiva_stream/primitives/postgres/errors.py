@@ -22,8 +22,17 @@ PASSING = (
 )
 
 
+SHARED = (
+    "a pooler gives each transaction another session, in which settings and prepared statements do not last: "
+    "use a pool of its mode `session` (pgbouncer's pool_mode), or PostgreSQL itself."
+)
+
+
 class SharedSessionError(Exception):
-    """A pooler gives each transaction another session: settings and prepared statements do not last."""
+    """A pooler gives each transaction another session."""
+
+    def __init__(self) -> None:
+        super().__init__(SHARED)
 
 
 def text_of(error: BaseException) -> str:

@@ -43,7 +43,7 @@ async def relayed(
             yield relay, source
 
 
-@pytest.mark.parametrize("answers", range(2, 16))
+@pytest.mark.parametrize("answers", range(4, 16))
 async def test_a_log_is_read_on_wherever_its_connection_goes_silent(
     database: str, shop: ShopRows, answers: int
 ) -> None:
@@ -57,6 +57,18 @@ async def test_a_log_is_read_on_wherever_its_connection_goes_silent(
             ) as opened:
                 assert positions(await read(opened)) == written
             assert relay.served > 1
+
+
+@pytest.mark.parametrize("answers", range(1, 4))
+async def test_a_connection_that_goes_silent_as_it_is_set_up_is_a_sentence(
+    database: str, shop: ShopRows, answers: int
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with Relay.to(database) as relay:
+            relay.silence_next(answers)
+            with pytest.raises(SourceError, match=r"\(source\.dsn\): no connection in time$"):
+                async with opened_log(relay.dsn, no_time, statement_timeout_s=STATEMENT_S):
+                    pass
 
 
 async def test_all_connections_that_go_silent_at_once_cost_one_deadline(
