@@ -29,7 +29,7 @@ KINDS = (
 )
 FIRST, LAST = 0.02, 0.95  # kills fall between these shares of what must arrive
 AT = 1 / 3  # of what must arrive is there when an outage begins
-ELSEWHERE_LEASE_S = 6.0  # longer than a command takes to start on a busy machine
+ELSEWHERE_LEASE_S = 30.0  # longer than a command takes to start, however busy the machine is
 LATE_LOG_SETTLE_S = 6.0  # before an event is looked up, where tracking logs are late
 CUTS = (0.2, 0.4, 0.6, 0.8)
 PASSING_CODES = (
