@@ -13,6 +13,7 @@ OUTAGES = (
     "postgres-stopped",
     "disk-full",
     "activecampaign-down",
+    "another-server",
     "key-refused",
     "connections-silent",
     "source-errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,6 +39,11 @@ PASSING_CODES = (
     "57014",
 )  # a deadlock, a conflict, a lock or time that was not there
 FAILING_S = 2.0
+ELSEWHERE: Sequence[Mapping[str, object]] = (
+    {"status": 301, "headers": {"Location": "https://www.example/"}, "share": 0.4},
+    {"status": 404, "text": "<html>not found</html>", "share": 0.5},
+    {"status": 200, "text": "<html>log in</html>"},
+)
 
 _CUT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -161,6 +166,7 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
         Scenario("disk-full", partial(fill_disk, outage_s)),
         Scenario("activecampaign-down", partial(take_down, outage_s)),
         Scenario("rows-refused", refuse_rows),
+        Scenario("another-server", partial(answer_elsewhere, outage_s)),
         Scenario("key-refused", partial(refuse_key, outage_s), restarted_codes=RESTARTED_CODES | {REFUSED}),
     ]
 
@@ -266,6 +272,14 @@ async def take_down(outage_s: float, run: Run) -> None:
 async def refuse_rows(run: Run) -> None:
     """Let ActiveCampaign refuse imports for one of their rows, several times."""
     await run.site.activecampaign.fail(_ROW_REFUSED)
+
+
+async def answer_elsewhere(outage_s: float, run: Run) -> None:
+    """Let another server answer in the place of ActiveCampaign: by redirects and pages."""
+    async with _outage(outage_s, run, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail(
+            *({"path": "*", "kind": FaultKind.ANSWER_BEFORE, **answer} for answer in ELSEWHERE)
+        )
 
 
 async def refuse_key(outage_s: float, run: Run) -> None:
