@@ -125,9 +125,8 @@ class LogTail:
                 self.is_yielding = True
                 yield changes
                 self.is_yielding = False
-            if not await self._id_order.has_restarted(
-                after
-            ):  # else positions are not those of the same entries
+            # When ids have begun anew, a position may name another entry than before.
+            if not await self._id_order.has_restarted(after):
                 async for page in self._pages(after):
                     if isinstance(page, list):
                         after = page[-1].position
