@@ -214,7 +214,7 @@ async def test_verify_lists_a_refused_contact_and_a_repair_tries_it_again(shop: 
     (gap,) = verified(shop)["gaps"]
     assert (gap["kind"], gap["customer"]) == ("refused", "1")
     await shop.activecampaign.fail()
-    report = verified(shop, "--repair", "--yes", code=0)
+    report = verified(shop, "--repair", code=0)
     assert [gap["kind"] for gap in report["closed"]] == ["refused"]
     assert email(1) in await shop.contacts()
 
@@ -230,7 +230,7 @@ async def test_verify_lists_a_value_that_is_left_out_and_a_repair_sends_it_again
         assert gap["kind"] == "left out"
         assert "phone" in gap["what"]
         assert BAD_PHONE not in gap["what"]
-        verified(live, "--repair", "--yes")
+        verified(live, "--repair")
         await live.activecampaign.change(invalid_values=[])
-        verified(live, "--repair", "--yes", code=0)
+        verified(live, "--repair", code=0)
         assert (await live.contacts())[email(1)]["phone"] == BAD_PHONE

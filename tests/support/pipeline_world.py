@@ -90,7 +90,7 @@ class World:
         self.replays: dict[Position, Reason] = {}
         self.contacts = FakeContacts()
         self.contacts.failing = {_address(FAILING)}
-        self.contacts.refused = {_address(REFUSED)}
+        self.contacts.refused = self.contacts.refused_alone = {_address(REFUSED)}
         people = {each.customer.id: each.customer for each in self.log.entries if each.customer}
         self.shop = FakeCustomers(map(account, people.values()))
         self.log.people = self.shop.rows
@@ -188,7 +188,7 @@ class World:
     def link_everybody(self) -> None:
         """Have all contacts upserted before the first entry is read, and none refused."""
         self.takes_snapshot = True
-        self.contacts.failing, self.contacts.refused = set(), set()
+        self.contacts.failing, self.contacts.refused, self.contacts.refused_alone = set(), set(), set()
 
     def first_arrivals(self) -> dict[Email, list[int]]:
         """Return the places of the events that arrived, by contact, without repeats."""
