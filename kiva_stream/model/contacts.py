@@ -19,7 +19,7 @@ class ContactStatus(StrEnum):
 
     NEW = "new"  # to be created; ActiveCampaign has not confirmed it
     LINKED = "linked"  # ActiveCampaign confirmed it
-    REJECTED = "rejected"  # ActiveCampaign refuses its address, or no customer of the address is left
+    REJECTED = "rejected"  # ActiveCampaign refuses it, or no customer of its address is left
 
 
 class Contact(msgspec.Struct, weakref=True):
@@ -42,7 +42,7 @@ class Contact(msgspec.Struct, weakref=True):
 
     @property
     def is_refused(self) -> bool:
-        """Whether ActiveCampaign refuses its address. NO_CONTACT is no refusal: a customer may join it."""
+        """Whether ActiveCampaign refuses it. NO_CONTACT is no refusal: a customer may join it."""
         return self.status is ContactStatus.REJECTED and self.why != Reason.NO_CONTACT
 
     def set_status(self, status: ContactStatus, why: str = "", reply: str = "") -> None:
