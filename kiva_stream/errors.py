@@ -72,6 +72,7 @@ class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
 
     def __init__(self, what: str, why: Mapping[int, str]) -> None:
         super().__init__(f"ActiveCampaign does not answer for {what} {', '.join(map(str, sorted(why)))}")
+        self.what = what
         self.why = why
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ import msgspec
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import PAGE_ROWS
+from kiva_stream.activecampaign.own_user import OWN_USER
 from kiva_stream.activecampaign.pause import Clock
 from kiva_stream.activecampaign.rate_limits import import_budget
 from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
@@ -22,8 +24,9 @@ from kiva_stream.activecampaign.responses.contacts import (
     parse_renamed_contact,
     parse_upserted_contact,
 )
-from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
+from kiva_stream.activecampaign.responses.rest import parse_by_contact_id, parse_rest
 from kiva_stream.activecampaign.slow_imports import SlowImports
+from kiva_stream.errors import Unanswered
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -59,15 +62,37 @@ class Contacts:
         self._imports = import_budget(per_minute, client.pause, clock)
         self._singles = import_budget(min(SINGLE_IMPORTS_PER_MINUTE, per_minute), client.pause, clock)
 
+    async def answers(self) -> bool:
+        """See ports.destination.Contacts.answers."""
+        parse = partial(parse_rest, shape=dict[str, Any])
+        try:
+            await self._client.call("GET", OWN_USER, parse=parse, tries=1, is_suspect=True)
+        except Unanswered:
+            return False
+        return True
+
     async def start_import(
-        self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
+        self,
+        contacts: Sequence[DesiredContact],
+        *,
+        exclude_automations: bool,
+        tries: float = math.inf,
+        is_suspect: bool = False,
     ) -> AcceptedImport:
         """Start a bulk import; one whose answer was lost is started again."""
         rows = [import_row(contact, self._ids) for contact in contacts]
         body = import_body(rows, exclude_automations=exclude_automations)
         budgets = (self._imports,) if len(contacts) > 1 else (self._singles, self._imports)
         parse = partial(parse_accepted_import, rows=[_values(row) for row in rows])
-        return await self._client.call("POST", "/import/bulk_import", body, parse=parse, budgets=budgets)
+        return await self._client.call(
+            "POST",
+            "/import/bulk_import",
+            body,
+            parse=parse,
+            budgets=budgets,
+            tries=tries,
+            is_suspect=is_suspect,
+        )
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""
@@ -95,10 +120,24 @@ class Contacts:
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
         return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
 
-    async def upsert(self, contact: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
+    async def upsert(
+        self,
+        contact: DesiredContact,
+        *,
+        clear: Collection[str] = (),
+        tries: float = math.inf,
+        is_suspect: bool = False,
+    ) -> AcId:
         """Upsert one contact by its address."""
         body = {"contact": sync_body(contact, self._ids) | {_CAMEL[name]: "" for name in clear}}
-        return await self._client.call("POST", "/contact/sync", body, parse=parse_upserted_contact)
+        return await self._client.call(
+            "POST",
+            "/contact/sync",
+            body,
+            parse=parse_upserted_contact,
+            tries=tries,
+            is_suspect=is_suspect,
+        )
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """Change the address by the id: an upsert by the new address would create a second contact."""

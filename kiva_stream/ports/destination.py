@@ -35,12 +35,22 @@ class Events(Protocol):
 class Contacts(Protocol):
     """Contacts of one account."""
 
+    async def answers(self) -> bool:
+        """Return whether the service that takes contacts answers a read."""
+
     async def start_import(
-        self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
+        self,
+        contacts: Sequence[DesiredContact],
+        *,
+        exclude_automations: bool,
+        tries: float = math.inf,
+        is_suspect: bool = False,
     ) -> AcceptedImport:
         """Start a bulk import of at most 250 contacts; with `exclude_automations` it starts no automation.
 
         Raises RowsRejected with the rows that may be at fault; then none of the contacts was imported.
+        Raises Unanswered after `tries` attempts without an answer; those of an import that `is_suspect` say
+        nothing about the account.
         """
 
     async def import_report(self, import_id: str) -> ImportReport:
@@ -55,10 +65,18 @@ class Contacts(Protocol):
     async def page(self, after: AcId) -> dict[Email, AcId]:
         """Return the next contacts, up to 100, with ids above `after` and in the order of their ids."""
 
-    async def upsert(self, contact: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
-        """Create or update one contact, without changing its lists; return its id. Raises Rejected.
+    async def upsert(
+        self,
+        contact: DesiredContact,
+        *,
+        clear: Collection[str] = (),
+        tries: float = math.inf,
+        is_suspect: bool = False,
+    ) -> AcId:
+        """Create or update one contact, without changing its lists; return its id.
 
-        An empty name or phone is left as it is there, unless `clear` contains its attribute.
+        Raises Rejected, and Unanswered as `start_import` does. An empty name or phone is left as it is there,
+        unless `clear` contains its attribute.
         """
 
     async def rename(self, contact: AcId, email: Email) -> None:

@@ -7,7 +7,11 @@ that an earlier one began, and does not send them again. An import that was lost
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from operator import attrgetter
+
+import anyio
+import msgspec
 
 from kiva_stream.errors import AccountRefused, RowsRejected
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
@@ -18,14 +22,18 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.isolation import BatchSender, LoneRecords
 from kiva_stream.sync.refused_fields import names_value
 
+Changes = Sequence[ContactChange]
 
-class ImportResult(NamedTuple):
-    """The changes that an import did not confirm."""
 
-    unconfirmed: list[ContactChange]  # they failed, or may have been left out
-    refused: list[tuple[ContactChange, str]]  # an import was refused, perhaps for these; with the reasons
+class ImportResult(msgspec.Struct):
+    """What imports did not confirm."""
+
+    unconfirmed: list[ContactChange] = []  # they failed, or may have been left out
+    refused: list[tuple[ContactChange, str]] = []  # an import was refused, perhaps for these; the reasons
+    held: dict[ContactId, str] = {}  # they get no answer, though others do; the last replies
 
 
 class ContactImports:
@@ -35,6 +43,10 @@ class ContactImports:
         self._ports = ports
         self._settings = settings
         self._sleep = sleep
+        lone: LoneRecords[ContactId] = LoneRecords(
+            ports.contacts.answers, settings.retry_held_s, anyio.current_time
+        )
+        self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
 
     async def resume(self) -> int:
         """Wait for the imports that an earlier run began; return how many contacts they wrote.
@@ -56,32 +68,51 @@ class ContactImports:
 
     async def run(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> ImportResult:
         """Import contacts, again when the import is lost. The caller holds the contacts' locks."""
-        changes, refused = list(changes), list[tuple[ContactChange, str]]()
-        while changes:
-            # 1. Start the import. If rows are refused, none was imported: start again without those that may
-            # be at fault. The account may be the cause, unless the reasons name the values of rows.
-            try:
-                desired = [each.desired for each in changes]
-                accepted = await self._ports.contacts.start_import(
-                    desired, exclude_automations=exclude_automations
-                )
-            except RowsRejected as error:
-                reasons = error.reasons.items()
-                unnamed = [row for row, reason in reasons if not names_value(reason, changes[row].desired)]
-                self._check_failures(min(error.count, len(unnamed)), of=len(changes))
-                refused += [(changes[index], reason) for index, reason in error.reasons.items()]
-                changes = [each for index, each in enumerate(changes) if index not in error.reasons]
-                continue
-            # 2. Record the import in the state, so that a new process can wait for its end.
-            sent = {each.id: fingerprint(each.desired) for each in changes}
-            unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
-            started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed=unsubscribed)
-            await self._ports.links.record_import(started)
-            # 3. Wait for its end.
-            unconfirmed = await self._finish(started)
-            if unconfirmed is not None:
-                return ImportResult([each for each in changes if each.id in unconfirmed], refused)
-        return ImportResult([], refused)
+        result = ImportResult()
+        send = partial(self._send, result, exclude_automations=exclude_automations)
+        parts = [changes]
+        while parts:
+            if part := parts.pop(0):
+                result.held |= await self._sender.send(part, parts, send=send)
+        return result
+
+    async def _send(
+        self,
+        result: ImportResult,
+        changes: Changes,
+        /,
+        *,
+        exclude_automations: bool,
+        tries: int,
+        is_suspect: bool,
+    ) -> list[Changes]:
+        """Send an import and wait for its end; return what is to be sent anew. Raises Unanswered."""
+        # 1. Start the import. If rows are refused, none was imported: start again without those that may
+        # be at fault. The account may be the cause, unless the reasons name the values of rows.
+        try:
+            accepted = await self._ports.contacts.start_import(
+                [each.desired for each in changes],
+                exclude_automations=exclude_automations,
+                tries=tries,
+                is_suspect=is_suspect,
+            )
+        except RowsRejected as error:
+            reasons = error.reasons.items()
+            unnamed = [row for row, reason in reasons if not names_value(reason, changes[row].desired)]
+            self._check_failures(min(error.count, len(unnamed)), of=len(changes))
+            result.refused += [(changes[index], reason) for index, reason in error.reasons.items()]
+            return [[each for index, each in enumerate(changes) if index not in error.reasons]]
+        # 2. Record the import in the state, so that a new process can wait for its end.
+        sent = {each.id: fingerprint(each.desired) for each in changes}
+        unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
+        started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed=unsubscribed)
+        await self._ports.links.record_import(started)
+        # 3. Wait for its end.
+        unconfirmed = await self._finish(started)
+        if unconfirmed is None:
+            return [changes]
+        result.unconfirmed += [each for each in changes if each.id in unconfirmed]
+        return []
 
     async def _finish(self, started: OpenImport) -> set[ContactId] | None:
         """Wait for an import's end and record it; return the contacts left unconfirmed, None if lost."""

@@ -16,6 +16,7 @@ from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.current_contacts import CurrentContact
 from kiva_stream.sync.desired_contact import customers_to_move
+from kiva_stream.sync.dirty_contacts import DirtyContacts
 
 PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # the next are sent while ActiveCampaign works on one
@@ -45,6 +46,7 @@ class ContactSnapshot:
         writes: ContactWrites,
         moves: ContactMoves,
         upserts: ContactUpserts,
+        dirty: DirtyContacts,
         is_live: bool,
     ) -> None:
         self._ports = ports
@@ -52,6 +54,7 @@ class ContactSnapshot:
         self._writes = writes
         self._moves = moves
         self._upserts = upserts
+        self._dirty = dirty
         self._is_live = is_live
 
     async def take(self, on_done: Callable[[int], None]) -> None:
@@ -71,7 +74,10 @@ class ContactSnapshot:
 
         async def write(part: _Part) -> None:
             nonlocal written
-            await self._writes.write(part.changes, exclude_automations=part.is_history)
+            held = await self._writes.write(part.changes, exclude_automations=part.is_history)
+            for change in part.changes:
+                if change.id in held:  # its first batch tries again, and waits
+                    self._dirty.mark(change.record.contact, ())
             written += len(part.changes)
             on_done(len(part.changes))
 

@@ -89,7 +89,13 @@ class ContactSync:
             dirty=self._dirty,
         )
         self._snapshot = ContactSnapshot(
-            ports, changes=changes, writes=writes, moves=moves, upserts=self._upserts, is_live=is_live
+            ports,
+            changes=changes,
+            writes=writes,
+            moves=moves,
+            upserts=self._upserts,
+            dirty=self._dirty,
+            is_live=is_live,
         )
 
     # --- all contacts ---
@@ -166,12 +172,13 @@ class ContactSync:
         """
         need = self._dirty.take(need)
         # The fingerprint in the record of `found` is the one from before the write, as `complete` requires.
-        found = await self._pending.wait_for(need)
-        await self._subscriptions.unsubscribe([found])
         try:
+            found = await self._pending.wait_for(need)
+            await self._subscriptions.unsubscribe([found])
             await self._upserts.complete([found.record], {found.id: need})
         except RecordsHeld as error:
-            self._dirty.mark(need.contact, {*need.orders, *map(OrderId, error.why)})
+            held = map(OrderId, error.why if error.what == "orders" else ())
+            self._dirty.mark(need.contact, {*need.orders, *held})
             raise
 
     # --- given contacts ---

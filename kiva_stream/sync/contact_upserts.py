@@ -62,20 +62,27 @@ class ContactUpserts:
                     self._dirty.mark(need.contact, need.orders)
 
     async def upsert(self, needs: Collection[Need]) -> None:
-        """Upsert contacts, then their orders, then resubscribe the contacts that asked for it."""
+        """Upsert contacts, then their orders, then resubscribe the contacts that asked for it.
+
+        Raises RecordsHeld when the others are done.
+        """
         by_id = {need.contact.id: self._dirty.take(need) for need in needs}
         if not by_id:
             return
         records = await self._ports.links.records(by_id)
         changes = await self._changes.of(await self.read_and_unsubscribe(records))
+        held: dict[ContactId, str] = {}
         while changes:
             size = self._writes.fitting(changes)
             part, changes = changes[:size], changes[size:]
             newest = max(by_id[each.id].inserted_at for each in part)
-            await self._writes.write(part, exclude_automations=self._writes.is_history(newest))
-        for record in records:
+            held |= await self._writes.write(part, exclude_automations=self._writes.is_history(newest))
+        written = [record for record in records if record.contact.id not in held]
+        for record in written:
             await self._writes.reject_unwritten(record)
-        await self.complete(records, by_id)
+        await self.complete(written, by_id)
+        if held:
+            raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
 
     async def read_and_unsubscribe(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
         """Read the rows of contacts' customers; unsubscribe contacts of which no customer counts any more."""

@@ -29,11 +29,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 import anyio
 
 from kiva_stream.errors import AccountRefused, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, LeftOut
+from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -42,6 +44,7 @@ from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.isolation import BatchSender, LoneRecords
 from kiva_stream.sync.refused_fields import names_field_id, refused_field, value_hash
 
 
@@ -63,6 +66,10 @@ class ContactWrites:
         self._settings = settings
         self._now = now
         self._imports = ContactImports(ports, settings, sleep)
+        lone: LoneRecords[ContactId] = LoneRecords(
+            ports.contacts.answers, settings.retry_held_s, anyio.current_time
+        )
+        self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
 
     def is_history(self, moment: datetime) -> bool:
         """Return whether what happened at a moment is too old to start automations."""
@@ -80,37 +87,53 @@ class ContactWrites:
         """Return how many of these changes, from the first, fit into one import."""
         return self._ports.contacts.count_fitting([each.desired for each in changes])
 
-    async def write(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
+    async def write(
+        self, changes: Sequence[ContactChange], *, exclude_automations: bool
+    ) -> dict[ContactId, str]:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
 
+        Return the contacts that are held: ActiveCampaign answers for others, but not for these; and why.
         Fewer than `import_min_contacts` are divided: linked contacts are sent one by one, which is faster,
         and the others are imported meanwhile.
         """
         are_many = len(changes) >= self._settings.import_min_contacts
         imported = [each for each in changes if each.needs_import or (are_many and not each.clears)]
         alone = [each for each in changes if not each.needs_import and (each.clears or not are_many)]
+        held: dict[ContactId, str] = {}
+
+        async def write_one(change: ContactChange) -> None:
+            held.update(await self.write_one(change))
+
         async with anyio.create_task_group() as group:
             for each in alone:
-                group.start_soon(self.write_one, each)
+                group.start_soon(write_one, each)
             if imported:
-                await self.import_contacts(imported, exclude_automations=exclude_automations)
+                held |= await self.import_contacts(imported, exclude_automations=exclude_automations)
         if notes := Counter(note for each in changes for note in each.desired.notes):
             await self._ports.links.count_notes(notes)
+        return held
 
-    async def import_contacts(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Import contacts and wait for the end; then send those that it left unconfirmed one by one."""
+    async def import_contacts(
+        self, changes: Sequence[ContactChange], *, exclude_automations: bool
+    ) -> dict[ContactId, str]:
+        """Import contacts and wait for the end; then send those that it left unconfirmed one by one.
+
+        Return those that are held, as `write` does.
+        """
         async with self._ports.locks.hold([each.id for each in changes]):
             changes = [each if each.record.unsubscribed else await self._opt_out(each) for each in changes]
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
             result = await self._imports.run(changes, exclude_automations=exclude_automations)
+        held = result.held
         for change in result.unconfirmed:
-            await self.write_one(change)
+            held |= await self.write_one(change)
         for change, _ in result.refused:
-            await self._import_one(change, exclude_automations=exclude_automations)
+            held |= await self._import_one(change, exclude_automations=exclude_automations)
+        return held
 
-    async def _import_one(self, change: ContactChange, *, exclude_automations: bool) -> None:
+    async def _import_one(self, change: ContactChange, *, exclude_automations: bool) -> dict[ContactId, str]:
         """Import one contact that an import was perhaps refused for: whole, then without refused values.
 
         At last it is sent by a request of its own. Raises AccountRefused if a custom field is refused: that
@@ -122,7 +145,7 @@ class ContactWrites:
                 change, left = left, None
                 result = await self._imports.run([change], exclude_automations=exclude_automations)
                 if not (result.refused or result.unconfirmed):
-                    return
+                    return result.held
                 for _, said in result.refused:
                     if names_field_id(said, change.desired):
                         raise AccountRefused(
@@ -131,18 +154,28 @@ class ContactWrites:
                     left = await self._leave_out(change, said)
             if change.needs_import:  # the tag was recorded before the first import
                 await self._ports.due.record_tags_unknown([change.id])
-        await self.write_one(change)
+        return await self.write_one(change)
 
-    async def write_one(self, change: ContactChange) -> None:
+    async def write_one(self, change: ContactChange) -> dict[ContactId, str]:
         """Send one contact by itself, and unsubscribe it if the change says so.
 
         It is not subscribed and gets no tag: only an import does that. It is sent again without the optional
-        fields whose values are refused.
+        fields whose values are refused. Return it if it is held, as `write` does.
         """
+        held: dict[ContactId, str] = {}
         async with self._ports.locks.hold([change.id]):
-            left: ContactChange | None = await self._opt_out(change)
-            while left is not None:
-                left = await self._write_one(left)
+            parts: list[Sequence[ContactChange]] = [[await self._opt_out(change)]]
+            while parts:
+                held |= await self._sender.send(parts.pop(0), parts, send=self._send_one)
+        return held
+
+    async def _send_one(
+        self, batch: Sequence[ContactChange], /, *, tries: int, is_suspect: bool
+    ) -> list[Sequence[ContactChange]]:
+        """Send one contact by itself; return what is left of its change. Raises Unanswered."""
+        (change,) = batch
+        left = await self._write_one(change, tries=tries, is_suspect=is_suspect)
+        return [] if left is None else [[left]]
 
     async def _opt_out(self, change: ContactChange) -> ContactChange:
         """Unsubscribe a contact that ActiveCampaign has, if the change says so; return the change.
@@ -154,10 +187,14 @@ class ContactWrites:
             return change
         return change._replace(is_off=await self._set_list(change.record, subscribed=False))
 
-    async def _write_one(self, change: ContactChange) -> ContactChange | None:
+    async def _write_one(
+        self, change: ContactChange, *, tries: int, is_suspect: bool
+    ) -> ContactChange | None:
         """Send one contact; return what is left of a change of which a value, or an empty one, is refused."""
         try:
-            ac_id = await self._ports.contacts.upsert(change.desired, clear=change.clears)
+            ac_id = await self._ports.contacts.upsert(
+                change.desired, clear=change.clears, tries=tries, is_suspect=is_suspect
+            )
             if change.unsubscribes and not change.is_off:
                 await self._ports.contacts.set_list(ac_id, subscribed=False)
         except Rejected as error:

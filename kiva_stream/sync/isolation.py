@@ -19,8 +19,10 @@ it was last in had failed. Otherwise an outage may have begun meanwhile, and it 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from kiva_stream.errors import Unanswered
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
@@ -28,7 +30,7 @@ K = TypeVar("K", bound=Hashable)
 BATCH_TRIES = 3  # of a whole batch, before it is halved
 RECORD_TRIES = 3  # of a single record
 READS = 3  # answered in a row, while a record alone is silent
-MOST_BY_READS = 3  # records are held for reads alone; more of them are an outage
+MOST_BY_READS = 3  # records at a time; more of them are an outage
 
 # Sends records as often as the number says; returns whether they were answered, also by a refusal.
 Attempt = Callable[[Sequence[R], int], Awaitable[bool]]
@@ -86,14 +88,14 @@ class Isolation(Generic[R]):
 
 
 class LoneRecords(Generic[K]):
-    """Decides about records that get no answer in batches of their own, by their keys.
+    """Decides about records that get no answer and have no others in their batch to witness, by their keys.
 
-    | the record                                                             | is held                      |
+    | the records                                                            | are held                     |
     |------------------------------------------------------------------------|------------------------------|
-    | was silent while other requests of its kind were answered              | yes                          |
-    | was held before, and not answered since                                | yes                          |
-    | is silent, and so is all else, but reads at the same service were      | yes, with two others at most |
-    | answered `READS` times in a row, over `over_s` seconds                 |                              |
+    | one that was silent while other requests of its kind were answered     | yes                          |
+    | one that was held before, and not answered since                       | yes                          |
+    | are silent, and so is all else, but reads at the same service were     | yes, at most `MOST_BY_READS` |
+    | answered `READS` times in a row, over `over_s` seconds                 | at a time                    |
     | none of these: it may be an outage                                     | no                           |
     """
 
@@ -104,7 +106,8 @@ class LoneRecords(Generic[K]):
         self._over_s = over_s
         self._clock = clock
         self._held: set[K] = set()
-        self._by_reads: dict[K, list[float]] = {}  # when reads were answered, of records not held yet
+        self._by_reads: set[K] = set()  # those of the held without another witness
+        self._read_at: list[float] = []  # when reads were answered, since the kind was last answered
 
     def __contains__(self, record: K) -> bool:
         """Return whether a record was held, and not answered since."""
@@ -117,22 +120,83 @@ class LoneRecords(Generic[K]):
     def answered(self, records: Iterable[K]) -> None:
         """Note that records were answered."""
         self._held.difference_update(records)
-        self._by_reads.clear()
+        self._by_reads &= self._held
+        self._read_at.clear()
 
-    async def is_held(self, record: K, *, has_witness: bool) -> bool:
-        """Return whether a record that is silent alone is held from now on."""
-        if has_witness or record in self._held or await self._is_held_by_reads(record):
-            self._held.add(record)
-        return record in self._held
+    async def are_held(self, records: Collection[K], *, has_witness: bool) -> bool:
+        """Return whether records that are silent, alone or all of a batch, are held from now on."""
+        if len(records) == 1 and (has_witness or self._held.issuperset(records)):
+            self.hold(records)
+        elif await self._is_read_for_long() and len(self._by_reads | set(records)) <= MOST_BY_READS:
+            self._by_reads.update(records)
+            self.hold(records)
+        return self._held.issuperset(records)
 
-    async def _is_held_by_reads(self, record: K) -> bool:
+    async def _is_read_for_long(self) -> bool:
         if not await self._reads_answered():
-            self._by_reads.clear()
+            self._read_at.clear()
             return False
-        answered_at = self._by_reads.setdefault(record, [])
-        answered_at.append(self._clock())
-        has_lasted = len(answered_at) >= READS and answered_at[-1] - answered_at[0] >= self._over_s
-        return has_lasted and len(self._by_reads) <= MOST_BY_READS
+        self._read_at.append(self._clock())
+        return len(self._read_at) >= READS and self._read_at[-1] - self._read_at[0] >= self._over_s
+
+
+class SendBatch(Protocol[R]):
+    """Sends a batch; returns the parts to be sent anew, if it was refused. Raises Unanswered."""
+
+    async def __call__(self, batch: Sequence[R], /, *, tries: int, is_suspect: bool) -> list[Sequence[R]]:
+        """Send it so many times; `is_suspect`: what becomes of it says nothing about the account."""
+
+
+class BatchSender(Generic[R, K]):
+    """Sends batches of one kind until each record is answered or held. `key` returns the key of a record."""
+
+    def __init__(self, key: Callable[[R], K], lone: LoneRecords[K]) -> None:
+        self._key = key
+        self._lone = lone
+        self._answers = 0  # of all requests of the kind: those that count are the witnesses
+
+    async def send(
+        self,
+        batch: Sequence[R],
+        parts: list[Sequence[R]],
+        *,
+        send: SendBatch[R],
+        too_large: Callable[[int], Awaitable[None]] | None = None,
+    ) -> dict[K, str]:
+        """Send a batch; what is to be sent anew is added to `parts`. Return the records held, and why.
+
+        `too_large` is called with the size of a batch whose halves are answered though it was not.
+        """
+        why = ""
+
+        async def is_answered(part: Sequence[R], tries: int, *, is_suspect: bool = True) -> bool:
+            nonlocal why
+            try:
+                parts[:0] = await send(part, tries=tries, is_suspect=is_suspect)
+            except Unanswered as error:
+                why = str(error)
+                return False
+            self._answers += 1
+            self._lone.answered(map(self._key, part))
+            return True
+
+        while True:
+            before = self._answers
+            is_suspect = len(batch) == 1 and self._key(batch[0]) in self._lone
+            if await is_answered(batch, BATCH_TRIES, is_suspect=is_suspect):
+                return {}
+            isolation = Isolation(is_answered, lambda: self._answers)
+            if len(batch) > 1:
+                await isolation.search(batch)
+            if isolation.is_too_large and too_large is not None:
+                await too_large(len(batch))
+            if len(batch) > 1 and not isolation.is_outage:
+                parts.append(isolation.unproven)
+                self._lone.hold(map(self._key, isolation.held))
+                return {self._key(record): why for record in isolation.held}
+            keys = [self._key(record) for record in batch]
+            if await self._lone.are_held(keys, has_witness=self._answers > before):
+                return dict.fromkeys(keys, why)
 
 
 def halves(records: Sequence[R]) -> list[Sequence[R]]:

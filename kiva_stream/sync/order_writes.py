@@ -20,17 +20,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import BatchTooLarge, OrdersRejected, Unanswered
+from kiva_stream.errors import BatchTooLarge, OrdersRejected
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.sync.batch_size import BatchSize
-from kiva_stream.sync.isolation import BATCH_TRIES, Isolation, LoneRecords, halves
+from kiva_stream.sync.isolation import BatchSender, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
 
 TOO_LARGE = "it is too large for a request of its own"
@@ -56,8 +57,8 @@ class OrderWrites:
         self._links = links
         self._now = now
         self._batch_size = batch_size
-        self._lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
-        self._answers = 0  # how many batches were answered: those that count are the witnesses
+        lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
+        self._sender: BatchSender[OrderChange, OrderId] = BatchSender(attrgetter("id"), lone)
 
     async def write(self, changes: Sequence[OrderChange]) -> dict[OrderId, str]:
         """Send orders, one batch after another; those that cannot be sent are recorded as refused.
@@ -73,45 +74,12 @@ class OrderWrites:
             if rest := part[size:]:
                 parts.insert(0, rest)
             if part:
-                held |= await self._send_or_hold(part[:size], parts)
+                held |= await self._sender.send(
+                    part[:size], parts, send=self._send, too_large=self._batch_size.too_large
+                )
         return held
 
-    async def _send_or_hold(self, batch: Batch, parts: list[Batch]) -> dict[OrderId, str]:
-        """Send a batch until it is answered; what is to be sent anew after that is added to `parts`.
-
-        Return the orders that get no answer, and why, if others of the batch or of another one got one.
-        """
-
-        async def is_answered(part: Batch, tries: int) -> bool:
-            try:
-                parts[:0] = await self._send(part, tries=tries, is_suspect=True)
-            except Unanswered:
-                return False
-            return True
-
-        while True:
-            answers = self._answers
-            try:
-                is_suspect = len(batch) == 1 and batch[0].id in self._lone
-                parts[:0] = await self._send(batch, tries=BATCH_TRIES, is_suspect=is_suspect)
-            except Unanswered as error:
-                why = str(error)
-            else:
-                return {}
-            if len(batch) == 1:
-                if await self._lone.is_held(batch[0].id, has_witness=self._answers > answers):
-                    return {batch[0].id: why}
-                continue
-            isolation = Isolation(is_answered, lambda: self._answers)
-            await isolation.search(batch)
-            if isolation.is_too_large:
-                await self._batch_size.too_large(len(batch))
-            if not isolation.is_outage:
-                parts.append(isolation.unproven)
-                self._lone.hold(change.id for change in isolation.held)
-                return {change.id: why for change in isolation.held}
-
-    async def _send(self, batch: Batch, *, tries: int, is_suspect: bool = False) -> list[Batch]:
+    async def _send(self, batch: Batch, /, *, tries: int, is_suspect: bool) -> list[Batch]:
         """Send a batch; return the parts to be sent anew if it was refused. Raises Unanswered."""
         desired = [change.desired for change in batch]
         again: list[Batch] = []
@@ -123,8 +91,6 @@ class OrderWrites:
             again = await self._without_refused(batch, error)
         else:
             await self._accept(batch)
-        self._answers += 1
-        self._lone.answered(change.id for change in batch)
         return again
 
     async def _smaller(self, batch: Batch) -> list[Batch]:

@@ -14,6 +14,7 @@ Contacts that are pending at the same moment are looked at together and written 
 | is one of `import_min_contacts` or more that differ  | it is imported with these                          |
 | is one of fewer that differ, and is linked           | it is sent by itself, and waits for no import      |
 | is one of fewer that differ, and is not linked       | it is imported with the others that are not linked |
+| gets no answer, though others do                     | RecordsHeld is raised in `wait_for`                |
 | cannot be looked at or written                       | the error is raised in `wait_for`                  |
 """
 
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 import anyio
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.ids import ContactId
 from kiva_stream.ports.state import Links
@@ -146,13 +148,16 @@ class PendingContacts:
             await self._work_added.wait_until(lambda: self._unwritten)
             part = self._take_part()
             try:
-                await self._write(part)
+                held = await self._write(part)
             except Exception as error:  # noqa: BLE001  it is raised where it is waited for
                 for each in part:
                     each.pending.fail(error)
             else:
                 for each in part:
-                    each.pending.complete(each.found)
+                    if why := held.get(each.found.id):
+                        each.pending.fail(RecordsHeld("contacts", {each.found.id: why}))
+                    else:
+                        each.pending.complete(each.found)
 
     def _take_part(self) -> list[_Unwritten]:
         """Take contacts to be written together, at most as many as fit into one import.
@@ -169,11 +174,12 @@ class PendingContacts:
             del self._unwritten[each.found.id]
         return part
 
-    async def _write(self, part: Collection[_Unwritten]) -> None:
-        """Write contacts, and learn the ids of those that were created."""
+    async def _write(self, part: Collection[_Unwritten]) -> dict[ContactId, str]:
+        """Write contacts, and learn the ids of those that were created; return those that are held."""
         newest = max(each.pending.need.inserted_at for each in part)
         has_new = any(each.change.needs_import for each in part)
         changes = [each.change for each in part]
-        await self._writes.write(changes, exclude_automations=self._writes.is_history(newest))
+        held = await self._writes.write(changes, exclude_automations=self._writes.is_history(newest))
         if has_new:
             await self._writes.learn_ids()
+        return held

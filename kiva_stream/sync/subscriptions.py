@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_ports import ContactPorts
@@ -61,7 +62,8 @@ class Subscriptions:
         linked = [each for each in records if each.contact.is_linked]
         current = await self._changes.current(linked)
         for change in await self._changes.of(current):
-            await self._writes.write_one(change)
+            if held := await self._writes.write_one(change):
+                raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
         for each in current:
             if each.counted and wants_emails(each.counted):
                 await self._writes.set_list(each.record, subscribed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from kiva_stream.errors import AccountRefused, AddressTaken, ContactGone, Rejected, RowsRejected
+from kiva_stream.errors import AccountRefused, AddressTaken, ContactGone, Rejected, RowsRejected, Unanswered
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -74,6 +75,10 @@ class FakeContacts:
         self.works_lost = False
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
         self.refuses_account = False
+        self.silent: set[Email] = set()  # no request with one of these is answered
+        self.is_silent = False
+        self.reads_are_answered = True
+        self.unanswered: list[list[Email]] = []
         self.on_subscribe: Callable[[AcContact], None] = lambda _contact: None
         self._ended: dict[str, ImportReport] = {}
         self._busy: Counter[Email] = Counter()  # addresses with a request under way
@@ -82,9 +87,28 @@ class FakeContacts:
     def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         return min(len(contacts), self.contacts_per_import)
 
+    async def answers(self) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self.reads_are_answered
+
+    async def _answer(self, emails: Collection[Email], tries: float) -> None:
+        """Wait while a contact is silent; raise Unanswered after so many tries."""
+        while self.is_silent or not self.silent.isdisjoint(emails):
+            self.unanswered.append(sorted(emails))
+            tries -= 1
+            if tries <= 0:
+                raise Unanswered("500")
+            await anyio.sleep(1)
+
     async def start_import(
-        self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
+        self,
+        contacts: Sequence[DesiredContact],
+        *,
+        exclude_automations: bool,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
     ) -> AcceptedImport:
+        await self._answer([each.email for each in contacts], tries)
         with self._alone(*(each.email for each in contacts)):
             await anyio.lowlevel.checkpoint()
             if self.gate is not None:
@@ -133,7 +157,15 @@ class FakeContacts:
         later = [(number, self.there[number].email) for number in sorted(self.there) if number > after]
         return {email: number for number, email in later[: self.page_rows]}
 
-    async def upsert(self, wanted: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
+    async def upsert(
+        self,
+        wanted: DesiredContact,
+        *,
+        clear: Collection[str] = (),
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> AcId:
+        await self._answer([wanted.email], tries)
         with self._alone(wanted.email):
             await anyio.lowlevel.checkpoint()
             self.synced.append(wanted.email)

@@ -99,6 +99,9 @@ class FakeWork:
     async def set_caught_up(self, when: datetime) -> None:
         self.caught_up.append(second_of(when))
 
+    async def mark_dirty(self, _orders: object) -> None:
+        """Have no orders that are held."""
+
     async def snapshot(self, *_: object) -> None:
         await anyio.sleep(self.sweep_s / 2)  # the contacts, then the orders
         if second() < self.refused_until:

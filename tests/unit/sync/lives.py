@@ -5,6 +5,7 @@ The account judges each subscription when it is sent, by rules that know nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -128,13 +129,20 @@ class JudgedAccount(FakeContacts):
         self.strike: Callable[[], None] = lambda: None
 
     async def start_import(
-        self, contacts: Sequence[DesiredContact], *, exclude_automations: bool
+        self,
+        contacts: Sequence[DesiredContact],
+        *,
+        exclude_automations: bool,
+        tries: float = math.inf,
+        is_suspect: bool = False,
     ) -> AcceptedImport:
         for each in contacts:
             if each.list_status is ListStatus.SUBSCRIBE:
                 self._judge_import(each.email)
         self.passed_over |= {one for one in self.there.values() if one.email in self.excluded}
-        accepted = await super().start_import(contacts, exclude_automations=exclude_automations)
+        accepted = await super().start_import(
+            contacts, exclude_automations=exclude_automations, tries=tries, is_suspect=is_suspect
+        )
         await self._done()
         return accepted
 
@@ -143,8 +151,15 @@ class JudgedAccount(FakeContacts):
         await self._done()
         return report
 
-    async def upsert(self, wanted: DesiredContact, *, clear: Collection[str] = ()) -> AcId:
-        number = await super().upsert(wanted, clear=clear)
+    async def upsert(
+        self,
+        wanted: DesiredContact,
+        *,
+        clear: Collection[str] = (),
+        tries: float = math.inf,
+        is_suspect: bool = False,
+    ) -> AcId:
+        number = await super().upsert(wanted, clear=clear, tries=tries, is_suspect=is_suspect)
         self.came_alone.add(self.there[number])
         await self._done()
         return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date
 from functools import partial
 
@@ -585,8 +584,8 @@ async def test_a_customer_who_opted_out_is_unsubscribed_though_the_rest_of_the_c
     assert bench.contacts.list_calls == [(ann.email, False)]
 
 
-async def refuse(_wanted: DesiredContact, *, clear: Collection[str]) -> AcId:
-    """Implement Contacts.sync of an account that refuses a change."""
+async def refuse(_wanted: DesiredContact, **_: object) -> AcId:
+    """Implement Contacts.upsert of an account that refuses a change."""
     raise Rejected("refused", "no")
 
 
@@ -605,7 +604,7 @@ async def test_an_opt_out_of_a_contact_that_is_there_goes_before_its_fields(impo
     assert bench.at_ac(ann).is_on_list is False
 
 
-async def wait_forever(_wanted: DesiredContact, *, clear: object = ()) -> AcId:
+async def wait_forever(_wanted: DesiredContact, **_: object) -> AcId:
     """Implement Contacts.upsert of an account that never answers."""
     await anyio.sleep_forever()
     raise AssertionError

@@ -1,0 +1,93 @@
+"""A contact that gets no answer is held; all others of its import, and all that are written alone, go on."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from kiva_stream.errors import RecordsHeld
+from kiva_stream.model.contacts import ContactStatus
+from kiva_stream.model.customers import Customer
+from kiva_stream.model.positions import DAY1
+from tests.support.virtual_time import now, run
+from tests.unit.sync.builders import LINKED, NEW, Bench, address, need_of, shop
+
+PHONE = "+1 555 0100"
+
+
+def crowd(*silent: int) -> tuple[Bench, list[Customer]]:
+    """Return eight customers, imported together, of whom these get no answer."""
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=9, import_min_contacts=4, retry_held_s=60)
+    bench.contacts.silent = {address(customers[index]) for index in silent}
+    return bench, customers
+
+
+async def held_by(bench: Bench, *customers: Customer) -> set[int]:
+    """Ensure the contacts of customers at the same time; return the ids of those that are held."""
+    held: set[int] = set()
+
+    async def ensure(who: Customer) -> None:
+        try:
+            await bench.sync.ensure(need_of(bench.contact(who)))
+        except RecordsHeld as error:
+            held.update(error.why)
+
+    async with bench.sync.working(), anyio.create_task_group() as group:
+        for each in customers:
+            group.start_soon(ensure, each)
+    return held
+
+
+@pytest.mark.parametrize("silent", [(0,), (5,), (1, 6), (2, 3)])
+def test_a_snapshot_ends_though_contacts_get_no_answer_and_all_others_are_linked(
+    silent: tuple[int, ...],
+) -> None:
+    bench, customers = crowd(*silent)
+    run(bench.sync.snapshot(DAY1, lambda _count: None))
+
+    assert bench.statuses(customers) == [NEW if index in silent else LINKED for index in range(8)]
+
+
+def test_of_contacts_that_are_ensured_together_only_the_silent_one_is_held() -> None:
+    bench, customers = crowd(3)
+
+    async def play() -> set[int]:
+        await bench.link(*customers)
+        return await held_by(bench, *customers)
+
+    assert run(play()) == {bench.contact(customers[3]).id}
+    assert bench.statuses(customers).count(LINKED) == 7
+
+
+def test_a_changed_contact_alone_is_held_when_reads_were_answered_for_long_and_arrives_later() -> None:
+    bench, customers = crowd()
+    ann = customers[0]
+
+    async def play() -> None:
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.customers.change(ann, phone=PHONE)
+        bench.contacts.silent = {address(ann)}
+        began_at = now()
+        assert await held_by(bench, ann) == {bench.contact(ann).id}
+        assert now() - began_at >= 60
+        assert bench.contact(ann).status is ContactStatus.LINKED
+        bench.contacts.silent = set()
+        assert await held_by(bench, ann) == set()
+
+    run(play())
+    assert bench.shown(ann).phone == PHONE
+
+
+def test_in_an_outage_no_contact_is_held() -> None:
+    bench, customers = crowd()
+    bench.contacts.is_silent, bench.contacts.reads_are_answered = True, False
+
+    async def play() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.sync.snapshot, DAY1, lambda _count: None)
+            await anyio.sleep(600)
+            bench.contacts.is_silent = False
+
+    run(play())
+    assert bench.statuses(customers) == [LINKED] * 8
