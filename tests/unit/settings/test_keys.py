@@ -55,6 +55,7 @@ import_failure_share = 0.2
 import_failure_min = 25
 breaker_failures = 5
 retry_refused_s = 300
+retry_held_s = 300
 orders_per_batch = 50
 order_settle_s = 10
 list_sender_url = ""
