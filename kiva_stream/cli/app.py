@@ -15,6 +15,7 @@ from kiva_stream.cli.dead_letter_commands import (
     replay_dead_letters,
     show_dead_letter,
 )
+from kiva_stream.cli.home import leave_unreadable_home
 from kiva_stream.cli.repair_commands import rewind, verify
 from kiva_stream.cli.run_commands import backfill, follow, plan, status
 from kiva_stream.cli.sandbox_commands import demo, drill, generate, sandbox
@@ -79,6 +80,7 @@ app.add_typer(dead_letters, name="dead-letters")
 
 def main() -> None:
     """Run the command of this process's arguments; leaves by SystemExit with the documented code."""
+    leave_unreadable_home()
     shell = Shell()
     try:
         app(obj=shell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import stat
 import string
 import tomllib
 from collections.abc import Mapping
@@ -44,15 +45,25 @@ def find(asked: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the settings file: the one asked for, else the first there is. Raises SettingsError."""
     path = asked or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if path is None:
-        return next((each for each in CONFIG_FILES if each.is_file()), None)
-    if not path.is_file():
+        return next((each for each in CONFIG_FILES if _is_there(each)), None)
+    if not _is_there(path):
         raise SettingsError(f"There is no settings file {path}: `kiva-stream init` writes one.")
     return path
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        # Reading it raises the sentence; the current folder may be another user's, without settings of ours.
+        return path.is_absolute()
+    except OSError:
+        return False
+
+
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))  # without the byte order mark of an editor
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}.") from None
     except OSError as error:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
 
+from kiva_stream.errors import SettingsError
+from kiva_stream.settings import loading
 from kiva_stream.settings.keys import KEYS, Key
 from kiva_stream.settings.loading import load
 from tests.unit.settings.environment import REQUIRED, TOKEN, refusal, write
@@ -162,3 +167,23 @@ def test_a_key_with_a_line_break_or_a_byte_order_mark_in_it_is_refused_and_not_s
     words = f"activecampaign.{name.lower()} is to be a text of visible ASCII characters, without blanks"
     assert text.startswith(words)
     assert ("Zw9" in text) == (name == "EVENT_ACTID")  # the actid is no secret
+
+
+def test_a_byte_order_mark_before_the_settings_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "kiva.toml"
+    path.write_text("[source]\npage_rows = 7\n", "utf-8-sig")
+    assert load(path, REQUIRED).source.page_rows == 7
+
+
+def test_a_folder_that_cannot_be_entered_has_no_settings_unless_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(loading, "CONFIG_FILES", (Path("kiva_stream.toml"),))
+    assert load(None, REQUIRED).source.site_id == 1
+    with pytest.raises(SettingsError, match=r"kiva\.toml cannot be read: Permission denied"):
+        load(tmp_path / "kiva.toml", REQUIRED)
