@@ -234,7 +234,9 @@ def _batcher() -> tuple[Lanes, Batcher]:
         earlier=earlier,
         reopened=ReopenedSpans((), GroupCommit(0, _give_way)),
         revivals=Revivals(_UNUSED, _UNUSED, classify=_UNUSED, outcomes=ports, earlier=earlier),
-        held=HeldEntries(HeldContacts(_UNUSED, 1), parked=ports, entries=_UNUSED, classify=_UNUSED),
+        held=HeldEntries(
+            HeldContacts(_UNUSED, 1), parked=ports, earlier=earlier, entries=_UNUSED, classify=_UNUSED
+        ),
         duplicates=Duplicates(WINDOW, DUPLICATE_WINDOW_S),
         lanes=lanes,
     )

@@ -157,19 +157,25 @@ class Client:
         `is_suspect` does not count there, since a record of its own may be why it gets no answer.
         Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
         it was the third in a row and refusals are not outlasted; WrongUrl, which is one, even then. Raises
-        Unanswered after `tries` attempts without an answer, and HeldError if the lease is lost.
+        Unanswered after `tries` attempts without an answer, if the patience is infinite, and HeldError if the
+        lease is lost.
         """
         breaker = breaker or self._breaker
+        if self._patience_s < math.inf:  # a person waits: the patience alone ends the call
+            tries = math.inf
         url = URL(self._url + path, encoded=True)
         data = None if body is None else _json.encode(body)
 
         async def attempt() -> T:
-            async with AsyncExitStack() as slots:
-                for budget in (*budgets, self._budget):
-                    await slots.enter_async_context(budget.low_priority() if low_priority else budget)
-                await breaker.pause.wait()  # the budgets keep that of REST only
-                with nullcontext() if is_suspect else breaker.request():
-                    return await self._result(method, url, data, parse=parse)
+            while True:
+                # The budgets keep the pause of REST only. A slot must not be held during another one.
+                await breaker.pause.wait()
+                async with AsyncExitStack() as slots:
+                    for budget in (*budgets, self._budget):
+                        await slots.enter_async_context(budget.low_priority() if low_priority else budget)
+                    if breaker.pause.is_over:
+                        with nullcontext() if is_suspect else breaker.request():
+                            return await self._result(method, url, data, parse=parse)
 
         result = await self.retry(attempt, breaker, tries=tries)
         if not self._answered.is_known:

@@ -26,7 +26,7 @@ from kiva_stream.activecampaign.responses.contacts import (
 )
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id, parse_rest
 from kiva_stream.activecampaign.slow_imports import SlowImports
-from kiva_stream.errors import Unanswered
+from kiva_stream.errors import Rejected, Unanswered
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -69,6 +69,8 @@ class Contacts:
             await self._client.call("GET", OWN_USER, parse=parse, tries=1, is_suspect=True)
         except Unanswered:
             return False
+        except Rejected:
+            pass  # a refusal is an answer
         return True
 
     async def start_import(

@@ -18,7 +18,7 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.rest import parse_rest
-from kiva_stream.errors import Unanswered
+from kiva_stream.errors import Rejected, Unanswered
 from kiva_stream.model.orders import DesiredOrder, LineItem
 
 # With variables the document stays this short, however many orders there are. ActiveCampaign refuses
@@ -45,6 +45,8 @@ class OrderBatches:
             await self._call({"query": "{ __typename }"}, parse, tries=1, is_suspect=True)
         except Unanswered:
             return False
+        except Rejected:
+            pass  # a refusal is an answer
         return True
 
     async def upsert(

@@ -33,12 +33,14 @@ from kiva_stream.model.outcomes import Span
 from kiva_stream.model.pages import ClassifiedPage
 from kiva_stream.model.positions import DAY1
 from kiva_stream.observability.logs import log
+from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.ports.source import Entries
 from kiva_stream.ports.stages import ParkedEntries
 
 MOST_S = 86_400.0
+DOUBLINGS = 20  # more of them exceed MOST_S with any useful setting
 
 
 class HeldContacts:
@@ -68,7 +70,7 @@ class HeldContacts:
             return False
         lanes.remove(contact)
         tries = self._tries[contact.id] = self._tries.get(contact.id, 0) + 1
-        wait_s = min(MOST_S, self._retry_s * 2 ** (tries - 1)) * (1 + self._chance() / 10)
+        wait_s = min(MOST_S, self._retry_s * 2 ** min(tries - 1, DOUBLINGS)) * (1 + self._chance() / 10)
         self._due_at[contact.id] = self._clock() + wait_s
         log.warning("a contact is held", contact=contact.id, why=why, next_try_in_s=round(wait_s))
         return True
@@ -76,7 +78,8 @@ class HeldContacts:
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
         """Park an entry if its contact is held, and leave it to the next try; return whether it was."""
         is_held = contact.id in self._due_at and delivery.is_entry
-        return is_held and self._parking.leave([delivery], contact.id)
+        # It must not overtake what is parked of its contact, so there is always room for it.
+        return is_held and self._parking.leave([delivery], contact.id, beyond_max=True)
 
     def answered(self, contact: Contact) -> None:
         """Note that ActiveCampaign answered for a contact: what is parked of it is due."""
@@ -126,11 +129,13 @@ class HeldEntries:
         held: HeldContacts,
         *,
         parked: ParkedEntries,
+        earlier: EarlierRuns,
         entries: Entries,
         classify: Callable[[Entry], Classification],
     ) -> None:
         self._held = held
         self._parked = parked
+        self._earlier = earlier
         self._entries = entries
         self._classify = classify
 
@@ -141,7 +146,9 @@ class HeldEntries:
         """
         if not (contacts := self._held.take_due()):
             return None
-        positions = await self._parked.parked_of(contacts)
+        parked = await self._parked.parked_of(contacts)
+        # Those above the start of this run are reopened where the log is read again.
+        positions = [each for each in parked if not self._earlier.will_be_reread(each)]
         entries = await self._entries.entries(positions)
         reopened = ReopenedEntries(dict.fromkeys(positions), entries)
         classifications = [(entry, self._classify(entry)) for entry in entries]

@@ -106,16 +106,22 @@ class Parking:
             newest = len(lane.gathered) - 1
             lane.set_parked(is_whole=self._park_entries(newest, lane.gathered, lane.batch.contact.id))
 
-    def leave(self, deliveries: list[Delivery], contact: ContactId) -> bool:
-        """Park deliveries and leave them to the state; False: there is no room, and they stay where they are.
+    def leave(
+        self, deliveries: Collection[Delivery], contact: ContactId, *, beyond_max: bool = False
+    ) -> bool:
+        """Park deliveries and leave them to the state; False: there is no room, and none is parked.
 
         Contact checks are dropped: the contact is dirty, so that its next batch does the same.
         """
-        is_whole = self._park_entries(0, deliveries, contact)
-        if is_whole:
-            for delivery in deliveries:
-                self._reopened.leave(delivery.position)
-        return is_whole
+        entries = [each for each in deliveries if each.is_entry]
+        new = [each for each in entries if each.position not in self._reopened]
+        if not beyond_max and self._reopened.parked_count + len(new) > self._parked_max:
+            return False
+        for each in new:
+            self._reopened.park(each, contact)
+        for each in entries:
+            self._reopened.leave(each.position)
+        return True
 
     def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
         """Park the deliveries from the index `first` on, while there is room; return whether all are parked.

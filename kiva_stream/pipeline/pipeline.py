@@ -89,7 +89,9 @@ class Pipeline:
             earlier=earlier,
             reopened=checkpoint.reopened,
             revivals=Revivals(dead_letters, entries, classify=classify, outcomes=checkpoint, earlier=earlier),
-            held=HeldEntries(self._held, parked=checkpoint, entries=entries, classify=classify),
+            held=HeldEntries(
+                self._held, parked=checkpoint, earlier=earlier, entries=entries, classify=classify
+            ),
             duplicates=self._duplicates,
             lanes=self._lanes,
         )

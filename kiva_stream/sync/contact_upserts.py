@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from kiva_stream.errors import RecordsHeld
@@ -55,18 +56,23 @@ class ContactUpserts:
             # set of the orders of all its needs. The position is DAY1, since a move is not an entry: it
             # raises no contact's `synced_to`.
             needs = [Need(contact, DAY1, moment, orders=orders) for contact in contacts]
-            try:
+            with suppress(RecordsHeld):  # the next batch of each contact writes the rest
                 await self.upsert(needs)
-            except RecordsHeld:
-                for need in needs:  # the next batch of each contact writes the rest
-                    self._dirty.mark(need.contact, need.orders)
 
     async def upsert(self, needs: Collection[Need]) -> None:
         """Upsert contacts, then their orders, then resubscribe the contacts that asked for it.
 
-        Raises RecordsHeld when the others are done.
+        Raises RecordsHeld when the others are done. The contacts are dirty then.
         """
         by_id = {need.contact.id: self._dirty.take(need) for need in needs}
+        try:
+            await self._upsert(by_id)
+        except RecordsHeld:
+            for need in by_id.values():
+                self._dirty.mark(need.contact, need.orders)
+            raise
+
+    async def _upsert(self, by_id: Mapping[ContactId, Need]) -> None:
         if not by_id:
             return
         records = await self._ports.links.records(by_id)

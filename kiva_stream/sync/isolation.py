@@ -167,36 +167,64 @@ class BatchSender(Generic[R, K]):
 
         `too_large` is called with the size of a batch whose halves are answered though it was not.
         """
-        why = ""
+        why: dict[K, str] = {}
 
         async def is_answered(part: Sequence[R], tries: int, *, is_suspect: bool = True) -> bool:
-            nonlocal why
+            keys = list(map(self._key, part))
             try:
                 parts[:0] = await send(part, tries=tries, is_suspect=is_suspect)
             except Unanswered as error:
-                why = str(error)
+                why.update(dict.fromkeys(keys, str(error)))
                 return False
             self._answers += 1
-            self._lone.answered(map(self._key, part))
+            self._lone.answered(keys)
             return True
 
+        if apart := self._known_apart(batch):
+            parts[:0] = apart
+            return {}
+        is_known = self._key(batch[0]) in self._lone
         while True:
-            before = self._answers
-            is_suspect = len(batch) == 1 and self._key(batch[0]) in self._lone
-            if await is_answered(batch, BATCH_TRIES, is_suspect=is_suspect):
+            if await is_answered(batch, 1, is_suspect=is_known):
                 return {}
-            isolation = Isolation(is_answered, lambda: self._answers)
-            if len(batch) > 1:
-                await isolation.search(batch)
-            if isolation.is_too_large and too_large is not None:
-                await too_large(len(batch))
-            if len(batch) > 1 and not isolation.is_outage:
-                parts.append(isolation.unproven)
-                self._lone.hold(map(self._key, isolation.held))
-                return {self._key(record): why for record in isolation.held}
-            keys = [self._key(record) for record in batch]
-            if await self._lone.are_held(keys, has_witness=self._answers > before):
-                return dict.fromkeys(keys, why)
+            # A witness is answered after the first attempt without an answer, and before the last one.
+            before = self._answers
+            if await is_answered(batch, BATCH_TRIES - 1, is_suspect=is_known):
+                return {}
+            held = await self._search(batch, parts, attempt=is_answered, too_large=too_large)
+            if held is None and await self._lone.are_held(list(why), has_witness=self._answers > before):
+                held = list(why)
+            if held is not None:
+                return {key: why[key] for key in held}
+
+    async def _search(
+        self,
+        batch: Sequence[R],
+        parts: list[Sequence[R]],
+        *,
+        attempt: Attempt[R],
+        too_large: Callable[[int], Awaitable[None]] | None,
+    ) -> list[K] | None:
+        """Search a silent batch, and hold what is found; None: it is one record, or it may be an outage."""
+        if len(batch) == 1:
+            return None
+        isolation = Isolation(attempt, lambda: self._answers)
+        await isolation.search(batch)
+        if isolation.is_too_large and too_large is not None:
+            await too_large(len(batch))
+        if isolation.is_outage:
+            return None
+        parts.append(isolation.unproven)
+        held = [self._key(record) for record in isolation.held]
+        self._lone.hold(held)
+        return held
+
+    def _known_apart(self, batch: Sequence[R]) -> list[Sequence[R]]:
+        """Return a batch in parts if some of its records were held: these cost the others no attempt."""
+        known = [record for record in batch if self._key(record) in self._lone]
+        if not known or len(batch) == 1:
+            return []
+        return [[record for record in batch if record not in known], *([record] for record in known)]
 
 
 def halves(records: Sequence[R]) -> list[Sequence[R]]:

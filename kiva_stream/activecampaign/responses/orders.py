@@ -29,10 +29,11 @@ _ACCOUNT = re.compile(
     r"\b(e-?commerce|deep data)\b.* not (enabled|available|allowed)"
     r"|\bconnection\b.* (not found|not exist|not provided|deleted|disabled|inactive|invalid)"
     r"|\b(invalid|unknown|no such|missing) (legacy ?)?connection"
-    r"|legacyConnectionId"
-    r"|\byour plan\b|\bupgrade\b|\bunauthori[sz]ed\b|\bforbidden\b|\bpermission\b|\bapi (key|token)\b",
+    r"|\byour plan\b|\bunauthori[sz]ed\b|\bforbidden\b|\b(lacks?|no|not|without)\b.* permission\b"
+    r"|\b(invalid|wrong|missing) api (key|token)\b",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r"\"[^\"]*\"|\{[^}]*\}")
 _NOT_FOUND = re.compile(r"\b(not found|does not exist|no such)\b", re.IGNORECASE)
 
 
@@ -106,7 +107,8 @@ def _reasons_by_order(
 
 
 def _any_says(pattern: re.Pattern[str], found: Iterable[Fault]) -> bool:
-    return any(pattern.search(str(fault.message)) for fault in found)
+    """Return whether a message says this, apart from what it quotes, which may be an order's own text."""
+    return any(pattern.search(_QUOTED.sub("", str(fault.message))) for fault in found)
 
 
 def _batch_rejected(reasons: dict[int, str], response: Response) -> OrdersRejected:

@@ -66,6 +66,24 @@ def body_of(answers: Answers, path: str, method: str = "POST") -> Any:  # noqa: 
     return msgspec.json.decode(call.kwargs["data"])
 
 
+@pytest.mark.parametrize(("status", "is_answered"), [(200, True), (500, False)])
+def test_a_read_is_tried_once(*, status: int, is_answered: bool) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> tuple[bool, int]:
+        answers.add(API + "/users/me", "GET", status=status, payload={"user": {}})
+        return await contacts.answers(), sum(client.requests.values())
+
+    assert tell(story) == (is_answered, 1)
+
+
+def test_a_rename_names_the_contact_by_its_id() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        answers.add(API + "/contacts/7", "PUT", payload={"contact": {"id": "7"}})
+        await contacts.rename(AcId(7), Email("new@example.org"))
+        return body_of(answers, "/contacts/7", "PUT")
+
+    assert tell(story) == {"contact": {"email": "new@example.org"}}
+
+
 @pytest.mark.parametrize("exclude_automations", [True, False])
 def test_an_import_says_whether_it_starts_automations(*, exclude_automations: bool) -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> object:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from kiva_stream.commands import follow
-from kiva_stream.commands.follow import ServiceRun
 from kiva_stream.errors import AccountRefused, CheckpointError, HeldError, SourceError
 from kiva_stream.model.bounds import Bound
 from kiva_stream.model.checkpoint import SavedCheckpoint
@@ -28,6 +27,7 @@ from kiva_stream.runtime import log_tail
 from kiva_stream.runtime.log_tail import LogTail
 from kiva_stream.runtime.shop import Shop
 from kiva_stream.settings.sections import PipelineSettings
+from kiva_stream.state.store import Store
 from tests.support.entries import SITE, customer, entry
 from tests.support.settings import settings
 from tests.support.virtual_time import run
@@ -162,7 +162,8 @@ class Service(Story):
         log, horizon, changes = self.source
         self.shop = Shop(SITE, UNUSED, UNUSED, UNUSED, changes, log, horizon, UNUSED)
         self.work = FakeWork(self.shop)
-        self.incidents = Incidents()
+        self.incidents = Incidents()  # until the shop is opened
+        self.shop_opens_after_s = 0.0
         self.looks_at: list[float] = []  # whether work goes on
         self.alive: list[bool] = []
 
@@ -179,16 +180,28 @@ class Service(Story):
 
     async def _go(self, since: Bound | None, *, wait: bool) -> None:
         source = source_settings(full_sweep_s=ROUND_S, updated_overlap_s=0)
-        store: Any = self.work
-        chosen = replace(settings(PipelineSettings()), source=source)
-        self._run = ServiceRun(chosen, shop=self.shop, store=store, incidents=self.incidents)
+        self._run = follow.Service(replace(settings(PipelineSettings()), source=source))
         await self._run.go(since, wait=wait)
+
+    @asynccontextmanager
+    async def open_shop(self, *_: object, incidents: Incidents, **__: object) -> AsyncIterator[Shop]:
+        """Stand for `open_shop`: the shop's database is down at first, for `shop_opens_after_s`."""
+        self.incidents = incidents
+        await anyio.sleep(self.shop_opens_after_s)
+        yield self.shop
+
+    @asynccontextmanager
+    async def open_migrated(self, *_: object) -> AsyncIterator[FakeWork]:
+        """Stand for `Store.open_migrated`."""
+        yield self.work
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     service = Service()
     monkeypatch.setattr("kiva_stream.observability.systemd.SystemdNotifier.watchdog", service.watchdog)
+    monkeypatch.setattr(follow, "open_shop", service.open_shop)
+    monkeypatch.setattr(Store, "open_migrated", service.open_migrated)
     monkeypatch.setattr(follow, "hold_site", service.work.hold_site)
     monkeypatch.setattr(follow, "WorkingSite", service.work)
     return service
@@ -201,6 +214,22 @@ def test_rounds_repeat_the_sweep_and_read_on_from_the_checkpoint(service: Servic
     service.run()
     first = [(10, "follow"), (10, "entries [1]"), (113, "done")]
     assert service.work.did == [*first, (123, "follow"), (123, "entries [2]"), (133, "done")]
+
+
+def test_a_drain_ends_the_wait_for_a_shop_that_is_down_at_the_start(service: Service) -> None:
+    service.shop_opens_after_s = 100
+    service.drain_at(20)
+    service.run()
+    assert service.ended_at == 20
+    assert service.work.did == []
+
+
+def test_a_shop_that_is_down_at_the_start_is_followed_when_it_is_there(service: Service) -> None:
+    service.shop_opens_after_s = 100
+    service.log.entries.append(row(1))
+    service.drain_at(130)
+    service.run()
+    assert service.work.did[:2] == [(110, "follow"), (110, "entries [1]")]
 
 
 def test_the_first_run_begins_a_checkpoint_at_since(service: Service) -> None:

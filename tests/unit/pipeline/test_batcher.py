@@ -71,7 +71,11 @@ class Bench:
                 earlier=self.checkpoint.earlier,
             ),
             held=HeldEntries(
-                self.held, parked=self.checkpoint, entries=entries, classify=classifier_of(SITE)
+                self.held,
+                parked=self.checkpoint,
+                earlier=self.checkpoint.earlier,
+                entries=entries,
+                classify=classifier_of(SITE),
             ),
             duplicates=self.duplicates,
             lanes=self.lanes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kiva_stream.model.checkpoint import Leftovers
 from kiva_stream.model.customers import Customer
@@ -165,6 +166,28 @@ async def test_without_room_a_contact_is_not_held() -> None:
 
     assert not bench.held.hold(bench.lanes, ANNA, "500")
     assert [lane.batch for lane in bench.lanes.at_sender] == [batch]
+    assert bench.checkpoint.reopened.parked_count == 0  # not even the one for which there is room
+
+
+async def test_an_entry_of_a_held_contact_is_parked_also_when_there_is_no_room() -> None:
+    bench = Bench(parked_max=2)
+    await bench.fill(1)
+    assert bench.held.hold(bench.lanes, ANNA, "500")
+    bench.lanes.add(ANNA, delivery(3, await bench.checkpoint.track(position(3), 1)))
+
+    assert bench.lanes.ready() == []
+    assert bench.checkpoint.reopened.parked_count == 3
+
+
+async def test_a_check_of_a_held_contact_leaves_the_entry_at_its_position_alone() -> None:
+    bench = Bench()
+    span = bench.checkpoint.reopened.reopen(position(7), is_late=True)  # an entry of another contact
+    assert span is not None
+    await bench.fill(1)
+    bench.lanes.add(ANNA, replace(delivery(7, span), is_entry=False))
+    assert bench.held.hold(bench.lanes, ANNA, "500")
+
+    assert position(7) in bench.checkpoint.reopened
 
 
 async def test_an_event_that_may_have_arrived_stays_in_doubt_while_its_contact_is_held() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiva_stream.sync.isolation import RECORD_TRIES, Isolation
+from kiva_stream.errors import Unanswered
+from kiva_stream.sync.isolation import RECORD_TRIES, BatchSender, Isolation, LoneRecords
 
 
 class Account:
@@ -117,3 +118,64 @@ def test_an_answer_of_other_requests_meanwhile_proves_neighbours() -> None:
 
     assert sorted(isolation.held) == [0, 1, 2, 3]
     assert len(account.requests) <= 2 + 4 + 2 + 4 * ceil(RECORD_TRIES)
+
+
+class Kind:
+    """A kind of request whose records are answered unless they are silent; `others` count as answers too."""
+
+    def __init__(self, *silent: int) -> None:
+        self.silent = set(silent)
+        self.reads = True
+        self.now = 0.0
+        self.sent: list[list[int]] = []
+        self.sender: BatchSender[int, int] = BatchSender(int, LoneRecords(self._read, 60, lambda: self.now))
+
+    async def _read(self) -> bool:
+        self.now += 20
+        return self.reads
+
+    async def send(self, batch: Sequence[int], /, *, tries: int, is_suspect: bool) -> list[Sequence[int]]:
+        del is_suspect  # which is for the circuit breaker
+        self.sent += [list(batch)] * tries
+        assert len(self.sent) < 200, "it never ends"
+        if not self.silent.isdisjoint(batch):
+            raise Unanswered(f"500 for {min(self.silent.intersection(batch))}")
+        return []
+
+    def deliver(self, *batch: int) -> dict[int, str]:
+        async def deliver() -> dict[int, str]:
+            parts: list[Sequence[int]] = [list(batch)]
+            held: dict[int, str] = {}
+            while parts:
+                if part := parts.pop(0):
+                    held |= await self.sender.send(part, parts, send=self.send)
+            return held
+
+        return anyio.run(deliver)
+
+
+def test_an_answer_before_the_first_failure_of_a_record_is_no_witness() -> None:
+    kind = Kind(2)
+    kind.deliver(1)
+    assert kind.deliver(2) == {2: "500 for 2"}
+    assert kind.now >= 60, "held for the answer to another record that was sent before it"
+
+
+def test_at_most_three_records_are_held_without_a_witness() -> None:
+    kind = Kind(1, 2, 3, 4)
+    assert [kind.deliver(each) for each in (1, 2, 3)] == [{each: f"500 for {each}"} for each in (1, 2, 3)]
+    with pytest.raises(AssertionError, match="never ends"):
+        kind.deliver(4)
+
+
+def test_a_record_that_was_held_goes_apart_and_costs_the_others_no_attempt() -> None:
+    kind = Kind(3)
+    assert kind.deliver(1, 2, 3, 4) == {3: "500 for 3"}
+    kind.sent.clear()
+    assert kind.deliver(3, 5, 6) == {3: "500 for 3"}
+    assert [batch for batch in kind.sent if 3 not in batch] == [[5, 6]]
+    assert all(batch == [3] for batch in kind.sent if 3 in batch)
+
+
+def test_each_record_is_held_with_its_own_reply() -> None:
+    assert Kind(1, 6).deliver(*range(8)) == {1: "500 for 1", 6: "500 for 6"}

@@ -8,6 +8,7 @@ import pytest
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.customers import Customer
+from kiva_stream.model.ids import Email
 from kiva_stream.model.positions import DAY1
 from tests.support.virtual_time import now, run
 from tests.unit.sync.builders import LINKED, NEW, Bench, address, need_of, shop
@@ -91,3 +92,21 @@ def test_in_an_outage_no_contact_is_held() -> None:
 
     run(play())
     assert bench.statuses(customers) == [LINKED] * 8
+
+
+def test_a_move_to_an_address_that_gets_no_answer_is_left_to_the_next_batch_of_the_contact() -> None:
+    bench, customers = crowd()
+    ann = customers[0]
+
+    async def play() -> None:
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.contacts.add(Email("new@example.org"))  # so that the customer is relinked
+        bench.contacts.silent = {Email("new@example.org")}
+        bench.customers.change(ann, email="new@example.org")
+        await bench.sync.move({ann.id: Email("new@example.org")})
+        assert bench.contact(ann).status is ContactStatus.NEW
+        bench.contacts.silent = set()
+        assert await held_by(bench, ann) == set()
+
+    run(play())
+    assert bench.contact(ann).status is ContactStatus.LINKED
