@@ -19,6 +19,7 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.primitives.postgres.encodings import UNCHECKED, encoding_of
 from kiva_stream.runtime.account import account_name, account_setup, answered_url, website
 from kiva_stream.runtime.id_order import restart_since
 from kiva_stream.runtime.shop import Shop, shop_of
@@ -113,6 +114,7 @@ async def _check_source(
                     True,
                     f"site {site.id}, {site.name}: a primary, with the tables, columns and rights",
                 ),
+                encoding_row(await source.read(encoding_of)),
                 timezone,
                 currency_row(site.currency),
                 website_row(site.admin_base_url, settings.activecampaign),
@@ -142,6 +144,17 @@ def clock_row(theirs: datetime, ours: datetime) -> CheckRow:
         "clock",
         False,
         f"the database's and this machine's differ by {skew.total_seconds():,.0f} s: set both by NTP",
+    )
+
+
+def encoding_row(encoding: str) -> CheckRow:
+    """Return how text of the shop's database is read; a warning where PostgreSQL checks no text."""
+    if encoding != UNCHECKED:
+        return CheckRow("encoding", True, f"{encoding}, of the shop's database")
+    return CheckRow(
+        "encoding",
+        True,
+        f"warning: {UNCHECKED}, in which PostgreSQL checks no text: what is no UTF-8 is read as Latin-1",
     )
 
 

@@ -75,7 +75,7 @@ class ShopCustomers:
         """
         found: dict[Email, list[Customer]] = {}
         texts = [text for email in emails for text in spellings(email)]
-        for row in await self._source.fetch("customers_by_email", self._site_id, texts):
+        for row in await self._source.look_up("customers_by_email", self._site_id, texts):
             customer = self._customer(row)
             if customer.email is not None:
                 found.setdefault(customer.email, []).append(customer)

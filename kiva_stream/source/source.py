@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar
 
 import anyio
@@ -87,6 +87,21 @@ class Source:
     async def fetch(self, block: str, *args: object) -> list[asyncpg.Record]:
         """Return the rows of a query block."""
         return await self.read(lambda connection: connection.fetch(self._sql[block], *args))
+
+    async def look_up(self, block: str, site: int, texts: Sequence[str]) -> list[asyncpg.Record]:
+        """Return the rows of a query block that looks texts up. What the database cannot hold finds none."""
+
+        async def reading(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            try:
+                return await connection.fetch(self._sql[block], site, texts)  # type: ignore[no-any-return]
+            except asyncpg.DataError:
+                found: list[asyncpg.Record] = []
+                for text in texts:
+                    with suppress(asyncpg.DataError):
+                        found += await connection.fetch(self._sql[block], site, [text])
+                return found
+
+        return await self.read(reading)
 
     async def accepts(self, block: str, *args: object) -> bool:
         """Return whether the database accepts the values of a query block's arguments."""
@@ -213,6 +228,7 @@ def _connections(settings: SourceSettings) -> Connections:
             "idle_in_transaction_session_timeout": f"{round(answer_s * 1000)}",
         },
         target="primary",  # also after a failover
+        reads_any_bytes=True,
     )
 
 

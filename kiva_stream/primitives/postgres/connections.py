@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
+from kiva_stream.primitives.postgres.encodings import read_any_bytes
 from kiva_stream.primitives.postgres.poolers import require_own_session
 
 CONNECT_S = 10.0
@@ -37,8 +38,10 @@ class Connections:
         answer_s: float,
         session: Mapping[str, str],
         target: str = "any",
+        reads_any_bytes: bool = False,  # where nothing is written
     ) -> None:
         self._session = session
+        self._reads_any_bytes = reads_any_bytes
         self._close_s = min(CLOSE_S, CLOSE_SHARE * answer_s)
         self._all: WeakValueDictionary[int, asyncpg.Connection] = WeakValueDictionary()  # by pid
         self._in_use: set[int] = set()
@@ -132,6 +135,8 @@ class Connections:
             await connection.execute(
                 "".join(f"SET {key} = '{value}';" for key, value in self._session.items())
             )
+        if self._reads_any_bytes:
+            await read_any_bytes(connection)
         self._all[connection.get_server_pid()] = connection
 
     async def _drop(self, connection: asyncpg.Connection) -> None:
