@@ -66,3 +66,16 @@ async def test_text_of_any_bytes_is_read_and_stops_nothing(
         assert len(await shop.arrivals()) == 3
         contacts = await shop.contacts()
         assert [contacts[email(each)]["first_name"] for each in (1, 2)] == ["José", "Jos"]
+
+
+async def test_check_names_a_state_whose_database_cannot_hold_every_text(
+    database: str, postgres: Server, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, created(postgres, "LATIN1") as state:
+        rows = {row.subject: row for row in (await check(loading.load(None, shop.environ))).rows}
+        assert rows["state"].ok
+        shop.environ["KIVA_STREAM__STATE__DSN"] = state
+        await shop.set_up()
+        rows = {row.subject: row for row in (await check(loading.load(None, shop.environ))).rows}
+        assert not rows["state"].ok
+        assert "LATIN1" in rows["state"].text
