@@ -268,10 +268,9 @@ async def _check_state(settings: Settings) -> tuple[_FoundState, list[CheckRow]]
     try:
         async with Store.open_migrated(settings.state) as store:
             there = CheckRow("state", True, f"schema {settings.state.schema} is there")
-            async with store.transaction() as connection:
-                there = state_row(await encoding_of(connection), there)
             was_answered = (await answered_url(settings.activecampaign, store)).is_known
             async with store.transaction() as connection:
+                there = state_row(await encoding_of(connection), there)
                 ledger = SiteLedger(store, connection, settings.source.site_id)
                 saved = await ledger.saved(account_name(settings.activecampaign))
     except (HeldError, SettingsError) as error:

@@ -224,6 +224,7 @@ async def test_check_prints_a_row_for_each_check_and_names_what_is_missing(stage
     assert [line["subject"] for line in lines] == [
         *(
             "source",
+            "encoding",
             "timezone",
             "currency",
             "website",
