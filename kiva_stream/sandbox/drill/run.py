@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.abc
@@ -13,6 +15,7 @@ from kiva_stream.sandbox.drill.site import DrillError, DrillSite
 # The exit codes after which systemd starts it again: source or state out of reach, the site held, a kill.
 RESTARTED_CODES = frozenset({3, 5, 6, -signal.SIGKILL})
 RESTART_AFTER_S = 0.5
+AT = 1 / 3  # of what must arrive is there when an outage begins
 REFUSED, TERMINATED = 4, 143  # exit codes of a refused key, and of a drained SIGTERM
 
 
@@ -72,3 +75,13 @@ class Run:
     def note_end(self) -> None:
         """Note that a fault has ended."""
         self.ended_at.append(time.time())
+
+    @asynccontextmanager
+    async def outage(self, outage_s: float, end: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+        """Begin an outage by the block when a share has arrived, let it last, then end it."""
+        await self.wait_for_share(AT)
+        self.note_strike()
+        yield
+        await anyio.sleep(outage_s)
+        await end()
+        self.note_end()

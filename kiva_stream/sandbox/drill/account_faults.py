@@ -1,0 +1,65 @@
+"""Faults of ActiveCampaign: requests that go wrong, outages, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kiva_stream.sandbox.activecampaign.faults import FaultKind
+from kiva_stream.sandbox.drill.run import Run
+
+SHARE = 0.01  # of the requests that go wrong
+KINDS = (
+    FaultKind.ERROR_BEFORE,
+    FaultKind.ERROR_AFTER,
+    FaultKind.HTML_503,
+    FaultKind.HTML_200,
+    FaultKind.THROTTLED,
+    FaultKind.RESET_BEFORE,
+    FaultKind.RESET_AFTER,
+    FaultKind.HANG,
+)
+ELSEWHERE: Sequence[Mapping[str, object]] = (
+    {"status": 301, "headers": {"Location": "https://www.example/"}, "share": 0.4},
+    {"status": 404, "text": "<html>not found</html>", "share": 0.5},
+    {"status": 200, "text": "<html>log in</html>"},
+)
+
+# Of an import of one nothing is refused.
+_ROW_REFUSED = {
+    "path": "/import/bulk_import",
+    "kind": FaultKind.ANSWER_BEFORE,
+    "matching": '"email".*"email"',
+    "count": 3,
+    "status": 400,
+    "text": '{"success":0,"failureReasons":[{"contact":3,"failureReason":"Phone is invalid."}]}',
+}
+
+
+async def inject_faults(kinds: tuple[FaultKind, ...], run: Run) -> None:
+    """Let a share of all requests fail in each of these ways until the end."""
+    await run.site.activecampaign.fail(*(f"*:{kind}:{SHARE}" for kind in kinds))
+
+
+async def take_down(outage_s: float, run: Run) -> None:
+    """Let ActiveCampaign answer with error pages and resets only, or not at all."""
+    async with run.outage(outage_s, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail("*:hang:0.05", "*:html-503:0.5", "*:reset-before:1")
+
+
+async def refuse_rows(run: Run) -> None:
+    """Let ActiveCampaign refuse imports for one of their rows, several times."""
+    await run.site.activecampaign.fail(_ROW_REFUSED)
+
+
+async def answer_elsewhere(outage_s: float, run: Run) -> None:
+    """Let another server answer in the place of ActiveCampaign: by redirects and pages."""
+    async with run.outage(outage_s, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail(
+            *({"path": "*", "kind": FaultKind.ANSWER_BEFORE, **answer} for answer in ELSEWHERE)
+        )
+
+
+async def refuse_key(outage_s: float, run: Run) -> None:
+    """Let ActiveCampaign refuse the key."""
+    async with run.outage(outage_s, run.site.activecampaign.fail):
+        await run.site.activecampaign.fail("*:403:1")
