@@ -17,12 +17,17 @@
 
 While it is open or half-open, all requests but the probe wait: after failures for a back-off with full jitter
 that grows from one opening to the next, after refusals for `retry_refused_s`.
+
+A *suspect* request may get no answer because of a record in it. It changes no state and is no probe. While
+the circuit breaker is open, it waits for a back-off of its own besides: that grows from one suspect request
+without an answer to the next.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -64,6 +69,7 @@ class CircuitBreaker:
         self._chance = chance
         self._failures = self._refusals = 0  # in a row
         self._openings = 0  # in a row
+        self._suspects = 0  # without an answer, in a row
         self._has_answered = False  # the host, as expected
         self._has_probe = False  # a probe is out: half-open
         self._only_kind = incident
@@ -75,6 +81,24 @@ class CircuitBreaker:
     def is_open(self) -> bool:
         """Whether all requests but a probe wait."""
         return self._openings > 0
+
+    async def wait(self, *, is_suspect: bool) -> None:
+        """Return when a request may be sent."""
+        if is_suspect and self.is_open and self._suspects:
+            await self.pause.sleep(backoff_s(self._suspects, self._max_s, self._chance))
+        await self.pause.wait()
+
+    @contextmanager
+    def suspect(self) -> Iterator[None]:
+        """Return the block in which one suspect request is sent and its answer parsed."""
+        self._suspects += 1
+        try:
+            yield
+        except DeliveryError as error:
+            if not _is_failure(error):
+                self._suspects = 0
+            raise
+        self._suspects = 0
 
     def request(self) -> BreakerRequest:
         """Return the block in which one request is sent and its answer parsed.

@@ -12,7 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from functools import cached_property
 from types import TracebackType
 from typing import Self, TypeVar
@@ -169,12 +169,12 @@ class Client:
         async def attempt() -> T:
             while True:
                 # The budgets keep the pause of REST only. A slot must not be held during another one.
-                await breaker.pause.wait()
+                await breaker.wait(is_suspect=is_suspect)
                 async with AsyncExitStack() as slots:
                     for budget in (*budgets, self._budget):
                         await slots.enter_async_context(budget.low_priority() if low_priority else budget)
                     if breaker.pause.is_over:
-                        with nullcontext() if is_suspect else breaker.request():
+                        with breaker.suspect() if is_suspect else breaker.request():
                             return await self._result(method, url, data, parse=parse)
 
         result = await self.retry(attempt, breaker, tries=tries)
@@ -208,8 +208,8 @@ class Client:
         | one that the policy does not repeat      | none: it is raised                                  |
         | third WrongUrl in a row                  | none: it is raised                                  |
         | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
-        | any, while the breaker is open           | the same                                            |
         | throttling                               | the policy's, for all requests to the host          |
+        | any other, while the breaker is open     | the open breaker's                                  |
         | any other                                | the policy's, for this call alone                   |
         """
         try:
@@ -219,13 +219,11 @@ class Client:
                 raise
             breaker.trip(refusal)
             return
-        if breaker.is_open:
-            return
-        self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
-        if isinstance(error, TryLater) and error.after_s is not None:
+        if is_throttled := isinstance(error, TryLater) and error.after_s is not None:
             breaker.pause.extend(wait_s)
-        else:
-            await breaker.pause.sleep(wait_s)
+        if not breaker.is_open:
+            self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
+            await breaker.pause.sleep(0.0 if is_throttled else wait_s)
 
     async def _result(
         self, method: str, url: URL, data: bytes | None, *, parse: Callable[[Response], T]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -19,7 +20,15 @@ from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.tags import parse_tag_links
 from kiva_stream.activecampaign.retry_policy import REFUSALS
-from kiva_stream.errors import AccountRefused, DrainedError, Rejected, TryLater, UnknownOutcome, WrongUrl
+from kiva_stream.errors import (
+    AccountRefused,
+    DrainedError,
+    Rejected,
+    TryLater,
+    Unanswered,
+    UnknownOutcome,
+    WrongUrl,
+)
 from kiva_stream.model.ids import Email
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -96,8 +105,9 @@ class Bench:
     def sent(self, host: str) -> list[float]:
         return [at - self.began for at in self.client.sent[host]]
 
-    async def call(self) -> None:
-        await self.client.call("GET", "/contacts/1/contactTags", parse=parse_tag_links)
+    async def call(self, *, tries: float = math.inf, is_suspect: bool = False) -> None:
+        path = "/contacts/1/contactTags"
+        await self.client.call("GET", path, parse=parse_tag_links, tries=tries, is_suspect=is_suspect)
 
     async def send(self) -> None:
         """Send an event until its outcome is known."""
@@ -156,6 +166,58 @@ def test_a_call_that_waits_for_the_breaker_does_not_back_off_besides() -> None:
 
     # What it waits after each of five failures of its own is up to 16 s, and no more when the breaker opens.
     assert all(gap <= most + 1.1 for gap, most in zip(gaps, (1, 2, 4, 8, 1, 2, 4, 8, 16), strict=False))
+
+
+def test_a_suspect_backs_off_while_the_breaker_is_open_and_is_answered_by_no_probe() -> None:
+    async def story() -> tuple[list[float], list[str]]:
+        bench = Bench(HTML_503, 2 * OUTAGE_S)
+        for _ in range(FAILURES):
+            with suppress(Unanswered):
+                await bench.call(tries=1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OUTAGE_S):
+                while True:
+                    with suppress(Unanswered):
+                        await bench.call(tries=1, is_suspect=True)
+        return bench.sent("account.example")[FAILURES:], bench.client.kinds()
+
+    sent, incidents = tell(story)
+
+    assert 0 < len(sent) <= PROBES
+    assert incidents == ["activecampaign"]
+
+
+def test_a_suspect_that_is_answered_waits_no_longer_and_leaves_the_breaker_open() -> None:
+    async def story() -> tuple[float, bool]:
+        host = breaker()
+        host.trip(AccountRefused("no"))
+        for error in (CANNOT_CONNECT, CANNOT_CONNECT, None):
+            with suppress(TryLater), host.suspect():
+                if error is not None:
+                    raise error
+        await asyncio.sleep(RETRY_S)
+        began = now()
+        await host.wait(is_suspect=True)
+        return now() - began, host.is_open
+
+    assert tell(story) == (0.0, True)
+
+
+@pytest.mark.parametrize("is_suspect", [False, True])
+def test_throttling_holds_all_requests_also_while_the_breaker_is_open(is_suspect: bool) -> None:
+    async def story() -> float:
+        host = breaker(None)
+        client = ScriptedClient(lambda: Response(429, b"{}", retry_after="40"), None)
+        for _ in range(FAILURES):
+            host.record(CANNOT_CONNECT, is_probe=False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                await client.call("GET", "/", parse=parse_tag_links, breaker=host, is_suspect=is_suspect)
+        began = now()
+        await host.pause.wait()
+        return now() - began
+
+    assert tell(story) > 5
 
 
 def test_an_outage_is_an_incident_while_it_lasts() -> None:
