@@ -10,8 +10,8 @@ from rich.text import Text
 from kiva_stream.sandbox.drill import DrillReport, Row
 
 HEADINGS = (
-    *("entries", "times", "starts", "lost", "repeated", "out of order", "dead letters"),
-    "recovered after (s)",
+    *("entries", "times", "starts", "lost", "repeated", "out of order", "others kept"),
+    *("dead letters", "recovered after (s)"),
 )
 
 
@@ -34,6 +34,8 @@ def _cells(row: Row) -> list[str]:
     return [
         *(f"{count:,}" for count in (row.entries, row.times, row.starts, row.lost)),
         f"{row.repeated:,}{allowed}",
-        *(f"{count:,}" for count in (row.out_of_order, row.dead_letters)),
+        f"{row.out_of_order:,}",
+        "" if row.kept is None else f"{row.kept:,}",
+        f"{row.dead_letters:,}",
         recovered,
     ]

@@ -16,8 +16,8 @@ from kiva_stream.errors import SettingsError
 from kiva_stream.sandbox.comparison import compare_arrived, counts_of
 from kiva_stream.sandbox.drill.history import History
 from kiva_stream.sandbox.drill.report import DrillReport, Row
-from kiva_stream.sandbox.drill.run import Run
-from kiva_stream.sandbox.drill.scenarios import Disturb, Intensity, Scenario, scenarios
+from kiva_stream.sandbox.drill.run import Play, Run
+from kiva_stream.sandbox.drill.scenarios import Intensity, Scenario, scenarios
 from kiva_stream.sandbox.drill.site import SITE_ID, DrillError, open_site
 from kiva_stream.sandbox.postgres import own_postgres
 
@@ -98,19 +98,16 @@ async def _run_assignment(each: Assignment, folder: Path, wanted: Intensity) -> 
         history, folder, settings=scenario.settings, account=scenario.account, relayed=scenario.relayed
     ) as site:
         run = Run(site, scenario.restarted_codes)
-        trouble = await _run_disturbed(run, scenario.disturb, timeout_s)
+        trouble = await _played(run, scenario.play, timeout_s)
         return await _row(scenario, run, trouble)
 
 
-async def _run_disturbed(run: Run, disturb: Disturb, timeout_s: float) -> str:
-    """Run the backfill while it is disturbed. Return why it did not complete, or "" if it did."""
+async def _played(run: Run, play: Play, timeout_s: float) -> str:
+    """Have a run take its course. Return why it did not complete, or "" if it did."""
     trouble = ""
     try:
         with anyio.fail_after(timeout_s):
-            async with anyio.create_task_group() as group:
-                group.start_soon(disturb, run)
-                await run.complete()
-                group.cancel_scope.cancel()
+            await play(run)
     except* DrillError as errors:
         trouble = str(errors.exceptions[0])
     except* TimeoutError:
@@ -143,6 +140,7 @@ async def _row(scenario: Scenario, run: Run, trouble: str) -> Row:
         repeated=comparison["repeated"],
         repeats_allowed=scenario.repeats_allowed,
         out_of_order=comparison["out_of_order"],
+        kept=run.kept,
         dead_letters=sum(count for name, count in surplus.items() if name.startswith("dead")),
         recovered_after_s=await _recovered_after_s(run),
         sent_again=status.get("notes", {}).get("sent_again", 0),

@@ -17,6 +17,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
     repeats_allowed: int
     out_of_order: int  # for their contact, by position
+    kept: int | None  # of others: what waited while a fault was about one record; None: it was about all
     dead_letters: int  # more than the truth expects
     recovered_after_s: float | None  # the longest time from a fault's end to the next event; None: no end
     sent_again: int  # events of unknown outcome that went out again, as the state counted them
@@ -25,8 +26,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is lost, repeated more than allowed, out of order, dead or wrong."""
-        bad = self.lost + self.out_of_order + self.dead_letters + sum(self.wrong.values())
+        """Whether nothing is lost, repeated more than allowed, out of order, kept, dead or wrong."""
+        bad = self.lost + self.out_of_order + (self.kept or 0) + self.dead_letters + sum(self.wrong.values())
         return not bad and not self.trouble and self.repeated <= self.repeats_allowed and self.times > 0
 
     def complaint(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVarTuple
 
 import anyio
 import anyio.abc
@@ -26,6 +27,7 @@ class Run:
         self.site = site
         self.starts = 0
         self.struck = 0
+        self.kept: int | None = None  # of others; None: the fault was not about one contact or order
         self.ended_at: list[float] = []  # seconds since 1970
         self._restarted_codes = restarted_codes
         self._process: anyio.abc.Process | None = None
@@ -76,6 +78,10 @@ class Run:
         """Note that a fault has ended."""
         self.ended_at.append(time.time())
 
+    def note_kept(self, count: int) -> None:
+        """Note that so many contacts, orders and events of others had not arrived while a fault lasted."""
+        self.kept = (self.kept or 0) + count
+
     @asynccontextmanager
     async def outage(self, outage_s: float, end: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
         """Begin an outage by the block when a share has arrived, let it last, then end it."""
@@ -85,3 +91,19 @@ class Run:
         await anyio.sleep(outage_s)
         await end()
         self.note_end()
+
+
+_Arguments = TypeVarTuple("_Arguments")
+Play: TypeAlias = Callable[[Run], Coroutine[Any, Any, None]]
+
+
+def beside(disturb: Callable[[*_Arguments, Run], Coroutine[Any, Any, None]], *arguments: *_Arguments) -> Play:
+    """Return a course in which one run is disturbed until it is complete."""
+
+    async def play(run: Run) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(disturb, *arguments, run)
+            await run.complete()
+            group.cancel_scope.cancel()
+
+    return play

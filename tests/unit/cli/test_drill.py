@@ -16,15 +16,15 @@ from tests.unit.sandbox.drill_rows import WHOLE, but
 
 
 def test_the_table_is_markdown_and_other_problems_stand_below_it() -> None:
-    rows = [WHOLE, but(fault="frozen", wrong={"contacts_wrong": 2}, repeats_allowed=1)]
+    rows = [WHOLE, but(fault="frozen", wrong={"contacts_wrong": 2}, repeats_allowed=1, kept=0)]
     console = Console(width=200)
     with console.capture() as said:
         console.print(render_drill(DrillReport(False, rows)))
     lines = [" ".join(line.split()) for line in said.get().splitlines() if line.strip()]
     assert lines[0].startswith("| fault | entries | times | starts | lost | repeated | out of order |")
     assert lines[2:] == [
-        "| kills | 5,000 | 3 | 5 | 0 | 0 | 0 | 0 | 2.2 |",
-        "| frozen | 5,000 | 3 | 5 | 0 | 0 (≤ 1) | 0 | 0 | 2.2 |",
+        "| kills | 5,000 | 3 | 5 | 0 | 0 | 0 | | 0 | 2.2 |",
+        "| frozen | 5,000 | 3 | 5 | 0 | 0 (≤ 1) | 0 | 0 | 0 | 2.2 |",
         "frozen, seed 1: 2 contacts wrong",
         "Not all is as it should be.",
     ]

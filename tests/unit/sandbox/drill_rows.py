@@ -16,6 +16,7 @@ WHOLE = Row(
     repeated=0,
     repeats_allowed=0,
     out_of_order=0,
+    kept=None,
     dead_letters=0,
     recovered_after_s=2.25,
     sent_again=0,

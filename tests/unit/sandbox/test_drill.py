@@ -16,13 +16,14 @@ from tests.unit.sandbox.drill_rows import WHOLE, but
         {"repeated": 1},
         {"repeats_allowed": 20, "repeated": 21},
         {"out_of_order": 1},
+        {"kept": 1},
         {"dead_letters": 1},
         {"wrong": {"contacts_wrong": 1}},
         {"trouble": "it was not done"},
         {"times": 0},
     ],
 )
-def test_a_row_is_ok_only_when_nothing_is_lost_repeated_dead_or_wrong_and_the_fault_struck(
+def test_a_row_is_ok_only_when_nothing_is_lost_repeated_kept_dead_or_wrong_and_the_fault_struck(
     changes: dict[str, Any],
 ) -> None:
     assert WHOLE.ok
