@@ -13,7 +13,7 @@ import msgspec
 
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.listings import PAGE_ROWS
+from kiva_stream.activecampaign.listings import PAGE_ROWS, read_listing_of_contact
 from kiva_stream.activecampaign.own_user import OWN_USER
 from kiva_stream.activecampaign.pause import Clock
 from kiva_stream.activecampaign.rate_limits import import_budget
@@ -39,6 +39,14 @@ SUBSCRIBED, UNSUBSCRIBED = 1, 2
 RESUBSCRIBED = {"sourceid": 4}  # needed to subscribe a contact that unsubscribed
 
 _CAMEL = {"first_name": "firstName", "last_name": "lastName", "phone": "phone"}  # as contact/sync has them
+
+
+class ListPlace(msgspec.Struct):
+    """The status of a contact on a list."""
+
+    list: int
+    status: int
+
 
 _parse_change = partial(parse_by_contact_id, shape=dict[str, Any])
 
@@ -151,6 +159,16 @@ class Contacts:
         status = {"status": SUBSCRIBED, **RESUBSCRIBED} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
         await self._client.call("POST", "/contactLists", body, parse=_parse_change)
+
+    async def is_unsubscribed(self, contact: AcId) -> bool:
+        """Read the places of a contact on all lists."""
+        path = f"/contacts/{contact}/contactLists"
+        parse = partial(parse_by_contact_id, shape=list[ListPlace], key="contactLists")
+        try:
+            places = await read_listing_of_contact(self._client, path, parse, low_priority=False)
+        except Rejected:
+            return False
+        return ListPlace(self._ids.list_id, UNSUBSCRIBED) in places
 
     async def clear_customer_id(self, contact: AcId) -> None:
         """Clear the field with the customer id of a contact."""

@@ -12,7 +12,7 @@ import msgspec
 
 from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
-from kiva_stream.activecampaign.contacts import SUBSCRIBED
+from kiva_stream.activecampaign.contacts import SUBSCRIBED, ListPlace
 from kiva_stream.activecampaign.listings import read_listing_of_contact
 from kiva_stream.activecampaign.responses.orders import parse_query
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
@@ -42,13 +42,6 @@ class _Contact(msgspec.Struct, rename="camel"):
 class _FieldValue(msgspec.Struct):
     field: int
     value: str | None = None
-
-
-class _ListStatus(msgspec.Struct):
-    """The status of a contact on a list."""
-
-    list: int
-    status: int
 
 
 class _LineItem(msgspec.Struct, rename="camel"):
@@ -112,7 +105,7 @@ class ReadBacks:
         parse = partial(parse_by_contact_id, shape=_Contact, key="contact")
         person = await self._client.call("GET", path, parse=parse, low_priority=True)
         values = await self._listing(path, "fieldValues", list[_FieldValue])
-        statuses = await self._listing(path, "contactLists", list[_ListStatus])
+        statuses = await self._listing(path, "contactLists", list[ListPlace])
         return ShownContact(
             email=Email((person.email or "").strip().lower()),
             first_name=person.first_name or "",
@@ -121,7 +114,7 @@ class ReadBacks:
             fields={
                 self._fields[each.field]: each.value or "" for each in values if each.field in self._fields
             },
-            is_subscribed=_ListStatus(self._list_id, SUBSCRIBED) in statuses,
+            is_subscribed=ListPlace(self._list_id, SUBSCRIBED) in statuses,
         )
 
     async def orders(self, ids: Collection[OrderId]) -> dict[OrderId, ShownOrder]:

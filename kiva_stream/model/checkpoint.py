@@ -68,3 +68,4 @@ class SavedCheckpoint(msgspec.Struct, frozen=True):
     watermark: Position
     horizon: bool = True  # how the log is read: without one, positions are (0, id)
     moved_ago: timedelta = timedelta()  # how long ago the watermark was last moved, when this was read
+    rewound_at: datetime | None = None

@@ -77,6 +77,7 @@ class ContactRecord(msgspec.Struct, frozen=True):
     unsubscribed: bool = False  # from the list, by us
     refused_fingerprint: bytes | None = None  # of the change that ActiveCampaign refused last
     left_out: Mapping[str, LeftOut] = {}  # by the attribute of DesiredContact
+    taken_off: bool = False  # the list, by us, and not put back by us; it may be back in another way
 
 
 class DueContact(NamedTuple):

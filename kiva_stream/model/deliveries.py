@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
@@ -31,6 +32,11 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     notes: tuple[str, ...] = ()
     order: OrderId | None = None  # the one it is about
     is_entry: bool = True  # False: a contact check, which is no entry of the log and has no outcome
+    is_reopened: bool = False  # it was parked, dead or found late: it comes outside the log's order
+
+
+def _is_current() -> bool:
+    return False
 
 
 class Need(NamedTuple):
@@ -41,6 +47,7 @@ class Need(NamedTuple):
     inserted_at: datetime  # the latest that these entries have; not always that of the one at `position`
     orders: frozenset[OrderId] = frozenset()
     resubscribes: bool = False  # back to the list: an entry, young enough, asks for e-mails again
+    is_late: Callable[[], bool] = _is_current  # whether each entry that asks for e-mails comes late by now
 
 
 class Batch(msgspec.Struct):

@@ -169,6 +169,7 @@ class Batcher:
         notes: tuple[str, ...],
         contacts: Contacts,
         is_repeat: bool = False,
+        is_reopened: bool = False,
     ) -> None:
         """Give an entry its outcome in a span, or add its delivery to its contact's lane."""
         if isinstance(classification, Noise):
@@ -179,7 +180,7 @@ class Batcher:
         elif is_repeat:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
-            delivery = _delivery(span, entry, classification, notes=notes)
+            delivery = _delivery(span, entry, classification, notes=notes, is_reopened=is_reopened)
             contact = contacts[
                 delivery.customer
             ]  # the classifier rejects entries whose customer has no address
@@ -231,7 +232,7 @@ class Batcher:
             self._contact_delivery.mark_dirty(contact, [classification.order] if classification.order else [])
         # The notes of a dead letter were counted when it became one.
         notes = (*entry.notes, *classification.notes) if was_dead is None else ()
-        self._decide(span, entry, classification, notes=notes, contacts=contacts)
+        self._decide(span, entry, classification, notes=notes, contacts=contacts, is_reopened=True)
 
     async def _check_contacts(self, page: ClassifiedPage, contacts: Contacts) -> None:
         """Add the contact checks that a page asks for to the lanes of those who have a contact.
@@ -268,10 +269,15 @@ def _with_replay_asked(page: ClassifiedPage) -> set[CustomerId]:
 
 
 def _delivery(
-    span: Span, entry: Entry, classification: Event | SyncOnly, *, notes: tuple[str, ...]
+    span: Span,
+    entry: Entry,
+    classification: Event | SyncOnly,
+    *,
+    notes: tuple[str, ...],
+    is_reopened: bool,
 ) -> Delivery:
     assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
     event = classification if isinstance(classification, Event) else None
     line, eventdata = (event.event_line, event.eventdata) if event else (None, "")
     where = entry.position, entry.inserted_at, span, entry.customer_id
-    return Delivery(*where, line, eventdata, notes, classification.order)
+    return Delivery(*where, line, eventdata, notes, classification.order, is_reopened=is_reopened)

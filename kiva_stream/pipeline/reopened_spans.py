@@ -69,8 +69,8 @@ class ReopenedSpans:
         self._new_rows[delivery.position] = contact
         self.parked_count += 1
         self._commits.request()
-        span = Span(delivery.position, 1)
-        return replace(delivery, span=self._add(ReopenedSpan(span, delivery.position, is_parked=True)))
+        span = self._add(ReopenedSpan(Span(delivery.position, 1), delivery.position, is_parked=True))
+        return replace(delivery, span=span, is_reopened=True)
 
     def reopen(
         self, position: Position, was_dead: Reason | None = None, *, is_late: bool = False

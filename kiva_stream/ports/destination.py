@@ -89,6 +89,9 @@ class Contacts(Protocol):
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
         """Subscribe a contact to the list, or unsubscribe it. Raises ContactGone, Rejected."""
 
+    async def is_unsubscribed(self, contact: AcId) -> bool:
+        """Return whether a contact unsubscribed from the list, or was; False for one that never was on it."""
+
     async def clear_customer_id(self, contact: AcId) -> None:
         """Clear the customer id of a contact. Raises ContactGone, Rejected."""
 

@@ -154,6 +154,7 @@ class WorkingSite:
 
         Raises CheckpointError.
         """
+        self.contacts.note_rewind(start.rewound_at)
         left, asked = await self.held.ledger.leftovers(), await self.held.dead_letters.replay_requests()
         replays = {position: letter.why for position, letter in asked.items() if position <= start.watermark}
         return PipelineRun(self, start=start, left=left, replays=replays)

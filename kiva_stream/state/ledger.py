@@ -60,6 +60,7 @@ class SiteLedger:
                 watermark=Position(row["watermark_txid"], row["watermark_id"]),
                 horizon=row["horizon"],
                 moved_ago=row["moved_ago"],
+                rewound_at=row["rewound_at"],
             )
         return None
 

@@ -226,6 +226,7 @@ def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
         tag=None if row["tag"] is None else WeekTag(row["tag"]),
         tag_link=row["tag_link"],
         unsubscribed=row["unsubscribed"],
+        taken_off=row["taken_off"],
         refused_fingerprint=row["refused_fingerprint"],
         left_out=msgspec.json.decode(row["left_out"], type=dict[str, LeftOut]),
     )

@@ -21,7 +21,7 @@ RETURNING id, email, status, why, refused
 
 -- name: contact_records
 SELECT c.id, c.email, c.status, c.why, c.refused, c.fingerprint, c.refused_fingerprint, c.left_out::text,
-       c.ac_id, c.tag, c.tag_link, c.unsubscribed,
+       c.ac_id, c.tag, c.tag_link, c.unsubscribed, c.taken_off,
        ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = c.id ORDER BY 1) AS customers
 FROM {schema}.contact c
 
@@ -52,7 +52,8 @@ WITH sent AS (
 ), confirmed AS (
   UPDATE {schema}.contact c
   SET status = 'linked', why = '', fingerprint = sent.fingerprint, confirmed_at = now(), erased_at = NULL,
-      refused_fingerprint = NULL, refused = '', unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed), ac_id = coalesce(sent.ac_id, c.ac_id)
+      refused_fingerprint = NULL, refused = '', unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed),
+      taken_off = c.taken_off OR coalesce(sent.unsubscribed, false), ac_id = coalesce(sent.ac_id, c.ac_id)
   FROM sent
   WHERE c.id = sent.id
   RETURNING c.site_id, c.id, sent.status
@@ -65,7 +66,7 @@ ON CONFLICT (site_id, contact_id) DO UPDATE SET mark = DEFAULT
 UPDATE {schema}.contact SET erased_at = coalesce(erased_at, now()) WHERE id = $1
 
 -- name: set_unsubscribed
-UPDATE {schema}.contact SET unsubscribed = $2 WHERE id = $1
+UPDATE {schema}.contact SET unsubscribed = $2, taken_off = $2 WHERE id = $1
 
 -- name: reject_contact
 UPDATE {schema}.contact SET status = 'rejected', why = $2 WHERE id = $1
@@ -115,7 +116,7 @@ WITH unlinked AS (
 )
 UPDATE {schema}.contact
 SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', left_out = '{}',
-    confirmed_at = NULL, tag = NULL, tag_link = NULL, unsubscribed = false, erased_at = NULL
+    confirmed_at = NULL, tag = NULL, tag_link = NULL, unsubscribed = false, taken_off = false, erased_at = NULL
 WHERE id = $1
 
 -- name: count_notes

@@ -33,7 +33,7 @@ WITH unparked AS (
 UPDATE {schema}.checkpoint
 SET watermark_txid = $2, watermark_id = $3, counted_txid = $2, counted_id = $3, since = $5, events_since = $6,
     horizon = $7, pending = 0, ahead = '[]', high_txid = NULL, high_id = NULL, entries = NULL,
-    phase = 'contacts', caught_up_at = NULL, committed_at = now(), moved_at = now(),
+    phase = 'contacts', caught_up_at = NULL, committed_at = now(), moved_at = now(), rewound_at = now(),
     out_txids = CASE WHEN $4 THEN '{}' ELSE out_txids END, out_ids = CASE WHEN $4 THEN '{}' ELSE out_ids END
 WHERE site_id = $1 AND {schema}.renew($1, $8, $9)
 

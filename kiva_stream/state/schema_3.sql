@@ -19,9 +19,16 @@ ALTER TABLE {schema}.contact
   ADD COLUMN refused text NOT NULL DEFAULT '',          -- what ActiveCampaign said against it; '': nothing is refused
   ADD COLUMN left_out jsonb NOT NULL DEFAULT '{}';      -- by optional field: [hash of the value that was refused, reply]
 
+-- Whether kiva_stream took a contact off the list and did not put it back since, though it may be back in another way.
+ALTER TABLE {schema}.contact ADD COLUMN taken_off boolean NOT NULL DEFAULT false;
+UPDATE {schema}.contact SET taken_off = true WHERE unsubscribed;
+
 -- When the watermark was last moved. An entry at or below it that was inserted later has an id that began anew.
 ALTER TABLE {schema}.checkpoint ADD COLUMN moved_at timestamptz NOT NULL DEFAULT now();
 UPDATE {schema}.checkpoint SET moved_at = committed_at;
+
+-- When the site was last rewound; NULL: never. Entries that were inserted before may be read again.
+ALTER TABLE {schema}.checkpoint ADD COLUMN rewound_at timestamptz;
 
 -- The URLs of ActiveCampaign's API at which it ever answered: none of them is a wrong one. A site that is bound to its
 -- account was answered, most likely at the usual form of its URL.

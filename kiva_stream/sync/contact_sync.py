@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactRecord
@@ -42,6 +43,7 @@ from kiva_stream.sync.dirty_contacts import DirtyContacts
 from kiva_stream.sync.pending_contacts import PendingContacts
 from kiva_stream.sync.subscriptions import Subscriptions
 
+NEVER_REWOUND = datetime.min.replace(tzinfo=UTC)
 RESUBSCRIBED = "email_resubscribed"  # the one event after which an unsubscribed contact is subscribed again
 
 
@@ -70,6 +72,7 @@ class ContactSync:
         self._writes = writes
         self._moves = moves
         self._dirty = DirtyContacts()
+        self._rewound_at = NEVER_REWOUND
         self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
         self._links = ports.links
         self._changes = changes = ContactChanges(site, ports, now=now)
@@ -109,6 +112,10 @@ class ContactSync:
         await self._snapshot.take(on_done)
         self._floor = covers
 
+    def note_rewind(self, rewound_at: datetime | None) -> None:
+        """Note when the log was last rewound, so that entries inserted before may be read again."""
+        self._rewound_at = rewound_at or NEVER_REWOUND
+
     async def finish_imports(self) -> None:
         """Wait until the imports that an earlier run began have ended."""
         await self._writes.resume()
@@ -142,7 +149,8 @@ class ContactSync:
         if not (orders or resubscribes) and self._is_up_to_date(contact, newest):
             return None
         inserted_at = max(each.inserted_at for each in deliveries)
-        return Need(contact, newest, inserted_at, orders=orders, resubscribes=resubscribes)
+        need = Need(contact, newest, inserted_at, orders=orders, resubscribes=resubscribes)
+        return need._replace(is_late=partial(self._is_late, deliveries)) if resubscribes else need
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders."""
@@ -207,3 +215,11 @@ class ContactSync:
         age = self._now() - delivery.inserted_at
         is_asked = delivery.event_line is not None and delivery.event_line.slug == RESUBSCRIBED
         return is_asked and age < self._resubscribe_max_age
+
+    def _is_late(self, deliveries: Iterable[Delivery]) -> bool:
+        """Return whether each entry that resubscribes was parked, dead or found late, or is read again.
+
+        Parking replaces deliveries of a batch that waits, so the answer may change meanwhile.
+        """
+        asking = filter(self._resubscribes, deliveries)
+        return all(each.is_reopened or each.inserted_at <= self._rewound_at for each in asking)

@@ -104,7 +104,9 @@ class ContactUpserts:
         """
         await self._upsert_orders(records, needs)
         ids = [record.contact.id for record in records]
-        await self._subscriptions.resubscribe([each for each in ids if needs[each].resubscribes])
+        asking = [each for each in ids if needs[each].resubscribes]
+        late = {each for each in asking if needs[each].is_late()}
+        await self._subscriptions.resubscribe(asking, late)
         for record in records:
             record.contact.mark_synced(needs[record.contact.id].position)
 

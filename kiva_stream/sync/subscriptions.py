@@ -3,6 +3,14 @@
 The import that creates a contact subscribes it. A ContactChange unsubscribes it when a customer who
 counts for it opts out. This module unsubscribes a contact of which no customer counts any more, if
 also all its customers are erased, or one of them opted out. Only this module resubscribes.
+
+An entry that was parked or dead, or is read again, comes late: the person may have unsubscribed since.
+
+| entries that ask  | the place on the list, read just before            | then                          |
+|-------------------|----------------------------------------------------|-------------------------------|
+| one comes in time | is not read                                        | the contact is resubscribed   |
+| all come late     | is unsubscribed, and the state says that we did it | the contact is resubscribed   |
+| all come late     | is anything else                                   | `resubscribe_late` is counted |
 """
 
 from __future__ import annotations
@@ -10,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from kiva_stream.errors import RecordsHeld
+from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_ports import ContactPorts
@@ -48,13 +57,13 @@ class Subscriptions:
         if not contact.record.unsubscribed:
             await self._writes.set_list(contact.record, subscribed=False)
 
-    async def resubscribe(self, contacts: Collection[ContactId]) -> None:
+    async def resubscribe(self, contacts: Collection[ContactId], late: Collection[ContactId] = ()) -> None:
         """Resubscribe those of these contacts that have customers who count, all of whom want e-mails now.
 
         First compare the contacts with their rows once more, and send what differs: a customer may have
         opted in after the contact was written as one that opted out. Without that, the fingerprint in the
         state would still be that of the opted-out contact. A later opt-out would have the same fingerprint,
-        so nothing would be sent, and the contact would stay on the list.
+        so nothing would be sent, and the contact would stay on the list. See above for those that are `late`.
         """
         if not contacts:
             return
@@ -66,4 +75,14 @@ class Subscriptions:
                 raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
         for each in current:
             if each.counted and wants_emails(each.counted):
-                await self._writes.set_list(each.record, subscribed=True)
+                if each.id not in late or await self._is_off_by_us(each.record):
+                    await self._writes.set_list(each.record, subscribed=True)
+                else:
+                    await self._ports.links.count_notes({"resubscribe_late": 1})
+
+    async def _is_off_by_us(self, record: ContactRecord) -> bool:
+        """Return whether a contact is unsubscribed at ActiveCampaign, and kiva_stream did that."""
+        if not record.taken_off:
+            return False
+        ac_id = record.ac_id or await self._ports.contacts.find(record.contact.email)
+        return ac_id is not None and await self._ports.contacts.is_unsubscribed(ac_id)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import anyio
 import asyncpg
 import pytest
@@ -325,6 +326,35 @@ async def test_a_customer_who_opts_in_again_is_resubscribed_by_follow_only(
             await shop.write(shopkeeper, 1, "email.resubscribe")
             await arrived(shop, 2)
         assert await lists(shop) == {email(1): 1, email(2): 2}  # the other did not ask
+
+
+async def test_an_entry_that_a_rewind_sends_again_resubscribes_nobody_who_left_since(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 1) as shop, connected(database) as shopkeeper:
+        await shop.backfill(DAY1)
+        async with following(shop, "follow"):
+            await shop.write(shopkeeper, 1, "email.resubscribe")
+            await arrived(shop, 1)
+        assert await lists(shop) == {email(1): 1}
+        await unsubscribe_there(shop)
+        shop.run("rewind", "--to", "day1", "--resend", "--yes")
+        async with following(shop, "follow"):
+            await arrived(shop, 2)
+        assert await lists(shop) == {email(1): 2}
+        assert shop.status()["notes"]["resubscribe_late"] == 1
+
+
+async def unsubscribe_there(shop: LiveShop) -> None:
+    """Take the first contact off the list, as the link in an e-mail does."""
+    body = {"contactList": {"list": 1, "contact": 1, "status": 2}}
+    headers = {"Api-Token": shop.environ["KIVA_STREAM__ACTIVECAMPAIGN__API_TOKEN"]}
+    url = shop.environ["KIVA_STREAM__ACTIVECAMPAIGN__API_URL"]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/api/3/contactLists", json=body, headers=headers) as answer,
+    ):
+        assert answer.status in {200, 201}, await answer.text()
 
 
 async def lists(shop: LiveShop) -> dict[str, int]:

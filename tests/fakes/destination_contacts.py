@@ -222,6 +222,10 @@ class FakeContacts:
             self.calls.append(f"disown {one.email}")
             one.customer_id = ""
 
+    async def is_unsubscribed(self, contact: AcId) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return contact in self.there and self.there[contact].is_on_list is False
+
     async def links(self, contact: AcId) -> dict[WeekTag, int]:
         await anyio.lowlevel.checkpoint()
         if contact not in self.there:

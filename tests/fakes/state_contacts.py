@@ -34,6 +34,7 @@ class FakeLinks:
         self.ac_ids: dict[ContactId, AcId] = {}
         self.tags: dict[ContactId, tuple[WeekTag, int | None]] = {}
         self.unsubscribed: set[ContactId] = set()
+        self.taken_off: set[ContactId] = set()
         self.imports: dict[str, OpenImport] = {}
         self.notes: Counter[str] = Counter()
         self.erased: set[ContactId] = set()
@@ -101,6 +102,8 @@ class FakeLinks:
     async def record_list_status(self, number: ContactId, *, unsubscribed: bool) -> None:
         await self._turn()
         self._set_list(number, unsubscribed=unsubscribed)
+        if not unsubscribed:
+            self.taken_off.discard(number)
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         await self._turn()
@@ -144,6 +147,7 @@ class FakeLinks:
         self.tags.pop(number, None)
         self.due.pop(number, None)
         self.unsubscribed.discard(number)
+        self.taken_off.discard(number)
 
     async def record_erased(self, contact: ContactId) -> None:
         await self._turn()
@@ -193,7 +197,9 @@ class FakeLinks:
         known = self.fingerprints.get(found.id), self.ac_ids.get(found.id)
         refused, _ = self.refused.get(found.id, (None, ""))
         left_out = dict(self.left_out.get(found.id, {}))
-        return ContactRecord(found, mine, *known, tag, link, found.id in self.unsubscribed, refused, left_out)
+        is_off = found.id in self.unsubscribed
+        taken_off = found.id in self.taken_off
+        return ContactRecord(found, mine, *known, tag, link, is_off, refused, left_out, taken_off)
 
     def due_again(self, number: ContactId) -> None:
         """Mark a contact's week tag due, if the contact is linked."""
@@ -228,6 +234,7 @@ class FakeLinks:
     def _set_list(self, number: ContactId, *, unsubscribed: bool) -> None:
         if unsubscribed:
             self.unsubscribed.add(number)
+            self.taken_off.add(number)
         else:
             self.unsubscribed.discard(number)
 

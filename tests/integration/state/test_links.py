@@ -286,9 +286,13 @@ async def test_a_confirmed_contact_is_stored_as_it_was_sent(links: ContactLinks)
     ann = (await links.link({CustomerId(5): ANN}))[CustomerId(5)]
     assert await stored(links, ann) == ContactRecord(ann, ids(5), None)
     await links.record_confirmed(ann.id, b"one", AcId(11), unsubscribed=True)
-    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"one", AcId(11), unsubscribed=True)
+    assert await stored(links, ann) == ContactRecord(
+        ann, ids(5), b"one", AcId(11), unsubscribed=True, taken_off=True
+    )
     await links.record_confirmed(ann.id, b"two", AcId(12), unsubscribed=False)
-    assert await stored(links, ann) == ContactRecord(ann, ids(5), b"two", AcId(12), unsubscribed=False)
+    assert await stored(links, ann) == ContactRecord(
+        ann, ids(5), b"two", AcId(12), unsubscribed=False, taken_off=True
+    )
 
 
 async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLinks) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.ids import Email
 from tests.support.entries import account, customer, position
-from tests.unit.sync.builders import REFUSED, Bench, address, entry_of, shop
+from tests.unit.sync.builders import NOW, REFUSED, Bench, address, entry_of, shop
 
 DAY_S = 86_400
 
@@ -71,6 +73,63 @@ async def test_the_age_up_to_which_an_entry_resubscribes_is_a_setting() -> None:
     assert bench.contacts.list_calls == []
     await bench.carry(bench.contact(ann), entry_of(2, age_s=59, resubscribes=True))
     assert bench.contacts.list_calls == [(ann.email, True)]
+
+
+# Late entries: they were parked or dead, or are read again
+
+
+async def test_a_reopened_entry_resubscribes_who_is_unsubscribed_by_us() -> None:
+    bench, (ann,) = await unsubscribed(), shop(1)[0]
+    await bench.carry(bench.contact(ann), replace(entry_of(10, resubscribes=True), is_reopened=True))
+    assert bench.at_ac(ann).is_on_list is True
+    assert bench.links.notes["resubscribe_late"] == 0
+
+
+@pytest.mark.parametrize("is_on_list", [True, None])
+async def test_a_reopened_entry_resubscribes_nobody_whose_place_is_another_by_now(
+    *, is_on_list: bool | None
+) -> None:
+    bench, (ann,) = await unsubscribed(), shop(1)[0]
+    bench.at_ac(ann).is_on_list = is_on_list
+    await bench.carry(bench.contact(ann), replace(entry_of(10, resubscribes=True), is_reopened=True))
+    assert bench.contacts.list_calls == []
+    assert bench.links.notes["resubscribe_late"] == 1
+
+
+@pytest.mark.parametrize("lateness", ["reopened", "read again"])
+async def test_a_late_entry_resubscribes_nobody_who_left_the_list_there(lateness: str) -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, is_live=True)
+    await bench.snapshot()
+    bench.at_ac(ann).put_on_list(subscribed=False)
+    late = replace(entry_of(10, age_s=1, resubscribes=True), is_reopened=lateness == "reopened")
+    bench.sync.note_rewind(None if late.is_reopened else NOW)
+    await bench.carry(bench.contact(ann), late)
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.links.notes["resubscribe_late"] == 1
+
+
+async def test_an_entry_in_time_beside_a_late_one_resubscribes() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, is_live=True)
+    await bench.snapshot()
+    bench.at_ac(ann).put_on_list(subscribed=False)
+    late = replace(entry_of(10, resubscribes=True), is_reopened=True)
+    await bench.carry(bench.contact(ann), late, entry_of(11, resubscribes=True))
+    assert bench.at_ac(ann).is_on_list is True
+
+
+async def test_an_entry_that_is_parked_while_it_waits_comes_late() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, is_live=True)
+    await bench.snapshot()
+    bench.at_ac(ann).put_on_list(subscribed=False)
+    batch = Batch(bench.contact(ann), [entry_of(10, resubscribes=True)])
+    need = bench.sync.need(batch)
+    assert need is not None
+    batch.deliveries[0] = replace(batch.deliveries[0], is_reopened=True)
+    await bench.ensure(need)
+    assert bench.at_ac(ann).is_on_list is False
 
 
 @pytest.mark.parametrize("change", [{"email_opt_in": False}, {"email_blacklisted": True}, {"erased": True}])
