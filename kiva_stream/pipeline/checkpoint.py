@@ -164,7 +164,7 @@ class Checkpoint:
         # A commit takes an entry out of `reopened` before it is kept. So the outcome of one that is not there
         # any more may be in the commit under way, which the ledger shows only when it is kept.
         await self._committed.wait_until(lambda: not self._is_committing)
-        return await self._ledger.undelivered(asked, dead_letters)
+        return await self._ledger.reopenable(asked, dead_letters)
 
     async def take_dead_letter_customer(self, customer: CustomerId) -> bool:
         """Forget that a customer has dead letters, and wait until all are committed; False: has none."""

@@ -57,7 +57,7 @@ class EntryOutcomes(Outcomes, Protocol):
         |--------------------------|---------------------------------------------------------------------|
         | is reopened already      | no                                                                  |
         | is one of `dead_letters` | if it is still dead: the new outcome replaces that one              |
-        | is another one           | if it is not delivered                                              |
+        | is another one           | if it is still parked                                               |
 
         Raises CheckpointError.
         """

@@ -258,10 +258,10 @@ class Ledger(Protocol):
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
         """Return the parked entries of contacts, in log order."""
 
-    async def undelivered(
+    async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> Collection[Position]:
-        """Return those of these entries that are not delivered; of the `dead_letters`, those still dead."""
+        """Return those of these entries that are parked; of the `dead_letters`, those that are dead."""
 
 
 class IncidentStore(Protocol):

@@ -180,12 +180,16 @@ class SiteLedger:
         rows = await self._fetch("earlier_outcomes", *after, *until)
         return {_position(row): Outcome(row["kind"], row["why"]) for row in rows}
 
-    async def undelivered(
+    async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]
     ) -> set[Position]:
-        """Compare the positions with the ledger and the dead letters."""
+        """Look for the positions among the parked entries, or among the dead letters not delivered."""
         asked = [(*position, position in dead_letters) for position in positions]
-        return {_position(row) for row in await self._fetch("undelivered", *columns(asked, 3))}
+        return {_position(row) for row in await self._fetch("reopenable", *columns(asked, 3))}
+
+    async def delivered(self, positions: Collection[Position]) -> set[Position]:
+        """Return those of these entries that are delivered."""
+        return {_position(row) for row in await self._fetch("delivered", *columns(list(positions), 2))}
 
     async def without_contact(self, customers: Collection[CustomerId]) -> dict[Position, Reason]:
         """Return dead letters by position."""

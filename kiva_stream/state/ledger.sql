@@ -135,12 +135,19 @@ SELECT txid, log_id FROM (
 ORDER BY txid DESC, log_id DESC
 LIMIT 1
 
--- name: undelivered
+-- name: reopenable
+-- A parked entry has a row until its outcome is committed, also if that is none of the ledger's.
 SELECT p.txid, p.log_id
 FROM unnest($2::bigint[], $3::bigint[], $4::boolean[]) AS p (txid, log_id, is_letter)
 WHERE NOT EXISTS (SELECT FROM {schema}.ledger l WHERE (l.site_id, l.txid, l.log_id) = ($1, p.txid, p.log_id))
-  AND (NOT p.is_letter OR EXISTS (
-    SELECT FROM {schema}.dead_letter d WHERE (d.site_id, d.txid, d.log_id) = ($1, p.txid, p.log_id)))
+  AND CASE WHEN p.is_letter
+    THEN EXISTS (SELECT FROM {schema}.dead_letter d WHERE (d.site_id, d.txid, d.log_id) = ($1, p.txid, p.log_id))
+    ELSE EXISTS (SELECT FROM {schema}.parked k WHERE (k.site_id, k.txid, k.log_id) = ($1, p.txid, p.log_id)) END
+
+-- name: delivered
+SELECT l.txid, l.log_id
+FROM {schema}.ledger l JOIN unnest($2::bigint[], $3::bigint[]) AS p (txid, log_id) USING (txid, log_id)
+WHERE l.site_id = $1
 
 -- name: dead_letters_without_contact
 SELECT txid, log_id, reason FROM {schema}.dead_letter

@@ -101,14 +101,12 @@ class FakeLedger:
         await anyio.lowlevel.checkpoint()
         return {where: what for where, what in self.kept_above().items() if after < where <= until}
 
-    async def undelivered(
+    async def reopenable(
         self, positions: Collection[Position], letters: Collection[Position]
     ) -> set[Position]:
         await anyio.lowlevel.checkpoint()
         return {
-            where
-            for where in positions
-            if where not in self.delivered and (where not in letters or where in self.dead_letters)
+            where for where in positions if where in (self.dead_letters if where in letters else self.parked)
         }
 
     def tally(self, kind: str = "outcome") -> dict[str, int]:

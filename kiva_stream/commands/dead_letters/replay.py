@@ -103,12 +103,12 @@ class ReplayRun:
     async def outcomes(self) -> dict[str, int]:
         """Return the number of dead letters by what became of them."""
         site = self._site
-        undelivered = await site.ledger.undelivered(self._replays, ())
+        delivered = await site.ledger.delivered(self._replays)
         left = await site.dead_letters.page(DeadLetterFilter(positions=self._replays), None)
         still_dead = {each.position: each for each in left}
         orders = await OrderStates(site.store, site.shop.site.id).sent(self._orders)
         became = Counter(
-            _became(still_dead.get(at), is_delivered=at not in undelivered) for at in self._replays
+            _became(still_dead.get(at), is_delivered=at in delivered) for at in self._replays
         )
         return dict(became + Counter(map(_order_became, orders.values())))
 

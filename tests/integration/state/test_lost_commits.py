@@ -62,12 +62,16 @@ async def test_earlier_outcomes_are_read_a_range_at_a_time(ledger: SiteLedger) -
     assert (await ledger.leftovers()).earlier_outcomes_to == D
 
 
-async def test_undelivered_entries_are_without_a_delivery_and_still_dead_if_they_were(
+async def test_entries_may_be_reopened_while_they_are_parked_or_still_dead_if_they_were(
     ledger: SiteLedger,
 ) -> None:
-    await ledger.commit(commit_of(START, [delivered(*A)], [LETTER._replace(position=B)]))
-    assert await ledger.undelivered([A, B, C, D], [B, C]) == {B, D}
-    assert await ledger.undelivered([], []) == set()
+    commit = commit_of(START, [delivered(*A)], [LETTER._replace(position=B)])
+    await ledger.commit(commit._replace(parked=((D, ContactId(7)),)))
+    assert await ledger.reopenable([A, B, C, D], [B, C]) == {B, D}
+    assert await ledger.reopenable([], []) == set()
+    assert await ledger.delivered([A, B]) == {A}
+    await ledger.commit(commit_of(START, synced=1)._replace(unparked=(D,)))
+    assert await ledger.reopenable([D], []) == set()
 
 
 async def test_nothing_is_left_before_the_first_commit(ledger: SiteLedger) -> None:

@@ -128,6 +128,20 @@ async def test_which_entries_may_be_reopened_is_known_when_the_commit_under_way_
     assert told == [False]
 
 
+async def test_a_parked_entry_that_was_synced_is_not_reopened_once_more() -> None:
+    ledger = FakeLedger()
+    ledger.parked = {position(1): CONTACT}
+    checkpoint = make_checkpoint(ledger)
+    assert await checkpoint.reopenable([position(1)], []) == {position(1)}
+    span = checkpoint.reopened.reopen(position(1))
+    assert span is not None
+    async with running(checkpoint):
+        span.resolve(SYNCED)
+        checkpoint.request_commit()
+
+    assert await checkpoint.reopenable([position(1)], []) == set()
+
+
 async def test_an_entry_above_the_watermark_with_an_outcome_will_be_reread_once() -> None:
     ledger = FakeLedger()
     ledger.earlier = {position(2): Outcome("dead", Reason.NO_EMAIL)}
