@@ -19,7 +19,7 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.positions import Position
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.primitives.postgres.encodings import UNCHECKED, UTF8, encoding_of
+from kiva_stream.primitives.postgres.encodings import UNCHECKED, encoding_of
 from kiva_stream.runtime.account import account_name, account_setup, answered_url, website
 from kiva_stream.runtime.id_order import restart_since
 from kiva_stream.runtime.shop import Shop, shop_of
@@ -251,18 +251,6 @@ def changes_row(took_s: float) -> CheckRow:
 # --- the state ---
 
 
-def state_row(encoding: str, there: CheckRow) -> CheckRow:
-    """Return a row of the state, which is in order if its database can hold every text."""
-    if encoding in (UTF8, UNCHECKED):
-        return there
-    return CheckRow(
-        "state",
-        False,
-        f"the encoding of its database (state.dsn) is {encoding}, which lacks letters: an address or a text "
-        "with one stops all. Create a database with ENCODING 'UTF8' TEMPLATE template0",
-    )
-
-
 async def _check_state(settings: Settings) -> tuple[_FoundState, list[CheckRow]]:
     was_answered = False
     try:
@@ -270,7 +258,6 @@ async def _check_state(settings: Settings) -> tuple[_FoundState, list[CheckRow]]
             there = CheckRow("state", True, f"schema {settings.state.schema} is there")
             was_answered = (await answered_url(settings.activecampaign, store)).is_known
             async with store.transaction() as connection:
-                there = state_row(await encoding_of(connection), there)
                 ledger = SiteLedger(store, connection, settings.source.site_id)
                 saved = await ledger.saved(account_name(settings.activecampaign))
     except (HeldError, SettingsError) as error:

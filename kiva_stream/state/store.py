@@ -14,6 +14,7 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.postgres import errors
 from kiva_stream.primitives.postgres.connections import Connections
+from kiva_stream.primitives.postgres.encodings import HOLD_EVERY_TEXT
 from kiva_stream.primitives.postgres.errors import SharedSessionError, text_of
 from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import StateSettings
@@ -59,10 +60,14 @@ class Store:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: StateSettings, incidents: Incidents | None = None) -> AsyncIterator[Store]:
-        """Connect; close the connections on leaving. A statement is waited for as long as a lease lasts."""
+        """Connect; close the connections on leaving. A statement is waited for as long as a lease lasts.
+
+        Raises CheckpointError also for a database that cannot hold every text.
+        """
         async with AsyncExitStack() as stack:
             with translated(), reading_dsn("state.dsn", CheckpointError):
                 connections = await stack.enter_async_context(_connections(settings).opened())
+                _require_every_text(await connections.encoding())
             yield cls(connections, settings.schema, incidents)
 
     @classmethod
@@ -190,6 +195,15 @@ def _connections(settings: StateSettings) -> Connections:
         # A session whose client has become silent must not hold its locks for long.
         session={"idle_in_transaction_session_timeout": f"{round(settings.lease_s * 1000)}"},
     )
+
+
+def _require_every_text(encoding: str) -> None:
+    if encoding not in HOLD_EVERY_TEXT:
+        raise CheckpointError(
+            f"The state database (state.dsn) is of the encoding {encoding}, which lacks letters: the first "
+            "address or text with one would stop the run. Create a database with ENCODING 'UTF8' TEMPLATE "
+            "template0."
+        )
 
 
 def _sentence(error: BaseException) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
+
+from kiva_stream.sandbox.postgres import Server
 
 # With characters in the password, or a port, that no PostgreSQL address has.
 UNREADABLE_DSNS = (
@@ -34,6 +37,18 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def encoded_database(server: Server, encoding: str) -> AsyncIterator[str]:
+    """Create an empty database of an encoding; drop it on leaving."""
+    name = f"kiva_encoded_{uuid4().hex}"
+    async with connected(server.dsn()) as connection:
+        await connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    yield server.dsn(name)
+    await server.drop_database(name)
 
 
 def database_name(dsn: str) -> str:

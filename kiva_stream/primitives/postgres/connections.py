@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from kiva_stream.primitives.postgres.encodings import read_any_bytes
+from kiva_stream.primitives.postgres.encodings import encoding_of, read_any_bytes
 from kiva_stream.primitives.postgres.poolers import require_own_session
 
 CONNECT_S = 10.0
@@ -114,6 +114,11 @@ class Connections:
                 await begun.rollback()
             raise
         await begun.commit()
+
+    async def encoding(self) -> str:
+        """Return the encoding of the database. Raises as `acquire`."""
+        async with self.acquire() as connection:
+            return await encoding_of(connection)
 
     async def expire(self) -> None:
         """Have every connection replaced before it is used again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncpg
 
 UNCHECKED = "SQL_ASCII"
-UTF8 = "UTF8"
+HOLD_EVERY_TEXT = ("UTF8", UNCHECKED)
 TEXT_TYPES = ("text", "varchar", "bpchar")
 _FIRST_OF_THREE = range(0xE0, 0xF0)  # of UTF-8; in Latin-1 the small letters with accents
 

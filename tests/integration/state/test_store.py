@@ -11,10 +11,11 @@ import pytest
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.positions import Position
+from kiva_stream.sandbox.postgres import Server
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.status import read_status
 from kiva_stream.state.store import VERSION, Store
-from tests.support.postgres import UNREADABLE_DSNS, as_role
+from tests.support.postgres import UNREADABLE_DSNS, as_role, encoded_database
 from tests.support.state_schema import (
     ACCOUNT,
     ANN,
@@ -117,6 +118,16 @@ async def test_an_address_that_cannot_be_read_is_one_sentence_without_it(dsn: st
         async with Store.open(settings(dsn)):
             pass
     assert "s3cret" not in "".join(format_exception(caught.value))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP"])
+async def test_a_database_that_cannot_hold_every_text_is_refused_when_it_is_opened(
+    postgres: Server, encoding: str
+) -> None:
+    async with encoded_database(postgres, encoding) as dsn:
+        with pytest.raises(CheckpointError, match=f"is of the encoding {encoding}.* ENCODING 'UTF8'"):
+            async with Store.open(settings(dsn)):
+                pass
 
 
 async def test_what_fails_inside_a_transaction_is_not_the_state_databases_fault(store: Store) -> None:
