@@ -54,8 +54,10 @@ def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
 
     Otherwise, by what the errors of a 200 say, or as `parse_rest`:
 
-    | the errors                                                 | raises                                  |
+    | the errors (the first row that applies)                    | raises                                  |
     |------------------------------------------------------------|-----------------------------------------|
+    | give an order the connection, e-commerce, plan, key as its | AccountRefused: all orders share these  |
+    | reason                                                     |                                         |
     | name orders of the batch                                   | OrdersRejected, with these              |
     | name none, and speak of the size; or the status is 413     | BatchTooLarge                           |
     | name none, and speak of a rate                             | TryLater, after the usual wait          |
@@ -66,6 +68,8 @@ def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
     """
     found = faults(response)
     reasons = _reasons_by_order(found, ids, response.secrets)
+    if any(_says(_ACCOUNT, reason) for reason in reasons.values()):
+        raise _account_refused(response)
     if not reasons and (response.status == TOO_LARGE or _any_says(_LARGE_BATCH, found)):
         raise BatchTooLarge(
             f"ActiveCampaign finds a batch of {len(ids)} orders too large: {response.excerpt()}"
@@ -79,7 +83,7 @@ def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
     if _any_says(_RATE, found):
         raise TryLater(f"ActiveCampaign throttles orders: {response.excerpt()}", retry_after_s(response))
     if _any_says(_ACCOUNT, found):
-        raise AccountRefused(f"ActiveCampaign takes no orders; run check, then setup: {response.excerpt()}")
+        raise _account_refused(response)
     if not (isinstance(answer, _Upsert) and answer.data and answer.data.accepted):
         raise TryLater(f"ActiveCampaign does not say whether it took the orders: {response.excerpt()}")
 
@@ -107,8 +111,17 @@ def _reasons_by_order(
 
 
 def _any_says(pattern: re.Pattern[str], found: Iterable[Fault]) -> bool:
-    """Return whether a message says this, apart from what it quotes, which may be an order's own text."""
-    return any(pattern.search(_QUOTED.sub("", str(fault.message))) for fault in found)
+    """Return whether a message says this."""
+    return any(_says(pattern, str(fault.message)) for fault in found)
+
+
+def _says(pattern: re.Pattern[str], text: str) -> bool:
+    """Return whether a text says this, apart from what it quotes, which may be an order's own text."""
+    return bool(pattern.search(_QUOTED.sub("", text)))
+
+
+def _account_refused(response: Response) -> AccountRefused:
+    return AccountRefused(f"ActiveCampaign takes no orders; run check, then setup: {response.excerpt()}")
 
 
 def _batch_rejected(reasons: dict[int, str], response: Response) -> OrdersRejected:

@@ -49,6 +49,19 @@ def test_orders_named_by_the_extensions_are_at_fault(status: int) -> None:
     assert "Validation errors" in error.reply
 
 
+def test_a_connection_given_as_the_reason_of_an_order_is_the_accounts_trouble() -> None:
+    named = {"order-storeOrderId-4": "connection 1 does not exist", "order-storeOrderId-5": "no"}
+    error = raised(parse_orders, answer(200, faulty("Validation errors", named)))
+
+    assert type(error) is AccountRefused
+    assert "run check, then setup" in str(error)
+
+
+def test_a_reason_that_quotes_an_orders_own_text_about_a_connection_is_the_orders() -> None:
+    named = {"order-storeOrderId-4": 'no product of the name "Connection not found"'}
+    assert isinstance(raised(parse_orders, answer(200, faulty("Validation errors", named))), OrdersRejected)
+
+
 def test_orders_named_by_several_errors_are_all_at_fault() -> None:
     errors = [
         {"message": "Validation errors", "extensions": {"order-storeOrderId-4": "no"}},
