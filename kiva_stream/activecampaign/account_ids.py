@@ -10,6 +10,7 @@ import msgspec
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import read_pages, read_rows
 from kiva_stream.errors import SettingsError
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
@@ -28,16 +29,6 @@ TAG_TYPE = "contact"  # ActiveCampaign's pages do not show tags of another type
 TAG_WORD = "order"  # in the name of each week tag: one search finds them all
 SERVICE = "kiva_logic"  # with the site's id it identifies the connection
 ALL_LISTS = 0  # the relid that shows a field on every contact
-
-
-class AccountIds(NamedTuple):
-    """The ids that contacts and orders refer to."""
-
-    list_id: int  # of the list `all customers`
-    fields: Mapping[str, int]  # by the attribute of DesiredContact
-    tags: Mapping[WeekTag, int]
-    connection_id: int  # between the account and the shop, of its orders
-    tag_names: Mapping[WeekTag, str] = {}  # as the account has them, where the letters are others
 
 
 class AccountField(msgspec.Struct, frozen=True):

@@ -15,7 +15,6 @@ from kiva_stream.activecampaign.account_ids import (
     SERVICE,
     TAG_TYPE,
     AccountIdLookup,
-    AccountIds,
     Fields,
     named,
 )
@@ -24,6 +23,7 @@ from kiva_stream.activecampaign.events import register
 from kiva_stream.activecampaign.listings import read_rows
 from kiva_stream.activecampaign.responses.rest import Duplicate, parse_rest
 from kiva_stream.errors import AccountRefused, Rejected, SettingsError
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.week_tags import WeekTag
 

@@ -12,16 +12,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property
 from types import TracebackType
 from typing import Self, TypeVar
 
 import aiohttp
 import msgspec
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
 from yarl import URL
 
 from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
@@ -34,12 +31,14 @@ from kiva_stream.activecampaign.own_user import (
 )
 from kiva_stream.activecampaign.pause import Clock, Pause
 from kiva_stream.activecampaign.rate_limits import SECOND_S, Budget, request_budget
+from kiva_stream.activecampaign.requests import fenced, without_aiohttp_retry
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
 from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome, WrongUrl
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
+from kiva_stream.ports.destination import Around
 from kiva_stream.ports.state import AnsweredUrl, FencingCheck
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
@@ -111,7 +110,7 @@ class Client:
     def _session(self) -> aiohttp.ClientSession:
         """The session, made at the first use, since it belongs to the event loop that runs then."""
         return aiohttp.ClientSession(
-            request_class=ClientRequest if self._fencing is None else _fenced(self._fencing),
+            request_class=aiohttp.ClientRequest if self._fencing is None else fenced(self._fencing),
             connector=aiohttp.TCPConnector(limit=0),  # the budgets and max_in_flight bound the connections
             cookie_jar=aiohttp.DummyCookieJar(),
             # Connecting has its own time-out, since a request that it ends was surely not sent; sock_read
@@ -148,23 +147,22 @@ class Client:
         tries: float = math.inf,
         breaker: CircuitBreaker | None = None,
         is_suspect: bool = False,
+        around: Around = nullcontext,
     ) -> T:
         """Send a request until it is answered; return what `parse` makes of the answer.
 
         `path` follows /api/3 and includes the query. `body` becomes JSON, a Decimal a number; None is no
         body. The call takes a slot of each of `budgets` and of the request budget; with `low_priority` only
         slots that no other call waits for. `breaker` is that of REST unless another is given; a request that
-        `is_suspect` does not count there, since a record of its own may be why it gets no answer.
+        `is_suspect` does not count there, since a record of its own may be why it gets no answer. Each
+        attempt is made in a context of its own that `around` returns, which gets the error of the attempt.
         Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
         it was the third in a row and refusals are not outlasted; WrongUrl, which is one, even then. Raises
         Unanswered after `tries` attempts without an answer, if the patience is infinite, and HeldError if the
         lease is lost.
         """
         breaker = breaker or self._breaker
-        if self._patience_s < math.inf:  # a person waits: the patience alone ends the call
-            tries = math.inf
-        url = URL(self._url + path, encoded=True)
-        data = None if body is None else _json.encode(body)
+        url, data = URL(self._url + path, encoded=True), None if body is None else _json.encode(body)
 
         async def attempt() -> T:
             while True:
@@ -175,7 +173,8 @@ class Client:
                         await slots.enter_async_context(budget.low_priority() if low_priority else budget)
                     if breaker.pause.is_over:
                         with breaker.suspect() if is_suspect else breaker.request():
-                            return await self._result(method, url, data, parse=parse)
+                            async with around():
+                                return await self._result(method, url, data, parse=parse)
 
         result = await self.retry(attempt, breaker, tries=tries)
         if not self._answered.is_known:
@@ -189,6 +188,8 @@ class Client:
 
         Raises what the policy does not repeat, and HeldError if the lease is lost and not acquired again.
         """
+        if self._patience_s < math.inf:  # a person waits: the patience alone ends the call
+            tries = math.inf
         policy = RetryPolicy(self._settings.backoff_max_s, self._patience_s, tries=tries)
         while True:
             try:
@@ -261,7 +262,7 @@ class Client:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self.exchange(
-                    method, url, data, headers=self._headers, middlewares=(_without_aiohttp_retry,)
+                    method, url, data, headers=self._headers, middlewares=(without_aiohttp_retry,)
                 )
         except (UnknownOutcome, TimeoutError) as error:
             raise TryLater(str(error) or f"no whole answer within {self._timeout_s:g} s") from error
@@ -305,43 +306,3 @@ class Client:
 def base_url(api_url: str) -> str:
     """Return the URL below which all calls are, by the setting `api_url`."""
     return api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
-
-
-def _fenced(fencing: FencingCheck) -> type[ClientRequest]:
-    """Return requests that check the lease in the step in which they are written.
-
-    aiohttp writes a request without a body in `send`, one with a body in `write_bytes`, in a task of its own.
-    `ClientSession.request` raises what the check raises, and nothing was written.
-    """
-
-    class FencedRequest(ClientRequest):
-        async def send(self, conn: Connection) -> ClientResponse:
-            fencing.require()
-            return await super().send(conn)
-
-        async def write_bytes(
-            self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-        ) -> None:
-            try:
-                fencing.require()
-            except HeldError as error:
-                if conn.protocol is not None:
-                    conn.protocol.set_exception(error)  # ends the wait for the answer, and the connection
-            else:
-                await super().write_bytes(writer, conn, content_length)
-
-    return FencedRequest
-
-
-class ConnectionLostError(aiohttp.ClientError):
-    """The connection ended before the answer came."""
-
-
-async def _without_aiohttp_retry(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep aiohttp from repeating a GET or PUT by itself, without a slot of the budget."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise ConnectionLostError(str(error)) from error

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import PAGE_ROWS, read_listing_of_contact
 from kiva_stream.activecampaign.own_user import OWN_USER
@@ -27,6 +26,7 @@ from kiva_stream.activecampaign.responses.contacts import (
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id, parse_rest
 from kiva_stream.activecampaign.slow_imports import SlowImports
 from kiva_stream.errors import Rejected, Unanswered
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email

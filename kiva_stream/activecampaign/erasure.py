@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import read_rows
 from kiva_stream.activecampaign.responses.rest import parse_deleted
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.ids import AcId, CustomerId, OrderId
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.errors import Rejected, Unanswered
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.orders import DesiredOrder, LineItem
+from kiva_stream.ports.destination import Around
 
 # With variables the document stays this short, however many orders there are. ActiveCampaign refuses
 # documents of more than 15,000 tokens (its WooCommerce plugin counts them). A variable may be stricter than
@@ -50,16 +52,27 @@ class OrderBatches:
         return True
 
     async def upsert(
-        self, orders: Sequence[DesiredOrder], *, tries: float = math.inf, is_suspect: bool = False
+        self,
+        orders: Sequence[DesiredOrder],
+        *,
+        around: Around = nullcontext,
+        tries: float = math.inf,
+        is_suspect: bool = False,
     ) -> None:
         """Upsert orders; a batch whose answer was lost is sent again."""
         inputs = [order_input(order, self._connection_id) for order in orders]
         body = {"query": QUERY, "variables": {"orders": inputs}}
         parse = partial(parse_upserted_orders, ids={order.id for order in orders})
-        await self._call(body, parse, tries=tries, is_suspect=is_suspect)
+        await self._call(body, parse, tries=tries, is_suspect=is_suspect, around=around)
 
     async def _call(
-        self, body: object, parse: Callable[[Response], object], *, tries: float, is_suspect: bool
+        self,
+        body: object,
+        parse: Callable[[Response], object],
+        *,
+        tries: float,
+        is_suspect: bool,
+        around: Around = nullcontext,
     ) -> None:
         await self._client.call(
             "POST",
@@ -69,6 +82,7 @@ class OrderBatches:
             tries=tries,
             breaker=self._breaker,
             is_suspect=is_suspect,
+            around=around,
         )
 
 

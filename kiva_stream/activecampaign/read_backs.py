@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import msgspec
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import SUBSCRIBED, ListPlace
 from kiva_stream.activecampaign.listings import read_listing_of_contact
 from kiva_stream.activecampaign.responses.orders import parse_query
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.contacts import ShownContact
 from kiva_stream.model.ids import AcId, Email, OrderId
 from kiva_stream.model.orders import ShownOrder

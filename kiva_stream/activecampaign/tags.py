@@ -5,10 +5,10 @@ Adding alone has normal priority: a contact whose old tag was removed should not
 
 from __future__ import annotations
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import read_listing_of_contact
 from kiva_stream.activecampaign.responses.tags import parse_added_tag, parse_removed_tag, parse_tag_links
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.week_tags import WeekTag
 

@@ -10,7 +10,8 @@ account.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
@@ -19,6 +20,9 @@ from kiva_stream.model.ids import AcId, Email, OrderId
 from kiva_stream.model.orders import DesiredOrder, ShownOrder
 from kiva_stream.model.tracked_events import LoggedEvent
 from kiva_stream.model.week_tags import WeekTag
+
+# Returns a context in which one attempt of a request is made.
+Around = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Events(Protocol):
@@ -140,11 +144,17 @@ class OrderUploads(Protocol):
         """Return whether the service that takes orders answers a read."""
 
     async def upsert(
-        self, orders: Sequence[DesiredOrder], *, tries: float = math.inf, is_suspect: bool = False
+        self,
+        orders: Sequence[DesiredOrder],
+        *,
+        around: Around = nullcontext,
+        tries: float = math.inf,
+        is_suspect: bool = False,
     ) -> None:
         """Upsert a batch of orders; ActiveCampaign writes them some seconds after it accepted them.
 
         Raises OrdersRejected with the orders that ActiveCampaign names as at fault, if any, and
         BatchTooLarge; then none of the orders is written. Raises Unanswered after `tries` attempts without
-        an answer; those of a batch that `is_suspect` say nothing about the account.
+        an answer; those of a batch that `is_suspect` say nothing about the account. Each attempt is made in a
+        context of its own that `around` returns, which gets the error of the attempt.
         """

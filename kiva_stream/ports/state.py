@@ -196,7 +196,16 @@ class SentOrders(Protocol):
         """Return the ids of the orders sent above one id, up to and including another, in order."""
 
     async def record(self, orders: Collection[SentOrder]) -> None:
-        """Record what ActiveCampaign accepted or refused of these orders."""
+        """Record what ActiveCampaign accepted or refused of these orders.
+
+        Accepted ones are no longer recorded as carried.
+        """
+
+    async def record_carried(self, ids: Collection[OrderId]) -> list[OrderId]:
+        """Record that a request carries these orders as REAL_TIME; return those not recorded before."""
+
+    async def withdraw_carried(self, ids: Collection[OrderId]) -> None:
+        """Record that no request carried these orders that ActiveCampaign may have accepted."""
 
     async def batch_limit(self) -> BatchLimit | None:
         """Return how many orders a request may have, None if that was never recorded."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.checkpoint import Leftovers, SavedCheckpoint
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Need
@@ -31,6 +31,7 @@ from kiva_stream.ports.source import Log
 from kiva_stream.runtime.account import account_name, account_setup, contact_url
 from kiva_stream.runtime.held_site import HeldSite
 from kiva_stream.runtime.start_position import all_up_to
+from kiva_stream.state.account_ids import SiteAccountIds
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -94,13 +95,16 @@ class WorkingSite:
 
     @classmethod
     async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:
-        """Look up what contacts refer to by number, and bind the site to its account.
+        """Look up what contacts and orders refer to by id, and bind the site to its account.
 
+        What the state has of other ids, since `setup` created something anew, counts as not sent: see
+        `SiteAccountIds.adopt`. No other working site of this one may be at work.
         Raises SettingsError before `setup`, HeldError, AccountRefused, CheckpointError.
         """
         account = held.settings.activecampaign
         ids = await account_setup(held.settings, held.client, held.shop.site).ids()
         await held.ledger.bind(account_name(account), contact_url(account.api_url))
+        await SiteAccountIds(held.store, held.shop.site.id).adopt(ids)
         return cls(held, ids, is_live=is_live)
 
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:

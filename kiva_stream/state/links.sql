@@ -53,7 +53,8 @@ WITH sent AS (
   UPDATE {schema}.contact c
   SET status = 'linked', why = '', fingerprint = sent.fingerprint, confirmed_at = now(), erased_at = NULL,
       refused_fingerprint = NULL, refused = '', unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed),
-      taken_off = c.taken_off OR coalesce(sent.unsubscribed, false), ac_id = coalesce(sent.ac_id, c.ac_id)
+      taken_off = c.taken_off OR coalesce(sent.unsubscribed, false), ac_id = coalesce(sent.ac_id, c.ac_id),
+      not_on_list = CASE WHEN sent.unsubscribed THEN NULL ELSE c.not_on_list END
   FROM sent
   WHERE c.id = sent.id
   RETURNING c.site_id, c.id, sent.status
@@ -66,7 +67,7 @@ ON CONFLICT (site_id, contact_id) DO UPDATE SET mark = DEFAULT
 UPDATE {schema}.contact SET erased_at = coalesce(erased_at, now()) WHERE id = $1
 
 -- name: set_unsubscribed
-UPDATE {schema}.contact SET unsubscribed = $2, taken_off = $2 WHERE id = $1
+UPDATE {schema}.contact SET unsubscribed = $2, taken_off = $2, not_on_list = NULL WHERE id = $1
 
 -- name: reject_contact
 UPDATE {schema}.contact SET status = 'rejected', why = $2 WHERE id = $1
@@ -116,7 +117,8 @@ WITH unlinked AS (
 )
 UPDATE {schema}.contact
 SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', left_out = '{}',
-    confirmed_at = NULL, tag = NULL, tag_link = NULL, unsubscribed = false, taken_off = false, erased_at = NULL
+    confirmed_at = NULL, tag = NULL, tag_link = NULL, unsubscribed = false, taken_off = false, not_on_list = NULL,
+    erased_at = NULL
 WHERE id = $1
 
 -- name: count_notes

@@ -42,6 +42,15 @@ class OrderStates:
         ]
         await self._store.fetch("record_orders", self._site_id, *columns(rows, 5))
 
+    async def record_carried(self, ids: Collection[OrderId]) -> list[OrderId]:
+        """Insert rows of `carried_order`; return the ids of the new ones."""
+        rows = await self._store.fetch("record_carried", self._site_id, list(ids))
+        return [row["order_id"] for row in rows]
+
+    async def withdraw_carried(self, ids: Collection[OrderId]) -> None:
+        """Delete rows of `carried_order`."""
+        await self._store.fetch("withdraw_carried", self._site_id, list(ids))
+
     async def batch_limit(self) -> BatchLimit | None:
         """Return the limit in the site's row."""
         rows = await self._store.fetch("batch_limit", self._site_id)

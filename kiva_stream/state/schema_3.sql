@@ -38,3 +38,19 @@ CREATE TABLE {schema}.answered_url (
 );
 INSERT INTO {schema}.answered_url (url)
 SELECT 'https://' || split_part(account, ' ', 1) || '/api/3' FROM {schema}.site;
+
+-- ActiveCampaign's ids of connection, list, fields and tags that the rows of the site are about, by kind and name.
+-- NULL: they were not recorded yet.
+ALTER TABLE {schema}.site ADD COLUMN account_ids jsonb;
+
+-- The orders that a request may have brought to ActiveCampaign as REAL_TIME, and of which no acceptance is recorded.
+CREATE TABLE {schema}.carried_order (
+  site_id  int NOT NULL,
+  order_id bigint NOT NULL,
+  PRIMARY KEY (site_id, order_id)
+);
+
+-- Why a linked contact may not be on the list. NULL: it was subscribed, or it left the list.
+ALTER TABLE {schema}.contact ADD COLUMN not_on_list text
+  CHECK (not_on_list IN ('other list'));     -- it was linked before the account had the list that it has now
+CREATE INDEX contact_not_on_list ON {schema}.contact (site_id) WHERE not_on_list IS NOT NULL;

@@ -24,7 +24,7 @@ VERSION = 3  # of the state schema; a migration a version: schema_1.sql, …
 SQL_FILES = (
     *("store.sql", "leases.sql", "ledger.sql", "links.sql", "orders.sql", "tags.sql", "evidence.sql"),
     *("status.sql", "incidents.sql", "dead_letters.sql", "rewinds.sql", "tombstones.sql", "id_gaps.sql"),
-    "answered_url.sql",
+    *("answered_url.sql", "account_ids.sql"),
 )
 LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
 
@@ -40,7 +40,7 @@ REPEATABLE = frozenset(
         *("begin_backfill", "begin_sweep", "set_phase", "set_caught_up", "bind_site", "set_contact_url"),
         *("confirm_contacts", "reject_contact", "set_ac_ids", "set_email", "set_erased", "set_unsubscribed"),
         *("set_import_tags", "set_tag", "clear_tags", "begin_week", "mark_all_due", "mark_due", "clear_due"),
-        *("record_orders", "record_batch_limit", "persist_incidents", "tally_contacts"),
+        *("record_orders", "record_batch_limit", "withdraw_carried", "persist_incidents", "tally_contacts"),
     }
 )
 

@@ -12,11 +12,14 @@ ON CONFLICT (site_id, customer_id) DO UPDATE SET address_hash = coalesce(exclude
 
 -- name: forget_orders
 WITH gone AS (
-  DELETE FROM {schema}.sent_order WHERE site_id = $1 AND order_id = ANY($2::bigint[]) RETURNING refused
+  DELETE FROM {schema}.sent_order WHERE site_id = $1 AND order_id = ANY($2::bigint[])
+  RETURNING refused, {is_here} AS is_here
+), carried AS (
+  DELETE FROM {schema}.carried_order WHERE site_id = $1 AND order_id = ANY($2::bigint[])
 ), counted AS (
   INSERT INTO {schema}.tally (site_id, kind, name, count)
   SELECT $1, 'order', CASE refused WHEN '' THEN 'sent' ELSE 'refused' END AS name, -count(*)
-  FROM gone GROUP BY name ORDER BY name
+  FROM gone WHERE is_here GROUP BY name ORDER BY name
   ON CONFLICT (site_id, kind, name) DO UPDATE SET count = tally.count + excluded.count
 )
 SELECT FROM gone

@@ -28,18 +28,20 @@ class OrderChange(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show yet: the order has no items, and was never sent.
+        """Whether there is nothing to show yet: the order has no items, and was never accepted.
 
-        An order that was sent is sent again when its items are gone.
+        An order that was accepted is sent again when its items are gone.
         """
-        return self.sent is None and not self.desired.lines
+        was_accepted = self.sent is not None and self.sent.was_accepted
+        return not was_accepted and not self.desired.lines
 
 
 class OrderChanges:
     """Compares orders with what was last sent. Every call raises CheckpointError.
 
     Here an order counts as sent if the state has a SentOrder of it: ActiveCampaign accepted or refused it, or
-    it could not be sent, and was recorded as refused without a request. An order that was paid longer than
+    it could not be sent, and was recorded as refused without a request; or it was sent to another connection,
+    and is to be sent to this one as history. An order that was paid longer than
     `realtime_max_age_s` ago is history. `currency` has three capital letters.
     """
 

@@ -160,7 +160,7 @@ class OrderSync:
         |----------------------------------------------------------|--------------------------------------|
         | is not at the shop                                       | it is counted as `order_missing`     |
         | does not differ, or does not belong to ActiveCampaign    | nothing is sent                      |
-        | differs, has no items, and was never sent                | it is counted as `order_missing`     |
+        | differs, has no items, and was never accepted            | it is counted as `order_missing`     |
         | differs, and was accepted less than `order_settle_s` ago | it is left until that time is over   |
         | differs, less than `order_settle_s` after a crash        | it is left until that time is over   |
         | differs                                                  | it is sent                           |

@@ -31,6 +31,7 @@ from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.sync.batch_size import BatchSize
+from kiva_stream.sync.carried_orders import CarriedOrders
 from kiva_stream.sync.isolation import BatchSender, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
 
@@ -57,6 +58,7 @@ class OrderWrites:
         self._links = links
         self._now = now
         self._batch_size = batch_size
+        self._carried = CarriedOrders(sent)
         lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
         self._sender: BatchSender[OrderChange, OrderId] = BatchSender(attrgetter("id"), lone)
 
@@ -84,7 +86,9 @@ class OrderWrites:
         desired = [change.desired for change in batch]
         again: list[Batch] = []
         try:
-            await self._uploads.upsert(desired, tries=tries, is_suspect=is_suspect)
+            await self._uploads.upsert(
+                desired, around=self._carried.around(batch), tries=tries, is_suspect=is_suspect
+            )
         except BatchTooLarge:
             again = await self._smaller(batch)
         except OrdersRejected as error:

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from kiva_stream.activecampaign.account_ids import AccountIds, field_titles
+from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
@@ -20,6 +20,7 @@ from kiva_stream.activecampaign.read_backs import ReadBacks
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
 from kiva_stream.errors import SettingsError
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import ContactId, CustomerId

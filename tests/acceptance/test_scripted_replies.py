@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import anyio
 import anyio.lowlevel
 
-from kiva_stream.errors import BatchTooLarge, OrdersRejected, Unanswered
+from kiva_stream.errors import BatchTooLarge, OrdersRejected, TryLater, Unanswered
 from kiva_stream.model.orders import DesiredOrder
+from kiva_stream.ports.destination import Around
 from tests.support.virtual_time import now as virtual_now
 
 
@@ -51,6 +53,7 @@ class FakeOrderUploads:
         self,
         orders: Sequence[DesiredOrder],
         *,
+        around: Around = nullcontext,
         tries: float = math.inf,
         is_suspect: bool = False,  # noqa: ARG002  the breaker's
     ) -> None:
@@ -59,17 +62,32 @@ class FakeOrderUploads:
         self.in_flight.append(ids)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
         try:
-            await anyio.sleep(self.takes_s)
-            while self.is_silent or ids & self.silent or len(ids) > self.silent_above:
-                self.unanswered.append(sorted(ids))
+            while not await self._attempt(orders, around):
                 tries -= 1
                 if tries <= 0:
                     raise Unanswered("500")
-                await anyio.sleep(self.takes_s)
-            self._answer(orders)
             await anyio.lowlevel.checkpoint()
         finally:
             self.in_flight.remove(ids)
+
+    async def _attempt(self, orders: Sequence[DesiredOrder], around: Around) -> bool:
+        """Send a batch once; return whether it was answered. Raises what the answer means."""
+        ids = {int(each.id) for each in orders}
+        try:
+            async with around():
+                await anyio.sleep(self.takes_s)
+                self._require_answer(ids)
+                self._answer(orders)
+        except TryLater as error:
+            if not error.is_unanswered:
+                raise
+            return False
+        return True
+
+    def _require_answer(self, ids: set[int]) -> None:
+        if self.is_silent or ids & self.silent or len(ids) > self.silent_above:
+            self.unanswered.append(sorted(ids))
+            raise TryLater("500")
 
     def _answer(self, orders: Sequence[DesiredOrder]) -> None:
         ids = [each.id for each in orders]

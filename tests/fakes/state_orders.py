@@ -20,6 +20,7 @@ class FakeSentOrders:
 
     def __init__(self) -> None:
         self.rows: dict[OrderId, SentOrder] = {}
+        self.carried: set[OrderId] = set()
         self.limit: BatchLimit | None = None
         self.fails = False
 
@@ -34,7 +35,18 @@ class FakeSentOrders:
     async def record(self, orders: Collection[SentOrder]) -> None:
         await self._turn()
         self.rows |= {each.id: each for each in orders}
+        self.carried -= {each.id for each in orders if not each.refused}
         await anyio.lowlevel.checkpoint()
+
+    async def record_carried(self, ids: Collection[OrderId]) -> list[OrderId]:
+        await self._turn()
+        new = [key for key in ids if key not in self.carried]
+        self.carried.update(new)
+        return new
+
+    async def withdraw_carried(self, ids: Collection[OrderId]) -> None:
+        await self._turn()
+        self.carried.difference_update(ids)
 
     async def batch_limit(self) -> BatchLimit | None:
         await self._turn()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import pytest
 
-from kiva_stream.activecampaign.account_ids import AccountIds, field_titles
+from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts
@@ -34,6 +34,7 @@ from kiva_stream.errors import (
     UnknownOutcome,
 )
 from kiva_stream.events.payload import render
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.event_catalog import CATALOG

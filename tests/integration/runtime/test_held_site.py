@@ -8,8 +8,8 @@ import anyio
 import asyncpg
 import pytest
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.errors import HeldError
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.tombstones import NONE_FORGOTTEN, ForgottenPeople
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.held_site import hold_site

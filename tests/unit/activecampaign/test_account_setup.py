@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import pytest
 
-from kiva_stream.activecampaign.account_ids import FIELD_TYPES, TAG_WORD, AccountIds, field_titles
+from kiva_stream.activecampaign.account_ids import FIELD_TYPES, TAG_WORD, field_titles
 from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.errors import AccountRefused
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.settings.sections import ActiveCampaignSettings

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.contacts import Contacts, import_body, import_row
 from kiva_stream.activecampaign.slow_imports import SLOW_S
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import AcceptedImport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email

@@ -9,10 +9,10 @@ from typing import Any
 from aioresponses import CallbackResult
 from yarl import URL
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.erasure import Erasure
 from kiva_stream.activecampaign.listings import PAGE_ROWS
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.ids import CustomerId, OrderId
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from tests.support.http_answers import Answers, Response

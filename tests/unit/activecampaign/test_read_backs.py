@@ -11,10 +11,10 @@ import pytest
 from graphql import parse, validate
 from yarl import URL
 
-from kiva_stream.activecampaign.account_ids import AccountIds
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.read_backs import ORDERS_AT_ONCE, ReadBacks, query
 from kiva_stream.errors import ContactGone
+from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.contacts import ShownContact
 from kiva_stream.model.ids import AcId, OrderId
 from kiva_stream.model.orders import ShownOrder
