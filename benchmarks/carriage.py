@@ -36,6 +36,7 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 
 CONTACTS_PER_IMPORT = 250
 EventsOf = Callable[[Checkpoint], Events]  # what sends the events of a run
@@ -232,7 +233,8 @@ async def _contacts(
         weeks=shop.weeks,
         due=DueTags(store, shop.site.id),
         contacts=account,
-        tags=NOBODY,
+        alone=ContactRequests(account, limits.retry_held_s),
+        tags=TagRequests(NOBODY, account, limits.retry_held_s),
         locks=ContactLocks(),
     )
     contacts = ContactSync(

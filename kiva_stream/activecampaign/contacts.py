@@ -149,16 +149,29 @@ class Contacts:
             is_suspect=is_suspect,
         )
 
-    async def rename(self, contact: AcId, email: Email) -> None:
+    async def rename(
+        self, contact: AcId, email: Email, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Change the address by the id: an upsert by the new address would create a second contact."""
         body = {"contact": {"email": email}}
-        await self._client.call("PUT", f"/contacts/{contact}", body, parse=parse_renamed_contact)
+        await self._client.call(
+            "PUT",
+            f"/contacts/{contact}",
+            body,
+            parse=parse_renamed_contact,
+            tries=tries,
+            is_suspect=is_suspect,
+        )
 
-    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+    async def set_list(
+        self, contact: AcId, *, subscribed: bool, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Set the status of a contact on the list."""
         status = {"status": SUBSCRIBED, **RESUBSCRIBED} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
-        await self._client.call("POST", "/contactLists", body, parse=_parse_change)
+        await self._client.call(
+            "POST", "/contactLists", body, parse=_parse_change, tries=tries, is_suspect=is_suspect
+        )
 
     async def is_unsubscribed(self, contact: AcId) -> bool:
         """Read the places of a contact on all lists."""
@@ -170,11 +183,15 @@ class Contacts:
             return False
         return ListPlace(self._ids.list_id, UNSUBSCRIBED) in places
 
-    async def clear_customer_id(self, contact: AcId) -> None:
+    async def clear_customer_id(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Clear the field with the customer id of a contact."""
         cleared = {"field": str(self._ids.fields["customer_id"]), "value": ""}
         body = {"contact": {"fieldValues": [cleared]}}
-        await self._client.call("PUT", f"/contacts/{contact}", body, parse=_parse_change)
+        await self._client.call(
+            "PUT", f"/contacts/{contact}", body, parse=_parse_change, tries=tries, is_suspect=is_suspect
+        )
 
 
 def import_body(rows: Sequence[dict[str, Any]], *, exclude_automations: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sized
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -84,11 +85,18 @@ async def read_pages(
 
 
 async def read_listing_of_contact(
-    client: Client, path: str, parse: Callable[[Response], list[T]], *, low_priority: bool
+    client: Client,
+    path: str,
+    parse: Callable[[Response], list[T]],
+    *,
+    low_priority: bool,
+    tries: float = math.inf,
+    is_suspect: bool = False,
 ) -> list[T]:
     """Return all rows of a listing below a contact, of each page what `parse` returns.
 
     ActiveCampaign documents no pages of it. So none is asked for, unless its total says that there are more.
+    Raises as `Client.call`.
     """
 
     def parse_page(response: Response) -> tuple[list[T], int | None]:
@@ -97,7 +105,14 @@ async def read_listing_of_contact(
     rows: list[T] = []
     while True:
         query = f"?{urlencode({'limit': PAGE_ROWS, 'offset': len(rows)})}" if rows else ""
-        page, total = await client.call("GET", path + query, parse=parse_page, low_priority=low_priority)
+        page, total = await client.call(
+            "GET",
+            path + query,
+            parse=parse_page,
+            low_priority=low_priority,
+            tries=tries,
+            is_suspect=is_suspect,
+        )
         rows += page
         if not page or len(rows) >= (total or 0):
             return rows

@@ -83,21 +83,33 @@ class Contacts(Protocol):
         unless `clear` contains its attribute.
         """
 
-    async def rename(self, contact: AcId, email: Email) -> None:
+    async def rename(
+        self, contact: AcId, email: Email, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         """Give a contact another address.
 
         Raises AddressTaken if another contact has it, ContactGone if there is no contact of this id, and
-        Rejected.
+        Rejected; Unanswered as `start_import` does.
         """
 
-    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
-        """Subscribe a contact to the list, or unsubscribe it. Raises ContactGone, Rejected."""
+    async def set_list(
+        self, contact: AcId, *, subscribed: bool, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
+        """Subscribe a contact to the list, or unsubscribe it.
+
+        Raises ContactGone, Rejected, and Unanswered as `start_import` does.
+        """
 
     async def is_unsubscribed(self, contact: AcId) -> bool:
         """Return whether a contact unsubscribed from the list, or was; False for one that never was on it."""
 
-    async def clear_customer_id(self, contact: AcId) -> None:
-        """Clear the customer id of a contact. Raises ContactGone, Rejected."""
+    async def clear_customer_id(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
+        """Clear the customer id of a contact.
+
+        Raises ContactGone, Rejected, and Unanswered as `start_import` does.
+        """
 
 
 class WeekTags(Protocol):
@@ -105,15 +117,20 @@ class WeekTags(Protocol):
 
     `links` and `remove` have low priority: every other call to the account is made before them. `add` has the
     usual one, since a contact whose old tag was removed has no tag until its new one is added.
+    Each call raises Unanswered as `Contacts.start_import` does.
     """
 
-    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+    async def links(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> dict[WeekTag, int]:
         """Return the week tags on a contact, with the ids of their links. Raises ContactGone, Rejected."""
 
-    async def add(self, contact: AcId, tag: WeekTag) -> int:
+    async def add(
+        self, contact: AcId, tag: WeekTag, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> int:
         """Add a tag to a contact; return the id of its link. Raises ContactGone, Rejected."""
 
-    async def remove(self, link: int) -> None:
+    async def remove(self, link: int, *, tries: float = math.inf, is_suspect: bool = False) -> None:
         """Remove a tag from its contact; no-op if the link is gone. Raises Rejected."""
 
 

@@ -39,6 +39,7 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.order_sync import OrderSync
 from kiva_stream.sync.week_tags import WeekTagSync
 
@@ -50,20 +51,13 @@ class WorkingSite:
 
     def __init__(self, held: HeldSite, ids: AccountIds, *, is_live: bool = False) -> None:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
-        due, locks, tags = DueTags(held.store, shop.site.id), ContactLocks(), TagLinks(client, ids)
+        due, locks = DueTags(held.store, shop.site.id), ContactLocks()
         self.held, self.ids, self.is_live = held, ids, is_live
         self.shop = shop
         self.links = links
         self.account = account = Contacts(settings, client, ids)
-        self.orders = OrderSync(
-            shop.site.currency,
-            orders=shop.orders,
-            sent=OrderStates(held.store, shop.site.id),
-            links=links,
-            uploads=OrderBatches(client, ids),
-            settings=settings,
-            crashed_at=held.crashed_at or NEVER,
-        )
+        tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
+        self.orders = _order_sync(held, ids)
         ports = ContactPorts(
             customers=shop.customers,
             links=links,
@@ -72,6 +66,7 @@ class WorkingSite:
             weeks=shop.weeks,
             due=due,
             contacts=account,
+            alone=ContactRequests(account, settings.retry_held_s),
             tags=tags,
             locks=locks,
         )
@@ -91,6 +86,7 @@ class WorkingSite:
             tags=tags,
             contacts=account,
             locks=locks,
+            retry_held_s=settings.retry_held_s,
         )
 
     @classmethod
@@ -162,6 +158,18 @@ class WorkingSite:
         left, asked = await self.held.ledger.leftovers(), await self.held.dead_letters.replay_requests()
         replays = {position: letter.why for position, letter in asked.items() if position <= start.watermark}
         return PipelineRun(self, start=start, left=left, replays=replays)
+
+
+def _order_sync(held: HeldSite, ids: AccountIds) -> OrderSync:
+    return OrderSync(
+        held.shop.site.currency,
+        orders=held.shop.orders,
+        sent=OrderStates(held.store, held.shop.site.id),
+        links=held.links,
+        uploads=OrderBatches(held.client, ids),
+        settings=held.settings.activecampaign,
+        crashed_at=held.crashed_at or NEVER,
+    )
 
 
 class PipelineRun:

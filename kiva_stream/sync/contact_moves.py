@@ -8,6 +8,7 @@ the new address are relinked: they join the contact of that address, which is cr
 | another customer counts for the old contact                         | the customers are relinked    |
 | another contact has the address, here or at ActiveCampaign          | the customers are relinked    |
 | ActiveCampaign lacks the old contact, or refuses the address        | the customers are relinked    |
+| the new address gets no answer, and is not there either             | the customers are relinked    |
 | none of these                                                       | the old contact is renamed    |
 
 A contact that all its customers left is dissolved. One that some left and others keep is upserted, since it
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from kiva_stream.errors import AddressTaken, Rejected
+from kiva_stream.errors import AddressTaken, RecordsHeld, Rejected
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.ids import AcId, CustomerId, Email
 from kiva_stream.observability.logs import log
@@ -97,13 +98,17 @@ class ContactMoves:
             if ac_id is None:
                 return False
             try:
-                await self._ports.contacts.rename(ac_id, email)
+                await self._ports.alone.rename(ac_id, email)
             except AddressTaken:  # the caller finds that contact, and relinks the customers to it
                 log.info("another contact has the new address; it is adopted", contact=contact.id)
                 return False
             except Rejected as error:
                 log.warning("a new address is refused", contact=contact.id, said=error.reply)
                 return False
+            except RecordsHeld as error:
+                if await self._ports.contacts.find(email) != ac_id:
+                    log.warning("a new address gets no answer", contact=contact.id, why=str(error))
+                    return False
             await self._ports.links.record_email(contact.id, email)
         return True
 
@@ -123,11 +128,13 @@ class ContactMoves:
             ac_id = await self._ac_id(record)
             try:
                 if ac_id is not None:
-                    await self._ports.contacts.clear_customer_id(ac_id)
+                    await self._ports.alone.clear_customer_id(ac_id)
                     for tag_link in (await self._ports.tags.links(ac_id)).values():
                         await self._ports.tags.remove(tag_link)
             except Rejected as error:
                 log.info("a contact that was left cannot be cleared", contact=contact.id, said=error.reply)
+            except RecordsHeld as error:
+                log.warning("a contact that was left gets no answer", contact=contact.id, why=str(error))
             await self._ports.links.record_orphaned(contact.id)
 
     async def _ac_id(self, record: ContactRecord) -> AcId | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kiva_stream.ports.destination import Contacts, WeekTags
+from kiva_stream.ports.destination import Contacts
 from kiva_stream.ports.source import Customers, Orders, Weeks
 from kiva_stream.ports.stages import OrderDelivery
 from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 
 
 class ContactPorts(NamedTuple):
@@ -21,5 +22,6 @@ class ContactPorts(NamedTuple):
     weeks: Weeks
     due: TagsDue
     contacts: Contacts
-    tags: WeekTags
+    alone: ContactRequests  # the changes of single contacts
+    tags: TagRequests
     locks: ContactLocks

@@ -91,9 +91,17 @@ class ContactUpserts:
             raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
 
     async def read_and_unsubscribe(self, records: Collection[ContactRecord]) -> list[CurrentContact]:
-        """Read the rows of contacts' customers; unsubscribe contacts of which no customer counts any more."""
+        """Read the rows of contacts' customers; unsubscribe contacts of which no customer counts any more.
+
+        A contact that gets no answer is dirty then.
+        """
         current = await self._changes.current(records)
-        await self._subscriptions.unsubscribe(current)
+        try:
+            await self._subscriptions.unsubscribe(current)
+        except RecordsHeld as error:
+            for each in current:
+                if each.id in error.why:
+                    self._dirty.mark(each.record.contact, ())
         return current
 
     async def complete(self, records: Collection[ContactRecord], needs: Mapping[ContactId, Need]) -> None:

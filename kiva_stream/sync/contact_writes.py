@@ -33,9 +33,9 @@ from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import AccountRefused, Rejected
+from kiva_stream.errors import AccountRefused, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, LeftOut
-from kiva_stream.model.ids import ContactId
+from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -121,12 +121,12 @@ class ContactWrites:
         Return those that are held, as `write` does.
         """
         async with self._ports.locks.hold([each.id for each in changes]):
-            changes = [each if each.record.unsubscribed else await self._opt_out(each) for each in changes]
+            changes, held = await self._opt_out_each(changes)
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
             result = await self._imports.run(changes, exclude_automations=exclude_automations)
-        held = result.held
+        held |= result.held
         for change in result.unconfirmed:
             held |= await self.write_one(change)
         for change, _ in result.refused:
@@ -163,10 +163,13 @@ class ContactWrites:
         fields whose values are refused. Return it if it is held, as `write` does.
         """
         held: dict[ContactId, str] = {}
-        async with self._ports.locks.hold([change.id]):
-            parts: list[Sequence[ContactChange]] = [[await self._opt_out(change)]]
-            while parts:
-                held |= await self._sender.send(parts.pop(0), parts, send=self._send_one)
+        try:
+            async with self._ports.locks.hold([change.id]):
+                parts: list[Sequence[ContactChange]] = [[await self._opt_out(change)]]
+                while parts:
+                    held |= await self._sender.send(parts.pop(0), parts, send=self._send_one)
+        except RecordsHeld as error:  # its place on the list
+            held[change.id] = error.why[change.id]
         return held
 
     async def _send_one(
@@ -177,11 +180,24 @@ class ContactWrites:
         left = await self._write_one(change, tries=tries, is_suspect=is_suspect)
         return [] if left is None else [[left]]
 
+    async def _opt_out_each(
+        self, changes: Sequence[ContactChange]
+    ) -> tuple[list[ContactChange], dict[ContactId, str]]:
+        """Opt out of changes that go by an import; return these changes, and the contacts that are held."""
+        out: list[ContactChange] = []
+        held: dict[ContactId, str] = {}
+        for each in changes:
+            try:
+                out.append(each if each.record.unsubscribed else await self._opt_out(each))
+            except RecordsHeld as error:
+                held[each.id] = error.why[each.id]
+        return out, held
+
     async def _opt_out(self, change: ContactChange) -> ContactChange:
         """Unsubscribe a contact that ActiveCampaign has, if the change says so; return the change.
 
         Its fields are sent only then, so that no failure of theirs holds an opt-out up. The caller holds the
-        contact's lock.
+        contact's lock. Raises RecordsHeld.
         """
         if not (change.unsubscribes and change.is_known) or change.is_off:
             return change
@@ -196,7 +212,7 @@ class ContactWrites:
                 change.desired, clear=change.clears, tries=tries, is_suspect=is_suspect
             )
             if change.unsubscribes and not change.is_off:
-                await self._ports.contacts.set_list(ac_id, subscribed=False)
+                await self._put(change.id, ac_id, subscribed=False)
         except Rejected as error:
             left = await self._leave_out(change, error.reply)
             if left is None and change.clears:
@@ -240,7 +256,7 @@ class ContactWrites:
             await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
 
     async def set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
-        """Subscribe a contact that ActiveCampaign has, or unsubscribe it."""
+        """Subscribe a contact that ActiveCampaign has, or unsubscribe it. Raises RecordsHeld."""
         async with self._ports.locks.hold([record.contact.id]):
             await self._set_list(record, subscribed=subscribed)
 
@@ -248,19 +264,26 @@ class ContactWrites:
         """Subscribe a contact or unsubscribe it, and record which; return whether that was done.
 
         It is not done if ActiveCampaign refuses it or does not have the contact. The caller holds the
-        contact's lock.
+        contact's lock. Raises RecordsHeld.
         """
         contact = record.contact
         ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
         if ac_id is None:
             return False
         try:
-            await self._ports.contacts.set_list(ac_id, subscribed=subscribed)
+            await self._put(contact.id, ac_id, subscribed=subscribed)
         except Rejected as error:
             log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
             return False
         await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
         return True
+
+    async def _put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
+        """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""
+        try:
+            await self._ports.alone.set_list(ac_id, subscribed=subscribed)
+        except RecordsHeld as error:
+            raise RecordsHeld("the list places of contacts", {contact: error.why[ac_id]}) from error
 
     async def _refused(self, change: ContactChange, said: str) -> None:
         """Record a refusal; the caller holds the contact's lock.

@@ -95,7 +95,7 @@ class LoneRecords(Generic[K]):
     | one that was silent while other requests of its kind were answered     | yes                          |
     | one that was held before, and not answered since                       | yes                          |
     | are silent, and so is all else, but reads at the same service were     | yes, at most `MOST_BY_READS` |
-    | answered `READS` times in a row, over `over_s` seconds                 | at a time                    |
+    | answered `READS` times in a row, over `over_s` seconds                 | until the next answer        |
     | none of these: it may be an outage                                     | no                           |
     """
 
@@ -120,7 +120,7 @@ class LoneRecords(Generic[K]):
     def answered(self, records: Iterable[K]) -> None:
         """Note that records were answered."""
         self._held.difference_update(records)
-        self._by_reads &= self._held
+        self._by_reads.clear()  # the kind is answered: no outage
         self._read_at.clear()
 
     async def are_held(self, records: Collection[K], *, has_witness: bool) -> bool:

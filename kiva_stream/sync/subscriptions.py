@@ -43,11 +43,17 @@ class Subscriptions:
 
         Their week tags must be taken off too, so a contact whose tag is known is marked due. One whose tag is
         not known needs no mark: the contact is due still, or the last change of its tag (see `WeekTagSync`)
-        took all tags off or was refused.
+        took all tags off or was refused. Raises RecordsHeld when the others are done.
         """
+        held: dict[int, str] = {}
         for each in contacts:
             if each.must_unsubscribe and each.record.contact.is_linked:
-                await self._unsubscribe(each)
+                try:
+                    await self._unsubscribe(each)
+                except RecordsHeld as error:
+                    held |= error.why
+        if held:
+            raise RecordsHeld("the list places of contacts", held)
 
     async def _unsubscribe(self, contact: CurrentContact) -> None:
         if contact.is_erased:

@@ -16,6 +16,7 @@ ActiveCampaign which tags are there.
 | changed, or became due again, since the decision          | it stays due, and is decided anew             |
 | is gone from ActiveCampaign                               | it is not due any more                        |
 | ActiveCampaign refuses the change                         | it is not due until something about it changes |
+| gets no answer, though others do                          | it stays due, and is tried later: `held_tags`  |
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ from typing import NamedTuple
 
 import anyio
 
-from kiva_stream.errors import AccountRefused, ContactGone, Rejected
+from kiva_stream.errors import AccountRefused, ContactGone, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.observability.logs import log
-from kiva_stream.ports.destination import Contacts, WeekTags
+from kiva_stream.ports.destination import Contacts
 from kiva_stream.ports.source import Customers, Weeks
 from kiva_stream.ports.state import TagsDue
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.current_contacts import counted_customers, read_current
+from kiva_stream.sync.held_tags import HeldTags
+from kiva_stream.sync.lone_requests import TagRequests
 
 PAGE_ROWS = 100
 REFUSALS = 3  # so many in a row mean that the account's tags are at fault, not the contacts
@@ -69,9 +72,10 @@ class WeekTagSync:
         due: TagsDue,
         weeks: Weeks,
         customers: Customers,
-        tags: WeekTags,
+        tags: TagRequests,
         contacts: Contacts,
         locks: ContactLocks,
+        retry_held_s: float,
     ) -> None:
         self._site_id = site_id
         self._due = due
@@ -80,6 +84,7 @@ class WeekTagSync:
         self._tags = tags
         self._contacts = contacts
         self._locks = locks
+        self._held = HeldTags(retry_held_s)
         self._woken = anyio.Event()
         self._refused_in_a_row = 0
 
@@ -138,8 +143,10 @@ class WeekTagSync:
     async def _prepare(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
         """Return the changes of the contacts whose tag differs; record that the others are not due.
 
-        New contacts stay due. For each contact with a change, record that its tag is not known from now on.
+        New contacts stay due, and so do held ones until their next try. For each contact with a change,
+        record that its tag is not known from now on.
         """
+        page = [due for due in page if not self._held.has_to_wait(due)]
         changes = await self._decide(page, week)
         differing = {change.id for change in changes}
         new = {due.record.contact.id for due in page if due.record.contact.status is ContactStatus.NEW}
@@ -166,18 +173,22 @@ class WeekTagSync:
     # --- step 2: change them ---
 
     async def _apply(self, change: _TagChange) -> None:
-        """Change a contact's tag, unless something that the decision rests on changed: then it stays due."""
+        """Change a contact's tag. It stays due if it is held, or the basis of the decision changed."""
         async with self._locks.hold([change.id]):
             if not await self._is_current(change):
                 return
             try:
                 await self._change(change.due.record, change.tag)
+            except RecordsHeld as error:
+                self._held.hold(change.due, error)
+                return
             except ContactGone:
                 pass  # there is no contact to be tagged
             except Rejected as error:
                 self._count_refusal(change, error)
             else:
                 self._refused_in_a_row = 0
+            self._held.answered(change.id)
             await self._due.clear_due([change.due])
 
     def _count_refusal(self, change: _TagChange, error: Rejected) -> None:
@@ -195,7 +206,7 @@ class WeekTagSync:
         return bool(found) and _basis(found[0]) == change.basis
 
     async def _change(self, record: ContactRecord, tag: WeekTag | None) -> None:
-        """Take every other tag off, then put the right one on. Raises ContactGone."""
+        """Take every other tag off, then put the right one on. Raises ContactGone, RecordsHeld."""
         ac_id = record.ac_id or await self._contacts.find(record.contact.email)
         if ac_id is None:
             return

@@ -76,6 +76,8 @@ class FakeContacts:
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
         self.refuses_account = False
         self.silent: set[Email] = set()  # no request with one of these is answered
+        self.silent_call = ""  # of these alone, if it is set
+        self.applies_silent = False  # an address is changed though no answer comes
         self.is_silent = False
         self.reads_are_answered = True
         self.unanswered: list[list[Email]] = []
@@ -91,14 +93,17 @@ class FakeContacts:
         await anyio.lowlevel.checkpoint()
         return self.reads_are_answered
 
-    async def _answer(self, emails: Collection[Email], tries: float) -> None:
+    async def _answer(self, emails: Collection[Email], tries: float, call: str = "") -> None:
         """Wait while a contact is silent; raise Unanswered after so many tries."""
-        while self.is_silent or not self.silent.isdisjoint(emails):
+        while self.is_silent or (not self.silent.isdisjoint(emails) and self.silent_call in {"", call}):
             self.unanswered.append(sorted(emails))
             tries -= 1
             if tries <= 0:
                 raise Unanswered("500")
             await anyio.sleep(1)
+
+    async def _answer_of(self, contact: AcId, tries: float, call: str = "other") -> None:
+        await self._answer([self.there[contact].email] if contact in self.there else [], tries, call)
 
     async def start_import(
         self,
@@ -108,7 +113,7 @@ class FakeContacts:
         tries: float = math.inf,
         is_suspect: bool = False,  # noqa: ARG002  the breaker's
     ) -> AcceptedImport:
-        await self._answer([each.email for each in contacts], tries)
+        await self._answer([each.email for each in contacts], tries, "import")
         with self._alone(*(each.email for each in contacts)):
             await anyio.lowlevel.checkpoint()
             if self.gate is not None:
@@ -165,7 +170,7 @@ class FakeContacts:
         tries: float = math.inf,
         is_suspect: bool = False,  # noqa: ARG002  the breaker's
     ) -> AcId:
-        await self._answer([wanted.email], tries)
+        await self._answer([wanted.email], tries, "upsert")
         with self._alone(wanted.email):
             await anyio.lowlevel.checkpoint()
             self.synced.append(wanted.email)
@@ -184,7 +189,18 @@ class FakeContacts:
             await anyio.lowlevel.checkpoint()
             return number
 
-    async def rename(self, contact: AcId, email: Email) -> None:
+    async def rename(
+        self,
+        contact: AcId,
+        email: Email,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
+        if contact in self.there:
+            if self.applies_silent and email in self.silent:
+                self.there[contact].email = email
+            await self._answer([self.there[contact].email, email], tries, "rename")
         if contact not in self.there:
             raise ContactGone("gone")
         one = self.there[contact]
@@ -199,7 +215,15 @@ class FakeContacts:
             one.email = email
             await anyio.lowlevel.checkpoint()
 
-    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+    async def set_list(
+        self,
+        contact: AcId,
+        *,
+        subscribed: bool,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
+        await self._answer_of(contact, tries, "set_list")
         one = self.there[contact]
         with self._alone(one.email):
             await anyio.lowlevel.checkpoint()
@@ -210,7 +234,14 @@ class FakeContacts:
             self._set_list(one, subscribed=subscribed)
             await anyio.lowlevel.checkpoint()
 
-    async def clear_customer_id(self, contact: AcId) -> None:
+    async def clear_customer_id(
+        self,
+        contact: AcId,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
+        await self._answer_of(contact, tries)
         if contact not in self.there:
             raise ContactGone("gone")
         one = self.there[contact]
@@ -226,14 +257,29 @@ class FakeContacts:
         await anyio.lowlevel.checkpoint()
         return contact in self.there and self.there[contact].is_on_list is False
 
-    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+    async def links(
+        self,
+        contact: AcId,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> dict[WeekTag, int]:
+        await self._answer_of(contact, tries)
         await anyio.lowlevel.checkpoint()
         if contact not in self.there:
             raise ContactGone("gone")
         return dict(self.there[contact].tags)
 
-    async def add_tag(self, contact: AcId, tag: WeekTag) -> int:
+    async def add_tag(
+        self,
+        contact: AcId,
+        tag: WeekTag,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> int:
         """Put a tag on a contact: see `FakeWeekTags`."""
+        await self._answer_of(contact, tries)
         await anyio.lowlevel.checkpoint()
         if contact not in self.there:
             raise ContactGone("gone")
@@ -241,7 +287,16 @@ class FakeContacts:
         self.there[contact].tag(tag, self._links)
         return self._links
 
-    async def remove(self, link: int) -> None:
+    async def remove(
+        self,
+        link: int,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
+        await self._answer(
+            [one.email for one in self.there.values() if link in one.tags.values()], tries, "remove"
+        )
         await anyio.lowlevel.checkpoint()
         for one in self.there.values():
             one.tags = {tag: number for tag, number in one.tags.items() if number != link}

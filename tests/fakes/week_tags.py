@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from datetime import date
 from itertools import count
@@ -10,7 +11,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from kiva_stream.errors import AccountRefused, ContactGone, Rejected
+from kiva_stream.errors import AccountRefused, ContactGone, Rejected, Unanswered
 from kiva_stream.model.contacts import ContactRecord, DueContact
 from kiva_stream.model.ids import AcId, ContactId, Email
 from kiva_stream.model.week_tags import WeekTag
@@ -90,7 +91,7 @@ class FakeTaggedAccount:
     """Implements WeekTags, and `find` of Contacts: ActiveCampaign's contacts with their week tags.
 
     It fails if a contact has two of them, or is in two requests. Each answer takes `takes_s`. Tags on
-    contacts in `rejected` are refused.
+    contacts in `rejected` are refused; requests about contacts in `silent` get no answer.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,9 @@ class FakeTaggedAccount:
         self.takes_s = 0.1
         self.refuses = False
         self.rejected: set[AcId] = set()
+        self.silent: set[AcId] = set()
+        self.reads_are_answered = True
+        self.unanswered: list[str] = []  # calls
         self.busy: set[AcId] = set()
         self.most_busy = 0
         self.on_call: Callable[[str], None] = lambda _call: None
@@ -126,12 +130,29 @@ class FakeTaggedAccount:
         await self._answer("find")
         return self.by_email.get(email)
 
-    async def links(self, contact: AcId) -> dict[WeekTag, int]:
-        await self._answer("links", contact)
+    async def answers(self) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self.reads_are_answered
+
+    async def links(
+        self,
+        contact: AcId,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> dict[WeekTag, int]:
+        await self._answer("links", contact, tries)
         return dict(self._tags(contact))
 
-    async def add(self, contact: AcId, tag: WeekTag) -> int:
-        await self._answer("add", contact)
+    async def add(
+        self,
+        contact: AcId,
+        tag: WeekTag,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> int:
+        await self._answer("add", contact, tries)
         there = self._tags(contact)
         if contact in self.rejected:
             raise Rejected("refused", "no such tag")
@@ -141,9 +162,15 @@ class FakeTaggedAccount:
         await anyio.lowlevel.checkpoint()
         return link
 
-    async def remove(self, link: int) -> None:
+    async def remove(
+        self,
+        link: int,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
         owner = next((who for who, there in self.tags.items() if link in there.values()), None)
-        await self._answer("remove", owner)
+        await self._answer("remove", owner, tries)
         for there in self.tags.values():
             for tag in [tag for tag, each in there.items() if each == link]:
                 del there[tag]
@@ -154,7 +181,13 @@ class FakeTaggedAccount:
             raise ContactGone("no such contact")
         return self.tags[contact]
 
-    async def _answer(self, call: str, contact: AcId | None = None) -> None:
+    async def _answer(self, call: str, contact: AcId | None = None, tries: float = math.inf) -> None:
+        while contact in self.silent:
+            self.unanswered.append(call)
+            tries -= 1
+            if tries <= 0:
+                raise Unanswered("500")
+            await anyio.sleep(1)
         self.calls.append(call)
         self.on_call(call)
         assert contact is None or contact not in self.busy, "a contact is in two requests"

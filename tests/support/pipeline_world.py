@@ -26,6 +26,7 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from tests.fakes.destination_contacts import FakeContacts, FakeWeekTags
 from tests.fakes.destination_events import FakeEvents
 from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
@@ -154,7 +155,8 @@ class World:
             weeks=self.weeks,
             due=self.due,
             contacts=self.contacts,
-            tags=FakeWeekTags(self.contacts),
+            alone=ContactRequests(self.contacts, settings.retry_held_s),
+            tags=TagRequests(FakeWeekTags(self.contacts), self.contacts, settings.retry_held_s),
             locks=ContactLocks(),
         )
         return ContactSync(

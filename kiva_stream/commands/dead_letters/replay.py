@@ -107,9 +107,7 @@ class ReplayRun:
         left = await site.dead_letters.page(DeadLetterFilter(positions=self._replays), None)
         still_dead = {each.position: each for each in left}
         orders = await OrderStates(site.store, site.shop.site.id).sent(self._orders)
-        became = Counter(
-            _became(still_dead.get(at), is_delivered=at in delivered) for at in self._replays
-        )
+        became = Counter(_became(still_dead.get(at), is_delivered=at in delivered) for at in self._replays)
         return dict(became + Counter(map(_order_became, orders.values())))
 
 

@@ -24,6 +24,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeOrderDelivery
@@ -84,7 +85,8 @@ class Bench:
             weeks=self.weeks,
             due=self.due,
             contacts=self.contacts,
-            tags=self.tags,
+            alone=ContactRequests(self.contacts, self.settings.retry_held_s),
+            tags=TagRequests(self.tags, self.contacts, self.settings.retry_held_s),
             locks=self.locks,
         )
         self.writes = ContactWrites(ports, self.settings, sleep=self.sleep, now=lambda: NOW)

@@ -31,6 +31,7 @@ from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.week_tags import WeekTagSync
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeLog
@@ -164,27 +165,35 @@ class JudgedAccount(FakeContacts):
         await self._done()
         return number
 
-    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+    async def set_list(
+        self, contact: AcId, *, subscribed: bool, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
         if subscribed:
             self._judge_return(self.there[contact].email)
-        await super().set_list(contact, subscribed=subscribed)
+        await super().set_list(contact, subscribed=subscribed, tries=tries, is_suspect=is_suspect)
         await self._done()
 
-    async def rename(self, contact: AcId, email: Email) -> None:
-        await super().rename(contact, email)
+    async def rename(
+        self, contact: AcId, email: Email, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
+        await super().rename(contact, email, tries=tries, is_suspect=is_suspect)
         await self._done()
 
-    async def clear_customer_id(self, contact: AcId) -> None:
-        await super().clear_customer_id(contact)
+    async def clear_customer_id(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> None:
+        await super().clear_customer_id(contact, tries=tries, is_suspect=is_suspect)
         await self._done()
 
-    async def add_tag(self, contact: AcId, tag: WeekTag) -> int:
-        link = await super().add_tag(contact, tag)
+    async def add_tag(
+        self, contact: AcId, tag: WeekTag, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> int:
+        link = await super().add_tag(contact, tag, tries=tries, is_suspect=is_suspect)
         await self._done()
         return link
 
-    async def remove(self, link: int) -> None:
-        await super().remove(link)
+    async def remove(self, link: int, *, tries: float = math.inf, is_suspect: bool = False) -> None:
+        await super().remove(link, tries=tries, is_suspect=is_suspect)
         await self._done()
 
     @property
@@ -462,11 +471,20 @@ class Life(World):
     # --- processes ---
 
     def _sync(self) -> ContactSync:
-        settings, locks, tags = self.settings.activecampaign, ContactLocks(), FakeWeekTags(self.account)
+        settings, locks = self.settings.activecampaign, ContactLocks()
+        held_s = settings.retry_held_s
+        tags = TagRequests(FakeWeekTags(self.account), self.account, held_s)
         shop, there, due, weeks = self.shop, self.account, self.due, self.weeks
         self.read = ReadByContactSync(shop)
         self.tags = WeekTagSync(
-            SITE.id, due=due, weeks=weeks, customers=shop, tags=tags, contacts=there, locks=locks
+            SITE.id,
+            due=due,
+            weeks=weeks,
+            customers=shop,
+            tags=tags,
+            contacts=there,
+            locks=locks,
+            retry_held_s=held_s,
         )
         ports = ContactPorts(
             customers=self.read,
@@ -476,6 +494,7 @@ class Life(World):
             weeks=weeks,
             due=due,
             contacts=there,
+            alone=ContactRequests(there, held_s),
             tags=tags,
             locks=locks,
         )

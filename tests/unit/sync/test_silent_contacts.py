@@ -110,3 +110,114 @@ def test_a_move_to_an_address_that_gets_no_answer_is_left_to_the_next_batch_of_t
 
     run(play())
     assert bench.contact(ann).status is ContactStatus.LINKED
+
+
+async def snapshot_of(bench: Bench) -> None:
+    await bench.sync.snapshot(DAY1, lambda _count: None)
+
+
+def test_an_opt_out_that_gets_no_answer_holds_its_contact_alone_and_is_made_when_that_is_over() -> None:
+    bench, customers = crowd()
+    ann, bob = customers[:2]
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        for each in (ann, bob):
+            bench.customers.change(each, email_opt_in=False)
+        bench.contacts.silent, bench.contacts.silent_call = {address(ann)}, "set_list"
+        assert await held_by(bench, ann, bob) == {bench.contact(ann).id}
+        assert [bench.at_ac(each).is_on_list for each in (ann, bob)] == [True, False]
+        bench.contacts.silent = set()
+        assert await held_by(bench, ann, bob) == set()
+
+    run(play())
+    assert bench.at_ac(ann).is_on_list is False
+
+
+def test_an_opt_out_without_an_answer_keeps_none_of_its_import_from_being_written() -> None:
+    bench, customers = crowd()
+    ann, *others = customers
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        for each in customers:
+            bench.customers.change(each, email_opt_in=each not in {ann, others[0]}, phone=PHONE)
+        bench.contacts.silent, bench.contacts.silent_call = {address(ann)}, "set_list"
+        await snapshot_of(bench)
+        assert [bench.shown(each).phone for each in customers] == ["", *[PHONE] * 7]
+        bench.contacts.silent = set()
+        assert await held_by(bench, ann) == set()
+
+    run(play())
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.shown(ann).phone == PHONE
+
+
+def test_a_snapshot_goes_on_though_a_contact_that_nobody_counts_for_cannot_be_taken_off_the_list() -> None:
+    bench, customers = crowd()
+    ann, *others = customers
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        bench.customers.change(ann, erased=True, email=None)
+        for each in others:
+            bench.customers.change(each, phone=PHONE)
+        bench.contacts.silent = {address(ann)}
+        await snapshot_of(bench)
+        assert {bench.shown(each).phone for each in others} == {PHONE}
+        bench.contacts.silent = set()
+        await snapshot_of(bench)
+
+    run(play())
+    assert bench.at_ac(ann).is_on_list is False
+
+
+def test_a_new_address_that_gets_no_answer_has_the_customer_relinked_in_some_seconds() -> None:
+    bench, customers = crowd()
+    ann, new = customers[0], Email("new@example.org")
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        bench.contacts.silent, bench.contacts.silent_call = {new}, "rename"
+        bench.customers.change(ann, email=new)
+        began_at = now()
+        await bench.sync.move({ann.id: new})
+        assert now() - began_at < 60
+
+    run(play())
+    assert bench.contact(ann).email == new
+    assert bench.contacts.at(new).customer_id == str(ann.id)
+    assert bench.contacts.at(address(ann)).customer_id == ""
+
+
+def test_a_new_address_whose_answer_was_lost_is_the_contact_s() -> None:
+    bench, customers = crowd()
+    ann, new = customers[0], Email("new@example.org")
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        there = bench.contacts.id_of(address(ann))
+        bench.contacts.silent, bench.contacts.silent_call = {new}, "rename"
+        bench.contacts.applies_silent = True
+        bench.customers.change(ann, email=new)
+        await bench.sync.move({ann.id: new})
+        assert bench.contacts.id_of(new) == there
+        assert bench.contacts.id_of(address(ann)) is None
+
+    run(play())
+    assert bench.contact(ann).email == new
+
+
+def test_a_contact_that_all_left_and_that_gets_no_answer_stops_no_move() -> None:
+    bench, customers = crowd()
+    ann, bob = customers[:2]
+
+    async def play() -> None:
+        await snapshot_of(bench)
+        bench.contacts.silent = {address(ann)}
+        bench.customers.change(ann, email=address(bob))
+        await bench.sync.move({ann.id: address(bob)})
+
+    run(play())
+    assert bench.contact(ann) is bench.contact(bob)
+    assert bench.contacts.at(address(ann)).customer_id == str(ann.id)

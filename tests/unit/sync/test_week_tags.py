@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import anyio
@@ -16,10 +17,11 @@ from structlog.testing import capture_logs
 from kiva_stream.errors import AccountRefused
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
-from kiva_stream.model.ids import ContactId
+from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.destination import Contacts
 from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.lone_requests import TagRequests
 from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
 from tests.fakes.source import FakeCustomers, FakeWeeks
 from tests.fakes.week_tags import FakeDueContacts, FakeTaggedAccount
@@ -29,6 +31,7 @@ from tests.support.virtual_time import now, run
 from tests.support.waiting import raises_one
 
 OPEN, CLOSED, NONE = WeekTag.OPEN, WeekTag.CLOSED, WeekTag.NONE
+RETRY_HELD_S = 60.0
 
 
 class Bench:
@@ -43,14 +46,16 @@ class Bench:
     def begin(self) -> None:
         """Begin a new process."""
         self.locks = ContactLocks()
+        contacts = cast("Contacts", self.account)  # as much of it as week tags need
         self.sync = WeekTagSync(
             SITE.id,
             due=self.due,
             weeks=self.weeks,
             customers=cast("Any", self.customers),
-            tags=self.account,
-            contacts=cast("Contacts", self.account),  # as much of it as week tags need
+            tags=TagRequests(self.account, contacts, RETRY_HELD_S),
+            contacts=contacts,
             locks=self.locks,
+            retry_held_s=RETRY_HELD_S,
         )
 
     def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:
@@ -640,3 +645,102 @@ def test_whatever_happens_no_contact_ever_has_two_tags_and_each_ends_with_the_ri
     for number in range(1, 5):
         assert lives.bench.account.tag_of(number) is lives.wanted(number)
         assert lives.bench.due.contacts[ContactId(number)].tag is lives.wanted(number)
+
+
+# --- no answer ---
+
+
+def silent_from(bench: Bench, *numbers: int) -> None:
+    bench.account.silent = {AcId(number + 500) for number in numbers}
+
+
+def tags_of(bench: Bench, count: int) -> list[WeekTag | None]:
+    return [bench.account.tag_of(number) for number in range(1, count + 1)]
+
+
+def test_a_tag_that_gets_no_answer_stays_due_and_all_others_are_swapped() -> None:
+    bench = to_be_closed(40)
+    silent_from(bench, 7)
+    bench.run(Bench.sync_due)
+    assert tags_of(bench, 40) == [OPEN if number == 7 else CLOSED for number in range(1, 41)]
+    assert bench.due.marks.keys() == {7}
+
+
+def test_a_held_tag_costs_nothing_until_its_next_try_which_comes_later_each_time() -> None:
+    bench = to_be_closed(20)
+    silent_from(bench, 3)
+    tries: list[float] = []
+
+    async def story(bench: Bench) -> None:
+        while len(tries) < 4:
+            seen = len(bench.account.unanswered)
+            await bench.sync.sync_due()
+            if len(bench.account.unanswered) > seen:
+                tries.append(now())
+            await anyio.sleep(1)
+        bench.account.silent = set()
+        await anyio.sleep(1_000)
+        await bench.sync.sync_due()
+
+    bench.run(story)
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    # The first call that gets no answer reads the tags anew: it is of another kind, and has no witness.
+    most = [66 * 2**times + RETRY_HELD_S + 5 for times in range(3)]
+    assert all(60 * 2**times <= wait < most[times] for times, wait in enumerate(waits))
+    assert bench.account.tag_of(3) is CLOSED
+
+
+def test_a_held_tag_is_tried_at_once_when_its_contact_is_marked_due_again() -> None:
+    bench = to_be_closed(20)
+    silent_from(bench, 3)
+
+    async def story(bench: Bench) -> None:
+        await bench.sync.sync_due()
+        bench.account.silent = set()
+        await bench.sync.sync_due()
+        assert bench.account.tag_of(3) is OPEN
+        bench.due.touch(3)
+        await bench.sync.sync_due()
+
+    assert bench.run(story).account.tag_of(3) is CLOSED
+
+
+def test_in_an_outage_of_tags_no_tag_is_held() -> None:
+    bench = to_be_closed(20)
+    bench.account.reads_are_answered = False
+    silent_from(bench, *range(1, 21))
+
+    async def story(bench: Bench) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.sync.sync_due)
+            await anyio.sleep(3_600)
+            bench.account.silent = set()
+
+    bench.run(story)
+    assert tags_of(bench, 20) == [CLOSED] * 20
+
+
+def test_of_many_silent_tags_at_most_three_are_held_while_reads_are_answered() -> None:
+    bench = to_be_closed(20)
+    silent_from(bench, *range(1, 21))
+
+    async def story(bench: Bench) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bench.sync.sync_due)
+            await anyio.sleep(3_600)
+            bench.account.silent = set()
+
+    bench.run(story)
+    assert tags_of(bench, 20).count(OPEN) == 3
+
+
+def test_the_tag_of_the_only_contact_is_held_when_reads_were_answered_for_long() -> None:
+    bench = to_be_closed(1)
+    silent_from(bench, 1)
+
+    async def story(bench: Bench) -> None:
+        began_at = now()
+        await bench.sync.sync_due()
+        assert RETRY_HELD_S <= now() - began_at < 2 * RETRY_HELD_S
+
+    assert bench.run(story).due.marks.keys() == {1}

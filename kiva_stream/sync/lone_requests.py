@@ -1,0 +1,119 @@
+"""Lone requests: each is about one contact, or one tag of it, and a batch is made of none.
+
+One that gets no answer is held when others of its kind are answered: see `isolation.LoneRecords`. A kind is
+one call, so that an outage of one call holds nothing for the answers of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import anyio
+
+from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.model.ids import AcId, Email
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.ports.destination import Contacts, WeekTags
+from kiva_stream.sync.isolation import BatchSender, LoneRecords
+
+T = TypeVar("T")
+DETOUR_S = 10.0
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Request(Protocol[T_co]):
+    """A request that may get no answer."""
+
+    def __call__(self, *, tries: float, is_suspect: bool) -> Awaitable[T_co]:
+        """Send it so many times. Raises Unanswered."""
+
+
+class LoneRequests:
+    """Sends the requests of one kind. `reads_answered` and `over_s` are those of LoneRecords."""
+
+    def __init__(self, what: str, reads_answered: Callable[[], Awaitable[bool]], over_s: float) -> None:
+        self._what = what
+        self._sender: BatchSender[int, int] = BatchSender(
+            int, LoneRecords(reads_answered, over_s, anyio.current_time)
+        )
+
+    async def send(self, record: int, request: Request[T]) -> T:
+        """Send a request about a record until it is answered.
+
+        Raises RecordsHeld if it is held, and what the request raises but Unanswered.
+        """
+        answers: list[T | Rejected] = []
+
+        async def answer(_batch: Sequence[int], /, *, tries: int, is_suspect: bool) -> list[Sequence[int]]:
+            try:
+                answers.append(await request(tries=tries, is_suspect=is_suspect))
+            except Rejected as error:  # which is an answer, too
+                answers.append(error)
+            return []
+
+        if held := await self._sender.send([record], [], send=answer):
+            raise RecordsHeld(self._what, held)
+        (answered,) = answers
+        if isinstance(answered, Rejected):
+            raise answered
+        return answered
+
+
+class TagRequests:
+    """Week tags of single contacts. Every call raises RecordsHeld, and what that of WeekTags raises."""
+
+    def __init__(self, tags: WeekTags, contacts: Contacts, over_s: float) -> None:
+        self._tags = tags
+        self._links, self._added, self._removed = (
+            LoneRequests(what, contacts.answers, over_s)
+            for what in ("the tags of contacts", "tags on contacts", "links of tags")
+        )
+
+    async def links(self, contact: AcId) -> dict[WeekTag, int]:
+        """See WeekTags.links."""
+        tags = self._tags
+        return await self._links.send(contact, lambda **tries: tags.links(contact, **tries))
+
+    async def add(self, contact: AcId, tag: WeekTag) -> int:
+        """See WeekTags.add."""
+        tags = self._tags
+        return await self._added.send(contact, lambda **tries: tags.add(contact, tag, **tries))
+
+    async def remove(self, link: int) -> None:
+        """See WeekTags.remove."""
+        tags = self._tags
+        await self._removed.send(link, lambda **tries: tags.remove(link, **tries))
+
+
+class ContactRequests:
+    """Changes of single contacts. Every call raises RecordsHeld, and what that of Contacts raises.
+
+    All reading waits while an address is changed, which the caller can do in another way. So a change of it
+    is held after `DETOUR_S` of reads.
+    """
+
+    def __init__(self, contacts: Contacts, over_s: float) -> None:
+        self._contacts = contacts
+        detour_s = min(DETOUR_S, over_s)
+        self._renamed, self._cleared = (
+            LoneRequests("contacts", contacts.answers, detour_s) for _ in range(2)
+        )
+        self._listed = LoneRequests("contacts", contacts.answers, over_s)
+
+    async def rename(self, contact: AcId, email: Email) -> None:
+        """See Contacts.rename."""
+        contacts = self._contacts
+        await self._renamed.send(contact, lambda **tries: contacts.rename(contact, email, **tries))
+
+    async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
+        """See Contacts.set_list."""
+        contacts = self._contacts
+        await self._listed.send(
+            contact, lambda **tries: contacts.set_list(contact, subscribed=subscribed, **tries)
+        )
+
+    async def clear_customer_id(self, contact: AcId) -> None:
+        """See Contacts.clear_customer_id."""
+        contacts = self._contacts
+        await self._cleared.send(contact, lambda **tries: contacts.clear_customer_id(contact, **tries))
