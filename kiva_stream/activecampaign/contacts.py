@@ -33,7 +33,7 @@ from kiva_stream.model.ids import AcId, Email
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
 # Source of these: "Bulk import contacts" and "Update list status" in ActiveCampaign's API reference.
-SINGLE_IMPORTS_PER_MINUTE = 20  # the limit of imports of one contact
+SHARE_OF_SINGLES = 20 / 100  # of the bulk imports allowed in a minute, those of one contact
 IMPORT_BYTES = 399_999  # the longest body of an import
 SUBSCRIBED, UNSUBSCRIBED = 1, 2
 RESUBSCRIBED = {"sourceid": 4}  # needed to subscribe a contact that unsubscribed
@@ -68,7 +68,7 @@ class Contacts:
         self._ids = ids
         self._per_import = settings.contacts_per_import
         self._imports = import_budget(per_minute, client.pause, clock)
-        self._singles = import_budget(min(SINGLE_IMPORTS_PER_MINUTE, per_minute), client.pause, clock)
+        self._singles = import_budget(max(1, int(per_minute * SHARE_OF_SINGLES)), client.pause, clock)
 
     async def answers(self) -> bool:
         """See ports.destination.Contacts.answers."""

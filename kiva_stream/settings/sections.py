@@ -135,7 +135,9 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
         doc("no published limit; lowered for a while when throttled; 0 = as fast as it goes"),
     ] = 60
     events_per_second_min: Annotated[Count, doc("the lowest that throttling makes of it")] = 1
-    bulk_imports_per_minute: Annotated[Count, doc("bulk imports; ActiveCampaign allows 100")] = 100
+    bulk_imports_per_minute: Annotated[
+        Count, doc("bulk imports, a fifth of them of one contact; ActiveCampaign allows 100, and 20")
+    ] = 100
     max_in_flight: Annotated[Count, doc("most events sent and not yet committed")] = 200
     lookup: Annotated[
         bool, doc("look an event up whose answer was lost before it is sent again; else it is sent again")

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from kiva_stream.model.positions import Position
-from tests.acceptance.stages import PATIENCE_S, Commands, activecampaign_beside, settings, until
+from tests.acceptance.stages import AT_ONCE, PATIENCE_S, Commands, activecampaign_beside, settings, until
 from tests.support.postgres import connected
 from tests.support.shop_rows import LONG_AGO, ShopRows
 
@@ -120,7 +120,7 @@ async def live_shop(dsn: str, folder: Path, customers: int) -> AsyncIterator[Liv
     """Give a shop whose week is open, and an account after `setup` that has no request limit."""
     numbers = range(1, customers + 1)
     async with ShopRows.create(dsn) as rows, activecampaign_beside() as activecampaign:
-        await activecampaign.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
+        await activecampaign.change(**AT_ONCE)
         environ = {**activecampaign.environ(), **settings(dsn, **QUICK)}
         shop = LiveShop(folder, dsn, activecampaign, environ, rows=rows, customers=numbers)
         await rows.connection.executemany(

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from kiva_stream.sandbox.generator import generate
-from tests.acceptance.stages import Stage, activecampaign_beside, settings
+from tests.acceptance.stages import AT_ONCE, Stage, activecampaign_beside, settings
 
 ENTRIES = 6_000
 DAY1 = ("backfill", "--since", "day1", "--yes")
@@ -24,7 +24,7 @@ async def two_sites(database: str, tmp_path: Path) -> AsyncIterator[list[Stage]]
     async with activecampaign_beside() as first, activecampaign_beside() as second:
         stages = []
         for site_id, account in zip(generated.site_ids, (first, second), strict=True):
-            await account.change(requests_per_second=0, import_duration_s=0, order_delay_s=0)
+            await account.change(**AT_ONCE)
             environ = {**account.environ(), **settings(database, site_id)}
             stages.append(
                 Stage(empty, database, account, environ, truth=truth, generated=generated, site_id=site_id)
