@@ -91,13 +91,12 @@ class Rejected(DeliveryError):  # noqa: N818
 class RowsRejected(DeliveryError):  # noqa: N818
     """ActiveCampaign refused a whole import because of some rows.
 
-    `reasons` are those of the rows that may be at fault, by index from 0; so many of them are: `count`.
+    `reasons` are those of the rows that may be at fault, by index from 0.
     """
 
-    def __init__(self, message: str, reasons: dict[int, str], count: int) -> None:
+    def __init__(self, message: str, reasons: dict[int, str]) -> None:
         super().__init__(message)
         self.reasons = reasons
-        self.count = count
 
 
 class AddressTaken(Rejected):

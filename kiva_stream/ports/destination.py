@@ -52,9 +52,9 @@ class Contacts(Protocol):
     ) -> AcceptedImport:
         """Start a bulk import of at most 250 contacts; with `exclude_automations` it starts no automation.
 
-        Raises RowsRejected with the rows that may be at fault; then none of the contacts was imported.
-        Raises Unanswered after `tries` attempts without an answer; those of an import that `is_suspect` say
-        nothing about the account.
+        Raises RowsRejected with the rows that may be at fault, Rejected if none is named; then none of the
+        contacts was imported. Raises Unanswered after `tries` attempts without an answer; those of an import
+        that `is_suspect` say nothing about the account.
         """
 
     async def import_report(self, import_id: str) -> ImportReport:

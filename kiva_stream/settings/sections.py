@@ -172,12 +172,10 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     realtime_max_age_s: Annotated[
         Seconds, doc("a contact that only older entries wait for is imported without starting automations")
     ] = 86_400
-    import_failure_share: Annotated[
-        float,
-        Meta(gt=0, le=1),
-        doc("more than this share of an import failing stops the backfill, and nobody is dead-lettered"),
-    ] = 0.2
-    import_failure_min: Annotated[Count, doc("as long as at least this many contacts of it failed")] = 25
+    import_failure_min: Annotated[
+        Count,
+        doc("most contacts of one refusal's text sent by themselves though imports refuse them"),
+    ] = 25
     orders_per_batch: Annotated[
         int,
         Meta(ge=1, le=200),

@@ -1,7 +1,8 @@
 """Contact imports: contacts are sent by bulk imports, whose ends are waited for.
 
 In the state a contact is linked only after ActiveCampaign confirmed it. A new process waits for the imports
-that an earlier one began, and does not send them again. An import that was lost is sent once more.
+that an earlier one began, and does not send them again. An import that was lost counts as unanswered: it is
+sent once more, then halved.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from operator import attrgetter
 import anyio
 import msgspec
 
-from kiva_stream.errors import AccountRefused, RowsRejected
+from kiva_stream.errors import Rejected, RowsRejected, Unanswered
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
 from kiva_stream.model.ids import ContactId
 from kiva_stream.observability.logs import log
@@ -22,17 +23,16 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.import_refusals import Changes, Refusal, refused_alone
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
-from kiva_stream.sync.refused_fields import names_value
-
-Changes = Sequence[ContactChange]
+from kiva_stream.sync.lone_tries import RefusedRow
 
 
 class ImportResult(msgspec.Struct):
     """What imports did not confirm."""
 
     unconfirmed: list[ContactChange] = []  # they failed, or may have been left out
-    refused: list[tuple[ContactChange, str]] = []  # an import was refused, perhaps for these; the reasons
+    refused: list[RefusedRow] = []  # an import was refused, perhaps for these
     held: dict[ContactId, str] = {}  # they get no answer, though others do; the last replies
 
 
@@ -66,19 +66,38 @@ class ContactImports:
             known_to = max(page.values())
             await self._ports.links.record_ids(page, known_to)
 
-    async def run(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> ImportResult:
-        """Import contacts, again when the import is lost. The caller holds the contacts' locks."""
+    async def run(self, changes: Changes, *, exclude_automations: bool) -> ImportResult:
+        """Import contacts; find those that an import is refused for. The caller holds the contacts' locks."""
         result = ImportResult()
-        send = partial(self._send, result, exclude_automations=exclude_automations)
-        parts = [changes]
-        while parts:
-            if part := parts.pop(0):
-                result.held |= await self._sender.send(part, parts, send=send)
+        send = partial(self._send_each, result, exclude_automations=exclude_automations)
+        probe = partial(self._refusal, exclude_automations=exclude_automations)
+        for (change,), said in await refused_alone(changes, send, probe):
+            result.refused.append(RefusedRow(change, said, was_alone=True))
         return result
+
+    async def _refusal(self, change: ContactChange, *, exclude_automations: bool) -> str | None:
+        """Send an import of one; return the reply if it was refused."""
+        result = ImportResult()
+        refusals = await self._send_each(result, [[change]], exclude_automations=exclude_automations)
+        replies = [each.said for each in refusals] + [each.said for each in result.refused]
+        return replies[0] if replies else None
+
+    async def _send_each(
+        self, result: ImportResult, parts: Sequence[Changes], *, exclude_automations: bool
+    ) -> list[Refusal]:
+        """Send imports, anew without the rows that are named; return those refused without naming one."""
+        refusals: list[Refusal] = []
+        send = partial(self._send, result, refusals, exclude_automations=exclude_automations)
+        left = list(parts)
+        while left:
+            if part := left.pop(0):
+                result.held |= await self._sender.send(part, left, send=send)
+        return refusals
 
     async def _send(
         self,
         result: ImportResult,
+        refusals: list[Refusal],
         changes: Changes,
         /,
         *,
@@ -87,8 +106,8 @@ class ContactImports:
         is_suspect: bool,
     ) -> list[Changes]:
         """Send an import and wait for its end; return what is to be sent anew. Raises Unanswered."""
-        # 1. Start the import. If rows are refused, none was imported: start again without those that may
-        # be at fault. The account may be the cause, unless the reasons name the values of rows.
+        # 1. Start the import. If it is refused, no contact was imported: if rows are named, start again
+        # without those that may be at fault.
         try:
             accepted = await self._ports.contacts.start_import(
                 [each.desired for each in changes],
@@ -97,11 +116,14 @@ class ContactImports:
                 is_suspect=is_suspect,
             )
         except RowsRejected as error:
-            reasons = error.reasons.items()
-            unnamed = [row for row, reason in reasons if not names_value(reason, changes[row].desired)]
-            self._check_failures(min(error.count, len(unnamed)), of=len(changes))
-            result.refused += [(changes[index], reason) for index, reason in error.reasons.items()]
+            was_alone = len(changes) == 1
+            result.refused += [
+                RefusedRow(changes[row], said, was_alone) for row, said in error.reasons.items()
+            ]
             return [[each for index, each in enumerate(changes) if index not in error.reasons]]
+        except Rejected as error:
+            refusals.append(Refusal(changes, error.reply))
+            return []
         # 2. Record the import in the state, so that a new process can wait for its end.
         sent = {each.id: fingerprint(each.desired) for each in changes}
         unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
@@ -110,7 +132,7 @@ class ContactImports:
         # 3. Wait for its end.
         unconfirmed = await self._finish(started)
         if unconfirmed is None:
-            return [changes]
+            raise Unanswered("ActiveCampaign accepted an import and did not complete it")
         result.unconfirmed += [each for each in changes if each.id in unconfirmed]
         return []
 
@@ -138,8 +160,6 @@ class ContactImports:
         await self._ports.due.record_tags_unknown(
             [each.contact.id for each in records if each.contact.id in failed and not each.contact.is_linked]
         )
-        # 3. Stop if so many failed that the cause is the account.
-        self._check_failures(len(failed), of=len(started.fingerprints))
         return failed | unsure
 
     async def _absent(self, started: OpenImport) -> set[ContactId]:
@@ -159,12 +179,3 @@ class ContactImports:
             report = await self._ports.contacts.import_report(import_id)
             if report.state is not ImportState.RUNNING:
                 return report
-
-    def _check_failures(self, failed: int, *, of: int) -> None:
-        """Raise AccountRefused if so many contacts of an import failed that the cause is the account."""
-        share, least = self._settings.import_failure_share, self._settings.import_failure_min
-        if failed >= least and failed > share * of:
-            raise AccountRefused(
-                f"ActiveCampaign refused {failed} of {of} contacts of one import: look at the account's "
-                "contact limit and its exclusion list, then start again. Nobody was dead-lettered."
-            )

@@ -15,6 +15,9 @@ its contacts, or the moves. The snapshot of a run that is not live starts none e
 | `contact_changes`  | finds which contacts differ, and how                                          |
 | `contact_writes`   | sends changes, by imports or one by one                                       |
 | `contact_imports`  | starts imports, waits for their ends                                          |
+| `import_refusals`  | finds the contacts that an import is refused for                              |
+| `untaken_contacts` | writes the contacts that imports did not take                                 |
+| `lone_tries`       | tries contacts that imports did not take, of many five first                  |
 | `contact_moves`    | moves customers whose address changed, dissolves contacts that all left       |
 | `subscriptions`    | unsubscribes contacts from the list, and resubscribes them                    |
 """

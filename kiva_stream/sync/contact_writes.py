@@ -7,12 +7,7 @@
 | is linked      | fewer                                | by a request of its own                       |
 | loses a name   | any                                  | by a request of its own                       |
 
-| the import                                               | then the contact is sent                      |
-|----------------------------------------------------------|-----------------------------------------------|
-| reports that the contact failed, or may have left it out | once more, by a request of its own            |
-| was lost                                                 | once more, by an import                       |
-| was refused, perhaps for this contact                    | by an import of one; if this is refused too,  |
-|                                                          | without the value that is named, then alone   |
+What imports do not take is written as `untaken_contacts` says.
 
 A contact that is not linked is sent by an import first: any other request that subscribes would also
 resubscribe a contact that has unsubscribed at ActiveCampaign. If the contact fails there, it is sent by a
@@ -33,8 +28,8 @@ from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import AccountRefused, RecordsHeld, Rejected
-from kiva_stream.model.contacts import ContactRecord, ContactStatus, LeftOut
+from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
@@ -45,7 +40,8 @@ from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.desired_contact import fingerprint
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
-from kiva_stream.sync.refused_fields import names_field_id, refused_field, value_hash
+from kiva_stream.sync.left_out_values import leave_out
+from kiva_stream.sync.untaken_contacts import UntakenContacts
 
 
 class ContactWrites:
@@ -66,6 +62,7 @@ class ContactWrites:
         self._settings = settings
         self._now = now
         self._imports = ContactImports(ports, settings, sleep)
+        self._untaken = UntakenContacts(ports, settings, imports=self._imports, write_one=self.write_one)
         lone: LoneRecords[ContactId] = LoneRecords(
             ports.contacts.answers, settings.retry_held_s, anyio.current_time
         )
@@ -127,34 +124,7 @@ class ContactWrites:
             )
             result = await self._imports.run(changes, exclude_automations=exclude_automations)
         held |= result.held
-        for change in result.unconfirmed:
-            held |= await self.write_one(change)
-        for change, _ in result.refused:
-            held |= await self._import_one(change, exclude_automations=exclude_automations)
-        return held
-
-    async def _import_one(self, change: ContactChange, *, exclude_automations: bool) -> dict[ContactId, str]:
-        """Import one contact that an import was perhaps refused for: whole, then without refused values.
-
-        At last it is sent by a request of its own. Raises AccountRefused if a custom field is refused: that
-        request would ignore the field.
-        """
-        async with self._ports.locks.hold([change.id]):
-            left: ContactChange | None = change
-            while left is not None:
-                change, left = left, None
-                result = await self._imports.run([change], exclude_automations=exclude_automations)
-                if not (result.refused or result.unconfirmed):
-                    return result.held
-                for _, said in result.refused:
-                    if names_field_id(said, change.desired):
-                        raise AccountRefused(
-                            f"ActiveCampaign refuses a field of contacts; run `kiva-stream setup`: {said}"
-                        )
-                    left = await self._leave_out(change, said)
-            if change.needs_import:  # the tag was recorded before the first import
-                await self._ports.due.record_tags_unknown([change.id])
-        return await self.write_one(change)
+        return held | await self._untaken.write(result, exclude_automations=exclude_automations)
 
     async def write_one(self, change: ContactChange) -> dict[ContactId, str]:
         """Send one contact by itself, and unsubscribe it if the change says so.
@@ -214,7 +184,7 @@ class ContactWrites:
             if change.unsubscribes and not change.is_off:
                 await self._put(change.id, ac_id, subscribed=False)
         except Rejected as error:
-            left = await self._leave_out(change, error.reply)
+            left = await leave_out(self._ports.links, change, error.reply)
             if left is None and change.clears:
                 log.warning("a name or phone cannot be cleared", contact=change.id, said=error.reply)
                 return change.without_clearing()
@@ -225,26 +195,6 @@ class ContactWrites:
             change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
         )
         return None
-
-    async def _leave_out(self, change: ContactChange, said: str) -> ContactChange | None:
-        """Return a change without the optional field whose value a refusal names, None if it names none.
-
-        The field is recorded, so that it is left out until its value changes: see `ContactChanges`.
-        """
-        field = refused_field(said, change.desired)
-        if field is None:
-            return None
-        value = getattr(change.desired, field)
-        refused = LeftOut(value_hash(change.id, value), reply=said.replace(value, f"[{field}]"))
-        await self._ports.links.record_left_out(change.id, field, refused)
-        await self._ports.links.count_notes({"value_left_out": 1})
-        log.warning(
-            "a value of a contact is refused; it is left out",
-            contact=change.id,
-            field=field,
-            said=refused.reply,
-        )
-        return change.without(field)
 
     async def reject_unwritten(self, record: ContactRecord) -> None:
         """Reject a contact that is still new after all changes were written.

@@ -45,7 +45,8 @@ class FakeContacts:
     without one left the import is completed. Addresses in `failing` are reported as failed, as are rows that
     subscribe an unsubscribed contact; addresses in `excluded` are left out without a report, and an import
     with an address in `refused` is refused with those rows. Calls for one contact refuse the addresses in
-    `refused_alone`. Both refuse the names, phones and birthdays in `refused_values`, with their replies. A
+    `refused_alone`. An import for which `refuses_import` has a reply is refused with it, without a row. Both
+    refuse the names, phones and birthdays in `refused_values`, with their replies. A
     lost import changed nothing, unless `works_lost`.
     """
 
@@ -70,9 +71,13 @@ class FakeContacts:
         self.excluded: set[Email] = set()
         self.refused: set[Email] = set()
         self.refused_values: dict[str, str] = {}
+        self.refuses_import: Callable[[Sequence[DesiredContact]], str] = lambda _rows: ""
+        self.refused_imports: list[list[Email]] = []  # without a row
         self.names_next_row = False  # a refused import names the row after each bad one too
         self.refused_alone: set[Email] = set()
+        self.refused_alone_with: dict[Email, str] = {}
         self.works_lost = False
+        self.interrupting: set[Email] = set()  # an import with one of these is lost
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
         self.refuses_account = False
         self.silent: set[Email] = set()  # no request with one of these is answered
@@ -121,12 +126,15 @@ class FakeContacts:
         if self.refuses_account:
             raise AccountRefused("no")
         assert len(contacts) <= self.contacts_per_import
+        if said := self.refuses_import(contacts):
+            self.refused_imports.append([each.email for each in contacts])
+            raise Rejected("refused", said)
         refused = {row: reply for row, each in enumerate(contacts) if (reply := self._refusal(each))}
         if refused:
             if self.names_next_row:
                 next_rows = {row + 1: "" for row in refused if row + 1 < len(contacts)}
                 refused = dict(sorted((next_rows | refused).items()))
-            raise RowsRejected("refused", refused, len(refused))
+            raise RowsRejected("refused", refused)
         import_id = f"import {len(self.imports) + 1}"
         self.imports[import_id] = list(contacts)
         self.automations[import_id] = not exclude_automations
@@ -141,7 +149,9 @@ class FakeContacts:
         if import_id in self._ended:
             return self._ended[import_id]
         contacts = self.imports.get(import_id, [])
-        report = self.reports.pop(0) if self.reports else ImportReport(ImportState.COMPLETED)
+        is_interrupted = not self.interrupting.isdisjoint(each.email for each in contacts)
+        end = ImportReport(ImportState.LOST if is_interrupted else ImportState.COMPLETED)
+        report = self.reports.pop(0) if self.reports else end
         if report.state is ImportState.RUNNING:
             return report
         self._busy.subtract({each.email for each in contacts})
@@ -182,7 +192,7 @@ class FakeContacts:
                 raise AccountRefused("no")
             if wanted.email in self.refused_alone:
                 raise Rejected("refused", "no")
-            if reply := self._refusal_of_value(wanted):
+            if reply := self.refused_alone_with.get(wanted.email) or self._refusal_of_value(wanted):
                 raise Rejected("refused", reply)
             number = self.add(wanted.email)
             self.there[number].show(wanted)

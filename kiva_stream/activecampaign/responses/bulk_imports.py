@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from kiva_stream.activecampaign.responses.response import Response, mask
+from kiva_stream.activecampaign.responses.response import Response, addresses, mask
 from kiva_stream.activecampaign.responses.rest import parse_rest
 from kiva_stream.activecampaign.responses.statuses import retry_after_s
-from kiva_stream.errors import AccountRefused, Rejected, RowsRejected, TryLater
+from kiva_stream.errors import Rejected, RowsRejected, TryLater
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 
 _THROTTLED = re.compile(r"rate limit|per minute", re.IGNORECASE)
 _LEAST_QUOTED = 4  # characters; a shorter text may stand in any reason
+_ROW_OF_POINTER = re.compile(r"/contacts/(\d+)(?:/|$)|^/data/(\d+)(?:/|$)")
 _STATES = {
     "completed": ImportState.COMPLETED,
     "failed": ImportState.LOST,
@@ -48,6 +49,24 @@ class _ImportFault(msgspec.Struct):
         return any(map(_THROTTLED.search, texts))
 
 
+class _Source(msgspec.Struct):
+    """Where an error of the form of JSON:API lies."""
+
+    pointer: str = ""
+
+
+class _Error(msgspec.Struct):
+    """An error of the form of JSON:API ("Errors" in ActiveCampaign's API reference)."""
+
+    source: _Source | None = None
+
+
+class _Errors(msgspec.Struct):
+    """The other form of a refusal: errors with pointers."""
+
+    errors: list[_Error] = []
+
+
 class _Info(msgspec.Struct):
     """The progress of an import; its status is `false` in its first second ("Bulk import status info")."""
 
@@ -58,9 +77,9 @@ class _Info(msgspec.Struct):
 def parse_accepted_import(response: Response, rows: Sequence[Collection[str]]) -> AcceptedImport:
     """Return the accepted import of `rows`; it is short if ActiveCampaign queued fewer contacts than these.
 
-    Each row is given by its texts. Raises RowsRejected with the rows that may be at fault; TryLater, also for
-    throttling, which this call answers with a 400 ("Bulk import contacts"); and AccountRefused, also if
-    ActiveCampaign refuses the import but names no row, since it would refuse every other import too.
+    Each row is given by its texts, its address first. Raises RowsRejected with the rows that may be at fault;
+    Rejected if none is named; TryLater, also for throttling, which this call answers with a 400 ("Bulk import
+    contacts"); and AccountRefused.
     """
     try:
         accepted = parse_rest(response, _Queued)
@@ -70,10 +89,9 @@ def parse_accepted_import(response: Response, rows: Sequence[Collection[str]]) -
             raise TryLater(
                 f"bulk imports are throttled: {response.excerpt()}", retry_after_s(response)
             ) from None
-        if reasons := _suspects(fault, rows, response.secrets):
-            count = sum(isinstance(reason, _RowFault) for reason in fault.reasons)
-            raise RowsRejected(f"ActiveCampaign refused {count} rows of an import", reasons, count) from None
-        raise AccountRefused(f"ActiveCampaign refuses bulk imports: {refusal.reply}") from None
+        if reasons := _suspects(fault, rows, response.secrets) or _named(response, rows, refusal.reply):
+            raise RowsRejected("ActiveCampaign refused rows of an import", reasons) from None
+        raise
     is_short = accepted.contacts is not None and accepted.contacts < len(rows)
     return AcceptedImport(accepted.batch_id, is_short=is_short)
 
@@ -83,17 +101,50 @@ def _suspects(
 ) -> dict[int, str]:
     """Return the rows that an import may have been refused for, by index from 0, with the reasons.
 
-    The number k may mean the k-th row or the one after it: ActiveCampaign does not document whether it counts
-    from 1 or from 0. If the reason quotes a text that one of the two has, it is this one.
+    If the reason quotes a text that one of the two rows of a number has, it is this one.
     """
     found: dict[int, str] = {}
     for each in fault.reasons:
         if isinstance(each, _RowFault):
-            pair = [index for index in (each.contact - 1, each.contact) if 0 <= index < len(rows)]
+            pair = _rows_of_number(each.contact, len(rows))
             quoted = [index for index in pair if _quotes(each.reason, rows[index])]
             for index in quoted if len(quoted) == 1 else pair:
                 found.setdefault(index, mask(each.reason, secrets))
     return found
+
+
+def _named(response: Response, rows: Sequence[Collection[str]], reply: str) -> dict[int, str]:
+    """Return the rows whose address a refusal has in a text, or whose number it has in a pointer."""
+    texts = list(_texts(response.decode(Any)))
+    quoted = {address for text in texts for address in addresses(text)}
+    found = [index for index, row in enumerate(rows) if quoted.intersection(map(str.lower, row))]
+    errors = (response.decode(_Errors) or _Errors()).errors
+    numbers = [_number_in(each.source.pointer) for each in errors if each.source]
+    pairs = [row for number in numbers if number is not None for row in _rows_of_number(number, len(rows))]
+    return dict.fromkeys(found or pairs, reply)
+
+
+def _rows_of_number(number: int, count: int) -> list[int]:
+    """Return the rows that a number may mean, by index from 0.
+
+    The number k may mean the k-th row or the one after it: ActiveCampaign does not document whether it counts
+    from 1 or from 0.
+    """
+    return [index for index in (number - 1, number) if 0 <= index < count]
+
+
+def _number_in(pointer: str) -> int | None:
+    match = _ROW_OF_POINTER.search(pointer)
+    return None if match is None else int(match[1] or match[2])
+
+
+def _texts(body: object) -> Iterator[str]:
+    """Yield the texts of a JSON body."""
+    if isinstance(body, str):
+        yield body
+    elif isinstance(body, dict | list):
+        for each in body.values() if isinstance(body, dict) else body:
+            yield from _texts(each)
 
 
 def _quotes(reason: str, texts: Collection[str]) -> bool:

@@ -44,6 +44,11 @@ class Response(NamedTuple):
         return " ".join(filter(None, (str(self.status), to, body)))
 
 
+def addresses(text: str) -> list[str]:
+    """Return the addresses that a text has, in lower case."""
+    return [found.strip(".").lower() for found in _ADDRESS.findall(text)]
+
+
 def mask(text: str, secrets: Iterable[str]) -> str:
     """Return the beginning of a text, on one line, without addresses and secrets, plain or form-encoded."""
     for secret in secrets:

@@ -609,7 +609,7 @@ async def test_the_largest_contacts_that_fit_are_imported_and_one_more_byte_is_t
 
         await adapter.start_import(many[:size], exclude_automations=False)
         assert not it.account.tally.breaches
-        with pytest.raises(AccountRefused):
+        with pytest.raises(Rejected):
             await adapter.start_import(many[: size + 1], exclude_automations=False)
         assert "at most 399999" in it.account.tally.examples[0]
 

@@ -70,7 +70,7 @@ def test_refusals_are_counted_in_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [Rejected("no"), RowsRejected("no", {}, 0), UnknownOutcome("?"), DeliveryError("other")]
+    "error", [Rejected("no"), RowsRejected("no", {}), UnknownOutcome("?"), DeliveryError("other")]
 )
 def test_any_other_error_is_raised_at_once(error: DeliveryError) -> None:
     with pytest.raises(type(error)):

@@ -51,7 +51,6 @@ import_min_contacts = 10
 contacts_per_import = 250
 import_poll_s = 2
 realtime_max_age_s = 86400
-import_failure_share = 0.2
 import_failure_min = 25
 breaker_failures = 5
 retry_refused_s = 300

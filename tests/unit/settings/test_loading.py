@@ -44,7 +44,6 @@ def test_missing_keys_are_named_together_with_where_to_set_them() -> None:
             "251",
             "a whole number, at least 1 and at most 250, not '251'",
         ),
-        ("ACTIVECAMPAIGN__IMPORT_FAILURE_SHARE", "1.5", "a number, above 0 and at most 1, not '1.5'"),
         ("ACTIVECAMPAIGN__API_URL", "account", "activecampaign.api_url is to be a URL"),
         ("LOG__LEVEL", "loud", "log.level is to be one of debug, info, warning, error, not 'loud'"),
         ("LOG__MASK_EMAILS", "perhaps", "log.mask_emails is to be true or false, not 'perhaps'"),

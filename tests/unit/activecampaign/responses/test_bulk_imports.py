@@ -6,7 +6,7 @@ import pytest
 
 from kiva_stream.activecampaign.responses.bulk_imports import parse_import_report
 from kiva_stream.activecampaign.responses.response import Response
-from kiva_stream.errors import AccountRefused, RowsRejected, TryLater
+from kiva_stream.errors import AccountRefused, Rejected, RowsRejected, TryLater
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 from tests.unit.activecampaign.responses.builders import answer, parse_import, raised
 
@@ -65,7 +65,7 @@ def test_a_number_is_that_of_a_row_counted_from_1_or_from_0_unless_the_reason_qu
     error = raised(parse_import, answer(400, {"success": 0, "message": "no", "failureReasons": reasons}))
 
     assert isinstance(error, RowsRejected)
-    assert (list(error.reasons), error.count) == (rows, 1)
+    assert list(error.reasons) == rows
 
 
 def test_the_reasons_of_rows_are_quoted_without_addresses() -> None:
@@ -73,7 +73,34 @@ def test_the_reasons_of_rows_are_quoted_without_addresses() -> None:
     error = raised(parse_import, answer(400, {"success": 0, "message": "no", "failureReasons": reasons}))
 
     assert isinstance(error, RowsRejected)
-    assert (error.reasons, error.count) == ({1: "Email [address] is invalid.", 2: ""}, 2)
+    assert error.reasons == {1: "Email [address] is invalid.", 2: ""}
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        ({"success": 0, "message": "The address Bob@Example.org is invalid."}, [1]),
+        (
+            {
+                "success": 0,
+                "message": "no",
+                "failureReasons": ["bob@example.org: bounced.", "eve@example.org"],
+            },
+            [1, 2],
+        ),
+        ({"errors": [{"title": "Email <eve@example.org> is not valid"}]}, [2]),
+        ({"errors": [{"title": "no", "source": {"pointer": "/contacts/2/phone"}}]}, [1, 2]),
+        ({"errors": [{"title": "no", "source": {"pointer": "/data/0"}}]}, [0]),
+    ],
+)
+def test_a_text_naming_an_address_or_a_pointer_with_a_number_refuses_its_row(
+    body: object, rows: list[int]
+) -> None:
+    for status in (400, 422):
+        error = raised(parse_import, answer(status, body))
+        assert isinstance(error, RowsRejected)
+        assert list(error.reasons) == rows
+        assert "example.org" not in str(error.reasons).lower()
 
 
 @pytest.mark.parametrize(
@@ -82,13 +109,21 @@ def test_the_reasons_of_rows_are_quoted_without_addresses() -> None:
         answer(400, {"success": 0, "message": "The list does not exist."}),
         answer(400, {"success": 0, "message": "no", "failureReasons": ["The contact limit is reached."]}),
         answer(400, {"success": 0, "message": "no", "failureReasons": [{"contact": -1}, {"contact": 4}]}),
+        answer(400, {"success": 0, "message": "joann@example.org is no contact of ours"}),
         answer(400, b"\xff"),
-        answer(404, {"message": "no such thing"}),
         answer(422, {"errors": []}),
+        answer(422, {"errors": [{"title": "no", "source": {"pointer": "/data/attributes/phone"}}]}),
+        answer(413, {"message": "too large"}),
     ],
 )
-def test_an_import_refused_without_naming_a_row_refuses_the_account(response: Response) -> None:
-    assert type(raised(parse_import, response)) is AccountRefused
+def test_an_import_refused_without_naming_a_row_refuses_this_import_and_not_the_account(
+    response: Response,
+) -> None:
+    assert type(raised(parse_import, response)) is Rejected
+
+
+def test_an_import_where_the_api_has_no_such_call_refuses_the_account() -> None:
+    assert type(raised(parse_import, answer(404, {"message": "no such thing"}))) is AccountRefused
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""An import refused without naming a row stops nobody: the others arrive, and who is at fault is named."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.live_shop import LiveShop, email, live_shop
+from tests.acceptance.test_refused_contacts import BACKFILL, dead
+from tests.support.postgres import connected
+
+BAD = 7
+REFUSALS: Mapping[str, Mapping[str, Any]] = {
+    "bad request": {"status": 400, "text": '{"success":0,"message":"Bad Request"}'},
+    "address": {"status": 400, "text": f'{{"success":0,"message":"The address {email(BAD)} is invalid."}}'},
+    "pointer": {
+        "status": 422,
+        "text": '{"errors":[{"title":"not valid","source":{"pointer":"/data/attributes/email"}}]}',
+    },
+}
+NOT_VALID = '{"errors":[{"title":"not valid","source":{"pointer":"/data/attributes/email"}}]}'
+
+
+@pytest.fixture
+async def shop(database: str, tmp_path: Path) -> AsyncIterator[LiveShop]:
+    """A shop of twenty customers, each with a paid order and an entry of a log-in."""
+    async with live_shop(database, tmp_path, 20) as live, connected(database) as connection:
+        for customer in live.customers:
+            await live.order(customer, customer, status="complete", payment_status="completed")
+            await live.write(connection, customer)
+        yield live
+
+
+def refusal(path: str, **answer: object) -> dict[str, Any]:
+    """Return the fault that a request with the bad address meets."""
+    return {"path": path, "kind": "answer-before", "containing": f'"{email(BAD)}"', **answer}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+async def test_a_backfill_ends_though_imports_with_one_address_are_refused_without_a_row(
+    shop: LiveShop, kind: str
+) -> None:
+    await shop.activecampaign.fail(refusal("/import/bulk_import", **REFUSALS[kind]))
+    shop.run(*BACKFILL)
+    contacts, received = await shop.contacts(), await shop.received()
+    assert set(received) == set(contacts) == set(map(email, shop.customers))
+    assert shop.status()["phase"] == "done"
+    assert dead(shop) == []
+    on_list = {each for each, contact in contacts.items() if contact["lists"]}
+    assert on_list == set(map(email, shop.customers)) - {email(BAD)}
+
+
+async def test_a_contact_that_is_refused_alone_too_is_named_with_the_reply(shop: LiveShop) -> None:
+    await shop.activecampaign.fail(
+        refusal("/import/bulk_import", **REFUSALS["bad request"]),
+        refusal("/contact/sync", status=422, text=NOT_VALID),
+    )
+    shop.run(*BACKFILL)
+    assert set(await shop.received()) == set(map(email, shop.customers)) - {email(BAD)}
+    (letter,) = dead(shop)
+    assert (letter["customer"], letter["reason"]) == (str(BAD), "ac_rejected")
+    assert "not valid" in letter["reply"]

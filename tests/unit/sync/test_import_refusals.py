@@ -1,0 +1,166 @@
+"""An import that is refused without naming a row: who is at fault is found by halving; the others arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from kiva_stream.errors import AccountRefused
+from kiva_stream.model.contacts import DesiredContact
+from kiva_stream.model.ids import ContactId
+from kiva_stream.sync.import_refusals import LastTries, Refusal, is_all_refused, spread
+from tests.support.waiting import raises_one
+from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, shop
+
+BAD = "400 Bad Request"
+
+Refuses = Callable[[Sequence[DesiredContact]], str]
+
+
+def of_address(*addresses: str | None, said: str = BAD) -> Refuses:
+    """Refuse imports with one of these addresses."""
+    return lambda rows: said if any(row.email in addresses for row in rows) else ""
+
+
+# The rules
+
+
+async def test_both_halves_refused_with_the_same_text_may_be_about_the_account() -> None:
+    bench = Bench(shop(4)[1])
+    customers, _ = shop(4)
+    await bench.link(*customers)
+    part = bench.wanted(*customers)
+    first, second = part[:2], part[2:]
+    assert is_all_refused(part, [Refusal(first, "400 row 1"), Refusal(second, "400 row 2")])
+    assert not is_all_refused(part, [Refusal(first, "400 row 1"), Refusal(second, "400 no")])
+    assert not is_all_refused(part, [Refusal(first, "400 row 1")])
+    assert not is_all_refused(part, [Refusal(first, "400 row 1"), Refusal(second[:1], "400 row 2")])
+    assert spread(part, 5) == part
+    assert spread(part, 2) == [part[0], part[2]]
+
+
+def test_of_one_text_so_many_contacts_are_sent_by_themselves_until_an_import_takes_them() -> None:
+    tries = LastTries(2)
+    one, two, three = map(ContactId, (1, 2, 3))
+    assert [tries.takes(each, f"no {each}") for each in (one, two, three, one)] == [True, True, False, True]
+    assert tries.takes(three, "not now")
+    tries.taken(one)
+    assert tries.takes(three, "no 4")
+
+
+# What becomes of contacts
+
+
+@pytest.mark.parametrize("bad", [(0,), (7,), (2, 3), (1, 6), (0, 4, 7)])
+async def test_contacts_that_imports_are_refused_for_are_sent_by_themselves_and_all_others_are_imported(
+    bad: tuple[int, ...],
+) -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = of_address(*(customers[index].email for index in bad))
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+    assert sorted(bench.contacts.synced) == [address(customers[index]) for index in bad]
+
+
+async def test_a_contact_that_is_refused_by_itself_too_is_rejected_with_the_reply() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = of_address(customers[5].email)
+    bench.contacts.refused_alone_with = {address(customers[5]): "the e-mail is not valid"}
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 5 + [REFUSED] + [LINKED] * 2
+    assert bench.contact(customers[5]).reply == "the e-mail is not valid"
+
+
+async def test_a_pointer_to_an_optional_field_costs_the_value_of_the_one_that_has_it() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    for each in customers:
+        bench.customers.change(each, phone="+1 555 0100")
+    bench.customers.change(customers[3], phone="bad phone")
+    bench.contacts.refuses_import = lambda rows: (
+        '422 {"errors":[{"source":{"pointer":"\\\\/data\\\\/attributes\\\\/phone"}}]}'
+        if any(row.phone == "bad phone" for row in rows)
+        else ""
+    )
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+    assert [not bench.shown(each).phone for each in customers].index(True) == 3
+    assert bench.contacts.synced == []
+    assert bench.at_ac(customers[3]).is_on_list
+
+
+async def test_when_contacts_with_their_address_alone_are_refused_the_account_is_at_fault() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = lambda _rows: BAD
+    with raises_one(AccountRefused):
+        await bench.snapshot()
+    assert [len(each) for each in bench.contacts.refused_imports] == [8, 4, 4, 1, 1, 1, 1, 1]
+    assert bench.statuses(customers) == [NEW] * 8
+    assert bench.contacts.synced == []
+
+    bench.contacts.refuses_import = lambda _rows: ""
+    bench.restart()
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+
+
+async def test_when_empty_fields_are_refused_a_field_is_gone_and_nobody_is_sent_without_it() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = lambda rows: BAD if any(row.status is not None for row in rows) else ""
+    with raises_one(AccountRefused):
+        await bench.snapshot()
+    assert bench.contacts.synced == []
+    (accepted,) = bench.contacts.imports.values()
+    assert len(accepted) == 1
+
+    bench.contacts.refuses_import = lambda _rows: ""
+    bench.restart()
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+    assert [bench.shown(each).status for each in customers] == ["active"] * 8
+
+
+async def test_when_a_contact_with_empty_fields_is_accepted_each_that_is_at_fault_is_found() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = lambda rows: BAD if any(row.customer_id for row in rows) else ""
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+    assert sorted(bench.contacts.synced) == emails(customers)
+
+
+async def test_of_one_text_import_failure_min_are_sent_by_themselves_and_the_others_are_held() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8, import_failure_min=2)
+    bench.contacts.refuses_import = of_address(*emails(customers[:4]))
+    await bench.snapshot()
+    assert bench.statuses(customers).count(LINKED) == 6
+    assert bench.statuses(customers).count(NEW) == 2
+    assert len(bench.contacts.synced) == 2
+
+    bench.contacts.refuses_import = lambda _rows: ""
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
+    assert len(bench.contacts.synced) == 2
+
+
+async def test_an_import_that_is_not_completed_is_sent_again_then_halved_and_who_is_at_fault_is_held() -> (
+    None
+):
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.interrupting = {address(customers[2])}
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 2 + [NEW] + [LINKED] * 5
+    sizes = [len(each) for each in bench.contacts.addresses()]
+    assert sizes == [8, 8, 4, 4, 2, 2, 1, 1, 1]
+    assert bench.links.imports == {}
+
+    bench.contacts.interrupting = set()
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 8
