@@ -38,6 +38,10 @@ class DrainedError(KivaStreamError):
     """A drain began before this was done; the next run does it."""
 
 
+class IdsChanged(KivaStreamError):  # noqa: N818  named by what has to be read anew
+    """The account's connection, list, fields or tags have other ids than those that are in use."""
+
+
 class DeliveryError(KivaStreamError):
     """ActiveCampaign did not do what was asked, or perhaps did not."""
 

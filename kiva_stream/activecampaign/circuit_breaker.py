@@ -26,7 +26,7 @@ without an answer to the next.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,8 @@ from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives.backoff import backoff_s
 
+BeforeProbe = Callable[[], Awaitable[None]]
+
 
 class CircuitBreaker:
     """The circuit breaker of one host, acting through the `pause` that all its requests keep.
@@ -45,7 +47,7 @@ class CircuitBreaker:
     `name` tells its incidents from those of other hosts. They are of the kind `incident` if that is given,
     otherwise `activecampaign` or `key`. `failures` in a row open it for at most `max_s`
     seconds at a time. Refusals open it for `retry_refused_s` seconds; None leaves a refusal to the caller.
-    `chance` returns a number from 0 to 1.
+    `chance` returns a number from 0 to 1. `before_probe` is awaited before each probe of what is refused.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CircuitBreaker:
         retry_refused_s: float | None = None,
         incident: IncidentKind | None = None,
         chance: Callable[[], float] = random.random,
+        before_probe: BeforeProbe | None = None,
     ) -> None:
         self.pause = pause
         self.retry_refused_s = retry_refused_s
@@ -67,6 +70,7 @@ class CircuitBreaker:
         self._max_failures = failures
         self._max_s = max_s
         self._chance = chance
+        self._before_probe = before_probe
         self._failures = self._refusals = 0  # in a row
         self._openings = 0  # in a row
         self._suspects = 0  # without an answer, in a row
@@ -83,10 +87,15 @@ class CircuitBreaker:
         return self._openings > 0
 
     async def wait(self, *, is_suspect: bool) -> None:
-        """Return when a request may be sent."""
+        """Return when a request may be sent. Raises what `before_probe` raises."""
         if is_suspect and self.is_open and self._suspects:
             await self.pause.sleep(backoff_s(self._suspects, self._max_s, self._chance))
         await self.pause.wait()
+        while self._is_refused and self._before_probe is not None:
+            await self._before_probe()
+            if self.pause.is_over:
+                return
+            await self.pause.wait()  # another request was the probe; the next one needs a check of its own
 
     @contextmanager
     def suspect(self) -> Iterator[None]:
@@ -113,8 +122,11 @@ class CircuitBreaker:
         return BreakerRequest(self, is_probe=is_probe)
 
     def trip(self, error: AccountRefused) -> None:
-        """Open for a call that was refused several times in a row, though other calls may be answered."""
-        if not self.is_open:
+        """Open for a call that was refused several times in a row, though other calls may be answered.
+
+        It opens again for a suspect request, which is no probe, if that is refused when the wait is over.
+        """
+        if not self.is_open or self.pause.is_over:
             self._open("key", str(error))
 
     def record(self, error: BaseException | None, *, is_probe: bool) -> None:
@@ -149,9 +161,13 @@ class CircuitBreaker:
 
     def _stays_refused(self) -> bool:
         """Return whether to open for refusals: one alone may be a blip, unless the last probe was refused."""
-        is_probed = self.is_open and self._incident == "key"
-        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and is_probed)
+        is_again = self._refusals >= REFUSALS or (self._refusals > 0 and self._is_refused)
         return is_again and self.retry_refused_s is not None
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether it is open for refusals."""
+        return self.is_open and self._incident == "key"
 
     def _open(self, kind: IncidentKind, why: str) -> None:
         self._openings += 1

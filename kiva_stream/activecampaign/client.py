@@ -21,7 +21,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from kiva_stream.activecampaign.circuit_breaker import CircuitBreaker
+from kiva_stream.activecampaign.circuit_breaker import BeforeProbe, CircuitBreaker
 from kiva_stream.activecampaign.own_user import (
     OWN_USER,
     AnsweredHere,
@@ -123,7 +123,14 @@ class Client:
         """Return a pause for requests of one kind."""
         return Pause(self._sleep, self._clock)
 
-    def new_breaker(self, name: str, pause: Pause, *, incident: IncidentKind | None = None) -> CircuitBreaker:
+    def new_breaker(
+        self,
+        name: str,
+        pause: Pause,
+        *,
+        incident: IncidentKind | None = None,
+        before_probe: BeforeProbe | None = None,
+    ) -> CircuitBreaker:
         """Return a circuit breaker for requests of one host, or of one kind, which keep this pause."""
         return CircuitBreaker(
             name,
@@ -133,6 +140,7 @@ class Client:
             max_s=self._settings.backoff_max_s,
             retry_refused_s=self._retry_refused_s,
             incident=incident,
+            before_probe=before_probe,
         )
 
     async def call(
@@ -159,7 +167,7 @@ class Client:
         Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
         it was the third in a row and refusals are not outlasted; WrongUrl, which is one, even then. Raises
         Unanswered after `tries` attempts without an answer, if the patience is infinite, and HeldError if the
-        lease is lost.
+        lease is lost. Before the probe of what is refused it raises what the breaker's `before_probe` raises.
         """
         breaker = breaker or self._breaker
         url, data = URL(self._url + path, encoded=True), None if body is None else _json.encode(body)
@@ -195,36 +203,11 @@ class Client:
             try:
                 return await attempt()
             except DeliveryError as error:
-                await self._wait_after(error, policy, breaker)
+                await _wait_after(error, policy=policy, breaker=breaker, warn=self._warn)
             except HeldError:  # the fencing check failed: nothing was written
                 if self._fencing is None:
                     raise
                 await self._fencing.regained()
-
-    async def _wait_after(self, error: DeliveryError, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
-        """Wait before the next attempt. Waits that hold all requests to the host are left to its pause.
-
-        | error                                    | wait                                                |
-        |------------------------------------------|-----------------------------------------------------|
-        | one that the policy does not repeat      | none: it is raised                                  |
-        | third WrongUrl in a row                  | none: it is raised                                  |
-        | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
-        | throttling                               | the policy's, for all requests to the host          |
-        | any other, while the breaker is open     | the open breaker's                                  |
-        | any other                                | the policy's, for this call alone                   |
-        """
-        try:
-            wait_s = policy.wait_s(error)
-        except AccountRefused as refusal:
-            if self._retry_refused_s is None or isinstance(refusal, WrongUrl):
-                raise
-            breaker.trip(refusal)
-            return
-        if is_throttled := isinstance(error, TryLater) and error.after_s is not None:
-            breaker.pause.extend(wait_s)
-        if not breaker.is_open:
-            self._warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
-            await breaker.pause.sleep(0.0 if is_throttled else wait_s)
 
     async def _result(
         self, method: str, url: URL, data: bytes | None, *, parse: Callable[[Response], T]
@@ -301,6 +284,34 @@ class Client:
             location=response.headers.get("Location"),
             headers=response.headers,
         )
+
+
+async def _wait_after(
+    error: DeliveryError, *, policy: RetryPolicy, breaker: CircuitBreaker, warn: ThrottledWarning
+) -> None:
+    """Wait before the next attempt. Waits that hold all requests to the host are left to its pause.
+
+    | error                                    | wait                                                |
+    |------------------------------------------|-----------------------------------------------------|
+    | one that the policy does not repeat      | none: it is raised                                  |
+    | third WrongUrl in a row                  | none: it is raised                                  |
+    | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
+    | throttling                               | the policy's, for all requests to the host          |
+    | any other, while the breaker is open     | the open breaker's                                  |
+    | any other                                | the policy's, for this call alone                   |
+    """
+    try:
+        wait_s = policy.wait_s(error)
+    except AccountRefused as refusal:
+        if breaker.retry_refused_s is None or isinstance(refusal, WrongUrl):
+            raise
+        breaker.trip(refusal)
+        return
+    if is_throttled := isinstance(error, TryLater) and error.after_s is not None:
+        breaker.pause.extend(wait_s)
+    if not breaker.is_open:
+        warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
+        await breaker.pause.sleep(0.0 if is_throttled else wait_s)
 
 
 def base_url(api_url: str) -> str:

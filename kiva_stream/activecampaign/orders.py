@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from kiva_stream.activecampaign.circuit_breaker import BeforeProbe
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.activecampaign.responses.response import Response
@@ -32,13 +33,18 @@ QUERY = (
 
 
 class OrderBatches:
-    """Implements `ports.destination.OrderUploads` for one account; `ids` has its connection to the shop."""
+    """Implements `ports.destination.OrderUploads` for one account; `ids` has its connection to the shop.
 
-    def __init__(self, client: Client, ids: AccountIds) -> None:
+    While orders are refused, each call raises what `before_probe` raises before a probe.
+    """
+
+    def __init__(self, client: Client, ids: AccountIds, before_probe: BeforeProbe | None = None) -> None:
         self._client = client
         self._connection_id = ids.connection_id
         # Orders can be refused, or the service behind them be down, while all other calls are answered.
-        self._breaker = client.new_breaker("orders", client.new_pause(), incident="orders")
+        self._breaker = client.new_breaker(
+            "orders", client.new_pause(), incident="orders", before_probe=before_probe
+        )
 
     async def answers(self) -> bool:
         """See OrderUploads.answers."""

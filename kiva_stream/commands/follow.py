@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 
 import anyio
 
-from kiva_stream.errors import AccountRefused, HeldError
+from kiva_stream.errors import AccountRefused, HeldError, IdsChanged
 from kiva_stream.model.bounds import Bound
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import Position
@@ -95,6 +95,7 @@ class ServiceRun:
         self._drain = Drain()
         self._liveness = Liveness(settings.source, incidents)
         self._is_ready = anyio.Event()
+        self._end_round: Callable[[], None] = _nothing  # of the newest one
         self._error: Exception | None = None  # of the week tags, which are swapped in the background
 
     async def go(self, since: Bound | None, *, wait: bool) -> None:
@@ -122,12 +123,17 @@ class ServiceRun:
         )
         async with held_when_free(holding, self._report_wait, wait=wait) as held:
             self._report_ready()
-            async with anyio.create_task_group() as background:
-                site = await self._begin(held, since)
-                background.start_soon(self._swap_tags, site)
+            while not self._drain.has_begun:
+                await self._work(await self._begin(held, since))
+
+    async def _work(self, site: WorkingSite) -> None:
+        """Follow in rounds, and swap week tags, until a drain or until the account has other ids."""
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._swap_tags, site)
+            with suppress(IdsChanged):
                 while not self._drain.has_begun:
                     await self._unless_refused("entries", partial(self._round, site))
-                background.cancel_scope.cancel()
+            background.cancel_scope.cancel()
 
     def _report_ready(self) -> None:
         self._notifier.ready()
@@ -155,7 +161,11 @@ class ServiceRun:
         return site
 
     async def _round(self, site: WorkingSite) -> None:
-        """Sync all contacts and orders, then follow the log until it is time to do so again."""
+        """Sync all contacts and orders, then follow the log until it is time to do so again.
+
+        Raises IdsChanged if the account has other ids by now than those in use.
+        """
+        await site.ids_in_use.require_same()
         self._notifier.status("comparing all contacts and orders")
         shop, ledger, saved = site.shop, site.held.ledger, await site.held.saved()
         assert saved is not None  # noqa: S101  `_begin` created it
@@ -182,6 +192,7 @@ class ServiceRun:
             incidents=self._incidents,
         )
         pipeline = await run.pipeline(tail)
+        self._end_round = pipeline.drain
         await site.held.ledger.set_phase("follow")
         with (
             self._drain.stops_by(pipeline.drain),
@@ -200,11 +211,18 @@ class ServiceRun:
         self._notifier.status(f"at {now.watermark}; {now.outcomes:,} entries since the start of this round")
 
     async def _swap_tags(self, site: WorkingSite) -> None:
-        """Swap week tags in the background. An error begins a drain, and is raised when that has ended."""
+        """Swap week tags in the background. An error begins a drain, and is raised when that has ended.
+
+        When they were refused, and the account has other ids by now, the round ends: the next one has these.
+        """
+        every_s = self._settings.source.poll_interval_s
         try:
             while True:
-                every_s = self._settings.source.poll_interval_s
                 await self._unless_refused("week tags", partial(site.tags.run, every_s))
+                try:
+                    await site.ids_in_use.require_same()
+                except IdsChanged:
+                    self._end_round()
         except Exception as error:  # noqa: BLE001  `go` raises it
             self._error = error
             self.drain()
@@ -213,6 +231,7 @@ class ServiceRun:
         """Do some work. If ActiveCampaign refuses the account meanwhile, wait, so that it can be done again.
 
         A refused call is repeated by the client. What is raised here is a refusal that many answers show.
+        Raises IdsChanged if the account has other ids.
         """
         try:
             async with anyio.create_task_group() as group:
@@ -221,8 +240,10 @@ class ServiceRun:
                 self._incidents.resolve("key", reporter)
                 group.cancel_scope.cancel()
         except ExceptionGroup as errors:
-            if errors.split(AccountRefused)[1] is not None:
+            if errors.split((AccountRefused, IdsChanged))[1] is not None:
                 raise
+            if changed := errors.subgroup(IdsChanged):
+                raise _first(changed) from None
             if not self._drain.has_begun:
                 self._incidents.open("key", str(_first(errors)), reporter)
                 await anyio.sleep(self._settings.activecampaign.retry_refused_s)
@@ -274,6 +295,10 @@ def _first(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _ignore(_count: int) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
+from kiva_stream.activecampaign.ids_in_use import IdsInUse
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
@@ -53,11 +54,12 @@ class WorkingSite:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
         due, locks = DueTags(held.store, shop.site.id), ContactLocks()
         self.held, self.ids, self.is_live = held, ids, is_live
+        self.ids_in_use = _ids_in_use(held, ids)
         self.shop = shop
         self.links = links
         self.account = account = Contacts(settings, client, ids)
         tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
-        self.orders = _order_sync(held, ids)
+        self.orders = _order_sync(held, ids, self.ids_in_use)
         ports = ContactPorts(
             customers=shop.customers,
             links=links,
@@ -160,13 +162,13 @@ class WorkingSite:
         return PipelineRun(self, start=start, left=left, replays=replays)
 
 
-def _order_sync(held: HeldSite, ids: AccountIds) -> OrderSync:
+def _order_sync(held: HeldSite, ids: AccountIds, ids_in_use: IdsInUse) -> OrderSync:
     return OrderSync(
         held.shop.site.currency,
         orders=held.shop.orders,
         sent=OrderStates(held.store, held.shop.site.id),
         links=held.links,
-        uploads=OrderBatches(held.client, ids),
+        uploads=OrderBatches(held.client, ids, ids_in_use.require_same),
         settings=held.settings.activecampaign,
         crashed_at=held.crashed_at or NEVER,
     )
@@ -243,3 +245,9 @@ class PipelineRun:
         first = await shop.positions.before(start, self._site.held.settings.pipeline.window)
         async for entries in shop.log.pages(first, all_up_to(start), settle=False):
             pipeline.remember(entries)
+
+
+def _ids_in_use(held: HeldSite, ids: AccountIds) -> IdsInUse:
+    account = held.settings.activecampaign
+    lookup = account_setup(held.settings, held.client, held.shop.site).ids
+    return IdsInUse(ids, lookup, fresh_s=account.retry_refused_s)

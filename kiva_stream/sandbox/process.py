@@ -86,6 +86,10 @@ class LocalActiveCampaign(msgspec.Struct, frozen=True):
         """Remove events from their contacts' logs, by seq, and delete orders, by the shop's ids."""
         await self._post("lose", {"events": list(events), "orders": list(orders)})
 
+    async def disconnect(self, *connections: int) -> None:
+        """Delete connections of its first account by their ids, with their orders."""
+        await self._post("disconnect", connections)
+
     async def _post(self, what: str, body: object) -> None:
         url = f"{self.api_url}/_sandbox/{what}"
         async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:

@@ -23,6 +23,7 @@ from kiva_stream.activecampaign.retry_policy import REFUSALS
 from kiva_stream.errors import (
     AccountRefused,
     DrainedError,
+    IdsChanged,
     Rejected,
     TryLater,
     Unanswered,
@@ -273,6 +274,51 @@ def test_a_refusal_of_one_call_among_others_that_are_answered_is_outlasted_too()
         return refused, bench.client.kinds()
 
     assert tell(story) == (REFUSALS, [])
+
+
+def test_before_each_probe_of_what_is_refused_the_check_is_made_and_its_error_ends_the_call() -> None:
+    began: list[float] = []
+    checks: list[float] = []
+
+    async def check() -> None:
+        await asyncio.sleep(1)
+        checks.append(now() - began[0])
+        if len(checks) == 3:
+            raise IdsChanged("another connection")
+
+    async def story() -> int:
+        began.append(now())
+        client = ScriptedClient(lambda: FORBIDDEN, RETRY_S)
+        host = client.new_breaker("orders", client.new_pause(), incident="orders", before_probe=check)
+        with pytest.raises(IdsChanged):
+            await client.call("GET", "/", parse=parse_tag_links, breaker=host)
+        return len(client.sent["account.example"])
+
+    assert tell(story) == REFUSALS + 2
+    assert [round(at / RETRY_S) for at in checks] == [1, 2, 3]
+
+
+def test_an_outage_has_no_check_before_its_probes() -> None:
+    async def check() -> None:
+        raise IdsChanged("not asked for")
+
+    async def story() -> None:
+        client = ScriptedClient(iter([*[HTML_503] * 2 * FAILURES, None]).__next__, RETRY_S)
+        host = client.new_breaker("orders", client.new_pause(), before_probe=check)
+        await client.call("GET", "/", parse=parse_tag_links, breaker=host)
+
+    tell(story)
+
+
+def test_a_suspect_that_stays_refused_is_sent_once_every_retry_time() -> None:
+    async def story() -> int:
+        client = ScriptedClient(lambda: FORBIDDEN, RETRY_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3.5 * RETRY_S):
+                await client.call("GET", "/", parse=parse_tag_links, is_suspect=True)
+        return len(client.sent["account.example"])
+
+    assert tell(story) == REFUSALS + 3
 
 
 def test_without_a_time_to_retry_a_refusal_is_raised() -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from kiva_stream.commands import follow
-from kiva_stream.errors import AccountRefused, CheckpointError, HeldError, SourceError
+from kiva_stream.errors import AccountRefused, CheckpointError, HeldError, IdsChanged, SourceError
 from kiva_stream.model.bounds import Bound
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.entries import Changes, ReopenedEntries
@@ -55,7 +55,7 @@ class FakeWork:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        self.held = self.ledger = self.contacts = self.orders = self.tags = self
+        self.held = self.ledger = self.contacts = self.orders = self.tags = self.ids_in_use = self
         self.kept = SavedCheckpoint("day1", None, DAY1)
         self.has_checkpoint = True
         self.did: list[tuple[float, str]] = []
@@ -64,6 +64,8 @@ class FakeWork:
         self.tags_fail_at = math.inf
         self.tags_fail_with: Exception = CheckpointError("gone")
         self.refused_until = 0.0  # as many answers show
+        self.ids_change_at = math.inf  # until they are read anew
+        self.orders_see_ids_at = math.inf  # a paused kind reads them at a probe
         self.sweep_s = SWEEP_S
         self.spans: list[Any] = []  # of what came: it is pending
         self.takes_changes_s = 0.0
@@ -76,7 +78,14 @@ class FakeWork:
 
     async def open(self, _held: object, *, is_live: bool) -> FakeWork:
         assert is_live
+        if second() >= self.ids_change_at:
+            self.note("other ids")
+            self.ids_change_at = math.inf
         return self
+
+    async def require_same(self) -> None:
+        if second() >= self.ids_change_at:
+            raise IdsChanged("another connection")
 
     def reopened(self) -> list[DeadLetterReplay]:
         return []
@@ -141,6 +150,17 @@ class FakePipeline:
         self.drain = self._upstream.cancel
 
     async def run(self, mark: HighWaterMark) -> None:
+        async with anyio.create_task_group() as orders:
+            orders.start_soon(self._probe_orders)
+            await self._carry(mark)
+            orders.cancel_scope.cancel()
+
+    async def _probe_orders(self) -> None:
+        await anyio.sleep(self._work.orders_see_ids_at - second())
+        self._work.orders_see_ids_at = math.inf
+        await self._work.require_same()
+
+    async def _carry(self, mark: HighWaterMark) -> None:
         with self._upstream:
             async for page in self._log.pages(self._checkpoint.position, mark):
                 if isinstance(page, Changes):
@@ -164,6 +184,7 @@ class Service(Story):
         self.work = FakeWork(self.shop)
         self.incidents = Incidents()  # until the shop is opened
         self.shop_opens_after_s = 0.0
+        self.round_s = ROUND_S
         self.looks_at: list[float] = []  # whether work goes on
         self.alive: list[bool] = []
 
@@ -179,7 +200,7 @@ class Service(Story):
         run(self.play(self._go(since, wait=wait)))
 
     async def _go(self, since: Bound | None, *, wait: bool) -> None:
-        source = source_settings(full_sweep_s=ROUND_S, updated_overlap_s=0)
+        source = source_settings(full_sweep_s=self.round_s, updated_overlap_s=0)
         self._run = follow.Service(replace(settings(PipelineSettings()), source=source))
         await self._run.go(since, wait=wait)
 
@@ -279,6 +300,40 @@ def test_week_tags_that_activecampaign_refuses_leave_the_entries_alone(service: 
     service.run()
     assert (30, "entries [1]") in service.work.did
     assert kinds == [["key"]]
+
+
+def test_other_ids_found_by_a_probe_of_orders_begin_a_round_with_them_at_once(service: Service) -> None:
+    service.work.ids_change_at, service.work.orders_see_ids_at = 30, 40
+    service.at(45, service.log.entries.append, row(1))
+    kinds: list[list[str]] = []
+    service.at(45, lambda: kinds.append([each.kind for each in service.incidents.all()]))
+    service.drain_at(60)
+    service.run()
+    assert service.work.did[:4] == [(10, "follow"), (40, "other ids"), (50, "follow"), (50, "entries [1]")]
+    assert kinds == [[]]
+
+
+def test_every_round_begins_with_the_ids_that_the_account_has_by_then(service: Service) -> None:
+    service.work.ids_change_at = 50
+    service.drain_at(130)
+    service.run()
+    assert service.work.did[:4] == [(10, "follow"), (113, "done"), (113, "other ids"), (123, "follow")]
+
+
+def test_a_round_that_was_refused_is_begun_again_with_other_ids(service: Service) -> None:
+    service.work.refused_until, service.work.ids_change_at = 100, 200
+    service.drain_at(330)
+    service.run()
+    assert service.work.did[:3] == [(5, "refused"), (305, "other ids"), (315, "follow")]
+
+
+def test_week_tags_that_were_refused_end_the_round_when_the_account_has_other_ids(service: Service) -> None:
+    service.work.tags_fail_at, service.work.tags_fail_with = 20, AccountRefused("no tags")
+    service.round_s = 1_000
+    service.work.ids_change_at = 200
+    service.drain_at(340)
+    service.run()
+    assert service.work.did[:4] == [(10, "follow"), (323, "done"), (323, "other ids"), (333, "follow")]
 
 
 def test_a_drain_ends_the_waiting_for_an_account_that_is_refused(service: Service) -> None:

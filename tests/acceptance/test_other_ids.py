@@ -1,0 +1,89 @@
+"""Other ids of the account: what was deleted at ActiveCampaign and created anew by `setup`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.live_shop import LONG_PAID, LiveShop, arrived, following, live_shop
+from tests.acceptance.stages import until
+
+QUICK = {
+    "KIVA_STREAM__ACTIVECAMPAIGN__RETRY_REFUSED_S": "0.5",
+    "KIVA_STREAM__ACTIVECAMPAIGN__BACKOFF_MAX_S": "0.1",
+}
+LIVE_BEFORE, LIVE_MEANWHILE, OLD_BEFORE, OLD_MEANWHILE = 1, 2, 3, 4  # orders, and the customers of each
+
+
+async def order(shop: LiveShop, number: int, *, is_live: bool) -> None:
+    """Write an order that was paid a minute ago, or long ago, and an entry of its customer."""
+    changed = {"updated_at": datetime.now(UTC)}
+    if is_live:
+        changed |= {"paid_at": datetime.now(UTC) - timedelta(minutes=1)}
+    await shop.order(number, number, **{**LONG_PAID, **changed})
+    await shop.write(shop.rows.connection, number)
+
+
+async def orders_there(shop: LiveShop) -> dict[int, str]:
+    """Return the sources of the orders that ActiveCampaign has."""
+    orders = [order async for order in shop.activecampaign.rows("orders")]
+    return {int(order["storeOrderId"]): order["creationSource"] for order in orders}
+
+
+async def sent_as_purchases(shop: LiveShop) -> Counter[int]:
+    """Return how often each order was applied as REAL_TIME."""
+    requests = [request async for request in shop.activecampaign.rows("order_requests")]
+    return Counter(int(order) for each in requests if each["applied"] for order in each["real_time"])
+
+
+async def told(shop: LiveShop, *kinds: str) -> None:
+    """Return when the incidents are of these kinds: they are persisted once a second."""
+
+    async def are_told() -> bool:
+        return {each["kind"] for each in shop.status()["troubles"]} == set(kinds)
+
+    await until(are_told)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+async def test_orders_go_on_after_setup_made_a_new_connection_and_none_is_a_purchase_twice(
+    database: str, tmp_path: Path, restarted: bool
+) -> None:
+    async with live_shop(database, tmp_path, 5) as shop, AsyncExitStack() as running:
+        shop.environ.update(QUICK)
+        await running.enter_async_context(following(shop))
+        await order(shop, LIVE_BEFORE, is_live=True)
+        await order(shop, OLD_BEFORE, is_live=False)
+        await arrived(shop, 2)
+        await shop.activecampaign.disconnect(1)
+        await order(shop, LIVE_MEANWHILE, is_live=True)
+        await order(shop, OLD_MEANWHILE, is_live=False)
+        await told(shop, "orders")
+        await shop.write(shop.rows.connection, 5)
+        await arrived(shop, 3)  # who needs no order goes on
+        if restarted:
+            await running.aclose()
+        await shop.set_up()
+        if restarted:
+            await running.enter_async_context(following(shop))
+        await arrived(shop, 5)
+
+        async def are_all_there() -> bool:
+            return len(await orders_there(shop)) == 4
+
+        await until(are_all_there)
+        assert await orders_there(shop) == {
+            LIVE_BEFORE: "HISTORICAL",
+            OLD_BEFORE: "HISTORICAL",
+            LIVE_MEANWHILE: "REAL_TIME",
+            OLD_MEANWHILE: "HISTORICAL",
+        }
+        assert await sent_as_purchases(shop) == {LIVE_BEFORE: 1, LIVE_MEANWHILE: 1}
+        await told(shop)
+        status = shop.status()
+        assert (status["orders"], status["equation"]["dead"]) == ({"sent": 4, "refused": 0}, {})
+        assert (await shop.activecampaign.state())["breaches"] == {}
