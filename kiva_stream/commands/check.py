@@ -27,7 +27,7 @@ from kiva_stream.settings.sections import ActiveCampaignSettings, Settings
 from kiva_stream.source.contract import Finding, check_contract
 from kiva_stream.source.site import read_site_in_any_timezone
 from kiva_stream.source.source import Source
-from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.ledger import saved_checkpoint
 from kiva_stream.state.store import Store
 
 PATIENCE_S = 10.0  # until an ActiveCampaign that does not answer counts as out of reach
@@ -257,9 +257,8 @@ async def _check_state(settings: Settings) -> tuple[_FoundState, list[CheckRow]]
         async with Store.open_migrated(settings.state) as store:
             there = CheckRow("state", True, f"schema {settings.state.schema} is there")
             was_answered = (await answered_url(settings.activecampaign, store)).is_known
-            async with store.transaction() as connection:
-                ledger = SiteLedger(store, connection, settings.source.site_id)
-                saved = await ledger.saved(account_name(settings.activecampaign))
+            account = account_name(settings.activecampaign)
+            saved = await saved_checkpoint(store, settings.source.site_id, account)
     except (HeldError, SettingsError) as error:
         return _FoundState(None, was_answered), [there, CheckRow("account", False, str(error))]
     except KivaStreamError as error:

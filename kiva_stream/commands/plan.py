@@ -19,7 +19,7 @@ from kiva_stream.runtime.account import account_name
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.runtime.start_position import mark_of, start_of
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.ledger import SiteLedger
+from kiva_stream.state.ledger import saved_checkpoint
 from kiva_stream.state.status import SiteStatus, read_status
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
@@ -117,9 +117,7 @@ async def _state(
         return None, None, NONE_FORGOTTEN
     await store.require_version()
     site_id = settings.source.site_id
-    async with store.transaction() as connection:
-        ledger = SiteLedger(store, connection, site_id)
-        saved = await ledger.saved(account_name(settings.activecampaign))
+    saved = await saved_checkpoint(store, site_id, account_name(settings.activecampaign))
     return saved, await read_status(store, site_id), await Tombstones(store, site_id).forgotten_people()
 
 

@@ -21,11 +21,14 @@ class SiteIdGaps:
 
     async def record(self, after: int, until: int, gaps: Sequence[IdGap]) -> None:
         """Store gaps in one transaction, which renews the lease first."""
-        async with self._store.transaction() as connection:
+
+        async def writing(connection: Connection) -> None:
             await self._renew(connection)
             await self._fetch(connection, "delete_id_gaps", after, until)
             await self._fetch(connection, "end_id_gap", after)
             await self._fetch(connection, "insert_id_gaps", *columns(gaps, 3))
+
+        await self._store.write(writing)
 
     async def page(self, after: int, until: int, count: int) -> list[IdGap]:
         """Return gaps by their first id."""
@@ -36,11 +39,15 @@ class SiteIdGaps:
         self, before: Sequence[IdGap], after: Sequence[IdGap], found: Sequence[Position]
     ) -> None:
         """Replace gaps and park entries in one transaction, which renews the lease first."""
-        async with self._store.transaction() as connection:
+        firsts = [gap.first for gap in (*before, *after)]  # those after are there when this is repeated
+
+        async def writing(connection: Connection) -> None:
             await self._renew(connection)
-            await self._fetch(connection, "delete_id_gaps_by_first", [gap.first for gap in before])
+            await self._fetch(connection, "delete_id_gaps_by_first", firsts)
             await self._fetch(connection, "insert_id_gaps", *columns(after, 3))
             await self._fetch(connection, "park_late_entries", *columns(found, 2))
+
+        await self._store.write(writing)
 
     async def expire(self, keep_s: float) -> None:
         """Delete old gaps, by the clock of the state database."""

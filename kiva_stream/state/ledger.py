@@ -43,26 +43,12 @@ class SiteLedger:
         Raises SettingsError, HeldError as `saved`.
         """
         await self._fetch("bind_site", account)
-        await self._require(account)
+        await _require_bound(self._store, self._site_id, account)
         await self._fetch("set_contact_url", contact_url)
 
     async def saved(self, account: str) -> SavedCheckpoint | None:
-        """Return the site's checkpoint, None when it has none.
-
-        Raises SettingsError when it belongs to another account, HeldError when the account serves another
-        site: all hashes would match, and nothing would be sent.
-        """
-        await self._require(account)
-        for row in await self._fetch("checkpoint"):
-            return SavedCheckpoint(
-                since=row["since"],
-                events_since=row["events_since"],
-                watermark=Position(row["watermark_txid"], row["watermark_id"]),
-                horizon=row["horizon"],
-                moved_ago=row["moved_ago"],
-                rewound_at=row["rewound_at"],
-            )
-        return None
+        """Return the site's checkpoint. Raises as `saved_checkpoint`."""
+        return await saved_checkpoint(self._store, self._site_id, account)
 
     async def begin(self, start: SavedCheckpoint) -> None:
         """Create the checkpoint of a site that is bound: nothing at or below its watermark will be read."""
@@ -206,24 +192,44 @@ class SiteLedger:
         while await self._fetch("prune_ledger", keep_days, *watermark, PRUNE_SLICE):
             pass
 
-    async def _require(self, account: str) -> None:
-        """Raise SettingsError or HeldError when the site and this account do not belong together."""
-        for row in await self._fetch("site"):
-            if row["account"] != account:
-                raise SettingsError(
-                    f"The state of site {self._site_id} belongs to the ActiveCampaign account "
-                    f"{row['account']}, and activecampaign.api_url and event_actid name {account}: "
-                    "set them back, or use another state.schema for the other account."
-                )
-            return
-        for row in await self._store.fetch("site_of_account", account):
-            raise HeldError(
-                f"The ActiveCampaign account {account} serves site {row['site_id']}: "
-                "an account serves one site, use another one."
-            )
-
     async def _fetch(self, block: str, *args: object, timeout_s: float | None = None) -> list[asyncpg.Record]:
         return await self._store.fetch(block, self._site_id, *args, timeout_s=timeout_s)
+
+
+async def saved_checkpoint(store: Store, site_id: int, account: str) -> SavedCheckpoint | None:
+    """Return the checkpoint of a site, None when it has none.
+
+    Raises SettingsError when it belongs to another account, HeldError when the account serves another
+    site: all hashes would match, and nothing would be sent. Raises CheckpointError.
+    """
+    await _require_bound(store, site_id, account)
+    for row in await store.fetch("checkpoint", site_id):
+        return SavedCheckpoint(
+            since=row["since"],
+            events_since=row["events_since"],
+            watermark=Position(row["watermark_txid"], row["watermark_id"]),
+            horizon=row["horizon"],
+            moved_ago=row["moved_ago"],
+            rewound_at=row["rewound_at"],
+        )
+    return None
+
+
+async def _require_bound(store: Store, site_id: int, account: str) -> None:
+    """Raise SettingsError or HeldError when the site and this account do not belong together."""
+    for row in await store.fetch("site", site_id):
+        if row["account"] != account:
+            raise SettingsError(
+                f"The state of site {site_id} belongs to the ActiveCampaign account "
+                f"{row['account']}, and activecampaign.api_url and event_actid name {account}: "
+                "set them back, or use another state.schema for the other account."
+            )
+        return
+    for row in await store.fetch("site_of_account", account):
+        raise HeldError(
+            f"The ActiveCampaign account {account} serves site {row['site_id']}: "
+            "an account serves one site, use another one."
+        )
 
 
 def _position(row: asyncpg.Record) -> Position:

@@ -14,7 +14,7 @@ from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, Le
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.state.store import Store, columns
+from kiva_stream.state.store import Connection, Store, columns
 
 CACHE_ROWS = 50_000
 
@@ -84,9 +84,12 @@ class ContactLinks:
             (contact, ended.fingerprints[contact], contact in ended.unsubscribed, None)
             for contact in confirmed
         ]
-        async with self._store.transaction() as connection:
+
+        async def writing(connection: Connection) -> None:
             await connection.execute(self._store.sql["confirm_contacts"], *columns(sent, 4))
             await connection.execute(self._store.sql["delete_import"], self._site_id, ended.id)
+
+        await self._store.write(writing)
         self._set_status(confirmed, ContactStatus.LINKED)
 
     async def record_confirmed(
@@ -122,13 +125,17 @@ class ContactLinks:
     async def relink(self, customers: Collection[CustomerId], email: Email, ac_id: AcId | None) -> Contact:
         """Insert a missing contact, link the customers and mark the tags due in one transaction."""
         ids, statements = list(customers), self._store.sql
-        async with self._store.transaction() as connection:
+
+        async def writing(connection: Connection) -> asyncpg.Record:
             before = await connection.fetch(statements["contacts_of_customers"], self._site_id, ids)
             await connection.execute(statements["insert_contacts"], self._site_id, [email])
             row = await connection.fetchrow(statements["set_ac_id_of_email"], self._site_id, email, ac_id)
             await connection.execute(statements["link_customers"], self._site_id, ids, [email] * len(ids))
             changed = [each["id"] for each in (*before, row)]
             await connection.execute(statements["mark_due"], self._site_id, changed)
+            return row
+
+        row = await self._store.write(writing)
         contact = self._contact(row)
         self._cache(dict.fromkeys(ids, contact))
         return contact
@@ -174,12 +181,13 @@ class ContactLinks:
         return {row["customer_id"]: self._contact(row) for row in rows}
 
     async def _add(self, customers: Mapping[CustomerId, Email]) -> None:
-        emails = list(customers.values())
-        async with self._store.transaction() as connection:
-            await connection.execute(self._store.sql["insert_contacts"], self._site_id, emails)
-            await connection.execute(
-                self._store.sql["link_customers"], self._site_id, list(customers), emails
-            )
+        emails, statements = list(customers.values()), self._store.sql
+
+        async def writing(connection: Connection) -> None:
+            await connection.execute(statements["insert_contacts"], self._site_id, emails)
+            await connection.execute(statements["link_customers"], self._site_id, list(customers), emails)
+
+        await self._store.write(writing)
 
     def _records(self, rows: Iterable[asyncpg.Record]) -> list[ContactRecord]:
         return [record_from(row, self._contact(row)) for row in rows]

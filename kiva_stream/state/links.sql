@@ -133,6 +133,7 @@ FROM {schema}.import WHERE site_id = $1 ORDER BY accepted_at
 -- name: insert_import
 INSERT INTO {schema}.import (site_id, id, contact_ids, fingerprints, unsubscribed, is_short)
 VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (site_id, id) DO NOTHING
 
 -- name: delete_import
 DELETE FROM {schema}.import WHERE site_id = $1 AND id = $2

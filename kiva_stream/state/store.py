@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import asyncpg
 
@@ -19,6 +20,7 @@ from kiva_stream.primitives.postgres.errors import SharedSessionError, text_of
 from kiva_stream.settings.dsn import reading_dsn
 from kiva_stream.settings.sections import StateSettings
 
+T = TypeVar("T")
 Connection: TypeAlias = asyncpg.Connection
 VERSION = 3  # of the state schema; a migration a version: schema_1.sql, …
 SQL_FILES = (
@@ -41,8 +43,12 @@ REPEATABLE = frozenset(
         *("confirm_contacts", "reject_contact", "set_ac_ids", "set_email", "set_erased", "set_unsubscribed"),
         *("set_import_tags", "set_tag", "clear_tags", "begin_week", "mark_all_due", "mark_due", "clear_due"),
         *("record_orders", "record_batch_limit", "withdraw_carried", "persist_incidents", "tally_contacts"),
+        *("refuse_contact", "leave_out", "orphan_contact", "insert_import", "expire_id_gaps", "prune_ledger"),
+        *("unconfirm_contacts", "unconfirm_orders", "request_replay", "request_order_replay"),
+        *("hash_key", "insert_tombstone", "insert_answered_url"),
     }
 )
+_READS = re.compile(r"(--.*\n)*SELECT\b")
 
 
 class Store:
@@ -99,12 +105,37 @@ class Store:
             return await connection.fetch(self.sql[block], *args, timeout=timeout_s)  # type: ignore[no-any-return]
 
     def _is_repeatable(self, block: str) -> bool:
-        is_read = self.sql[block].startswith("SELECT") and block != "renew_lease"
+        is_read = _READS.match(self.sql[block]) is not None and block != "renew_lease"
         return is_read or block in REPEATABLE
+
+    async def write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `writing` in a transaction; do it once more, on a new connection, when the first has failed.
+
+        The first may have been committed though its answer was lost, so a repetition must change nothing.
+        """
+        try:
+            return await self._write(writing)
+        except StateBusyError:
+            return await self._write(writing)
+
+    async def _write(self, writing: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._transaction() as connection:
+            return await writing(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Yield a connection in a transaction, which is committed unless the block raises."""
+        """Yield a connection in a transaction, which is committed unless the block raises.
+
+        It is not repeated: a command whose transaction has failed for what may pass is to be run again.
+        """
+        try:
+            async with self._transaction() as connection:
+                yield connection
+        except StateBusyError as error:
+            raise StateBusyError(f"{error}: run the command again.") from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
         async with (
             self._connection("transaction") as connection,
             self._connections.transaction(connection),
@@ -149,16 +180,20 @@ class Store:
         if found >= VERSION:
             await self.require_version()
             return False
-        async with self.transaction() as connection:
-            if found == 0:
-                await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
-                await connection.execute(
-                    f'CREATE TABLE "{self._schema}".version '
-                    "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-                )
-            for version in range(found + 1, VERSION + 1):
-                await connection.execute(self._migration(version), timeout=LONG_S)
-                await connection.execute(f'INSERT INTO "{self._schema}".version VALUES ($1)', version)
+        return await self.write(self._migrate)
+
+    async def _migrate(self, connection: Connection) -> bool:
+        has_version = await connection.fetchval(self.sql["has_version"])
+        found: int = await connection.fetchval(self.sql["version"]) if has_version else 0
+        if found == 0:
+            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            await connection.execute(
+                f'CREATE TABLE "{self._schema}".version '
+                "(version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+        for version in range(found + 1, VERSION + 1):
+            await connection.execute(self._migration(version), timeout=LONG_S)
+            await connection.execute(f'INSERT INTO "{self._schema}".version VALUES ($1)', version)
         return True
 
     def _migration(self, version: int) -> str:

@@ -19,6 +19,10 @@ from kiva_stream.primitives.postgres.poolers import require_own_session
 CONNECT_S = 10.0
 CLOSE_S, CLOSE_SHARE = 1.0, 0.1  # of `answer_s`, for the server to confirm that it cancelled the statement
 SILENT = "a statement was not answered in time, and its connection was dropped"
+_END_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = ANY($1::int[]) AND usename = current_user AND datname = current_database()
+"""
 UNREACHED = "no connection in time"
 
 
@@ -44,6 +48,8 @@ class Connections:
         self._reads_any_bytes = reads_any_bytes
         self._close_s = min(CLOSE_S, CLOSE_SHARE * answer_s)
         self._all: WeakValueDictionary[int, asyncpg.Connection] = WeakValueDictionary()  # by pid
+        self._sessions: dict[int, int] = {}  # the pid at the server, which differs by way of a pooler
+        self._left: set[int] = set()  # pids at the server of connections that were dropped
         self._in_use: set[int] = set()
         self._connect = partial(
             asyncpg.connect,
@@ -135,7 +141,7 @@ class Connections:
 
         Raises SharedSessionError if a pooler gives it no session of its own.
         """
-        await require_own_session(connection, self._connect)
+        pid = await require_own_session(connection, self._connect)
         if self._session:
             await connection.execute(
                 "".join(f"SET {key} = '{value}';" for key, value in self._session.items())
@@ -143,10 +149,26 @@ class Connections:
         if self._reads_any_bytes:
             await read_any_bytes(connection)
         self._all[connection.get_server_pid()] = connection
+        kept = {key: each for key, each in self._sessions.items() if key in self._all}
+        self._sessions = {**kept, connection.get_server_pid(): pid}
+        await self._end_left(connection)
+
+    async def _end_left(self, connection: asyncpg.Connection) -> None:
+        """End the sessions of connections that were dropped.
+
+        The server may not know. A session that waits for the rest of a statement keeps its locks and its
+        snapshot, and no time-out of PostgreSQL ends that.
+        """
+        left = self._left.difference(self._sessions.values())
+        self._left.clear()
+        if left:
+            await connection.fetch(_END_SESSIONS, list(left))
 
     async def _drop(self, connection: asyncpg.Connection) -> None:
         """Have the server cancel the statement if it can be reached by another connection; close this one."""
         with suppress(asyncpg.InterfaceError, OSError, TimeoutError):  # it may be dropped already
+            if (pid := self._sessions.pop(connection.get_server_pid(), None)) is not None:
+                self._left.add(pid)
             await connection.close(timeout=self._close_s)
 
     def _drop_idle(self) -> None:

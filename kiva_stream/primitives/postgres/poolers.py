@@ -23,15 +23,15 @@ _LOST_STATEMENTS = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePrepa
 Connect = Callable[[], Coroutine[Any, Any, asyncpg.Connection]]
 
 
-async def require_own_session(connection: asyncpg.Connection, connect: Connect) -> None:
-    """Raise SharedSessionError unless a connection has a session of its own.
+async def require_own_session(connection: asyncpg.Connection, connect: Connect) -> int:
+    """Return the pid of a connection's session. Raises SharedSessionError unless that is its own.
 
     `connect` opens another one to the same place. Raises asyncpg's errors, TimeoutError, OSError.
     """
     try:
         pid = await _pid(connection)
         if pid == connection.get_server_pid():
-            return  # it is PostgreSQL itself: a pooler makes up the pid that it gives a client
+            return pid  # it is PostgreSQL itself: a pooler makes up the pid that it gives a client
         with anyio.move_on_after(BESIDE_S) as patience:
             beside = await connect()
             try:
@@ -42,6 +42,7 @@ async def require_own_session(connection: asyncpg.Connection, connect: Connect) 
             await _require_kept(connection, pid)
     except _LOST_STATEMENTS as error:
         raise SharedSessionError from error
+    return pid
 
 
 async def _require_different(one: asyncpg.Connection, other: asyncpg.Connection) -> None:

@@ -11,15 +11,17 @@ import pytest
 from msgspec.structs import replace
 
 from kiva_stream.errors import StateBusyError
+from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.positions import Position
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives import sql_blocks
 from kiva_stream.primitives.postgres.connections import SILENT
 from kiva_stream.sandbox.relay import Relay
 from kiva_stream.state.leases import hold, renew
+from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import REPEATABLE, SQL_FILES, Store
 from tests.support.postgres import connected
-from tests.support.state_schema import begin, commit_of, delivered, held_ledger, settings
+from tests.support.state_schema import ANN, begin, commit_of, delivered, held_ledger, settings
 from tests.support.waiting import until
 
 LEASE_S = 2.0
@@ -87,6 +89,36 @@ async def test_a_lease_is_renewed_in_time_when_all_connections_go_silent(databas
                     lease.require()
                     await anyio.sleep(0.01)
                 group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answers", range(12, 17))
+async def test_a_transaction_is_made_wherever_its_connection_goes_silent(database: str, answers: int) -> None:
+    async with relayed(database):
+        pass
+    async with Relay.to(database) as relay:
+        relay.silence_next(answers)
+        with anyio.fail_after(PATIENCE_S):
+            async with Store.open(replace(settings(relay.dsn), lease_s=LEASE_S / 2)) as store:
+                linked = await ContactLinks(store, 1).link({CustomerId(5): ANN})
+    async with connected(database) as look:
+        rows = await look.fetch("SELECT customer_id, contact_id FROM kiva_stream.customer")
+    assert [tuple(row) for row in rows] == [(5, linked[CustomerId(5)].id)]
+
+
+async def test_reading_is_repeated_though_its_statement_begins_with_a_comment(database: str) -> None:
+    async with relayed(database) as (relay, store):
+        assert store.sql["last_resolved"].startswith("--")
+        relay.silence()
+        with anyio.fail_after(PATIENCE_S):
+            assert await store.fetch("last_resolved", 1) == []
+
+
+async def test_a_transaction_that_may_not_be_repeated_says_to_run_the_command_again(database: str) -> None:
+    async with relayed(database) as (relay, store):
+        relay.silence()
+        with anyio.fail_after(PATIENCE_S), pytest.raises(StateBusyError, match="run the command again"):
+            async with store.transaction():
+                pass
 
 
 async def test_a_statement_that_may_not_be_repeated_is_a_sentence(database: str) -> None:
