@@ -87,7 +87,7 @@ class Stopwatch:
 class InstantEvents:
     """Implements `ports.Events`: takes every event at once."""
 
-    async def send(self, email: Email, name: str, eventdata: str) -> None:
+    async def send(self, email: Email, name: str, eventdata: str, *, is_suspect: bool = False) -> None:
         """Take one."""
 
 

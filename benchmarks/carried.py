@@ -65,12 +65,12 @@ class Counted:
         self._events = events
         self._in_flight = in_flight
 
-    async def send(self, email: Email, name: str, eventdata: str) -> None:
+    async def send(self, email: Email, name: str, eventdata: str, *, is_suspect: bool = False) -> None:
         """Send one on. A failure ends the run, so only successes are counted down."""
         counter = self._in_flight
         counter.now += 1
         counter.most = max(counter.most, counter.now)
-        await self._events.send(email, name, eventdata)
+        await self._events.send(email, name, eventdata, is_suspect=is_suspect)
         counter.now -= 1
 
 

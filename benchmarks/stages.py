@@ -276,7 +276,7 @@ class _Instant:
     def mark_dirty(self, _contact: Contact, _orders: Iterable[OrderId]) -> None:
         """Need not look at a contact."""
 
-    async def send(self, email: Email, name: str, eventdata: str) -> None:
+    async def send(self, email: Email, name: str, eventdata: str, *, is_suspect: bool = False) -> None:
         """Take an event."""
 
     async def take_dead_letter_customer(self, _customer: CustomerId) -> bool:

@@ -71,13 +71,15 @@ class Unanswered(TryLater):
 class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
     """ActiveCampaign answers for others, but not for these records; `why` has the last reply of each.
 
-    The others of the call were written.
+    The others of the call were written. `is_in_doubt`: they may have been, too, and another try could repeat
+    them.
     """
 
-    def __init__(self, what: str, why: Mapping[int, str]) -> None:
+    def __init__(self, what: str, why: Mapping[int, str], *, is_in_doubt: bool = False) -> None:
         super().__init__(f"ActiveCampaign does not answer for {what} {', '.join(map(str, sorted(why)))}")
         self.what = what
         self.why = why
+        self.is_in_doubt = is_in_doubt
 
 
 class ForeignAnswer(TryLater):

@@ -64,15 +64,15 @@ class Events:
         self._registering = asyncio.Lock()
         self._registered: set[str] = set()  # names that this process registered
 
-    async def send(self, email: Email, name: str, eventdata: str) -> None:
+    async def send(self, email: Email, name: str, eventdata: str, *, is_suspect: bool = False) -> None:
         """Send one event. If ActiveCampaign does not know its name, register that and send once more."""
         form = self._form(email, name, eventdata)
         try:
-            await self._client.retry(partial(self._post, form), self._breaker)
+            await self._client.retry(partial(self._post, form, is_suspect=is_suspect), self._breaker)
         except UnknownEventName:
             with self._unless_drained():  # the event was not recorded
                 await self._register(name)
-            await self._client.retry(partial(self._post_again, form), self._breaker)
+            await self._client.retry(partial(self._post_again, form, is_suspect=is_suspect), self._breaker)
 
     def _form(self, email: Email, name: str, eventdata: str) -> bytes:
         prefix = self._prefixes.get(name)
@@ -80,9 +80,11 @@ class Events:
             prefix = self._prefixes[name] = f"{self._account}&event={quote_plus(name)}&eventdata="
         return f"{prefix}{quoted(eventdata)}&visit={visit(email)}".encode()
 
-    async def _post(self, form: bytes) -> None:
+    async def _post(self, form: bytes, *, is_suspect: bool) -> None:
+        if is_suspect:
+            await self._breaker.wait(is_suspect=True)
         await self._pace.acquire()
-        with self._breaker.request():
+        with self._breaker.suspect() if is_suspect else self._breaker.request():
             try:
                 parse_event(await self._client.exchange("POST", self._url, form, headers=HEADERS))
             except TryLater as error:
@@ -90,10 +92,10 @@ class Events:
                     self._pace.slow_down(error.after_s)
                 raise
 
-    async def _post_again(self, form: bytes) -> None:
+    async def _post_again(self, form: bytes, *, is_suspect: bool) -> None:
         """Send an event whose name is registered. Raises what an unknown name means then."""
         try:
-            await self._post(form)
+            await self._post(form, is_suspect=is_suspect)
         except UnknownEventName as error:
             raise error_after_registration(error) from None
 

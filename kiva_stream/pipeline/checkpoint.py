@@ -115,8 +115,13 @@ class Checkpoint:
     # --- the batcher and the sender: outcomes ---
 
     def is_in_doubt(self, position: Position) -> bool:
-        """Return whether an earlier run may have sent this event."""
+        """Return whether an earlier run, or an earlier try of this one, may have sent this event."""
         return position in self.earlier.in_doubt
+
+    def keep_in_doubt(self, position: Position) -> None:
+        """Leave an event in doubt: the commit that frees its permit has it still recorded."""
+        self.earlier.in_doubt.add(position)
+        self.intents.resolve(position)
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Record that ActiveCampaign has an event; its permit is free with the next commit."""

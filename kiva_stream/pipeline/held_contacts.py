@@ -19,6 +19,7 @@ What is held is known to one run. The next one tries it first: it begins with wh
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -64,15 +65,16 @@ class HeldContacts:
         self._tries: dict[ContactId, int] = {}  # in a row
         self._due_at: dict[ContactId, float] = {}  # of those that are held
 
-    def hold(self, lanes: Lanes, contact: Contact, why: str) -> bool:
+    def hold(self, lanes: Lanes, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
         """Hold a contact whose batch is at the sender; False: there is no room for its parked entries."""
         if not self._parking.leave(lanes.rest(contact), contact.id):
             return False
         lanes.remove(contact)
         tries = self._tries[contact.id] = self._tries.get(contact.id, 0) + 1
         wait_s = min(MOST_S, self._retry_s * 2 ** min(tries - 1, DOUBLINGS)) * (1 + self._chance() / 10)
-        self._due_at[contact.id] = self._clock() + wait_s
-        log.warning("a contact is held", contact=contact.id, why=why, next_try_in_s=round(wait_s))
+        self._due_at[contact.id] = math.inf if until_asked else self._clock() + wait_s
+        next_try = None if until_asked else round(wait_s)
+        log.warning("a contact is held", contact=contact.id, why=why, next_try_in_s=next_try)
         return True
 
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
@@ -87,8 +89,11 @@ class HeldContacts:
             self._due_at[contact.id] = self._clock()
 
     def make_due(self) -> None:
-        """Make the next try of all due now."""
-        self._due_at = dict.fromkeys(self._due_at, self._clock())
+        """Make the next try of all due now, but of those that are held until asked."""
+        now = self._clock()
+        for contact, due_at in self._due_at.items():
+            if due_at < math.inf:
+                self._due_at[contact] = now
 
     @property
     def has_due(self) -> bool:
@@ -112,9 +117,9 @@ class LaneHolds:
         self._held = held
         self._lanes = lanes
 
-    def hold(self, contact: Contact, why: str) -> bool:
+    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
         """See HeldContacts.hold."""
-        return self._held.hold(self._lanes, contact, why)
+        return self._held.hold(self._lanes, contact, why, until_asked=until_asked)
 
     def answered(self, contact: Contact) -> None:
         """See HeldContacts.answered."""

@@ -95,7 +95,7 @@ class Pipeline:
             duplicates=self._duplicates,
             lanes=self._lanes,
         )
-        lookups = LookupPolicy(lookup, account.lookup_settle_s, account.backoff_max_s)
+        lookups = LookupPolicy(lookup, account.lookup_settle_s, account.retry_held_s)
         self._sender = self._new_sender(contact_delivery, events, lookups)
 
     def _new_sender(self, contact_delivery: ContactDelivery, events: Events, lookups: LookupPolicy) -> Sender:

@@ -22,9 +22,9 @@ from kiva_stream.model.outcomes import SYNCED, Reason
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
 from kiva_stream.pipeline.send_intents import LOOKAHEAD_MAX
+from kiva_stream.pipeline.unanswered_events import Attempt, UnansweredEvents
 from kiva_stream.ports.destination import Events
 from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup, EventOutcomes, Holds, SendPermits
-from kiva_stream.primitives.backoff import backoff_s
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.streams import take
 
@@ -32,11 +32,11 @@ HOLD_AGAIN_S = 10.0  # until the next attempt for a contact that there is no roo
 
 
 class LookupPolicy(NamedTuple):
-    """What to do about an event that may have arrived: look it up, or back off if there is no `lookup`."""
+    """How an event that may have arrived is looked up; without `lookup` that cannot be known."""
 
     lookup: DeliveryLookup | None
     settle_s: float  # how long after it was sent an event that arrived is shown at the latest
-    backoff_max_s: float  # bounds the wait where nothing is looked up
+    witness_s: float  # how long a witness is waited for: see `UnansweredEvents`
 
 
 class Sender:
@@ -72,6 +72,7 @@ class Sender:
         self._sleep = sleep
         self._clock = clock
         self._began_at = clock()  # what an earlier run sent was sent before
+        self._unanswered = UnansweredEvents(lookups.witness_s, clock=clock, sleep=sleep)
         self._warn = ThrottledWarning()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
@@ -94,7 +95,7 @@ class Sender:
             await self._deliver(batch)
         except RecordsHeld as error:
             batch.end_wait()
-            if self._holds.hold(contact, str(error)):
+            if self._holds.hold(contact, str(error), until_asked=error.is_in_doubt):
                 return None
             with self._unless_drained():
                 await self._sleep(HOLD_AGAIN_S)
@@ -156,14 +157,17 @@ class Sender:
         | was sent by this run, and the    | finds it         | is delivered                         |
         | outcome is unknown               | does not find it | is sent, and counted as `sent_again` |
         |                                  | cannot say       | is sent, and counted as `sent_again` |
+
+        Whether and when it is sent again: see `UnansweredEvents`. Raises RecordsHeld if it is held: then it
+        is in doubt.
         """
         position, may_repeat = batch.current.position, False
         if self._outcomes.is_in_doubt(position):
-            has_arrived = await self._look_up(batch, self._began_at, attempts=1)
+            has_arrived = await self._look_up(batch, self._began_at)
             if has_arrived:
-                self._outcomes.record_delivered(batch.current, batch.contact.id, attempts=1)
+                self._record_delivered(batch, attempts=1)
                 return
-            may_repeat = has_arrived is None
+            may_repeat = has_arrived is None or self._unanswered.is_suspect(batch.contact.id)
         if not (
             self._permits.claim_prerecorded(position)
             or await self._permits.wait_recorded(position, batch.lookahead)
@@ -171,37 +175,59 @@ class Sender:
             raise DrainedError("the rest of the batch is left to the next run")
         if may_repeat:
             self._outcomes.count_note("sent_again")
-        attempts = 1
-        while not await self._try_to_send(batch, attempts):
+        earlier = self._unanswered.attempts(position)
+        first = last = await self._try_to_send(batch, earlier + 1, is_first=True)
+        while first is not None and last is not None:
+            with self._unless_drained():
+                is_held = await self._unanswered.is_held(batch.contact.id, first, last)
+            if is_held:
+                self._unanswered.held(position, last.number)
+                self._outcomes.keep_in_doubt(position)
+                raise RecordsHeld("events", {batch.contact.id: last.why}, is_in_doubt=not last.is_looked_up)
             self._outcomes.count_note("sent_again")
-            attempts += 1
+            last = await self._try_to_send(batch, last.number + 1)
 
-    async def _try_to_send(self, batch: Batch, attempts: int) -> bool:
-        """Send the current event, once; False: it has no outcome, and is to be sent again."""
-        delivery = batch.current
+    async def _try_to_send(self, batch: Batch, number: int, *, is_first: bool = False) -> Attempt | None:
+        """Send the current event, once; return the attempt if it has no outcome.
+
+        It `is_first` of this run, or since the event was held.
+        """
+        delivery, contact = batch.current, batch.contact
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
-            await self._events.send(batch.contact.email, delivery.event_line.ac_name, delivery.eventdata)
+            is_suspect = self._unanswered.is_suspect(contact.id)
+            await self._events.send(
+                contact.email, delivery.event_line.ac_name, delivery.eventdata, is_suspect=is_suspect
+            )
+            self._unanswered.answered(contact.id)
+            if is_suspect:
+                self._holds.answered(contact)
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
-            if not await self._look_up(batch, self._clock(), attempts):
-                return False
+            answers = self._unanswered.answers
+            has_arrived = await self._look_up(batch, self._clock())
+            if not has_arrived:
+                return Attempt(number, str(error), answers, is_looked_up=has_arrived is not None)
             # It was found, and is recorded as delivered below.
         except DrainedError:
-            # This attempt sent nothing. If it is the first, this run did not put the event in doubt; whether
-            # an earlier run did is recorded apart from the permits.
-            if attempts == 1:
+            # This attempt sent nothing. If it is the first, it did not put the event in doubt; whether an
+            # earlier run or try did is recorded apart from the permits.
+            if is_first:
                 self._permits.withdraw(delivery.position)
             raise
         except Rejected as error:
             why, customer = Reason.EVENT_REJECTED, delivery.customer
-            dead_letter = DeadLetter(delivery.position, why, customer, attempts=attempts, reply=error.reply)
+            dead_letter = DeadLetter(delivery.position, why, customer, attempts=number, reply=error.reply)
             self._outcomes.record_rejected(batch.current, dead_letter)
-            return True
-        self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)
-        return True
+            self._unanswered.answered(contact.id)
+            return None
+        self._record_delivered(batch, number)
+        return None
 
-    async def _look_up(self, batch: Batch, sent_at: float, attempts: int) -> bool | None:
+    def _record_delivered(self, batch: Batch, attempts: int) -> None:
+        self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)
+
+    async def _look_up(self, batch: Batch, sent_at: float) -> bool | None:
         """Return whether the current event has arrived; None: that cannot be known.
 
         It was sent at `sent_at` or earlier.
@@ -212,7 +238,6 @@ class Sender:
         self._permits.release_lookahead(batch.lookahead(LOOKAHEAD_MAX))  # others can use them meanwhile
         with self._unless_drained():
             if lookups.lookup is None:
-                await self._sleep(backoff_s(attempts, lookups.backoff_max_s))
                 return None
             await self._sleep(max(0.0, sent_at + lookups.settle_s - self._clock()))
             has_arrived = await lookups.lookup.has_arrived(

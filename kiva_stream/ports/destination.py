@@ -28,9 +28,10 @@ Around = Callable[[], AbstractAsyncContextManager[None]]
 class Events(Protocol):
     """Event tracking of one account."""
 
-    async def send(self, email: Email, name: str, eventdata: str) -> None:
+    async def send(self, email: Email, name: str, eventdata: str, *, is_suspect: bool = False) -> None:
         """Record one event for the contact of `email`; return when ActiveCampaign confirmed it.
 
+        What becomes of an event that `is_suspect` says nothing about the account.
         An event that was surely not sent is sent again. Raises Rejected if ActiveCampaign refuses this event,
         UnknownOutcome if it may have been recorded, and DrainedError if a drain began before it was sent.
         """

@@ -67,13 +67,16 @@ class EventOutcomes(Outcomes, Protocol):
     """What the sender asks of the checkpoint: which events are in doubt, and where their outcomes go."""
 
     def is_in_doubt(self, position: Position) -> bool:
-        """Return whether an earlier run may have sent this event, and kept no outcome of it."""
+        """Return whether an earlier run or try may have sent this event, and kept no outcome of it."""
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:
         """Record that ActiveCampaign has an event; its permit is free when that is committed."""
 
     def record_rejected(self, delivery: Delivery, dead_letter: DeadLetter) -> None:
         """Record that ActiveCampaign refuses an event; its permit is free when that is committed."""
+
+    def keep_in_doubt(self, position: Position) -> None:
+        """Leave an event that may have arrived to a later try: it stays recorded, and its permit is free."""
 
     def count_note(self, what: str) -> None:
         """Add 1 to the count of something odd that was done about an entry.
@@ -107,8 +110,11 @@ class ParkedEntries(Protocol):
 class Holds(Protocol):
     """What the sender tells of contacts that get no answer."""
 
-    def hold(self, contact: Contact, why: str) -> bool:
-        """Park and forget the lane of a contact whose batch is at the sender; False: there is no room."""
+    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
+        """Park and forget the lane of a contact whose batch is at the sender; False: there is no room.
+
+        `until_asked`: this run tries the contact again only when its data change.
+        """
 
     def answered(self, contact: Contact) -> None:
         """Note that ActiveCampaign answered for a contact."""

@@ -84,6 +84,7 @@ async def carry(running: Running, *, looks_up: bool) -> World:
         request_timeout_s=0.4,
         lookup_settle_s=SETTLE_S,
         backoff_max_s=0.1,
+        retry_held_s=0.1,
     )
     world.link_everybody()
     receiver = running.account("shop")
@@ -98,6 +99,8 @@ async def carry(running: Running, *, looks_up: bool) -> World:
             contacts = Contacts(settings, client, IDS)
             world.lookup = cast("Any", TrackingLogLookup(world.links, contacts, TrackingLogs(client)))
         await world.run()
+        while world.ledger.parked:  # each run sends what is in doubt once more
+            await world.run()
     return world
 
 

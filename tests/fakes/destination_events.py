@@ -40,7 +40,14 @@ class FakeEvents:
         self.most_in_flight = 0
         self.on_arrival: Callable[[], None] = lambda: None
 
-    async def send(self, email: Email, name: str, data: str) -> None:
+    async def send(
+        self,
+        email: Email,
+        name: str,
+        data: str,
+        *,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
         place = place_in(data)
         self.arrivals.append(Arrival(email, name, place))
         self.on_arrival()

@@ -47,9 +47,11 @@ class FakeHolds:
         self.room = True
         self.held: list[tuple[ContactId, str]] = []
         self.answers: list[ContactId] = []
+        self.until_asked: set[ContactId] = set()
 
-    def hold(self, contact: Contact, why: str) -> bool:
+    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
         if self.room:
+            self.until_asked |= {contact.id} if until_asked else set()
             self.held.append((contact.id, why))
         return self.room
 

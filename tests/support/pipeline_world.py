@@ -169,10 +169,10 @@ class World:
             now=lambda: self.now,
         )
 
-    async def run(self, until_place: int | None = None) -> None:
+    async def run(self, until_place: int | None = None, within_s: float = 10) -> None:
         """Carry the log up to a place, by default to its end, in a new process."""
         self.begin()
-        with anyio.fail_after(10):
+        with anyio.fail_after(within_s):
             if self.takes_snapshot:
                 await self.sync.snapshot(position(self.size), lambda _count: None)
             await self.carry(until_place)

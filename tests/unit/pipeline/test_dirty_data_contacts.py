@@ -27,7 +27,14 @@ class HearingEvents(FakeEvents):
         super().__init__()
         self.said: list[str] = []
 
-    async def send(self, email: Email, name: str, data: str) -> None:
+    async def send(
+        self,
+        email: Email,
+        name: str,
+        data: str,
+        *,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
         self.said.append(data)
         await super().send(email, name, data)
 

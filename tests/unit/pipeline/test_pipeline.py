@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from kiva_stream.errors import AccountRefused, CheckpointError, SourceError, UnknownOutcome
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
+from tests.fakes.stages import FakeDeliveryLookup
 from tests.support.entries import EVENT, NOISE, SYNC_ONLY, customer, entry, place_of, position
 from tests.support.pipeline_world import (
     AGAIN,
@@ -415,11 +416,12 @@ def test_a_drain_gives_up_waiting_to_send_an_event_again() -> None:
 
 def test_an_event_of_unknown_outcome_is_sent_again_until_it_is_known() -> None:
     world = World(many(5), max_in_flight=2)
+    world.lookup = FakeDeliveryLookup(world.events)
     world.events.answers = {1: [UnknownOutcome("?"), UnknownOutcome("?")]}
-    run(world.run())
+    run(world.run(within_s=100))
     world.assert_complete(all_delivered(5))
     assert Counter(world.events.places())[1] == 3
-    assert world.ledger.tally("note") == {"sent_again": 2}
+    assert world.ledger.tally("note") == {"looked_up": 2, "sent_again": 2}
 
 
 # A stop drains

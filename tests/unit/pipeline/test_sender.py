@@ -28,6 +28,8 @@ from tests.support.entries import LOGGED_OUT, batch, contact, delivery, moment, 
 from tests.support.waiting import raises_one, until
 from tests.unit.pipeline.builders import make_checkpoint
 
+WITNESS_S = 300
+
 
 def nothing_gathered(_contact: Contact) -> Batch | None:
     return None
@@ -67,7 +69,7 @@ class Bench:
             holds=self.holds,
             unless_drained=self.checkpoint.draining.unless_drained,
             next_batch=next_batch,
-            lookups=LookupPolicy(lookup, settle_s=30, backoff_max_s=8),
+            lookups=LookupPolicy(lookup, settle_s=30, witness_s=WITNESS_S),
             sleep=self._sleep,
             clock=lambda: self.now,
         )
@@ -244,7 +246,14 @@ async def test_a_prerecorded_event_whose_contact_is_refused_meanwhile_frees_its_
     bench, ann = Bench(), contact()
 
     class Events(FakeEvents):
-        async def send(self, email: Email, name: str, eventdata: str) -> None:
+        async def send(
+            self,
+            email: Email,
+            name: str,
+            eventdata: str,
+            *,
+            is_suspect: bool = False,  # noqa: ARG002  the breaker's
+        ) -> None:
             await super().send(email, name, eventdata)
             ann.set_status(ContactStatus.REJECTED, Reason.AC_REJECTED)
 
@@ -370,15 +379,25 @@ async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt(
     assert bench.ledger.left().in_doubt == {position(1)}
 
 
-async def test_before_each_attempt_the_sender_backs_off_by_the_number_of_the_last(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("kiva_stream.pipeline.sender.backoff_s", lambda attempt, max_s: attempt + max_s)
+async def test_without_look_ups_an_unanswered_event_of_the_only_contact_waits_long_before_each_attempt() -> (
+    None
+):
     bench = Bench()
     bench.events.answers[1] = [UnknownOutcome("?") for _ in range(3)]
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
-    assert bench.slept == [9, 10, 11]
+    assert sum(bench.slept) == 3 * WITNESS_S
+
+
+async def test_an_event_that_is_held_stays_in_doubt_and_frees_its_permit() -> None:
+    bench = Bench(looks_up=True)
+    bench.events.answers[1] = [UnknownOutcome("500") for _ in range(99)]
+    span = await bench.span(2)
+    await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
+    assert bench.holds.held == [(contact().id, "ActiveCampaign does not answer for events 1")]
+    assert bench.ledger.left().in_doubt == {position(1)}
+    assert bench.slept == [30] * len(bench.events.places())
+    assert set(bench.events.places()) == {1}
 
 
 async def test_a_batch_that_gathered_meanwhile_follows_at_once() -> None:

@@ -49,7 +49,14 @@ class Receiver(FakeEvents):
         self.refused: set[int] = set()  # places of events that were refused
         self.unknown: Counter[int] = Counter()  # attempts without an answer, by place
 
-    async def send(self, email: Email, name: str, data: str) -> None:
+    async def send(
+        self,
+        email: Email,
+        name: str,
+        data: str,
+        *,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> None:
         arrival = Arrival(email, name, place_in(data))
         self.arrivals.append(arrival)
         self.on_arrival()

@@ -1,0 +1,113 @@
+"""Unanswered events: when an event that gets no answer again and again is held with its contact.
+
+The witness is an event of another contact that was answered between the first attempt and the last one. None
+is sent out of its turn for that.
+
+| the event was sent, and each time                  | then                                               |
+|----------------------------------------------------|----------------------------------------------------|
+| looked up and not found, fewer than `EVENT_TRIES`  | it is sent again                                   |
+| looked up and not found, so often or more often    | it is held if there is a witness; without one, if  |
+|                                                    | look-ups were answered for long: see `LoneRecords` |
+| looked up and not found, and was held before       | it is held                                         |
+| not to be looked up, more often than once          | it is held until a replay if there is a witness    |
+| not to be looked up otherwise                      | it is sent again when another contact's event was  |
+|                                                    | answered, or after `over_s` seconds; of several    |
+|                                                    | that wait so, only the first, after `PROBE_S`      |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import anyio.lowlevel
+
+from kiva_stream.model.ids import ContactId
+from kiva_stream.model.positions import Position
+from kiva_stream.primitives.clock import Sleep
+from kiva_stream.sync.isolation import RECORD_TRIES, LoneRecords
+
+EVENT_TRIES = RECORD_TRIES
+PROBE_S = 30.0  # until one of several events that wait for a witness is sent again
+POLL_S = 1.0  # how often the wait for a witness looks for one
+
+
+class Attempt(NamedTuple):
+    """An attempt to send an event that got no answer."""
+
+    number: int  # 1 is the first
+    why: str
+    answers: int  # of events of other contacts until then
+    is_looked_up: bool  # and was not found; False: that cannot be known
+
+
+class UnansweredEvents:
+    """The events of one run that get no answer, by their contacts: each has one at a time."""
+
+    def __init__(self, over_s: float, *, clock: Callable[[], float], sleep: Sleep) -> None:
+        self._over_s = over_s
+        self._clock = clock
+        self._sleep = sleep
+        self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
+        self._unanswered: set[ContactId] = set()
+        self._waiting: dict[ContactId, None] = {}  # for a witness, in order
+        self._attempts: dict[Position, int] = {}  # of those that are held
+        self.answers = 0  # of all events
+
+    def is_suspect(self, contact: ContactId) -> bool:
+        """Return whether an event of a contact was held, and none of them was answered since."""
+        return contact in self._lone
+
+    def held(self, position: Position, attempts: int) -> None:
+        """Note that an event is held after so many attempts."""
+        self._attempts[position] = attempts
+
+    def attempts(self, position: Position) -> int:
+        """Return the attempts of an event that was held before."""
+        return self._attempts.pop(position, 0) if self._attempts else 0
+
+    def answered(self, contact: ContactId) -> None:
+        """Note that an event of a contact was answered."""
+        self.answers += 1
+        if self._unanswered:
+            self._unanswered.discard(contact)
+            self._lone.answered([contact])
+
+    async def is_held(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
+        """Return whether a contact's event is held now; otherwise it is sent again.
+
+        If it cannot be looked up, wait until it may be, as the table says.
+        """
+        self._unanswered.add(contact)
+        has_witness = last.answers > first.answers
+        if not last.is_looked_up:
+            return await self._is_held_in_doubt(contact, first, last)
+        if last.number < EVENT_TRIES and not self.is_suspect(contact):
+            return False
+        return await self._lone.are_held([contact], has_witness=has_witness)
+
+    async def _is_held_in_doubt(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
+        """Return whether the event is held; if it is not, wait first until it may be sent again."""
+        if last.number > 1 and last.answers > first.answers:
+            return True
+        began_at = self._clock()
+        self._waiting[contact] = None
+        try:
+            while self.answers == last.answers and self._clock() < began_at + self._patience_s(contact):
+                await self._sleep(min(POLL_S, self._over_s))
+        finally:
+            del self._waiting[contact]
+        return False
+
+    def _patience_s(self, contact: ContactId) -> float:
+        """Return how long a contact waits for an answer to another one."""
+        if len(self._waiting) == 1:
+            return self._over_s
+        return min(PROBE_S, self._over_s) if next(iter(self._waiting)) == contact else math.inf
+
+
+async def _look_up_was_answered() -> bool:
+    """Return that the read at the same service was answered: the look-up that did not find the event."""
+    await anyio.lowlevel.checkpoint()
+    return True
