@@ -19,6 +19,7 @@ from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.positions import DAY1, HighWaterMark
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.pipeline import Pipeline
@@ -34,6 +35,7 @@ from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
@@ -237,10 +239,12 @@ async def _contacts(
         tags=TagRequests(NOBODY, account, limits.retry_held_s),
         locks=ContactLocks(),
     )
+    refusals = ContactRefusals(links, Incidents(), limits.retry_refused_s)
     contacts = ContactSync(
         shop.site,
         ports,
-        writes=ContactWrites(ports, limits, sleep=_no_time),
+        writes=ContactWrites(ports, limits, refusals=refusals, sleep=_no_time),
+        refusals=refusals,
         moves=ContactMoves(shop.site.id, ports),
         settings=limits,
     )

@@ -273,6 +273,11 @@ class _Instant:
     def need(self, _batch: Batch) -> None:
         """Have nothing to wait for."""
 
+    has_due = False
+
+    def take_due(self) -> tuple[()]:
+        return ()
+
     def mark_dirty(self, _contact: Contact, _orders: Iterable[OrderId]) -> None:
         """Need not look at a contact."""
 

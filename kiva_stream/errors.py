@@ -69,14 +69,16 @@ class Unanswered(TryLater):
 
 
 class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
-    """ActiveCampaign answers for others, but not for these records; `why` has the last reply of each.
+    """ActiveCampaign did not take these records; they are to be tried again. `why` has its last replies.
 
-    The others of the call were written. `is_in_doubt`: they may have been, too, and another try could repeat
-    them.
+    It gives no answer for them, though it does for others, or it refused them without naming a value, or it
+    refuses the kind of request altogether. The others of the call were written. `is_in_doubt`: these may have
+    been, too, and another try could repeat them.
     """
 
     def __init__(self, what: str, why: Mapping[int, str], *, is_in_doubt: bool = False) -> None:
-        super().__init__(f"ActiveCampaign does not answer for {what} {', '.join(map(str, sorted(why)))}")
+        said = "; ".join(dict.fromkeys(why.values()))
+        super().__init__(f"{what} {', '.join(map(str, sorted(why)))} are held: {said}")
         self.what = what
         self.why = why
         self.is_in_doubt = is_in_doubt

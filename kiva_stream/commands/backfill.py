@@ -12,6 +12,7 @@ import anyio
 
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.outcome_equation import equation_of
+from kiva_stream.errors import AccountRefused
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
@@ -224,6 +225,8 @@ class BackfillRun:
         await self._enter("tags")
         await working.tags.open_week()
         await working.tags.sync_due()
+        if pauses := working.pauses():
+            raise AccountRefused(" ".join(pauses))
         await self._enter("done")
 
     async def _enter(self, phase: str) -> None:

@@ -47,7 +47,7 @@ class CustomerSyncReport(msgspec.Struct, frozen=True):
     orders: dict[str, int]  # sent | refused | unchanged | not sent
     refusals: dict[str, str]  # ActiveCampaign's replies to refused orders, by order id
     requests: dict[str, int]  # by endpoint
-    reply: str = ""  # of ActiveCampaign, if it refuses the contact
+    reply: str = ""  # of ActiveCampaign, if it refuses the contact, or did not take it
     left_out: dict[str, str] = {}  # its replies to values that it refuses, by field
 
 
@@ -84,7 +84,7 @@ class CustomerSync:
         before, sent_before = await self._record(contact), await self._sent.sent(orders)
         await self._site.contacts.retry_refused([contact], is_asked=True)
         desired = await self._desired(before)
-        await self._site.upsert_as_history(contact, orders)
+        held = await self._site.upsert_as_history(contact, orders)
         await self._look_up_id(contact)
         if contact.is_linked:
             await self._site.tags.sync_one(contact.id)
@@ -102,7 +102,7 @@ class CustomerSync:
             orders=order_counts(orders, sent_before, sent_after),
             refusals={str(each.id): each.refused for each in sent_after.values() if each.refused},
             requests=dict(self._site.held.client.requests),
-            reply=contact.reply,
+            reply=contact.reply or held,
             left_out={name: each.reply for name, each in after.left_out.items()},
         )
 

@@ -7,7 +7,18 @@ from typing import Literal
 
 import msgspec
 
-IncidentKind = Literal["activecampaign", "events", "imports", "orders", "key", "source", "horizon", "state"]
+IncidentKind = Literal[
+    "activecampaign",
+    "events",
+    "imports",
+    "new_contacts",
+    "contacts",
+    "orders",
+    "key",
+    "source",
+    "horizon",
+    "state",
+]
 
 
 class Incident(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ contacts become one, their entries stay in log order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -19,10 +20,11 @@ from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery
 from kiva_stream.model.entries import Entry, ReopenedEntries
-from kiva_stream.model.ids import CustomerId, Email
+from kiva_stream.model.ids import ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import CONTACT_REASONS, PARKED, SYNCED, Outcome, Reason, Span
 from kiva_stream.model.pages import ClassifiedPage
-from kiva_stream.pipeline.contact_checks import checks_of
+from kiva_stream.model.positions import Position
+from kiva_stream.pipeline.contact_checks import ContactCheck, checks_of
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.pipeline.held_contacts import HeldEntries
@@ -34,6 +36,7 @@ from kiva_stream.ports.state import Links
 from kiva_stream.primitives.streams import put
 from kiva_stream.sync.desired_contact import customers_to_move
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)  # of a check that starts no automations by itself
 SKIPPED = {reason: Outcome("skipped", reason) for reason in Reason}
 
 Contacts = Mapping[CustomerId, Contact]
@@ -74,11 +77,13 @@ class Batcher:
         """
         async with pages, batches:
             async for page in pages:
-                if (due := await self._held.due()) and due.reopened:
+                asked = self._contact_delivery.take_due()
+                if (due := await self._held.due(asked)) and due.reopened:
                     # They come before newer entries of their contacts.
                     await self._reopen_all(
                         due.reopened, due.classifications, await self._contacts(_addresses(due))
                     )
+                await self._check_due(asked, page.span.last)
                 contacts = await self._contacts(_addresses(page))
                 await self._retry_refused(page, contacts)
                 # Older entries come first: dead letters that can be delivered, before the page's own entries.
@@ -233,6 +238,14 @@ class Batcher:
         # The notes of a dead letter were counted when it became one.
         notes = (*entry.notes, *classification.notes) if was_dead is None else ()
         self._decide(span, entry, classification, notes=notes, contacts=contacts, is_reopened=True)
+
+    async def _check_due(self, contacts: Collection[ContactId], position: Position) -> None:
+        """Add a check to the lane of each of these contacts, which are to be tried now."""
+        for record in await self._links.records(contacts) if contacts else ():
+            if record.customers:
+                self._contact_delivery.mark_dirty(record.contact, ())
+                check = ContactCheck(record.customers[0], LONG_AGO)
+                self._lanes.add(record.contact, check.delivery(position))
 
     async def _check_contacts(self, page: ClassifiedPage, contacts: Contacts) -> None:
         """Add the contact checks that a page asks for to the lanes of those who have a contact.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import anyio
 
@@ -88,6 +88,12 @@ class HeldContacts:
         if self._tries.pop(contact.id, None) and contact.id in self._due_at:
             self._due_at[contact.id] = self._clock()
 
+    def try_now(self, contacts: Collection[ContactId]) -> None:
+        """Make the next try of these contacts due now, as far as they are held, but not until asked."""
+        for contact in contacts:
+            if self._due_at.get(contact, math.inf) < math.inf:
+                self._due_at[contact] = self._clock()
+
     def make_due(self) -> None:
         """Make the next try of all due now, but of those that are held until asked."""
         now = self._clock()
@@ -144,11 +150,12 @@ class HeldEntries:
         self._entries = entries
         self._classify = classify
 
-    async def due(self) -> ClassifiedPage | None:
-        """Return the entries of the contacts that are due, in log order.
+    async def due(self, contacts: Collection[ContactId] = ()) -> ClassifiedPage | None:
+        """Return the entries of the contacts that are due, and of these contacts, in log order.
 
         Raises SourceError, CheckpointError.
         """
+        self._held.try_now(contacts)
         if not (contacts := self._held.take_due()):
             return None
         parked = await self._parked.parked_of(contacts)

@@ -75,6 +75,7 @@ class Pipeline:
         self._log = log
         self._classify = classify
         self._checkpoint = checkpoint
+        self._contact_delivery = contact_delivery
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
         account, earlier = settings.activecampaign, checkpoint.earlier
@@ -183,7 +184,7 @@ class Pipeline:
         """Have the batcher look at the held contacts when one is due, also while nothing is read."""
         while True:
             await anyio.sleep(POLL_S)
-            if self._held.has_due:
+            if self._held.has_due or self._contact_delivery.has_due:
                 await pages.send(NO_ENTRIES)
 
     async def _or_drain(

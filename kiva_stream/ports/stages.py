@@ -162,6 +162,17 @@ class ContactDelivery(Protocol):
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         """Mark a contact dirty, and these orders: its next batch waits for them, whatever its entries say."""
 
+    @property
+    def has_due(self) -> bool:
+        """Whether contacts are to be tried now: see `take_due`."""
+
+    def take_due(self) -> Collection[ContactId]:
+        """Return the contacts that are to be tried now.
+
+        ActiveCampaign accepted another one, or a probe is due while it accepts none. Those that turned out
+        to be refused are among them.
+        """
+
     async def retry_refused(self, contacts: Collection[Contact], *, is_asked: bool) -> None:
         """Have those of these contacts tried again that ActiveCampaign refused.
 

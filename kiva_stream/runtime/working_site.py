@@ -11,6 +11,7 @@ from kiva_stream.activecampaign.ids_in_use import IdsInUse
 from kiva_stream.activecampaign.orders import OrderBatches
 from kiva_stream.activecampaign.tags import TagLinks
 from kiva_stream.activecampaign.tracking_log import TrackingLogs
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.checkpoint import Leftovers, SavedCheckpoint
 from kiva_stream.model.contacts import Contact
@@ -21,6 +22,7 @@ from kiva_stream.model.orders import NEVER
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.tombstones import ForgottenPeople
+from kiva_stream.observability.logs import log
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
@@ -38,6 +40,7 @@ from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
@@ -72,10 +75,12 @@ class WorkingSite:
             tags=tags,
             locks=locks,
         )
+        self._refusals = ContactRefusals(links, client.incidents, settings.retry_refused_s)
         self.contacts = ContactSync(
             shop.site,
             ports,
-            writes=ContactWrites(ports, settings),
+            writes=ContactWrites(ports, settings, refusals=self._refusals),
+            refusals=self._refusals,
             moves=ContactMoves(shop.site.id, ports),
             settings=settings,
             is_live=is_live,
@@ -109,12 +114,22 @@ class WorkingSite:
         """Return the same site with these forgotten people. No work of this one may be under way."""
         return WorkingSite(self.held.without(forgotten), self.ids, is_live=self.is_live)
 
-    async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> None:
+    def pauses(self) -> list[str]:
+        """Return why kinds of requests are paused: ActiveCampaign refuses them for the account's sake."""
+        return self._refusals.pauses()
+
+    async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> str:
         """Upsert a contact and orders as entries of long ago would, so that no automation starts.
 
+        Return why it is held, as ActiveCampaign did not take it and it is to be tried again, else "".
         Raises SourceError, AccountRefused, CheckpointError.
         """
-        await self.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
+        try:
+            await self.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
+        except RecordsHeld as error:
+            log.warning("a contact is held", contact=contact.id, why=str(error))
+            return str(error)
+        return ""
 
     async def mark_dirty(self, orders: Collection[OrderId]) -> None:
         """Have the next entries of the contacts of these orders wait for them.

@@ -22,6 +22,7 @@ from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.desired_contact import fingerprint
 from kiva_stream.sync.import_refusals import Changes, Refusal, refused_alone
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
@@ -39,8 +40,16 @@ class ImportResult(msgspec.Struct):
 class ContactImports:
     """Imports the contacts of one account. Every call raises AccountRefused, CheckpointError, HeldError."""
 
-    def __init__(self, ports: ContactPorts, settings: ActiveCampaignSettings, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        ports: ContactPorts,
+        settings: ActiveCampaignSettings,
+        *,
+        refusals: ContactRefusals,
+        sleep: Sleep,
+    ) -> None:
         self._ports = ports
+        self._refusals = refusals
         self._settings = settings
         self._sleep = sleep
         lone: LoneRecords[ContactId] = LoneRecords(
@@ -108,6 +117,7 @@ class ContactImports:
         """Send an import and wait for its end; return what is to be sent anew. Raises Unanswered."""
         # 1. Start the import. If it is refused, no contact was imported: if rows are named, start again
         # without those that may be at fault.
+        sent = self._refusals.sent(changes)
         try:
             accepted = await self._ports.contacts.start_import(
                 [each.desired for each in changes],
@@ -125,15 +135,16 @@ class ContactImports:
             refusals.append(Refusal(changes, error.reply))
             return []
         # 2. Record the import in the state, so that a new process can wait for its end.
-        sent = {each.id: fingerprint(each.desired) for each in changes}
+        fingerprints = {each.id: fingerprint(each.desired) for each in changes}
         unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
-        started = OpenImport(accepted.id, sent, accepted.is_short, unsubscribed=unsubscribed)
+        started = OpenImport(accepted.id, fingerprints, accepted.is_short, unsubscribed=unsubscribed)
         await self._ports.links.record_import(started)
         # 3. Wait for its end.
         unconfirmed = await self._finish(started)
         if unconfirmed is None:
             raise Unanswered("ActiveCampaign accepted an import and did not complete it")
         result.unconfirmed += [each for each in changes if each.id in unconfirmed]
+        await self._refusals.accepted(fingerprints.keys() - unconfirmed, sent)
         return []
 
     async def _finish(self, started: OpenImport) -> set[ContactId] | None:

@@ -14,6 +14,7 @@ its contacts, or the moves. The snapshot of a run that is not live starts none e
 |                    | contacts it then upserts the orders and resubscribes                          |
 | `contact_changes`  | finds which contacts differ, and how                                          |
 | `contact_writes`   | sends changes, by imports or one by one                                       |
+| `contact_refusals` | decides what follows when a contact is refused, and when a kind is paused     |
 | `contact_imports`  | starts imports, waits for their ends                                          |
 | `import_refusals`  | finds the contacts that an import is refused for                              |
 | `untaken_contacts` | writes the contacts that imports did not take                                 |
@@ -32,13 +33,14 @@ from functools import partial
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.deliveries import Batch, Delivery, Need
-from kiva_stream.model.ids import CustomerId, Email, OrderId
+from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.site import Site
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_snapshot import ContactSnapshot
 from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
@@ -64,6 +66,7 @@ class ContactSync:
         ports: ContactPorts,
         *,
         writes: ContactWrites,
+        refusals: ContactRefusals,
         moves: ContactMoves,
         settings: ActiveCampaignSettings,
         is_live: bool = False,
@@ -72,8 +75,7 @@ class ContactSync:
         self._resubscribe_max_age = timedelta(seconds=settings.resubscribe_max_age_s)
         self._is_live = is_live
         self._now = now
-        self._writes = writes
-        self._moves = moves
+        self._writes, self._refusals, self._moves = writes, refusals, moves
         self._dirty = DirtyContacts()
         self._rewound_at = NEVER_REWOUND
         self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
@@ -167,6 +169,15 @@ class ContactSync:
             retried = [change.id for change in await self._changes.of(current)]
         if retried:
             await self._links.retry_refused(retried)
+
+    @property
+    def has_due(self) -> bool:
+        """See ContactDelivery.has_due."""
+        return self._refusals.has_due
+
+    def take_due(self) -> Collection[ContactId]:
+        """See ContactDelivery.take_due."""
+        return self._refusals.take_due()
 
     def working(self) -> AbstractAsyncContextManager[None]:
         """Serve the calls of `ensure` while this lasts."""

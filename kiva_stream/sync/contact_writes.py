@@ -24,13 +24,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import attrgetter
 
 import anyio
 
 from kiva_stream.errors import RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
-from kiva_stream.model.ids import AcId, ContactId
+from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -38,9 +39,11 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.desired_contact import fingerprint
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
 from kiva_stream.sync.left_out_values import leave_out
+from kiva_stream.sync.list_places import ListPlaces
 from kiva_stream.sync.untaken_contacts import UntakenContacts
 
 
@@ -55,14 +58,19 @@ class ContactWrites:
         ports: ContactPorts,
         settings: ActiveCampaignSettings,
         *,
+        refusals: ContactRefusals,
         sleep: Sleep = anyio.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._now = now
-        self._imports = ContactImports(ports, settings, sleep)
-        self._untaken = UntakenContacts(ports, settings, imports=self._imports, write_one=self.write_one)
+        self._refusals = refusals
+        self._places = ListPlaces(ports)
+        self._imports = ContactImports(ports, settings, refusals=refusals, sleep=sleep)
+        self._untaken = UntakenContacts(
+            ports, settings, imports=self._imports, refusals=refusals, write_one=self.write_one
+        )
         lone: LoneRecords[ContactId] = LoneRecords(
             ports.contacts.answers, settings.retry_held_s, anyio.current_time
         )
@@ -118,7 +126,9 @@ class ContactWrites:
         Return those that are held, as `write` does.
         """
         async with self._ports.locks.hold([each.id for each in changes]):
-            changes, held = await self._opt_out_each(changes)
+            changes, held = await self._places.opt_out_each(changes)
+            held |= self._refusals.held(changes)
+            changes = [each for each in changes if each.id not in held]
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
@@ -135,61 +145,61 @@ class ContactWrites:
         held: dict[ContactId, str] = {}
         try:
             async with self._ports.locks.hold([change.id]):
-                parts: list[Sequence[ContactChange]] = [[await self._opt_out(change)]]
+                change = await self._places.opt_out(change)
+                held |= self._refusals.held([change])
+                parts: list[Sequence[ContactChange]] = [] if held else [[change]]
                 while parts:
-                    held |= await self._sender.send(parts.pop(0), parts, send=self._send_one)
+                    send = partial(self._send_one, held)
+                    held |= await self._sender.send(parts.pop(0), parts, send=send)
         except RecordsHeld as error:  # its place on the list
             held[change.id] = error.why[change.id]
         return held
 
     async def _send_one(
-        self, batch: Sequence[ContactChange], /, *, tries: int, is_suspect: bool
+        self,
+        held: dict[ContactId, str],
+        batch: Sequence[ContactChange],
+        /,
+        *,
+        tries: int,
+        is_suspect: bool,
     ) -> list[Sequence[ContactChange]]:
-        """Send one contact by itself; return what is left of its change. Raises Unanswered."""
-        (change,) = batch
-        left = await self._write_one(change, tries=tries, is_suspect=is_suspect)
-        return [] if left is None else [[left]]
+        """Send one contact by itself; return what is left of its change. Raises Unanswered.
 
-    async def _opt_out_each(
-        self, changes: Sequence[ContactChange]
-    ) -> tuple[list[ContactChange], dict[ContactId, str]]:
-        """Opt out of changes that go by an import; return these changes, and the contacts that are held."""
-        out: list[ContactChange] = []
-        held: dict[ContactId, str] = {}
-        for each in changes:
-            try:
-                out.append(each if each.record.unsubscribed else await self._opt_out(each))
-            except RecordsHeld as error:
-                held[each.id] = error.why[each.id]
-        return out, held
-
-    async def _opt_out(self, change: ContactChange) -> ContactChange:
-        """Unsubscribe a contact that ActiveCampaign has, if the change says so; return the change.
-
-        Its fields are sent only then, so that no failure of theirs holds an opt-out up. The caller holds the
-        contact's lock. Raises RecordsHeld.
+        A contact that is refused, and held for that, is added to `held`.
         """
-        if not (change.unsubscribes and change.is_known) or change.is_off:
-            return change
-        return change._replace(is_off=await self._set_list(change.record, subscribed=False))
+        (change,) = batch
+        sent = self._refusals.sent(batch)
+        try:
+            left = await self._write_one(change, tries=tries, is_suspect=is_suspect)
+        except Rejected as error:
+            held |= await self._refused(change, error.reply)
+            return []
+        if left is not None:
+            return [[left]]
+        await self._refusals.accepted([change.id], sent)
+        return []
 
     async def _write_one(
         self, change: ContactChange, *, tries: int, is_suspect: bool
     ) -> ContactChange | None:
-        """Send one contact; return what is left of a change of which a value, or an empty one, is refused."""
+        """Send one contact; return what is left of a change of which a value, or an empty one, is refused.
+
+        Raises Rejected if it is refused altogether.
+        """
         try:
             ac_id = await self._ports.contacts.upsert(
                 change.desired, clear=change.clears, tries=tries, is_suspect=is_suspect
             )
             if change.unsubscribes and not change.is_off:
-                await self._put(change.id, ac_id, subscribed=False)
+                await self._places.put(change.id, ac_id, subscribed=False)
         except Rejected as error:
             left = await leave_out(self._ports.links, change, error.reply)
             if left is None and change.clears:
                 log.warning("a name or phone cannot be cleared", contact=change.id, said=error.reply)
                 return change.without_clearing()
             if left is None:
-                await self._refused(change, error.reply)
+                raise
             return left
         await self._ports.links.record_confirmed(
             change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
@@ -208,41 +218,14 @@ class ContactWrites:
     async def set_list(self, record: ContactRecord, *, subscribed: bool) -> None:
         """Subscribe a contact that ActiveCampaign has, or unsubscribe it. Raises RecordsHeld."""
         async with self._ports.locks.hold([record.contact.id]):
-            await self._set_list(record, subscribed=subscribed)
+            await self._places.set(record, subscribed=subscribed)
 
-    async def _set_list(self, record: ContactRecord, *, subscribed: bool) -> bool:
-        """Subscribe a contact or unsubscribe it, and record which; return whether that was done.
+    async def _refused(self, change: ContactChange, said: str) -> dict[ContactId, str]:
+        """Note a refusal; return the contact if it is held for that. The caller holds the contact's lock.
 
-        It is not done if ActiveCampaign refuses it or does not have the contact. The caller holds the
-        contact's lock. Raises RecordsHeld.
+        If the change unsubscribes the contact, which is not off the list yet, that is tried once more.
         """
-        contact = record.contact
-        ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
-        if ac_id is None:
-            return False
-        try:
-            await self._put(contact.id, ac_id, subscribed=subscribed)
-        except Rejected as error:
-            log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
-            return False
-        await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
-        return True
-
-    async def _put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
-        """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""
-        try:
-            await self._ports.alone.set_list(ac_id, subscribed=subscribed)
-        except RecordsHeld as error:
-            raise RecordsHeld("the list places of contacts", {contact: error.why[ac_id]}) from error
-
-    async def _refused(self, change: ContactChange, said: str) -> None:
-        """Record a refusal; the caller holds the contact's lock.
-
-        A contact that is not linked is rejected. The change is not sent again: see `ContactChanges`. If it
-        unsubscribes the contact, which is not off the list yet, that is tried once more.
-        """
-        await self._ports.links.record_refused(change.id, fingerprint(change.desired), said)
-        if not change.needs_import:
-            log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=said)
+        held = await self._refusals.refused(change, said)
         if change.unsubscribes and not change.is_off:
-            await self._set_list(change.record, subscribed=False)
+            await self._places.set(change.record, subscribed=False)
+        return held

@@ -27,7 +27,8 @@ _NAMES = {
     "birthday": re.compile(r"\bbirth ?(?:day|date)\b", re.IGNORECASE),
 }
 _POINTER = re.compile(r'"pointer"\s*:\s*"([^"]*)"')
-_EMAIL = re.compile(r"\be-?mail\b|\[address\]", re.IGNORECASE)
+_EMAIL = re.compile(r"\be-?mail\b", re.IGNORECASE)
+_ADDRESS = "[address]"
 _FIELD_ID = re.compile(r"\bfields?(?:values?)?\b\W{0,3}(?:ids?\b\W{0,3})?\d+\b|\bfield ids?\b", re.IGNORECASE)
 
 
@@ -54,8 +55,13 @@ def refused_field(reply: str, contact: DesiredContact) -> str | None:
 
 def names_value(reply: str, contact: DesiredContact) -> bool:
     """Return whether a refusal names a value of the contact; else the account may be the cause."""
-    is_quoted = any(_quotes(reply, value) for _, value in _values(contact))
-    return is_quoted or bool(_EMAIL.search(reply)) or refused_field(reply, contact) is not None
+    is_named = bool(_EMAIL.search(reply)) or refused_field(reply, contact) is not None
+    return is_named or quotes_value(reply, contact)
+
+
+def quotes_value(reply: str, contact: DesiredContact) -> bool:
+    """Return whether a refusal repeats a value of the contact, or an address, which is masked."""
+    return _ADDRESS in reply or any(_quotes(reply, value) for _, value in _values(contact))
 
 
 def names_field_id(reply: str, contact: DesiredContact) -> bool:

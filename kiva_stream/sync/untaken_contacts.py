@@ -24,6 +24,7 @@ from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_imports import ContactImports, ImportResult
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.import_refusals import FIELD_GONE, LastTries
 from kiva_stream.sync.left_out_values import leave_out
 from kiva_stream.sync.lone_tries import LoneTries, RefusedRow
@@ -39,12 +40,13 @@ class UntakenContacts:
         settings: ActiveCampaignSettings,
         *,
         imports: ContactImports,
+        refusals: ContactRefusals,
         write_one: Callable[[ContactChange], Awaitable[dict[ContactId, str]]],
     ) -> None:
         self._ports = ports
         self._imports = imports
         self._write_one = write_one
-        self._lone_tries = LoneTries(ports.links)
+        self._lone_tries = LoneTries(refusals)
         self._last_tries = LastTries(settings.import_failure_min)
 
     async def write(self, result: ImportResult, *, exclude_automations: bool) -> dict[ContactId, str]:

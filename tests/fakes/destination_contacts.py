@@ -76,6 +76,7 @@ class FakeContacts:
         self.names_next_row = False  # a refused import names the row after each bad one too
         self.refused_alone: set[Email] = set()
         self.refused_alone_with: dict[Email, str] = {}
+        self.refusal_alone = "the e-mail is not valid"
         self.works_lost = False
         self.interrupting: set[Email] = set()  # an import with one of these is lost
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
@@ -191,7 +192,7 @@ class FakeContacts:
             if self.refuses_account:
                 raise AccountRefused("no")
             if wanted.email in self.refused_alone:
-                raise Rejected("refused", "no")
+                raise Rejected("refused", self.refusal_alone)
             if reply := self.refused_alone_with.get(wanted.email) or self._refusal_of_value(wanted):
                 raise Rejected("refused", reply)
             number = self.add(wanted.email)

@@ -97,6 +97,7 @@ class FakeContactDelivery:
         self.dirty: dict[ContactId, set[OrderId]] = {}
         self.gate: anyio.Event | None = None
         self.refuses = False
+        self.due: set[ContactId] = set()  # contacts that are to be tried now
         self.retried: list[tuple[Email, bool]] = []  # and whether that was asked for
         self.on_move: Callable[[Mapping[CustomerId, Email]], object] = lambda _customers: None
 
@@ -111,6 +112,14 @@ class FakeContactDelivery:
 
     def mark_dirty(self, contact: Contact, orders: Collection[OrderId]) -> None:
         self.dirty.setdefault(contact.id, set()).update(orders)
+
+    @property
+    def has_due(self) -> bool:
+        return bool(self.due)
+
+    def take_due(self) -> Collection[ContactId]:
+        due, self.due = self.due, set()
+        return due
 
     async def retry_refused(self, contacts: Collection[Contact], *, is_asked: bool) -> None:
         await anyio.lowlevel.checkpoint()

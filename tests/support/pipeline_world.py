@@ -15,6 +15,7 @@ from kiva_stream.model.entries import Entry
 from kiva_stream.model.ids import Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.leftovers import LeftoversFirst
@@ -24,6 +25,7 @@ from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
@@ -159,10 +161,12 @@ class World:
             tags=TagRequests(FakeWeekTags(self.contacts), self.contacts, settings.retry_held_s),
             locks=ContactLocks(),
         )
+        refusals = ContactRefusals(self.links, Incidents(), settings.retry_refused_s)
         return ContactSync(
             SITE,
             ports,
-            writes=ContactWrites(ports, settings, sleep=no_time, now=lambda: self.now),
+            writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
+            refusals=refusals,
             moves=ContactMoves(SITE.id, ports),
             settings=settings,
             is_live=self.is_live,

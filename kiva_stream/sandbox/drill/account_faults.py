@@ -51,6 +51,15 @@ async def refuse_rows(run: Run) -> None:
     await run.site.activecampaign.fail(_ROW_REFUSED)
 
 
+async def limit_contacts(run: Run) -> None:
+    """Let the account have half of the contacts only, until a backfill has ended."""
+    await run.site.activecampaign.change(contact_limit=run.site.history.generated.contacts // 2)
+    run.note_strike()
+    await run.wait_for_start(1)
+    await run.site.activecampaign.change(contact_limit=0)
+    run.note_end()
+
+
 async def answer_elsewhere(outage_s: float, run: Run) -> None:
     """Let another server answer in the place of ActiveCampaign: by redirects and pages."""
     async with run.outage(outage_s, run.site.activecampaign.fail):

@@ -96,6 +96,8 @@ def _of_outages(outage_s: float) -> list[Scenario]:
 
 
 def _of_refusals() -> list[Scenario]:
+    refused = RESTARTED_CODES | {REFUSED}
     return [
         Scenario("rows-refused", beside(account_faults.refuse_rows)),
+        Scenario("contact-limit", beside(account_faults.limit_contacts), restarted_codes=refused),
     ]

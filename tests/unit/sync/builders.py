@@ -17,10 +17,12 @@ from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import Email, OrderId
 from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.model.positions import DAY1, Position
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
@@ -46,6 +48,8 @@ class Bench:
     """Contact sync among fakes. A test that holds a contact takes it from `locks`."""
 
     locks: ContactLocks  # of the newest process, as are these
+    incidents: Incidents
+    refusals: ContactRefusals
     writes: ContactWrites
     moves: ContactMoves
     sync: ContactSync
@@ -89,12 +93,17 @@ class Bench:
             tags=TagRequests(self.tags, self.contacts, self.settings.retry_held_s),
             locks=self.locks,
         )
-        self.writes = ContactWrites(ports, self.settings, sleep=self.sleep, now=lambda: NOW)
+        self.incidents = Incidents()
+        self.refusals = ContactRefusals(self.links, self.incidents, self.settings.retry_refused_s)
+        self.writes = ContactWrites(
+            ports, self.settings, refusals=self.refusals, sleep=self.sleep, now=lambda: NOW
+        )
         self.moves = ContactMoves(SITE.id, ports)
         self.sync = ContactSync(
             SITE,
             ports,
             writes=self.writes,
+            refusals=self.refusals,
             moves=self.moves,
             settings=self.settings,
             is_live=self.is_live,

@@ -24,11 +24,13 @@ from kiva_stream.model.ids import AcId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.contact_moves import ContactMoves
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
@@ -498,10 +500,12 @@ class Life(World):
             tags=tags,
             locks=locks,
         )
+        refusals = ContactRefusals(self.links, Incidents(), settings.retry_refused_s)
         return ContactSync(
             SITE,
             ports,
-            writes=ContactWrites(ports, settings, sleep=no_time, now=lambda: self.now),
+            writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
+            refusals=refusals,
             moves=ContactMoves(SITE.id, ports._replace(customers=shop)),
             settings=settings,
             is_live=self.is_live,

@@ -125,7 +125,7 @@ async def test_a_refused_contact_is_retried_when_its_rows_changed_or_when_that_i
     bench.contacts.refused = bench.contacts.refused_alone = {address(ann)}
     await bench.snapshot()
     contact = bench.contact(ann)
-    assert contact.reply == "no"
+    assert contact.reply == bench.contacts.refusal_alone
     await bench.sync.retry_refused([contact], is_asked=False)
     assert bench.statuses([ann]) == [REFUSED]
     await bench.sync.retry_refused([contact], is_asked=True)

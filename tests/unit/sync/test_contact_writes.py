@@ -437,7 +437,7 @@ async def test_a_contact_refused_without_its_optional_values_is_not_sent_again()
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     await bench.snapshot()
-    bench.contacts.refused_values = {PHONE: "the phone is invalid", "": "no"}
+    bench.contacts.refused_values = {PHONE: "the phone is invalid", "": "the e-mail is not valid"}
     bench.customers.change(ann, phone=PHONE, first_name="")
     await bench.snapshot()
     sent = len(bench.contacts.synced)
@@ -575,7 +575,7 @@ async def test_a_customer_who_opted_out_is_unsubscribed_though_the_rest_of_the_c
 
 async def refuse(_wanted: DesiredContact, **_: object) -> AcId:
     """Implement Contacts.upsert of an account that refuses a change."""
-    raise Rejected("refused", "no")
+    raise Rejected("refused", "the e-mail is not valid")
 
 
 @pytest.mark.parametrize("import_min_contacts", [1, 2])

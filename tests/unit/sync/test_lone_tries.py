@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pytest
 
-from kiva_stream.errors import AccountRefused
-from kiva_stream.sync.lone_tries import Verdict, verdict
 from kiva_stream.sync.refusal_texts import blanked
-from tests.support.waiting import raises_one
 from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, emails, shop
 
 PHONE = "+1 555 0100"
@@ -20,36 +15,16 @@ def test_texts_are_compared_without_digits_and_addresses() -> None:
     assert blanked("400 no") != blanked("400 not now")
 
 
-@pytest.mark.parametrize("replies", [[None, "no", "no"], ["no", None, ""]])
-def test_if_one_of_the_first_is_accepted_the_others_are_tried(replies: Collection[str | None]) -> None:
-    assert verdict(replies, names_values=False) is Verdict.TRY
-
-
-def test_if_each_of_the_first_is_refused_for_a_value_of_its_own_the_others_are_tried() -> None:
-    assert verdict(["the e-mail is bad"] * 5, names_values=True) is Verdict.TRY
-
-
-def test_if_the_first_are_refused_with_the_same_text_the_account_is_at_fault() -> None:
-    assert verdict(["422 limit of 2", "422 limit of 3"], names_values=False) is Verdict.ACCOUNT
-
-
-@pytest.mark.parametrize("replies", [["no", "not now"], ["no", ""], ["", ""]])
-def test_if_the_first_are_refused_with_several_texts_or_get_no_answer_the_others_are_held(
-    replies: Collection[str | None],
-) -> None:
-    assert verdict(replies, names_values=False) is Verdict.HOLD
-
-
 @pytest.mark.parametrize("way", ["refused", "failing", "excluded"])
-async def test_when_the_first_five_are_refused_the_account_is_at_fault_and_nobody_is_rejected(
+async def test_when_the_first_five_are_refused_alike_new_contacts_are_paused_and_nobody_is_rejected(
     way: str,
 ) -> None:
     customers, accounts = shop(10)
     bench = Bench(accounts, contacts_per_import=10)
     setattr(bench.contacts, way, set(emails(customers[:7])))
-    bench.contacts.refused_alone = set(emails(customers))
-    with raises_one(AccountRefused):
-        await bench.snapshot()
+    bench.contacts.refused_alone, bench.contacts.refusal_alone = set(emails(customers)), "no"
+    await bench.snapshot()
+    assert [each.kind for each in bench.incidents.all()] == ["new_contacts"]
     assert bench.contacts.synced == emails(customers[:5])
     assert bench.statuses(customers) == [NEW] * 7 + [LINKED] * 3
 
@@ -85,9 +60,8 @@ async def test_new_and_known_contacts_are_tried_apart() -> None:
     for each in customers[:7]:
         bench.customers.change(each, phone=PHONE)
     bench.contacts.failing = set(emails(customers))
-    bench.contacts.refused_alone = set(emails(customers[7:]))
-    with raises_one(AccountRefused):
-        await bench.snapshot()
+    bench.contacts.refused_alone, bench.contacts.refusal_alone = set(emails(customers[7:])), "no"
+    await bench.snapshot()
     assert [bench.shown(each).phone for each in customers[:7]] == [PHONE] * 7
     assert bench.statuses(customers[7:]) == [NEW] * 7
 
@@ -108,5 +82,6 @@ async def test_when_the_first_five_are_refused_with_several_texts_the_others_are
     said = ("no", "not now", "no", "never", "no")
     bench.contacts.refused_alone_with = dict(zip(emails(customers), said, strict=False))
     await bench.snapshot()
-    assert bench.statuses(customers) == [REFUSED] * 5 + [NEW] * 3
+    assert bench.statuses(customers) == [NEW] * 8
+    assert bench.incidents.all() == []
     assert bench.contacts.synced == emails(customers[:5])

@@ -1,0 +1,69 @@
+"""List places: contacts are put on the list `all customers`, or taken off it.
+
+An opt-out of a contact that ActiveCampaign has goes before its fields, so that no failure of theirs holds it
+up. The caller holds the contacts' locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.model.contacts import ContactRecord
+from kiva_stream.model.ids import AcId, ContactId
+from kiva_stream.observability.logs import log
+from kiva_stream.sync.contact_changes import ContactChange
+from kiva_stream.sync.contact_ports import ContactPorts
+
+
+class ListPlaces:
+    """The places of contacts on the list. Every call raises AccountRefused, CheckpointError, HeldError."""
+
+    def __init__(self, ports: ContactPorts) -> None:
+        self._ports = ports
+
+    async def opt_out_each(
+        self, changes: Sequence[ContactChange]
+    ) -> tuple[list[ContactChange], dict[ContactId, str]]:
+        """Opt out of changes that go by an import; return these changes, and the contacts that are held."""
+        out: list[ContactChange] = []
+        held: dict[ContactId, str] = {}
+        for each in changes:
+            try:
+                out.append(each if each.record.unsubscribed else await self.opt_out(each))
+            except RecordsHeld as error:
+                held[each.id] = error.why[each.id]
+        return out, held
+
+    async def opt_out(self, change: ContactChange) -> ContactChange:
+        """Unsubscribe a contact that ActiveCampaign has, if the change says so; return the change.
+
+        Raises RecordsHeld.
+        """
+        if not (change.unsubscribes and change.is_known) or change.is_off:
+            return change
+        return change._replace(is_off=await self.set(change.record, subscribed=False))
+
+    async def set(self, record: ContactRecord, *, subscribed: bool) -> bool:
+        """Subscribe a contact or unsubscribe it, and record which; return whether that was done.
+
+        It is not done if ActiveCampaign refuses it or does not have the contact. Raises RecordsHeld.
+        """
+        contact = record.contact
+        ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
+        if ac_id is None:
+            return False
+        try:
+            await self.put(contact.id, ac_id, subscribed=subscribed)
+        except Rejected as error:
+            log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
+            return False
+        await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
+        return True
+
+    async def put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
+        """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""
+        try:
+            await self._ports.alone.set_list(ac_id, subscribed=subscribed)
+        except RecordsHeld as error:
+            raise RecordsHeld("the list places of contacts", {contact: error.why[ac_id]}) from error

@@ -1,0 +1,105 @@
+"""Kinds of requests: each is paused by itself while ActiveCampaign refuses it for the account's sake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable
+from typing import Generic, TypeVar
+
+import anyio
+
+from kiva_stream.model.incidents import IncidentKind
+from kiva_stream.observability.incidents import Incidents
+from kiva_stream.sync.conviction import Conviction, Found, Verdict
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+REPORTER = "refusals"
+
+
+class RequestKind(Generic[K, V]):
+    """One kind of request: what was refused, and whether the kind is paused. `conviction` has the rules.
+
+    `what` are the objects that it carries, for the sentence of its incident. V is what is recorded of a
+    record that turns out to be at fault itself.
+    """
+
+    def __init__(
+        self,
+        incident: IncidentKind,
+        what: str,
+        incidents: Incidents,
+        *,
+        probe_every_s: float,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._incident = incident
+        self._what = what
+        self._incidents = incidents
+        self._probe_every_s = probe_every_s
+        self._conviction: Conviction[K] = Conviction(probe_every_s)
+        self._refused: dict[K, V] = {}  # the last refusal of each provisional record
+        self._due: set[K] = set()
+        self._why = ""
+        self.now = clock
+
+    @property
+    def why(self) -> str | None:
+        """Why the kind is paused, None if it is not."""
+        return self._why if self._conviction.is_paused else None
+
+    def why_held(self, record: K) -> str | None:
+        """Return why a record must not be sent now, None if it may be."""
+        return None if self._conviction.may_send(record) else self._why
+
+    def refused(self, record: K, refusal: V, reply: str, *, names_value: bool) -> str | None:
+        """Note a refusal; return why the record is held, None if it is at fault itself."""
+        was_paused = self._conviction.is_paused
+        verdict = self._conviction.refused(record, reply, at=self.now(), names_value=names_value)
+        if verdict is Verdict.AT_FAULT:
+            self._refused.pop(record, None)
+            return None
+        self._refused[record] = refusal
+        if verdict is Verdict.PROVISIONAL:
+            return reply
+        if not was_paused:
+            self._begin_pause(reply)
+        return self._why
+
+    def convict(self, reply: str) -> str:
+        """Pause the kind, since ActiveCampaign refuses it whatever it carries; return why."""
+        if not self._conviction.is_paused:
+            self._conviction.convict(at=self.now())
+            self._begin_pause(reply)
+        return self._why
+
+    def accepted(self, records: Collection[K], *, sent_at: float) -> dict[K, V]:
+        """Note that records were accepted together; return the refusals of others that are at fault."""
+        if not records:
+            return {}
+        was_paused = self._conviction.is_paused
+        found: Found[K] = self._conviction.accepted(records, sent_at=sent_at, at=self.now())
+        if was_paused and not self._conviction.is_paused:
+            self._incidents.resolve(self._incident, REPORTER)
+        for record in records:
+            self._refused.pop(record, None)
+        self._due.update(found.at_fault, found.to_try)
+        return {record: self._refused.pop(record) for record in found.at_fault}
+
+    @property
+    def has_due(self) -> bool:
+        """Whether records are to be tried now."""
+        return bool(self._due) or self._conviction.is_probe_due(self.now())
+
+    def take_due(self) -> set[K]:
+        """Return the records that are to be tried now, or that turned out to be at fault."""
+        due, self._due = self._due, set()
+        probe = self._conviction.take_probe(self.now())
+        return due if probe is None else {*due, probe}
+
+    def _begin_pause(self, reply: str) -> None:
+        self._why = (
+            f"ActiveCampaign takes no {self._what}, whatever they are: {reply} Look at the account's contact "
+            f"limit, plan and permissions. All else goes on; one is tried every {self._probe_every_s:g} s."
+        )
+        self._incidents.open(self._incident, self._why, REPORTER)
