@@ -31,6 +31,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     equation: Equation
     events: dict[str, int]  # by name
     contacts: dict[str, int]  # by status
+    not_on_list: dict[str, int]  # linked contacts that may not be on the list, by why
     orders: dict[str, int]  # sent, refused
     tags_due: int  # contacts whose week tag may differ
     tags_left_s: float  # about how long they take at the limits in the settings, with nothing else to do
@@ -97,6 +98,7 @@ def _report(settings: Settings, found: SiteStatus) -> StatusReport:
         equation=equation_of(found),
         events=found.events,
         contacts=found.contacts,
+        not_on_list=found.not_on_list,
         orders=found.orders,
         tags_due=found.tags_due,
         tags_left_s=swaps_s(found.tags_due, settings.activecampaign),

@@ -37,6 +37,7 @@ class SiteStatus(msgspec.Struct, frozen=True):
     events: dict[str, int]  # by name
     notes: dict[str, int]
     contacts: dict[str, int]  # by status
+    not_on_list: dict[str, int]  # linked contacts that may not be on the list, by why
     tags_due: int  # contacts whose week tag is due
     orders: dict[str, int]  # sent, refused
     incidents: list[Incident]
@@ -86,6 +87,9 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             events=_by_event_name(tallies["event"]),
             notes=tallies["note"],
             contacts=tallies["contact"],
+            not_on_list={
+                row["not_on_list"]: row["count"] for row in await store.fetch("not_on_list", site_id)
+            },
             tags_due=due["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
             incidents=await read_incidents(store, site_id),
@@ -106,6 +110,11 @@ async def _tallies(store: Store, site_id: int, ahead: str) -> dict[str, dict[str
     for kind, name, count in (*await store.fetch("tallies", site_id), *rows):
         tallies[kind][name] = tallies[kind].get(name, 0) + count
     return tallies
+
+
+async def _not_on_list(store: Store, site_id: int) -> dict[str, int]:
+    rows = await store.fetch("not_on_list", site_id)
+    return {row["not_on_list"]: row["count"] for row in rows}
 
 
 def _by_event_name(counts: Mapping[str, int]) -> dict[str, int]:

@@ -14,3 +14,8 @@ ORDER BY 1
 
 -- name: count_due
 SELECT count(*) FROM {schema}.tag_due WHERE site_id = $1
+
+-- name: not_on_list
+SELECT not_on_list, count(*) FROM {schema}.contact
+WHERE site_id = $1 AND not_on_list IS NOT NULL
+GROUP BY 1 ORDER BY 1

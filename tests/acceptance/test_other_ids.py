@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.acceptance.live_shop import LONG_PAID, LiveShop, arrived, following, live_shop
+from kiva_stream.model.positions import DAY1
+from tests.acceptance.live_shop import LONG_PAID, LiveShop, arrived, email, following, live_shop
 from tests.acceptance.stages import until
 
 QUICK = {
@@ -86,4 +88,54 @@ async def test_orders_go_on_after_setup_made_a_new_connection_and_none_is_a_purc
         await told(shop)
         status = shop.status()
         assert (status["orders"], status["equation"]["dead"]) == ({"sent": 4, "refused": 0}, {})
+        assert (await shop.activecampaign.state())["breaches"] == {}
+
+
+async def delete_there(shop: LiveShop, path: str) -> None:
+    """Delete something at ActiveCampaign, as its owner may."""
+    headers = {"Api-Token": shop.environ["KIVA_STREAM__ACTIVECAMPAIGN__API_TOKEN"]}
+    url = shop.environ["KIVA_STREAM__ACTIVECAMPAIGN__API_URL"]
+    async with aiohttp.ClientSession() as session, session.delete(f"{url}{path}", headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def lists(shop: LiveShop) -> dict[str, dict[str, int]]:
+    return {address: contact["lists"] for address, contact in (await shop.contacts()).items()}
+
+
+async def test_on_another_list_opt_outs_are_set_and_nobody_linked_before_is_subscribed(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 3) as shop:
+        execute = shop.rows.connection.execute
+        await execute("UPDATE kiva.customers SET email_opt_in = false WHERE id = 2")
+        await shop.backfill(DAY1)
+        assert (await lists(shop))[email(2)] == {"all customers": 2}
+        await delete_there(shop, "/api/3/lists/1")
+        await shop.set_up()
+        await shop.rows.customer(4, email(4))
+        await shop.backfill()
+        there = {email(1): {}, email(2): {"all customers": 2}, email(3): {}, email(4): {"all customers": 1}}
+        assert await lists(shop) == there
+        assert shop.status()["not_on_list"] == {"other list": 2}
+        assert "2 contacts may not be on the list" in " ".join(shop.run("status").split())
+
+        await execute("UPDATE kiva.customers SET email_opt_in = false WHERE id = 3")
+        await shop.backfill()
+        assert await lists(shop) == there | {email(3): {"all customers": 2}}
+        assert shop.status()["not_on_list"] == {"other list": 1}
+        state = await shop.activecampaign.state()
+        assert (state["breaches"], state["resubscribed"]) == ({}, 0)
+
+
+async def test_with_another_field_all_contacts_are_sent_again(database: str, tmp_path: Path) -> None:
+    async with live_shop(database, tmp_path, 3) as shop:
+        await shop.backfill(DAY1)
+        shop.environ["KIVA_STREAM__ACTIVECAMPAIGN__FIELD_STATUS"] = "Kiva State"
+        await shop.set_up()
+        await shop.backfill()
+        contacts = (await shop.contacts()).values()
+        assert [contact["fields"]["Kiva State"] for contact in contacts] == ["active"] * 3
+        assert [contact["fields"]["Kiva Customer ID"] for contact in contacts] == ["1", "2", "3"]
+        assert shop.status()["not_on_list"] == {}
         assert (await shop.activecampaign.state())["breaches"] == {}

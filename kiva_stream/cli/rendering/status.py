@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -14,6 +14,10 @@ from kiva_stream.commands.status import StartReport, StatusReport
 from kiva_stream.model.incidents import Incident
 
 SHOWN_ERASED = 10
+NOT_ON_LIST = {  # what to do about contacts that may not be on the list, by why
+    "other list": "the account has another list than before; move the old one's members to it at "
+    "ActiveCampaign",
+}
 
 
 def render_status(report: StatusReport | StartReport) -> RenderableType:
@@ -24,6 +28,7 @@ def render_status(report: StatusReport | StartReport) -> RenderableType:
         _facts(report),
         *counts("Events", report.events),
         *counts("Contacts", report.contacts),
+        *_not_on_list(report.not_on_list),
         *counts("Orders", report.orders),
         *counts("Skipped", report.equation.skipped),
         *counts("Dead letters", report.equation.dead),
@@ -32,6 +37,11 @@ def render_status(report: StatusReport | StartReport) -> RenderableType:
         Text(f"counted from {report.counted_from}"),
         *_incidents(report.incidents),
     )
+
+
+def _not_on_list(by_why: Mapping[str, int]) -> Iterator[Text]:
+    for why, count in by_why.items():
+        yield Text(f"{count:,} contacts may not be on the list: {NOT_ON_LIST.get(why, why)}", "bold")
 
 
 def _incidents(incidents: list[Incident]) -> Iterator[Text]:

@@ -66,6 +66,7 @@ STATUS = StatusReport(
     equation=EQUATION,
     events={"Logged in": 300},
     contacts={"linked": 88},
+    not_on_list={"other list": 4_100},
     orders={"sent": 411, "refused": 2},
     tags_due=0,
     tags_left_s=0.0,
@@ -334,6 +335,7 @@ def test_status_shows_the_equation_and_its_parts(run: Run, statuses: Statuses) -
         "watermark 77:1000",
         "last commit 2018-03-04 17:02:10+00:00 lag at most 4.3 s",
         "week tags none due",
+        "4,100 contacts may not be on the list: the account has another list than before; move the old one's",
     ):
         assert part in text
 
@@ -345,6 +347,7 @@ def test_status_as_json_has_the_figures_under_their_names(run: Run, statuses: St
     assert answer["equation"]["dead"] == {"no_email": 6}
     assert answer["watermark"] == "77:1000"
     assert answer["orders"] == {"sent": 411, "refused": 2}
+    assert answer["not_on_list"] == {"other list": 4_100}
     assert (answer["tags_due"], answer["tags_left_s"], answer["lag_s"]) == (2_000, 880.0, 4.26)
 
 

@@ -42,6 +42,7 @@ STATUS = SiteStatus(
     events={},
     notes={},
     contacts={"linked": 60, "rejected": 10, "new": 5},
+    not_on_list={},
     tags_due=7,
     orders={"sent": 300, "refused": 20},
     incidents=[],

@@ -35,6 +35,7 @@ FOUND = SiteStatus(
     events={"Logged out": 5},
     notes={},
     contacts={"linked": 4},
+    not_on_list={},
     tags_due=20_000,
     orders={"sent": 411, "refused": 2},
     incidents=[],
