@@ -15,6 +15,7 @@ OUTAGES = (
     "activecampaign-down",
     "another-server",
     "key-refused",
+    "connection-deleted",
     "connections-silent",
     "source-errors",
 )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import anyio
+
 from kiva_stream.sandbox.activecampaign.faults import FaultKind
 from kiva_stream.sandbox.drill.run import Run
+from kiva_stream.sandbox.drill.site import POLL_EVERY_S
 
+FIRST_CONNECTION = 1  # the id of the one that `setup` created
 SHARE = 0.01  # of the requests that go wrong
 KINDS = (
     FaultKind.ERROR_BEFORE,
@@ -58,6 +62,27 @@ async def limit_contacts(run: Run) -> None:
     await run.wait_for_start(1)
     await run.site.activecampaign.change(contact_limit=0)
     run.note_end()
+
+
+async def delete_connection(outage_s: float, run: Run) -> None:
+    """Delete the connection when it has orders, and let `setup` create another one a while later.
+
+    A run that was done with its orders by then no longer needs the connection. So there is one more run.
+    """
+
+    async def disturb() -> None:
+        while not (await run.site.activecampaign.state())["orders"]:  # noqa: ASYNC110  another process does it
+            await anyio.sleep(POLL_EVERY_S)
+        await run.site.activecampaign.disconnect(FIRST_CONNECTION)
+        run.note_strike()
+        await anyio.sleep(outage_s)
+        await run.site.command_output("setup")
+        run.note_end()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(disturb)
+        await run.complete()
+    await run.complete()
 
 
 async def answer_elsewhere(outage_s: float, run: Run) -> None:

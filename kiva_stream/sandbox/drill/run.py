@@ -17,7 +17,8 @@ from kiva_stream.sandbox.drill.site import DrillError, DrillSite
 RESTARTED_CODES = frozenset({3, 5, 6, -signal.SIGKILL})
 RESTART_AFTER_S = 0.5
 AT = 1 / 3  # of what must arrive is there when an outage begins
-REFUSED, TERMINATED = 4, 143  # exit codes of a refused key, and of a drained SIGTERM
+# Exit codes: of an account that is not set up, of one that refuses, and of a drained SIGTERM.
+NOT_SET_UP, REFUSED, TERMINATED = 2, 4, 143
 
 
 class Run:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from kiva_stream.sandbox.drill import account_faults, database_faults, process_faults
-from kiva_stream.sandbox.drill.run import REFUSED, RESTARTED_CODES, TERMINATED, Play, beside
+from kiva_stream.sandbox.drill.run import NOT_SET_UP, REFUSED, RESTARTED_CODES, TERMINATED, Play, beside
 from kiva_stream.sandbox.drill.site import LOOKUP_SETTLE_S, MAX_IN_FLIGHT
 
 ELSEWHERE_LEASE_S = 30.0  # longer than a command takes to start, however busy the machine is
@@ -43,7 +44,7 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
         *_of_requests(),
         *_of_databases(wanted.outage_s),
         *_of_outages(wanted.outage_s),
-        *_of_refusals(),
+        *_of_refusals(wanted.outage_s),
     ]
 
 
@@ -95,9 +96,14 @@ def _of_outages(outage_s: float) -> list[Scenario]:
     ]
 
 
-def _of_refusals() -> list[Scenario]:
+def _of_refusals(outage_s: float) -> list[Scenario]:
     refused = RESTARTED_CODES | {REFUSED}
     return [
         Scenario("rows-refused", beside(account_faults.refuse_rows)),
         Scenario("contact-limit", beside(account_faults.limit_contacts), restarted_codes=refused),
+        Scenario(
+            "connection-deleted",
+            partial(account_faults.delete_connection, outage_s),
+            restarted_codes=refused | {NOT_SET_UP},
+        ),
     ]
