@@ -5,7 +5,7 @@ is sent out of its turn for that.
 
 | the event was sent, and each time                  | then                                               |
 |----------------------------------------------------|----------------------------------------------------|
-| looked up and not found, fewer than `EVENT_TRIES`  | it is sent again                                   |
+| looked up and not found, fewer than `RECORD_TRIES` | it is sent again                                   |
 | looked up and not found, so often or more often    | it is held if there is a witness; without one, if  |
 |                                                    | look-ups were answered for long: see `LoneRecords` |
 | looked up and not found, and was held before       | it is held                                         |
@@ -26,9 +26,8 @@ import anyio.lowlevel
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.positions import Position
 from kiva_stream.primitives.clock import Sleep
-from kiva_stream.sync.isolation import RECORD_TRIES, LoneRecords
+from kiva_stream.sync.isolation import LoneRecords
 
-EVENT_TRIES = RECORD_TRIES
 PROBE_S = 30.0  # until one of several events that wait for a witness is sent again
 POLL_S = 1.0  # how often the wait for a witness looks for one
 
@@ -83,9 +82,7 @@ class UnansweredEvents:
         has_witness = last.answers > first.answers
         if not last.is_looked_up:
             return await self._is_held_in_doubt(contact, first, last)
-        if last.number < EVENT_TRIES and not self.is_suspect(contact):
-            return False
-        return await self._lone.are_held([contact], has_witness=has_witness)
+        return await self._lone.are_held([contact], has_witness=has_witness, tries=last.number)
 
     async def _is_held_in_doubt(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
         """Return whether the event is held; if it is not, wait first until it may be sent again."""

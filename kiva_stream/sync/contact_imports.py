@@ -7,7 +7,7 @@ sent once more, then halved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from operator import attrgetter
 
@@ -35,6 +35,7 @@ class ImportResult(msgspec.Struct):
     unconfirmed: list[ContactChange] = []  # they failed, or may have been left out
     refused: list[RefusedRow] = []  # an import was refused, perhaps for these
     held: dict[ContactId, str] = {}  # they get no answer, though others do; the last replies
+    on_confirmed: Callable[[Collection[ContactId]], None] | None = None  # is called with all others
 
 
 class ContactImports:
@@ -75,9 +76,19 @@ class ContactImports:
             known_to = max(page.values())
             await self._ports.links.record_ids(page, known_to)
 
-    async def run(self, changes: Changes, *, exclude_automations: bool) -> ImportResult:
-        """Import contacts; find those that an import is refused for. The caller holds the contacts' locks."""
-        result = ImportResult()
+    async def run(
+        self,
+        changes: Changes,
+        *,
+        exclude_automations: bool,
+        on_confirmed: Callable[[Collection[ContactId]], None] | None = None,
+    ) -> ImportResult:
+        """Import contacts; find those that an import is refused for. The caller holds the contacts' locks.
+
+        `on_confirmed` is called with the contacts of each import that ActiveCampaign took: from then on they
+        need no lock, while the others are searched for those that are the cause.
+        """
+        result = ImportResult(on_confirmed=on_confirmed)
         send = partial(self._send_each, result, exclude_automations=exclude_automations)
         probe = partial(self._refusal, exclude_automations=exclude_automations)
         for (change,), said in await refused_alone(changes, send, probe):
@@ -145,6 +156,8 @@ class ContactImports:
             raise Unanswered("ActiveCampaign accepted an import and did not complete it")
         result.unconfirmed += [each for each in changes if each.id in unconfirmed]
         await self._refusals.accepted(fingerprints.keys() - unconfirmed, sent)
+        if result.on_confirmed is not None:
+            result.on_confirmed(fingerprints.keys() - unconfirmed)
         return []
 
     async def _finish(self, started: OpenImport) -> set[ContactId] | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import msgspec
 
 from kiva_stream.model.ids import ContactId
 
+Release = Callable[[Collection[ContactId]], None]
 
-class _Request(msgspec.Struct, frozen=True, eq=False):
+
+class _Request(msgspec.Struct, eq=False):
     """A request for the locks of some contacts, granted when it is the first in the queues of all of them."""
 
-    contacts: frozenset[ContactId]
+    contacts: set[ContactId]
     granted: anyio.Event
 
 
@@ -30,24 +33,28 @@ class ContactLocks:
         self._queues: dict[ContactId, deque[_Request]] = {}  # in the order of the requests
 
     @asynccontextmanager
-    async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[None]:
+    async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[Release]:
         """Hold all of these contacts while this lasts; requests are granted in the order they were made.
+
+        Yield what releases some of them before the end.
 
         The lock is not reentrant: a task that asks for a contact it already holds waits forever.
         """
-        request = _Request(frozenset(contacts), anyio.Event())
+        request = _Request(set(contacts), anyio.Event())
         for contact in request.contacts:
             self._queues.setdefault(contact, deque()).append(request)
         try:
             if not self._is_first(request):
                 await request.granted.wait()
-            yield
+            yield partial(self._leave, request)
         finally:
-            self._leave(request)
+            self._leave(request, request.contacts)
 
-    def _leave(self, request: _Request) -> None:
-        """Leave all queues, also from their middle, and grant the requests that are first now."""
-        for contact in request.contacts:
+    def _leave(self, request: _Request, contacts: Collection[ContactId]) -> None:
+        """Leave queues, also from their middle, and grant the requests that are first now."""
+        left = request.contacts.intersection(contacts)
+        request.contacts -= left
+        for contact in left:
             queue = self._queues[contact]
             queue.remove(request)
             if not queue:

@@ -125,14 +125,16 @@ class ContactWrites:
 
         Return those that are held, as `write` does.
         """
-        async with self._ports.locks.hold([each.id for each in changes]):
+        async with self._ports.locks.hold([each.id for each in changes]) as release:
             changes, held = await self._places.opt_out_each(changes)
             held |= self._refusals.held(changes)
             changes = [each for each in changes if each.id not in held]
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
             )
-            result = await self._imports.run(changes, exclude_automations=exclude_automations)
+            result = await self._imports.run(
+                changes, exclude_automations=exclude_automations, on_confirmed=release
+            )
         held |= result.held
         return held | await self._untaken.write(result, exclude_automations=exclude_automations)
 

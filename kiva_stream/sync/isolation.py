@@ -8,19 +8,22 @@ It begins when a whole batch was sent `BATCH_TRIES` times without an answer:
 | both are silent: one record out of each      | both halves are halved   | it is an outage, unless other |
 | quarter alone, once                          | further                  | requests were answered        |
 | each half of a silent half, once             | its records are done     | it is halved further          |
+| both are silent: one record out of each      | both are halved further  | its records are *unproven*    |
+| quarter of it alone, once                    |                          |                               |
 | a single record, `RECORD_TRIES` times        | it is done               | see below                     |
 
 A record in a batch of its own has no others to witness for it: see `LoneRecords`.
 
 A record that is silent alone is *held* if there is a witness: another record was answered after the part that
-it was last in had failed. Otherwise an outage may have begun meanwhile, and it is *unproven*.
+it was last in had failed. Otherwise an outage may have begun meanwhile, and it is *unproven*: it is sent
+again as part of a whole batch. So an outage that begins meanwhile costs a few requests, at whatever level.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from kiva_stream.errors import Unanswered
 
@@ -83,26 +86,60 @@ class Isolation(Generic[R]):
                 (self.held if self._answers() > answers else self.unproven).extend(part)
             return
         failed_at = self._answers()
-        for half in await self._silent(part):
-            await self._narrow(half, failed_at)
+        silent = await self._silent(part)
+        has_quarters = len(silent) > 1 and len(part) > len(silent)
+        answered = await self._answered_alone(silent) if has_quarters else []
+        if silent and self._answers() == failed_at:
+            self.unproven.extend(part)
+            return
+        for half in silent:
+            await self._narrow([record for record in half if record not in answered], failed_at)
+
+
+class Silence(NamedTuple):
+    """What is known of records that were sent together and got no answer."""
+
+    records: int
+    tries: int  # in a row, of a request with these records
+    has_witness: bool = False  # a request of the kind with none of them was answered between the tries
+    were_held: bool = False  # before, and not answered since
+    reads: int = 0  # at the same service, answered one after another
+    read_s: float = 0.0  # from the first of these to the last one
+    held_by_reads: int = 0  # other records of the kind, without another witness
+
+
+def is_held(silence: Silence, over_s: float) -> bool:
+    """Decide between bad records, which are held, and an outage, in which none is. `over_s` is for reads.
+
+    | the records                                                            | are held                     |
+    |------------------------------------------------------------------------|------------------------------|
+    | one that was held before, and not answered since                       | yes                          |
+    | were tried fewer than `RECORD_TRIES` times                             | no                           |
+    | one that was silent while other requests of its kind were answered     | yes                          |
+    | are silent, and so is all else, but reads at the same service were     | yes, at most `MOST_BY_READS` |
+    | answered `READS` times in a row, over `over_s` seconds                 | until the next answer        |
+    | none of these: it may be an outage                                     | no                           |
+    """
+    if silence.records == 1 and silence.were_held:
+        return True
+    if silence.tries < RECORD_TRIES:
+        return False
+    if silence.records == 1 and silence.has_witness:
+        return True
+    is_read = silence.reads >= READS and silence.read_s >= over_s
+    return is_read and silence.records + silence.held_by_reads <= MOST_BY_READS
 
 
 class LoneRecords(Generic[K]):
     """Decides about records that get no answer and have no others in their batch to witness, by their keys.
 
-    | the records                                                            | are held                     |
-    |------------------------------------------------------------------------|------------------------------|
-    | one that was silent while other requests of its kind were answered     | yes                          |
-    | one that was held before, and not answered since                       | yes                          |
-    | are silent, and so is all else, but reads at the same service were     | yes, at most `MOST_BY_READS` |
-    | answered `READS` times in a row, over `over_s` seconds                 | until the next answer        |
-    | none of these: it may be an outage                                     | no                           |
+    `is_held` has the rules. `reads_answered` reads at the same service, and returns whether it was answered.
     """
 
     def __init__(
-        self, reads: Callable[[], Awaitable[bool]], over_s: float, clock: Callable[[], float]
+        self, reads_answered: Callable[[], Awaitable[bool]], over_s: float, clock: Callable[[], float]
     ) -> None:
-        self._reads_answered = reads
+        self._reads_answered = reads_answered
         self._over_s = over_s
         self._clock = clock
         self._held: set[K] = set()
@@ -123,21 +160,27 @@ class LoneRecords(Generic[K]):
         self._by_reads.clear()  # the kind is answered: no outage
         self._read_at.clear()
 
-    async def are_held(self, records: Collection[K], *, has_witness: bool) -> bool:
+    async def are_held(self, records: Collection[K], *, has_witness: bool, tries: int = RECORD_TRIES) -> bool:
         """Return whether records that are silent, alone or all of a batch, are held from now on."""
-        if len(records) == 1 and (has_witness or self._held.issuperset(records)):
-            self.hold(records)
-        elif await self._is_read_for_long() and len(self._by_reads | set(records)) <= MOST_BY_READS:
-            self._by_reads.update(records)
+        silence = Silence(len(records), tries, has_witness, were_held=self._held.issuperset(records))
+        if not is_held(silence, self._over_s) and tries >= RECORD_TRIES:
+            silence = await self._with_reads(silence, records)
+            if is_held(silence, self._over_s):
+                self._by_reads.update(records)
+        if is_held(silence, self._over_s):
             self.hold(records)
         return self._held.issuperset(records)
 
-    async def _is_read_for_long(self) -> bool:
-        if not await self._reads_answered():
+    async def _with_reads(self, silence: Silence, records: Collection[K]) -> Silence:
+        if await self._reads_answered():
+            self._read_at.append(self._clock())
+        else:
             self._read_at.clear()
-            return False
-        self._read_at.append(self._clock())
-        return len(self._read_at) >= READS and self._read_at[-1] - self._read_at[0] >= self._over_s
+        return silence._replace(
+            reads=len(self._read_at),
+            read_s=self._read_at[-1] - self._read_at[0] if self._read_at else 0.0,
+            held_by_reads=len(self._by_reads.difference(records)),
+        )
 
 
 class SendBatch(Protocol[R]):

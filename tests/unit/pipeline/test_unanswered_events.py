@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from kiva_stream.errors import UnknownOutcome
 from kiva_stream.model.customers import Customer
-from kiva_stream.pipeline.unanswered_events import EVENT_TRIES, PROBE_S
+from kiva_stream.pipeline.unanswered_events import PROBE_S
+from kiva_stream.sync.isolation import RECORD_TRIES as EVENT_TRIES
 from tests.fakes.stages import FakeDeliveryLookup
 from tests.support.entries import EVENT, customer, place_of, position
 from tests.support.pipeline_world import ANN, BOB, World, story

@@ -146,3 +146,21 @@ def test_whatever_is_requested_and_cancelled_every_request_holds_its_contacts_al
     run(play())
     assert {str(number) for number, each in enumerate(asks) if each[3] is None} <= set(bench.began)
     assert not bench.busy
+
+
+def test_what_is_released_before_the_end_goes_on_and_the_rest_stays_held() -> None:
+    async def release(bench: Bench) -> None:
+        async with bench.locks.hold([ContactId(each) for each in (1, 2, 3)]) as release:
+            release([ContactId(1), ContactId(2)])
+            release([ContactId(2)])
+            await anyio.sleep(5)
+            bench.began.append("released")
+
+    def tell(bench: Bench, group: anyio.abc.TaskGroup) -> None:
+        group.start_soon(release, bench)
+        group.start_soon(work, bench, "a", 1, 2)
+        group.start_soon(work, bench, "b", 2, 3)
+
+    bench, took_s = story(tell)
+    assert bench.began == ["a", "released", "b"]
+    assert took_s == pytest.approx(6, abs=0.01)

@@ -11,6 +11,7 @@ from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import Email
 from kiva_stream.model.positions import DAY1
 from tests.support.virtual_time import now, run
+from tests.support.waiting import until
 from tests.unit.sync.builders import LINKED, NEW, Bench, address, need_of, shop
 
 PHONE = "+1 555 0100"
@@ -221,3 +222,23 @@ def test_a_contact_that_all_left_and_that_gets_no_answer_stops_no_move() -> None
     run(play())
     assert bench.contact(ann) is bench.contact(bob)
     assert bench.contacts.at(address(ann)).customer_id == str(ann.id)
+
+
+def test_an_import_gives_its_innocents_free_while_it_searches_the_culprit() -> None:
+    bench, customers = crowd(7)
+    unanswered: list[int] = []
+
+    async def write_meanwhile() -> None:
+        await until(lambda: bench.contacts.unanswered)
+        async with bench.locks.hold([bench.contact(customers[0]).id]):
+            unanswered.append(len(bench.contacts.unanswered))
+
+    async def play() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(write_meanwhile)
+            await snapshot_of(bench)
+        unanswered.append(len(bench.contacts.unanswered))
+
+    run(play())
+    at_release, in_all = unanswered
+    assert at_release < in_all
