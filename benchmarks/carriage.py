@@ -39,6 +39,7 @@ from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
+from kiva_stream.sync.order_kind import order_kind
 
 CONTACTS_PER_IMPORT = 250
 EventsOf = Callable[[Checkpoint], Events]  # what sends the events of a run
@@ -245,6 +246,7 @@ async def _contacts(
         ports,
         writes=ContactWrites(ports, limits, refusals=refusals, sleep=_no_time),
         refusals=refusals,
+        order_kind=order_kind(Incidents(), limits.retry_refused_s),
         moves=ContactMoves(shop.site.id, ports),
         settings=limits,
     )

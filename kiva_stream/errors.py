@@ -132,6 +132,10 @@ class AccountRefused(DeliveryError):  # noqa: N818
     """ActiveCampaign refuses the key or the account, or a kind of call altogether."""
 
 
+class KindRefused(AccountRefused):
+    """ActiveCampaign refuses a kind of request for the account's sake, and answers others."""
+
+
 class WrongUrl(AccountRefused):
     """`api_url` is not the address of ActiveCampaign's API."""
 

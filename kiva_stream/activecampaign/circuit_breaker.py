@@ -33,7 +33,7 @@ from typing import Self
 
 from kiva_stream.activecampaign.pause import Pause
 from kiva_stream.activecampaign.retry_policy import REFUSALS
-from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, UnknownOutcome, WrongUrl
+from kiva_stream.errors import AccountRefused, DeliveryError, KindRefused, TryLater, UnknownOutcome, WrongUrl
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives.backoff import backoff_s
@@ -142,7 +142,7 @@ class CircuitBreaker:
     def _update(self, error: BaseException | None, *, is_probe: bool) -> None:
         """Change the state by the table above."""
         self._failures = self._failures + 1 if _is_failure(error) else 0
-        self._refusals = self._refusals + 1 if isinstance(error, AccountRefused) else 0
+        self._refusals = self._refusals + 1 if _is_refusal(error) else 0
         if self._failures:
             if is_probe or self._failures >= self._max_failures:
                 self._open("activecampaign", str(error))
@@ -214,6 +214,11 @@ def _is_failure(error: BaseException | None) -> bool:
     """Return whether the error means that the host is down, rather than that it throttles or refuses."""
     is_unanswered = isinstance(error, TryLater) and error.after_s is None
     return is_unanswered or isinstance(error, UnknownOutcome | WrongUrl)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Return whether the error means that the account is refused, not a kind of request alone."""
+    return isinstance(error, AccountRefused) and not isinstance(error, KindRefused)
 
 
 def _is_throttling(error: BaseException | None) -> bool:

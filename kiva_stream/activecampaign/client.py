@@ -34,7 +34,15 @@ from kiva_stream.activecampaign.rate_limits import SECOND_S, Budget, request_bud
 from kiva_stream.activecampaign.requests import fenced, without_aiohttp_retry
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.retry_policy import RetryPolicy
-from kiva_stream.errors import AccountRefused, DeliveryError, HeldError, TryLater, UnknownOutcome, WrongUrl
+from kiva_stream.errors import (
+    AccountRefused,
+    DeliveryError,
+    HeldError,
+    KindRefused,
+    TryLater,
+    UnknownOutcome,
+    WrongUrl,
+)
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import ThrottledWarning
@@ -165,7 +173,7 @@ class Client:
         `is_suspect` does not count there, since a record of its own may be why it gets no answer. Each
         attempt is made in a context of its own that `around` returns, which gets the error of the attempt.
         Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
-        it was the third in a row and refusals are not outlasted; WrongUrl, which is one, even then. Raises
+        it was the third in a row and refusals are not outlasted; WrongUrl and KindRefused even then. Raises
         Unanswered after `tries` attempts without an answer, if the patience is infinite, and HeldError if the
         lease is lost. Before the probe of what is refused it raises what the breaker's `before_probe` raises.
         """
@@ -294,7 +302,7 @@ async def _wait_after(
     | error                                    | wait                                                |
     |------------------------------------------|-----------------------------------------------------|
     | one that the policy does not repeat      | none: it is raised                                  |
-    | third WrongUrl in a row                  | none: it is raised                                  |
+    | third WrongUrl in a row, a KindRefused   | none: it is raised                                  |
     | third refusal in a row, to be outlasted  | the open breaker's, for all requests to the host    |
     | throttling                               | the policy's, for all requests to the host          |
     | any other, while the breaker is open     | the open breaker's                                  |
@@ -303,7 +311,7 @@ async def _wait_after(
     try:
         wait_s = policy.wait_s(error)
     except AccountRefused as refusal:
-        if breaker.retry_refused_s is None or isinstance(refusal, WrongUrl):
+        if breaker.retry_refused_s is None or isinstance(refusal, WrongUrl | KindRefused):
             raise
         breaker.trip(refusal)
         return

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from kiva_stream.errors import AccountRefused, DeliveryError, TryLater, Unanswered
+from kiva_stream.errors import AccountRefused, DeliveryError, KindRefused, TryLater, Unanswered
 from kiva_stream.primitives.backoff import backoff_s
 
 REFUSALS = 3  # public clients report that a valid key is refused now and then; so many in a row are no blip
@@ -41,7 +41,7 @@ class RetryPolicy:
         for another reason: a TryLater if its wait exceeds the patience left, an AccountRefused if it is the
         third in a row, and any other error.
         """
-        is_refused = isinstance(error, AccountRefused)
+        is_refused = isinstance(error, AccountRefused) and not isinstance(error, KindRefused)
         self._attempts += 1
         self._refusals = self._refusals + 1 if is_refused else 0
         if not isinstance(error, TryLater) and not (is_refused and self._refusals < REFUSALS):

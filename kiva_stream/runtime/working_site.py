@@ -44,6 +44,7 @@ from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
+from kiva_stream.sync.order_kind import OrderKind, order_kind
 from kiva_stream.sync.order_sync import OrderSync
 from kiva_stream.sync.week_tags import WeekTagSync
 
@@ -58,11 +59,12 @@ class WorkingSite:
         due, locks = DueTags(held.store, shop.site.id), ContactLocks()
         self.held, self.ids, self.is_live = held, ids, is_live
         self.ids_in_use = _ids_in_use(held, ids)
-        self.shop = shop
-        self.links = links
+        self.shop, self.links = shop, links
         self.account = account = Contacts(settings, client, ids)
         tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
-        self.orders = _order_sync(held, ids, self.ids_in_use)
+        before_probe, every_s = self.ids_in_use.require_same, settings.retry_refused_s
+        self._order_kind = order_kind(client.incidents, every_s, before_probe)
+        self.orders = _order_sync(held, OrderBatches(client, ids, before_probe), self._order_kind)
         ports = ContactPorts(
             customers=shop.customers,
             links=links,
@@ -75,12 +77,13 @@ class WorkingSite:
             tags=tags,
             locks=locks,
         )
-        self._refusals = ContactRefusals(links, client.incidents, settings.retry_refused_s)
+        self._refusals = ContactRefusals(links, client.incidents, every_s, before_probe=before_probe)
         self.contacts = ContactSync(
             shop.site,
             ports,
             writes=ContactWrites(ports, settings, refusals=self._refusals),
             refusals=self._refusals,
+            order_kind=self._order_kind,
             moves=ContactMoves(shop.site.id, ports),
             settings=settings,
             is_live=is_live,
@@ -116,7 +119,8 @@ class WorkingSite:
 
     def pauses(self) -> list[str]:
         """Return why kinds of requests are paused: ActiveCampaign refuses them for the account's sake."""
-        return self._refusals.pauses()
+        why = self._order_kind.why
+        return self._refusals.pauses() + ([] if why is None else [why])
 
     async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> str:
         """Upsert a contact and orders as entries of long ago would, so that no automation starts.
@@ -177,13 +181,14 @@ class WorkingSite:
         return PipelineRun(self, start=start, left=left, replays=replays)
 
 
-def _order_sync(held: HeldSite, ids: AccountIds, ids_in_use: IdsInUse) -> OrderSync:
+def _order_sync(held: HeldSite, uploads: OrderBatches, kind: OrderKind) -> OrderSync:
     return OrderSync(
         held.shop.site.currency,
         orders=held.shop.orders,
         sent=OrderStates(held.store, held.shop.site.id),
         links=held.links,
-        uploads=OrderBatches(held.client, ids, ids_in_use.require_same),
+        uploads=uploads,
+        kind=kind,
         settings=held.settings.activecampaign,
         crashed_at=held.crashed_at or NEVER,
     )

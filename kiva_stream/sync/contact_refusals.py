@@ -13,10 +13,13 @@ Creating contacts and updating them are two kinds of requests, each of which may
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import anyio.lowlevel
+
 from kiva_stream.model.ids import ContactId
+from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.observability.logs import log
 from kiva_stream.ports.state import Links
@@ -30,6 +33,12 @@ ContactKind = RequestKind[
     ContactId, tuple[bytes, str]
 ]  # with the fingerprint that was refused, and the reply
 
+ADVICE = "Look at the account's contact limit, its plan and the permissions of the key's user."
+KINDS: Sequence[tuple[IncidentKind, str]] = (
+    ("new_contacts", "new contacts"),
+    ("contacts", "changes of contacts"),
+)
+
 
 class SentContacts(NamedTuple):
     """When contacts were sent, and by which kind of request: one that is accepted is known from then on."""
@@ -41,10 +50,26 @@ class SentContacts(NamedTuple):
 class ContactRefusals:
     """The refusals of one account's contacts. Every coroutine raises CheckpointError."""
 
-    def __init__(self, links: Links, incidents: Incidents, probe_every_s: float) -> None:
+    def __init__(
+        self,
+        links: Links,
+        incidents: Incidents,
+        probe_every_s: float,
+        *,
+        before_probe: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+    ) -> None:
         self._links = links
-        self._create = ContactKind("new_contacts", "new contacts", incidents, probe_every_s=probe_every_s)
-        self._update = ContactKind("contacts", "changes of contacts", incidents, probe_every_s=probe_every_s)
+        self._create, self._update = (
+            ContactKind(
+                incident,
+                what,
+                ADVICE,
+                incidents=incidents,
+                probe_every_s=probe_every_s,
+                before_probe=before_probe,
+            )
+            for incident, what in KINDS
+        )
 
     def __iter__(self) -> Iterator[ContactKind]:
         return iter((self._create, self._update))
@@ -53,10 +78,13 @@ class ContactRefusals:
         """Return what is to be known of contacts when the request is answered that is sent now."""
         return SentContacts(self._create.now(), {each.id: self._of(each) for each in changes})
 
-    def held(self, changes: Collection[ContactChange]) -> dict[ContactId, str]:
-        """Return those of these contacts that must not be sent now, and why."""
-        whys = ((each.id, self._of(each).why_held(each.id)) for each in changes)
-        return {contact: why for contact, why in whys if why is not None}
+    async def held(self, changes: Collection[ContactChange]) -> dict[ContactId, str]:
+        """Return those of these contacts that must not be sent now, and why. Raises as RequestKind.held."""
+        held: dict[ContactId, str] = {}
+        for kind in self:
+            if kind.why is not None:
+                held |= await kind.held([each.id for each in changes if self._of(each) is kind])
+        return held
 
     async def accepted(self, contacts: Collection[ContactId], sent: SentContacts) -> None:
         """Note that contacts were accepted together; record others that turn out to be refused."""
@@ -70,10 +98,10 @@ class ContactRefusals:
         is_named = quotes_value(reply, change.desired) or (
             names_value(reply, change.desired) and not is_about_account(reply)
         )
-        refusal = fingerprint(change.desired), reply
-        why = self._of(change).refused(change.id, refusal, reply, names_value=is_named)
-        if why is not None:
-            return {change.id: why}
+        kind, refusal = self._of(change), (fingerprint(change.desired), reply)
+        if not is_named:
+            return kind.provisional(change.id, refusal, reply)
+        kind.at_fault(change.id)
         await self._links.record_refused(change.id, *refusal)
         if not change.needs_import:
             log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=reply)

@@ -45,6 +45,7 @@ from kiva_stream.sync.contact_snapshot import ContactSnapshot
 from kiva_stream.sync.contact_upserts import ContactUpserts
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.dirty_contacts import DirtyContacts
+from kiva_stream.sync.order_kind import OrderKind
 from kiva_stream.sync.pending_contacts import PendingContacts
 from kiva_stream.sync.subscriptions import Subscriptions
 
@@ -67,17 +68,17 @@ class ContactSync:
         *,
         writes: ContactWrites,
         refusals: ContactRefusals,
+        order_kind: OrderKind,
         moves: ContactMoves,
         settings: ActiveCampaignSettings,
         is_live: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._resubscribe_max_age = timedelta(seconds=settings.resubscribe_max_age_s)
-        self._is_live = is_live
-        self._now = now
-        self._writes, self._refusals, self._moves = writes, refusals, moves
-        self._dirty = DirtyContacts()
-        self._rewound_at = NEVER_REWOUND
+        self._is_live, self._now = is_live, now
+        self._writes, self._moves = writes, moves
+        self._refusals, self._order_kind = refusals, order_kind
+        self._dirty, self._rewound_at = DirtyContacts(), NEVER_REWOUND
         self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
         self._links = ports.links
         self._changes = changes = ContactChanges(site, ports, now=now)
@@ -173,11 +174,12 @@ class ContactSync:
     @property
     def has_due(self) -> bool:
         """See ContactDelivery.has_due."""
-        return self._refusals.has_due
+        return self._refusals.has_due or self._order_kind.has_due
 
     def take_due(self) -> Collection[ContactId]:
         """See ContactDelivery.take_due."""
-        return self._refusals.take_due()
+        orders = self._order_kind.take_due()
+        return self._refusals.take_due() | (self._dirty.with_orders(orders) if orders else set())
 
     def working(self) -> AbstractAsyncContextManager[None]:
         """Serve the calls of `ensure` while this lasts."""

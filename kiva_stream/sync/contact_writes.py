@@ -127,7 +127,7 @@ class ContactWrites:
         """
         async with self._ports.locks.hold([each.id for each in changes]) as release:
             changes, held = await self._places.opt_out_each(changes)
-            held |= self._refusals.held(changes)
+            held |= await self._refusals.held(changes)
             changes = [each for each in changes if each.id not in held]
             await self._ports.links.record_import_tags(
                 {each.id: tag for each in changes if (tag := each.desired.tag) and each.record.tag is None}
@@ -148,7 +148,7 @@ class ContactWrites:
         try:
             async with self._ports.locks.hold([change.id]):
                 change = await self._places.opt_out(change)
-                held |= self._refusals.held([change])
+                held |= await self._refusals.held([change])
                 parts: list[Sequence[ContactChange]] = [] if held else [[change]]
                 while parts:
                     send = partial(self._send_one, held)

@@ -124,6 +124,10 @@ class Conviction(Generic[K]):
             self._convicted_at, self._probe_at = at, at + self._probe_every_s
         return Verdict.PAUSED if self.is_paused else Verdict.PROVISIONAL
 
+    def withdraw_probe(self) -> None:
+        """Note that the probe was refused with all others of its kind; another one is sent next."""
+        self._probe = None
+
     def convict(self, *, at: float) -> None:
         """Pause the kind, since ActiveCampaign refuses it whatever a request carries."""
         if not self.is_paused:

@@ -27,6 +27,10 @@ class DirtyContacts:
         """Return the dirty orders of a contact."""
         return self._orders.get(contact.id, ())
 
+    def with_orders(self, orders: Collection[OrderId]) -> set[ContactId]:
+        """Return the contacts that have one of these dirty orders."""
+        return {contact for contact, mine in self._orders.items() if not mine.isdisjoint(orders)}
+
     def take(self, need: Need) -> Need:
         """Make the contact of a need clean; return the need, extended by the orders that were dirty."""
         return need._replace(orders=need.orders.union(self._orders.pop(need.contact.id, ())))

@@ -60,7 +60,7 @@ class LoneTries:
             if others and all(row.change.id in held for row in first):
                 why = f"others before it were refused: {held[first[-1].change.id]}"
                 held |= {row.change.id: why for row in others}
-                held |= self._refusals.held([row.change for row in others])
+                held |= await self._refusals.held([row.change for row in others])
                 continue
             for row in others:
                 held |= await attempt(row)

@@ -32,6 +32,7 @@ from kiva_stream.primitives.workers import for_each
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChanges
+from kiva_stream.sync.order_kind import OrderKind
 from kiva_stream.sync.order_writes import OrderWrites
 from kiva_stream.sync.pending_upserts import BATCHES_AT_ONCE, PendingUpserts, Unfinished
 
@@ -55,6 +56,7 @@ class OrderSync:
         sent: SentOrders,
         links: Links,
         uploads: OrderUploads,
+        kind: OrderKind,
         settings: ActiveCampaignSettings,
         crashed_at: datetime = NEVER,
         sleep: Sleep = anyio.sleep,
@@ -76,6 +78,7 @@ class OrderSync:
             sent=sent,
             links=links,
             batch_size=self._batch_size,
+            kind=kind,
             retry_held_s=settings.retry_held_s,
             now=now,
         )

@@ -7,7 +7,9 @@
 | it is too large; it has one order          | the order is recorded as refused                              |
 | it refuses several orders and names some   | these are recorded as refused; the others are sent again      |
 | it refuses several orders and names none   | each half of the batch is sent by itself                      |
-| it refuses a batch of one order            | the order is recorded as refused                              |
+| it refuses a batch of one order            | the order is held, and refused when that is certain:          |
+|                                            | see `conviction`                                              |
+| it refuses orders for the account's sake   | all are held, and one is tried now and then                   |
 | it gives none, to several orders           | `isolation` finds those that are the cause; others are sent   |
 | it gives none, to one order                | the order is held, or sent again: see `LoneRecords`           |
 | it gives none, whatever is sent            | it is an outage: the batch is sent again                      |
@@ -20,11 +22,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import BatchTooLarge, OrdersRejected
+from kiva_stream.errors import BatchTooLarge, KindRefused, OrdersRejected
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
@@ -34,6 +37,7 @@ from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.carried_orders import CarriedOrders
 from kiva_stream.sync.isolation import BatchSender, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
+from kiva_stream.sync.order_kind import OrderKind
 
 TOO_LARGE = "it is too large for a request of its own"
 
@@ -50,6 +54,7 @@ class OrderWrites:
         sent: SentOrders,
         links: Links,
         batch_size: BatchSize,
+        kind: OrderKind,
         retry_held_s: float,
         now: Callable[[], datetime],
     ) -> None:
@@ -58,6 +63,7 @@ class OrderWrites:
         self._links = links
         self._now = now
         self._batch_size = batch_size
+        self._kind = kind
         self._carried = CarriedOrders(sent)
         lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
         self._sender: BatchSender[OrderChange, OrderId] = BatchSender(attrgetter("id"), lone)
@@ -75,15 +81,21 @@ class OrderWrites:
             size = self._batch_size.size
             if rest := part[size:]:
                 parts.insert(0, rest)
-            if part:
-                held |= await self._sender.send(
-                    part[:size], parts, send=self._send, too_large=self._batch_size.too_large
-                )
+            paused = await self._kind.held([change.id for change in part[:size]])
+            held |= paused
+            if batch := [change for change in part[:size] if change.id not in paused]:
+                send = partial(self._send, held)
+                held |= await self._sender.send(batch, parts, send=send, too_large=self._batch_size.too_large)
         return held
 
-    async def _send(self, batch: Batch, /, *, tries: int, is_suspect: bool) -> list[Batch]:
-        """Send a batch; return the parts to be sent anew if it was refused. Raises Unanswered."""
-        desired = [change.desired for change in batch]
+    async def _send(
+        self, held: dict[OrderId, str], batch: Batch, /, *, tries: int, is_suspect: bool
+    ) -> list[Batch]:
+        """Send a batch; return the parts to be sent anew if it was refused. Raises Unanswered.
+
+        Orders that are refused, and held for that, are added to `held`.
+        """
+        desired, sent_at = [change.desired for change in batch], self._kind.now()
         again: list[Batch] = []
         try:
             await self._uploads.upsert(
@@ -92,9 +104,11 @@ class OrderWrites:
         except BatchTooLarge:
             again = await self._smaller(batch)
         except OrdersRejected as error:
-            again = await self._without_refused(batch, error)
+            again = await self._without_refused(batch, error, held)
+        except KindRefused as error:
+            held |= self._kind.convict([change.id for change in batch], str(error))
         else:
-            await self._accept(batch)
+            await self._accept(batch, sent_at)
         return again
 
     async def _smaller(self, batch: Batch) -> list[Batch]:
@@ -105,18 +119,31 @@ class OrderWrites:
         await self._batch_size.too_large(len(batch))
         return [batch]
 
-    async def _without_refused(self, batch: Batch, error: OrdersRejected) -> list[Batch]:
-        """Refuse the orders at fault, and return the others; if none is named, the halves of the batch."""
+    async def _without_refused(
+        self, batch: Batch, error: OrdersRejected, held: dict[OrderId, str]
+    ) -> list[Batch]:
+        """Refuse the orders at fault, and return the others; if none is named, the halves of the batch.
+
+        A single one that is not named is held.
+        """
         named = {change.id: error.reasons[change.id] for change in batch if change.id in error.reasons}
         if not named and len(batch) == 1:
-            named = {batch[0].id: error.reply or str(error)}
+            held |= self._provisional(batch[0], error.reply or str(error))
+            return []
+        for change in batch:
+            if change.id in named:
+                self._kind.at_fault(change.id)
         await self._refuse(batch, named)
         others = [change for change in batch if change.id not in named]
         if not others:
             return []
         return [others] if named else halves(batch)
 
-    async def _accept(self, batch: Sequence[OrderChange]) -> None:
+    def _provisional(self, change: OrderChange, reply: str) -> dict[OrderId, str]:
+        """Note an order that is refused alone, without being named; return it with the reason to hold it."""
+        return self._kind.provisional(change.id, _refused(change, reply), reply)
+
+    async def _accept(self, batch: Sequence[OrderChange], sent_at: float) -> None:
         await self._batch_size.accepted(len(batch))
         now = self._now()
         await self._sent.record(
@@ -125,6 +152,8 @@ class OrderWrites:
                 for change in batch
             ]
         )
+        if at_fault := self._kind.accepted([change.id for change in batch], sent_at=sent_at):
+            await self._sent.record(list(at_fault.values()))
         if notes := Counter(note for change in batch for note in change.desired.notes):
             await self._links.count_notes(notes)
 

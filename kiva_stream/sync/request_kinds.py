@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
@@ -20,58 +21,75 @@ REPORTER = "refusals"
 class RequestKind(Generic[K, V]):
     """One kind of request: what was refused, and whether the kind is paused. `conviction` has the rules.
 
-    `what` are the objects that it carries, for the sentence of its incident. V is what is recorded of a
-    record that turns out to be at fault itself.
+    `what` are the objects that it carries, and `advice` what to do, for the sentence of its incident. V is
+    what is recorded of a record that turns out to be at fault itself. `before_probe` is awaited before each
+    probe.
     """
 
     def __init__(
         self,
         incident: IncidentKind,
         what: str,
-        incidents: Incidents,
+        advice: str,
         *,
+        incidents: Incidents,
         probe_every_s: float,
+        before_probe: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         self._incident = incident
         self._what = what
+        self._advice = advice
         self._incidents = incidents
+        self._before_probe = before_probe
         self._probe_every_s = probe_every_s
         self._conviction: Conviction[K] = Conviction(probe_every_s)
         self._refused: dict[K, V] = {}  # the last refusal of each provisional record
         self._due: set[K] = set()
         self._why = ""
         self.now = clock
+        incidents.resolve(incident, REPORTER)  # an earlier one of this kind no longer can
 
     @property
     def why(self) -> str | None:
         """Why the kind is paused, None if it is not."""
         return self._why if self._conviction.is_paused else None
 
-    def why_held(self, record: K) -> str | None:
-        """Return why a record must not be sent now, None if it may be."""
-        return None if self._conviction.may_send(record) else self._why
+    async def held(self, records: Collection[K]) -> dict[K, str]:
+        """Return those of these records that must not be sent now, and why.
 
-    def refused(self, record: K, refusal: V, reply: str, *, names_value: bool) -> str | None:
-        """Note a refusal; return why the record is held, None if it is at fault itself."""
+        Raises what `before_probe` raises, if a probe is among them.
+        """
+        if not self._conviction.is_paused:
+            return {}
+        held = {record: self._why for record in records if not self._conviction.may_send(record)}
+        if len(held) < len(records):
+            await self._before_probe()
+        return held
+
+    def at_fault(self, record: K) -> None:
+        """Note a refusal that names a value of a record."""
+        self._conviction.refused(record, "", at=self.now(), names_value=True)
+        self._refused.pop(record, None)
+
+    def provisional(self, record: K, refusal: V, reply: str) -> dict[K, str]:
+        """Note a refusal that names no value of a record; return the record, and why it is held."""
         was_paused = self._conviction.is_paused
-        verdict = self._conviction.refused(record, reply, at=self.now(), names_value=names_value)
-        if verdict is Verdict.AT_FAULT:
-            self._refused.pop(record, None)
-            return None
+        verdict = self._conviction.refused(record, reply, at=self.now(), names_value=False)
         self._refused[record] = refusal
         if verdict is Verdict.PROVISIONAL:
-            return reply
+            return {record: reply}
         if not was_paused:
             self._begin_pause(reply)
-        return self._why
+        return {record: self._why}
 
-    def convict(self, reply: str) -> str:
-        """Pause the kind, since ActiveCampaign refuses it whatever it carries; return why."""
+    def convict(self, records: Collection[K], reply: str) -> dict[K, str]:
+        """Pause the kind, since ActiveCampaign refuses it whatever it carries; return all that it carried."""
         if not self._conviction.is_paused:
             self._conviction.convict(at=self.now())
             self._begin_pause(reply)
-        return self._why
+        self._conviction.withdraw_probe()
+        return {record: self._why for record in records if not self._conviction.may_send(record)}
 
     def accepted(self, records: Collection[K], *, sent_at: float) -> dict[K, V]:
         """Note that records were accepted together; return the refusals of others that are at fault."""
@@ -99,7 +117,7 @@ class RequestKind(Generic[K, V]):
 
     def _begin_pause(self, reply: str) -> None:
         self._why = (
-            f"ActiveCampaign takes no {self._what}, whatever they are: {reply} Look at the account's contact "
-            f"limit, plan and permissions. All else goes on; one is tried every {self._probe_every_s:g} s."
+            f"ActiveCampaign takes no {self._what}, whatever they are: {reply} {self._advice} All else goes "
+            f"on; one is tried every {self._probe_every_s:g} s."
         )
         self._incidents.open(self._incident, self._why, REPORTER)

@@ -29,6 +29,7 @@ from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
+from kiva_stream.sync.order_kind import order_kind
 from tests.fakes.destination_contacts import FakeContacts, FakeWeekTags
 from tests.fakes.destination_events import FakeEvents
 from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
@@ -167,6 +168,7 @@ class World:
             ports,
             writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
             refusals=refusals,
+            order_kind=order_kind(Incidents(), settings.retry_refused_s),
             moves=ContactMoves(SITE.id, ports),
             settings=settings,
             is_live=self.is_live,

@@ -11,7 +11,7 @@ import msgspec
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.responses.rest import Fault, faults, parse_rest
 from kiva_stream.activecampaign.responses.statuses import TOO_LARGE, retry_after_s
-from kiva_stream.errors import AccountRefused, BatchTooLarge, OrdersRejected, Rejected, TryLater
+from kiva_stream.errors import BatchTooLarge, KindRefused, OrdersRejected, Rejected, TryLater
 from kiva_stream.model.ids import OrderId
 
 T = TypeVar("T")
@@ -56,12 +56,12 @@ def parse_upserted_orders(response: Response, ids: Collection[OrderId]) -> None:
 
     | the errors (the first row that applies)                    | raises                                  |
     |------------------------------------------------------------|-----------------------------------------|
-    | give an order the connection, e-commerce, plan, key as its | AccountRefused: all orders share these  |
+    | give an order the connection, e-commerce, plan, key as its | KindRefused: all orders share these     |
     | reason                                                     |                                         |
     | name orders of the batch                                   | OrdersRejected, with these              |
     | name none, and speak of the size; or the status is 413     | BatchTooLarge                           |
     | name none, and speak of a rate                             | TryLater, after the usual wait          |
-    | name none, and speak of connection, e-commerce, plan, key  | AccountRefused                          |
+    | name none, and speak of connection, e-commerce, plan, key  | KindRefused                             |
     | name none, and say anything else; or there is no record    | TryLater: it is not about the orders    |
 
     A 400 or 422 is OrdersRejected too, with the orders that it names, if any.
@@ -120,8 +120,8 @@ def _says(pattern: re.Pattern[str], text: str) -> bool:
     return bool(pattern.search(_QUOTED.sub("", text)))
 
 
-def _account_refused(response: Response) -> AccountRefused:
-    return AccountRefused(f"ActiveCampaign takes no orders; run check, then setup: {response.excerpt()}")
+def _account_refused(response: Response) -> KindRefused:
+    return KindRefused(f"ActiveCampaign takes no orders; run check, then setup: {response.excerpt()}")
 
 
 def _batch_rejected(reasons: dict[int, str], response: Response) -> OrdersRejected:

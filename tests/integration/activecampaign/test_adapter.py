@@ -42,6 +42,7 @@ from kiva_stream.model.ids import AcId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import DesiredOrder, LineItem, OrderSource
 from kiva_stream.model.tracked_events import mark_of, shows
 from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.ports import destination
 from kiva_stream.ports.state import Links
 from kiva_stream.sandbox.activecampaign import Account, Fault, FaultKind, Running
@@ -50,6 +51,7 @@ from kiva_stream.sandbox.activecampaign.contacts import Table
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChange
+from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.order_writes import OrderWrites
 from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
 from tests.support.sandbox import SHOP, sandbox, shop
@@ -1030,6 +1032,7 @@ async def test_order_batches_grow_while_accepted_and_shrink_when_they_are_too_la
             sent=sent,
             links=links,
             batch_size=size,
+            kind=order_kind(Incidents(), 300),
             retry_held_s=300,
             now=lambda: datetime.now(UTC),
         )

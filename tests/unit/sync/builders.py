@@ -27,6 +27,7 @@ from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
+from kiva_stream.sync.order_kind import order_kind
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeOrderDelivery
@@ -104,6 +105,7 @@ class Bench:
             ports,
             writes=self.writes,
             refusals=self.refusals,
+            order_kind=order_kind(self.incidents, self.settings.retry_refused_s),
             moves=self.moves,
             settings=self.settings,
             is_live=self.is_live,

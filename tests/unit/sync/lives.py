@@ -34,6 +34,7 @@ from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
+from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.week_tags import WeekTagSync
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeLog
@@ -506,6 +507,7 @@ class Life(World):
             ports,
             writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
             refusals=refusals,
+            order_kind=order_kind(Incidents(), settings.retry_refused_s),
             moves=ContactMoves(SITE.id, ports._replace(customers=shop)),
             settings=settings,
             is_live=self.is_live,

@@ -6,7 +6,7 @@ import pytest
 
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.activecampaign.responses.response import Response
-from kiva_stream.errors import AccountRefused, BatchTooLarge, OrdersRejected, Rejected, TryLater
+from kiva_stream.errors import AccountRefused, BatchTooLarge, KindRefused, OrdersRejected, Rejected, TryLater
 from kiva_stream.model.ids import OrderId
 from tests.unit.activecampaign.responses.builders import (
     HTML,
@@ -53,7 +53,7 @@ def test_a_connection_given_as_the_reason_of_an_order_is_the_accounts_trouble() 
     named = {"order-storeOrderId-4": "connection 1 does not exist", "order-storeOrderId-5": "no"}
     error = raised(parse_orders, answer(200, faulty("Validation errors", named)))
 
-    assert type(error) is AccountRefused
+    assert type(error) is KindRefused
     assert "run check, then setup" in str(error)
 
 
@@ -139,7 +139,7 @@ def test_an_error_of_graphql_about_a_rate_is_throttling() -> None:
     ],
 )
 def test_an_error_of_graphql_about_what_all_orders_need_refuses_the_account(message: str) -> None:
-    assert type(raised(parse_orders, answer(200, faulty(message)))) is AccountRefused
+    assert type(raised(parse_orders, answer(200, faulty(message)))) is KindRefused
 
 
 @pytest.mark.parametrize(

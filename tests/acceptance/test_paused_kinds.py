@@ -1,11 +1,11 @@
-"""The account's contact limit: new contacts wait, all else goes on, and nobody is dead-lettered."""
+"""What ActiveCampaign refuses for the account's sake waits; all else goes on, and no dead letter is made."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from kiva_stream.model.positions import DAY1
-from tests.acceptance.live_shop import LiveShop, email, following, live_shop
+from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, following, live_shop
 from tests.acceptance.stages import until
 from tests.support.postgres import connected
 
@@ -91,3 +91,29 @@ async def test_at_the_contact_limit_known_contacts_are_followed_and_new_ones_com
         status = shop.status()
         assert status["equation"]["dead"] == {}
         assert incidents(shop) == {}
+
+
+async def test_while_orders_are_refused_a_backfill_brings_all_else_and_follow_goes_on_when_they_are_taken(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 6) as shop:
+        await write_all(shop)
+        for number in range(1, 4):
+            await shop.order(number, number, **LONG_PAID)
+        await shop.activecampaign.change(ecommerce_enabled=False)
+        said = shop.run("backfill", "--since", "day1", "--yes", code=REFUSED)
+        assert "Ecommerce is not enabled" in said
+        state = await shop.activecampaign.state()
+        assert (state["contacts"], state["orders"]) == (6, 0)
+        assert sorted(await shop.received()) == [email(number) for number in (4, 5, 6)]
+        assert shop.status()["equation"]["dead"] == {}
+        assert list(incidents(shop)) == ["orders"]
+
+        async with following(shop, "follow", **QUICK):
+            await shop.activecampaign.change(ecommerce_enabled=True)
+
+            async def have_all_arrived() -> bool:
+                state = await shop.activecampaign.state()
+                return bool((state["orders"], state["events"]) == (3, 6))
+
+            await until(have_all_arrived)
