@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import LOWEST_ID, ContactId, CustomerId
+from kiva_stream.observability.logs import log
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_changes import ContactChange, ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
@@ -77,6 +78,7 @@ class ContactSnapshot:
             held = await self._writes.write(part.changes, exclude_automations=part.is_history)
             for change in part.changes:
                 if change.id in held:  # its first batch tries again, and waits
+                    log.warning("a contact is held", contact=change.id, why=held[change.id])
                     self._dirty.mark(change.record.contact, ())
             written += len(part.changes)
             on_done(len(part.changes))

@@ -1,0 +1,96 @@
+"""The poison matrix: each kind of request, each way to get no answer, one, two, three, all and the only one.
+
+The suite has a sample of it that covers each of these; `make drill-long` has the whole.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.acceptance.poison import (
+    KINDS,
+    WAYS,
+    assert_all_arrived,
+    backfilled,
+    poisoned,
+)
+
+BAD = {"one": (3,), "two": (3, 17), "three": (3, 4, 17)}
+MOST = 3  # held while nothing of a kind is answered
+OUTAGE_S = 3.0
+SAMPLE = {
+    ("import", "500", "one"),
+    ("contact/sync", "reset, applied", "two"),
+    ("GraphQL", "200, foreign", "three"),
+    ("event", "504, applied", "one"),
+    ("event", "hang", "two"),
+    ("tag", "200, empty", "one"),
+    ("list", "reset", "one"),
+    ("GraphQL", "500", "alone"),
+    ("event", "500", "all"),
+}
+
+
+def cells(*counts: str) -> list[object]:
+    """Return the cells with these numbers of bad records; those outside the sample are marked `matrix`."""
+    return [
+        pytest.param(*cell, id=", ".join(cell), marks=() if cell in SAMPLE else pytest.mark.matrix)
+        for cell in product(KINDS, WAYS, counts)
+    ]
+
+
+def is_applied(way: str) -> bool:
+    return way.endswith("applied")
+
+
+@pytest.mark.parametrize(("kind", "way", "count"), cells(*BAD))
+async def test_records_without_an_answer_are_named_and_all_others_arrive(
+    database: str, tmp_path: Path, kind: str, way: str, count: str
+) -> None:
+    async with poisoned(database, tmp_path, kind, way=WAYS[way], bad=BAD[count]) as poison:
+        held = await backfilled(poison.shop)
+
+        others = set(poison.shop.customers) - set(poison.bad)
+        if kind == "event" and is_applied(way):
+            assert held == set()  # it is found by a look-up
+            others |= set(poison.bad)
+        else:
+            assert held == await poison.contacts()
+        assert await poison.kind.arrived(poison.shop) >= others
+        await assert_all_arrived(poison)
+
+
+@pytest.mark.parametrize(("kind", "way", "count"), cells("alone"))
+async def test_the_only_record_is_held_while_reads_are_answered(
+    database: str, tmp_path: Path, kind: str, way: str, count: str
+) -> None:
+    del count
+    async with poisoned(database, tmp_path, kind, way=WAYS[way], bad=[1], customers=1) as poison:
+        held = await backfilled(poison.shop)
+
+        assert held == (set() if kind == "event" and is_applied(way) else await poison.contacts())
+        await assert_all_arrived(poison)
+
+
+@pytest.mark.parametrize(("kind", "way", "count"), cells("all"))
+async def test_in_an_outage_of_a_kind_at_most_three_are_held_and_all_arrive_after_it(
+    database: str, tmp_path: Path, kind: str, way: str, count: str
+) -> None:
+    del count
+    everybody = range(1, 21)
+    async with poisoned(database, tmp_path, kind, way=WAYS[way], bad=everybody) as poison:
+        held: set[int] = set()
+
+        async def run() -> None:
+            held.update(await backfilled(poison.shop))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await anyio.sleep(OUTAGE_S)  # an outage lasts as long as it lasts
+            await poison.shop.activecampaign.fail()
+        assert len(held) <= MOST
+        await assert_all_arrived(poison)
