@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
-from kiva_stream.sandbox.drill import account_faults, database_faults, process_faults
+from kiva_stream.sandbox.drill import account_faults, database_faults, process_faults, record_faults
 from kiva_stream.sandbox.drill.run import NOT_SET_UP, REFUSED, RESTARTED_CODES, TERMINATED, Play, beside
 from kiva_stream.sandbox.drill.site import LOOKUP_SETTLE_S, MAX_IN_FLIGHT
 
@@ -45,6 +45,7 @@ def scenarios(wanted: Intensity) -> list[Scenario]:
         *_of_databases(wanted.outage_s),
         *_of_outages(wanted.outage_s),
         *_of_refusals(wanted.outage_s),
+        *_of_records(),
     ]
 
 
@@ -106,4 +107,14 @@ def _of_refusals(outage_s: float) -> list[Scenario]:
             partial(account_faults.delete_connection, outage_s),
             restarted_codes=refused | {NOT_SET_UP},
         ),
+    ]
+
+
+def _of_records() -> list[Scenario]:
+    quick = {"ACTIVECAMPAIGN__RETRY_HELD_S": 0.5}
+    return [
+        Scenario("poison", record_faults.poison, quick),
+        Scenario("contact-refused", record_faults.refuse_contact),
+        Scenario("value-refused", record_faults.refuse_value),
+        Scenario("address-mistyped", record_faults.mistype_address),
     ]

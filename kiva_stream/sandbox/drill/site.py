@@ -74,6 +74,13 @@ class DrillSite(msgspec.Struct):
             raise DrillError(f"`{arguments[0]}` ended with exit code {done.returncode}: {stderr}")
         return done.stdout
 
+    async def command_error(self, *arguments: str, **environ: str) -> tuple[int, str]:
+        """Run a command; return its exit code, and what it wrote to stderr."""
+        done = await anyio.run_process(
+            self._command(arguments), env={**self.environ, **environ}, cwd=self.folder, check=False
+        )
+        return done.returncode, " ".join(done.stderr.decode(errors="replace").split())
+
     async def status(self) -> dict[str, Any]:
         """Return the report of `status --json`."""
         return msgspec.json.decode(await self.command_output("status", "--json"))  # type: ignore[no-any-return]
@@ -83,6 +90,14 @@ class DrillSite(msgspec.Struct):
         connection = await asyncpg.connect(self.dsn)
         try:
             await connection.execute(statements)
+        finally:
+            await connection.close()
+
+    async def fetch_value(self, query: str, *arguments: object) -> object:
+        """Return the first value of the first row of a query on the shop's database."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return await connection.fetchval(query, *arguments)
         finally:
             await connection.close()
 
