@@ -139,3 +139,16 @@ async def test_with_another_field_all_contacts_are_sent_again(database: str, tmp
         assert [contact["fields"]["Kiva Customer ID"] for contact in contacts] == ["1", "2", "3"]
         assert shop.status()["not_on_list"] == {}
         assert (await shop.activecampaign.state())["breaches"] == {}
+
+
+async def test_with_other_week_tags_every_contact_gets_its_one_again(database: str, tmp_path: Path) -> None:
+    async with live_shop(database, tmp_path, 2) as shop:
+        await shop.backfill(DAY1)
+        assert await shop.tags() == {email(1): ["no order"], email(2): ["no order"]}
+        for tag in (1, 2, 3):
+            await delete_there(shop, f"/api/3/tags/{tag}")
+        assert await shop.tags() == {email(1): [], email(2): []}
+        await shop.set_up()
+        await shop.backfill()
+        assert await shop.tags() == {email(1): ["no order"], email(2): ["no order"]}
+        assert (await shop.activecampaign.state())["breaches"] == {}
