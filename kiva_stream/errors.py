@@ -140,8 +140,8 @@ class WrongUrl(AccountRefused):
     """`api_url` is not the address of ActiveCampaign's API."""
 
 
-class PermissionRefused(AccountRefused):
-    """One call is refused with a 403, although the key is accepted for another."""
+class PermissionRefused(KindRefused):
+    """One call is refused with a 403, although the key is accepted for another; its body may be the cause."""
 
 
 class UnknownOutcome(DeliveryError):  # noqa: N818

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -192,10 +192,30 @@ class Client:
                             async with around():
                                 return await self._result(method, url, data, parse=parse)
 
-        result = await self.retry(attempt, breaker, tries=tries)
+        result = await self._outlast(method, url, partial(self.retry, attempt, breaker, tries=tries))
         if not self._answered.is_known:
             await self._answered.record()
         return result
+
+    async def _outlast(self, method: str, url: URL, repeat: Callable[[], Awaitable[T]]) -> T:
+        """Return what a call returns. A read waits alone while it is refused, if refusals are outlasted.
+
+        Other calls are answered meanwhile. Those that write are left to their caller, which can pause them.
+        """
+        if method != "GET":
+            return await repeat()
+        path = url.path.removeprefix(API_PATH)
+        while True:
+            try:
+                result = await repeat()
+            except KindRefused as error:
+                if self._retry_refused_s is None:
+                    raise
+                self.incidents.open("permission", str(error), path)
+                await self.pause.sleep(self._retry_refused_s)
+            else:
+                self.incidents.resolve("permission", path)
+                return result
 
     async def retry(
         self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker, *, tries: float = math.inf

@@ -25,7 +25,7 @@ from kiva_stream.activecampaign.responses.contacts import (
 )
 from kiva_stream.activecampaign.responses.rest import parse_by_contact_id, parse_rest
 from kiva_stream.activecampaign.slow_imports import SlowImports
-from kiva_stream.errors import Rejected, Unanswered
+from kiva_stream.errors import KindRefused, Rejected, Unanswered
 from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
@@ -77,7 +77,7 @@ class Contacts:
             await self._client.call("GET", OWN_USER, parse=parse, tries=1, is_suspect=True)
         except Unanswered:
             return False
-        except Rejected:
+        except (Rejected, KindRefused):
             pass  # a refusal is an answer
         return True
 

@@ -19,7 +19,7 @@ from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.responses.orders import parse_upserted_orders
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.activecampaign.responses.rest import parse_rest
-from kiva_stream.errors import Rejected, Unanswered
+from kiva_stream.errors import KindRefused, Rejected, Unanswered
 from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.orders import DesiredOrder, LineItem
 from kiva_stream.ports.destination import Around
@@ -53,7 +53,7 @@ class OrderBatches:
             await self._call({"query": "{ __typename }"}, parse, tries=1, is_suspect=True)
         except Unanswered:
             return False
-        except Rejected:
+        except (Rejected, KindRefused):
             pass  # a refusal is an answer
         return True
 

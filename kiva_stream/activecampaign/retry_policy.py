@@ -6,7 +6,14 @@ import math
 import random
 from collections.abc import Callable
 
-from kiva_stream.errors import AccountRefused, DeliveryError, KindRefused, TryLater, Unanswered
+from kiva_stream.errors import (
+    AccountRefused,
+    DeliveryError,
+    KindRefused,
+    PermissionRefused,
+    TryLater,
+    Unanswered,
+)
 from kiva_stream.primitives.backoff import backoff_s
 
 REFUSALS = 3  # public clients report that a valid key is refused now and then; so many in a row are no blip
@@ -41,10 +48,10 @@ class RetryPolicy:
         for another reason: a TryLater if its wait exceeds the patience left, an AccountRefused if it is the
         third in a row, and any other error.
         """
-        is_refused = isinstance(error, AccountRefused) and not isinstance(error, KindRefused)
+        is_refused = isinstance(error, AccountRefused)
         self._attempts += 1
         self._refusals = self._refusals + 1 if is_refused else 0
-        if not isinstance(error, TryLater) and not (is_refused and self._refusals < REFUSALS):
+        if not isinstance(error, TryLater) and not (is_refused and self._refusals < self._most(error)):
             raise error
         if isinstance(error, TryLater) and error.is_unanswered:
             self._tries -= 1
@@ -56,3 +63,9 @@ class RetryPolicy:
         if self._patience_s < 0:
             raise error
         return wait_s
+
+    def _most(self, error: DeliveryError) -> float:
+        """Return how many refusals in a row are no blip: one with a plain text, or as many as `tries`."""
+        if isinstance(error, PermissionRefused):
+            return min(REFUSALS, self._tries)
+        return 1 if isinstance(error, KindRefused) else REFUSALS

@@ -14,6 +14,7 @@ IncidentKind = Literal[
     "new_contacts",
     "contacts",
     "orders",
+    "permission",
     "key",
     "source",
     "horizon",

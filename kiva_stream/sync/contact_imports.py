@@ -14,7 +14,7 @@ from operator import attrgetter
 import anyio
 import msgspec
 
-from kiva_stream.errors import Rejected, RowsRejected, Unanswered
+from kiva_stream.errors import KindRefused, PermissionRefused, Rejected, RowsRejected, Unanswered
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
 from kiva_stream.model.ids import ContactId
 from kiva_stream.observability.logs import log
@@ -86,13 +86,18 @@ class ContactImports:
         """Import contacts; find those that an import is refused for. The caller holds the contacts' locks.
 
         `on_confirmed` is called with the contacts of each import that ActiveCampaign took: from then on they
-        need no lock, while the others are searched for those that are the cause.
+        need no lock, while the others are searched for those that are the cause. If ActiveCampaign takes no
+        import at all, new contacts are held, and the others left unconfirmed.
         """
         result = ImportResult(on_confirmed=on_confirmed)
         send = partial(self._send_each, result, exclude_automations=exclude_automations)
         probe = partial(self._refusal, exclude_automations=exclude_automations)
-        for (change,), said in await refused_alone(changes, send, probe):
-            result.refused.append(RefusedRow(change, said, was_alone=True))
+        try:
+            for (change,), said in await refused_alone(changes, send, probe):
+                result.refused.append(RefusedRow(change, said, was_alone=True))
+        except KindRefused as error:
+            result.held |= self._refusals.convict_new(changes, str(error))
+            result.unconfirmed += [each for each in changes if each.is_known]
         return result
 
     async def _refusal(self, change: ContactChange, *, exclude_automations: bool) -> str | None:
@@ -142,8 +147,8 @@ class ContactImports:
                 RefusedRow(changes[row], said, was_alone) for row, said in error.reasons.items()
             ]
             return [[each for index, each in enumerate(changes) if index not in error.reasons]]
-        except Rejected as error:
-            refusals.append(Refusal(changes, error.reply))
+        except (Rejected, PermissionRefused) as error:
+            refusals.append(Refusal(changes, error.reply if isinstance(error, Rejected) else str(error)))
             return []
         # 2. Record the import in the state, so that a new process can wait for its end.
         fingerprints = {each.id: fingerprint(each.desired) for each in changes}

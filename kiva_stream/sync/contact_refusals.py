@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import anyio.lowlevel
 
+from kiva_stream.errors import PermissionRefused
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.incidents import IncidentKind
 from kiva_stream.observability.incidents import Incidents
@@ -27,7 +28,7 @@ from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.conviction import is_about_account
 from kiva_stream.sync.desired_contact import fingerprint
 from kiva_stream.sync.refused_fields import names_value, quotes_value
-from kiva_stream.sync.request_kinds import RequestKind
+from kiva_stream.sync.request_kinds import NO_PERMISSION, RequestKind
 
 ContactKind = RequestKind[
     ContactId, tuple[bytes, str]
@@ -106,6 +107,15 @@ class ContactRefusals:
         if not change.needs_import:
             log.warning("a change of a contact is refused; it stays as it was", contact=change.id, said=reply)
         return {}
+
+    def forbidden(self, change: ContactChange, error: PermissionRefused) -> dict[ContactId, str]:
+        """Note that a contact was refused alone by a 403, though the key is accepted; return it as held."""
+        refusal = fingerprint(change.desired), str(error)
+        return self._of(change).provisional(change.id, refusal, str(error), text=NO_PERMISSION)
+
+    def convict_new(self, changes: Collection[ContactChange], reply: str) -> dict[ContactId, str]:
+        """Pause new contacts, since no import is taken; return those of these contacts."""
+        return self._create.convict([each.id for each in changes if not each.is_known], reply)
 
     @property
     def has_due(self) -> bool:

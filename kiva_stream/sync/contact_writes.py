@@ -29,7 +29,7 @@ from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.errors import PermissionRefused, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
@@ -176,6 +176,9 @@ class ContactWrites:
             left = await self._write_one(change, tries=tries, is_suspect=is_suspect)
         except Rejected as error:
             held |= await self._refused(change, error.reply)
+            return []
+        except PermissionRefused as error:
+            held |= self._refusals.forbidden(change, error)
             return []
         if left is not None:
             return [[left]]

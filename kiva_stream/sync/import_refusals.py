@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kiva_stream.errors import AccountRefused
+from kiva_stream.errors import AccountRefused, KindRefused
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChange
@@ -80,7 +80,7 @@ def is_all_refused(part: Changes, refusals: Sequence[Refusal]) -> bool:
 async def _require_account(part: Changes, probe: SendProbe) -> None:
     """Send contacts of a part with their address alone, until one is accepted, then with empty fields.
 
-    Raises AccountRefused as the module says.
+    Raises KindRefused or AccountRefused: see the module.
     """
     said: str | None = None
     tried = spread(part, CONVICTING)
@@ -91,7 +91,7 @@ async def _require_account(part: Changes, probe: SendProbe) -> None:
                 raise AccountRefused(f"{FIELD_GONE}: {said}")
             return
     if len(tried) == CONVICTING:
-        raise AccountRefused(
+        raise KindRefused(
             f"ActiveCampaign refuses all imports, also of {CONVICTING} contacts with their address alone; "
             f"look at the account's plan, its contact limit and its list: {said}"
         )

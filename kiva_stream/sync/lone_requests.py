@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.errors import PermissionRefused, RecordsHeld, Rejected
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.destination import Contacts, WeekTags
@@ -30,10 +30,21 @@ class Request(Protocol[T_co]):
 
 
 class LoneRequests:
-    """Sends the requests of one kind. `reads_answered` and `over_s` are those of LoneRecords."""
+    """Sends the requests of one kind. `reads_answered` and `over_s` are those of LoneRecords.
 
-    def __init__(self, what: str, reads_answered: Callable[[], Awaitable[bool]], over_s: float) -> None:
+    With `holds_forbidden` a request is held too that is refused by a 403 though the key is accepted.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        reads_answered: Callable[[], Awaitable[bool]],
+        over_s: float,
+        *,
+        holds_forbidden: bool = False,
+    ) -> None:
         self._what = what
+        self._holds_forbidden = holds_forbidden
         self._sender: BatchSender[int, int] = BatchSender(
             int, LoneRecords(reads_answered, over_s, anyio.current_time)
         )
@@ -52,7 +63,13 @@ class LoneRequests:
                 answers.append(error)
             return []
 
-        if held := await self._sender.send([record], [], send=answer):
+        try:
+            held = await self._sender.send([record], [], send=answer)
+        except PermissionRefused as error:
+            if not self._holds_forbidden:
+                raise
+            held = {record: str(error)}
+        if held:
             raise RecordsHeld(self._what, held)
         (answered,) = answers
         if isinstance(answered, Rejected):
@@ -97,9 +114,9 @@ class ContactRequests:
         self._contacts = contacts
         detour_s = min(DETOUR_S, over_s)
         self._renamed, self._cleared = (
-            LoneRequests("contacts", contacts.answers, detour_s) for _ in range(2)
+            LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(2)
         )
-        self._listed = LoneRequests("contacts", contacts.answers, over_s)
+        self._listed = LoneRequests("contacts", contacts.answers, over_s, holds_forbidden=True)
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """See Contacts.rename."""

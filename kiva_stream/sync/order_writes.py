@@ -27,7 +27,7 @@ from operator import attrgetter
 
 import anyio
 
-from kiva_stream.errors import BatchTooLarge, KindRefused, OrdersRejected
+from kiva_stream.errors import BatchTooLarge, KindRefused, OrdersRejected, PermissionRefused
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
@@ -38,6 +38,7 @@ from kiva_stream.sync.carried_orders import CarriedOrders
 from kiva_stream.sync.isolation import BatchSender, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
 from kiva_stream.sync.order_kind import OrderKind
+from kiva_stream.sync.request_kinds import NO_PERMISSION
 
 TOO_LARGE = "it is too large for a request of its own"
 
@@ -105,6 +106,11 @@ class OrderWrites:
             again = await self._smaller(batch)
         except OrdersRejected as error:
             again = await self._without_refused(batch, error, held)
+        except PermissionRefused as error:
+            if len(batch) > 1:
+                again = halves(batch)
+            else:
+                held |= self._provisional(batch[0], str(error), NO_PERMISSION)
         except KindRefused as error:
             held |= self._kind.convict([change.id for change in batch], str(error))
         else:
@@ -139,9 +145,9 @@ class OrderWrites:
             return []
         return [others] if named else halves(batch)
 
-    def _provisional(self, change: OrderChange, reply: str) -> dict[OrderId, str]:
+    def _provisional(self, change: OrderChange, reply: str, text: str | None = None) -> dict[OrderId, str]:
         """Note an order that is refused alone, without being named; return it with the reason to hold it."""
-        return self._kind.provisional(change.id, _refused(change, reply), reply)
+        return self._kind.provisional(change.id, _refused(change, reply), reply, text=text)
 
     async def _accept(self, batch: Sequence[OrderChange], sent_at: float) -> None:
         await self._batch_size.accepted(len(batch))

@@ -16,6 +16,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 REPORTER = "refusals"
+NO_PERMISSION = "403"  # the text of a call that is refused though the key is accepted; its body may be why
 
 
 class RequestKind(Generic[K, V]):
@@ -72,10 +73,14 @@ class RequestKind(Generic[K, V]):
         self._conviction.refused(record, "", at=self.now(), names_value=True)
         self._refused.pop(record, None)
 
-    def provisional(self, record: K, refusal: V, reply: str) -> dict[K, str]:
-        """Note a refusal that names no value of a record; return the record, and why it is held."""
+    def provisional(self, record: K, refusal: V, reply: str, *, text: str | None = None) -> dict[K, str]:
+        """Note a refusal that names no value of a record; return the record, and why it is held.
+
+        `text` is what is compared with other refusals, if it is not the reply.
+        """
         was_paused = self._conviction.is_paused
-        verdict = self._conviction.refused(record, reply, at=self.now(), names_value=False)
+        text = reply if text is None else text
+        verdict = self._conviction.refused(record, text, at=self.now(), names_value=False)
         self._refused[record] = refusal
         if verdict is Verdict.PROVISIONAL:
             return {record: reply}

@@ -10,7 +10,15 @@ from contextlib import contextmanager
 import anyio
 import anyio.lowlevel
 
-from kiva_stream.errors import AccountRefused, AddressTaken, ContactGone, Rejected, RowsRejected, Unanswered
+from kiva_stream.errors import (
+    AccountRefused,
+    AddressTaken,
+    ContactGone,
+    PermissionRefused,
+    Rejected,
+    RowsRejected,
+    Unanswered,
+)
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
@@ -81,6 +89,7 @@ class FakeContacts:
         self.interrupting: set[Email] = set()  # an import with one of these is lost
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
         self.refuses_account = False
+        self.forbidden: set[str] = set()  # of import, sync, list: refused though the key is accepted
         self.silent: set[Email] = set()  # no request with one of these is answered
         self.silent_call = ""  # of these alone, if it is set
         self.applies_silent = False  # an address is changed though no answer comes
@@ -127,6 +136,7 @@ class FakeContacts:
         if self.refuses_account:
             raise AccountRefused("no")
         assert len(contacts) <= self.contacts_per_import
+        self._require_permission("import")
         if said := self.refuses_import(contacts):
             self.refused_imports.append([each.email for each in contacts])
             raise Rejected("refused", said)
@@ -191,6 +201,7 @@ class FakeContacts:
             self.calls.append(f"sync {wanted.email}")
             if self.refuses_account:
                 raise AccountRefused("no")
+            self._require_permission("sync")
             if wanted.email in self.refused_alone:
                 raise Rejected("refused", self.refusal_alone)
             if reply := self.refused_alone_with.get(wanted.email) or self._refusal_of_value(wanted):
@@ -240,6 +251,7 @@ class FakeContacts:
             await anyio.lowlevel.checkpoint()
             if one.email in self.refused_alone:
                 raise Rejected("refused", "no")
+            self._require_permission("list")
             self.list_calls.append((one.email, subscribed))
             self.calls.append(f"{'subscribe' if subscribed else 'unsubscribe'} {one.email}")
             self._set_list(one, subscribed=subscribed)
@@ -311,6 +323,10 @@ class FakeContacts:
         await anyio.lowlevel.checkpoint()
         for one in self.there.values():
             one.tags = {tag: number for tag, number in one.tags.items() if number != link}
+
+    def _require_permission(self, call: str) -> None:
+        if call in self.forbidden:
+            raise PermissionRefused(f"403 {call}")
 
     def add(self, email: Email) -> AcId:
         """Have a contact of this address; return its id."""

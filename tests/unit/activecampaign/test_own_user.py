@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -56,6 +57,9 @@ def tell(story: Callable[[Client, Answers], Awaitable[T]], **kwargs: Any) -> T: 
                 return await story(client, answers)
 
     return run(with_client())
+
+
+RETRY_S = 300.0
 
 
 def sent(answers: Answers, url: str, method: str = "GET") -> int:
@@ -223,6 +227,41 @@ def test_a_403_while_the_key_is_accepted_says_so_and_names_the_request(
     assert words in said
     assert "ann@" not in said
     assert count == 2 * REFUSALS
+
+
+def test_a_read_without_permission_waits_alone_and_all_other_calls_go_on() -> None:
+    async def story(client: Client, answers: Answers) -> list[object]:
+        for _ in range(2 * REFUSALS):
+            answers.add(TAGS, **FORBIDDEN)
+        answers.add(TAGS, payload={})
+        answers.add(TAGS, "POST", payload={}, repeat=True)
+        answers.add(OWN_USER, repeat=True, **USER)
+        seen: list[object] = []
+        async with asyncio.TaskGroup() as group:
+            read = group.create_task(client.call("GET", "/tags", parse=parse))
+            await asyncio.sleep(RETRY_S / 2)
+            seen.append([str(each.kind) for each in client.incidents.all()])
+            began = now()
+            await client.call("POST", "/tags", parse=parse)
+            seen.append((now() - began < 5, read.done()))
+        return [*seen, client.incidents.all(), sent(answers, TAGS)]
+
+    assert tell(story, retry_refused_s=RETRY_S) == [["permission"], (True, False), [], 2 * REFUSALS + 1]
+
+
+@pytest.mark.parametrize(("tries", "count"), [(1, 1), (2, 2), (math.inf, REFUSALS)])
+def test_a_write_without_permission_is_raised_after_as_many_attempts_as_its_caller_makes(
+    tries: float, count: int
+) -> None:
+    async def story(client: Client, answers: Answers) -> int:
+        answers.add(TAGS, "POST", repeat=True, **FORBIDDEN)
+        answers.add(OWN_USER, repeat=True, **USER)
+        with pytest.raises(PermissionRefused):
+            await client.call("POST", "/tags", parse=parse, tries=tries)
+        assert client.incidents.all() == []
+        return sent(answers, TAGS, "POST")
+
+    assert tell(story, retry_refused_s=RETRY_S) == count
 
 
 def test_reads_of_the_own_user_keep_to_the_requests_per_second() -> None:
