@@ -8,7 +8,7 @@ import msgspec
 
 from kiva_stream.model.account_ids import AccountIds, IdKind, changed_kinds
 from kiva_stream.observability.logs import log
-from kiva_stream.state.store import LONG_S, Store
+from kiva_stream.state.store import LONG_S, Connection, Store
 
 OF_OTHER_IDS: Mapping[IdKind, tuple[str, ...]] = {  # the statements about what was recorded for others
     IdKind.CONNECTION: (
@@ -53,16 +53,20 @@ class SiteAccountIds:
 
         It is one transaction. No other part may write to the state meanwhile. Raises CheckpointError.
         """
-        found, sql = ids.by_kind(), self._store.sql
-        async with self._store.transaction() as connection:
+        found, sql, changed = ids.by_kind(), self._store.sql, set[IdKind]()
+
+        async def writing(connection: Connection) -> None:
             stored = await connection.fetchval(sql["account_ids"], self._site_id)
             known = {} if stored is None else msgspec.json.decode(stored, type=dict[IdKind, dict[str, int]])
-            changed = changed_kinds(known, found)
-            for statement in (each for kind in IdKind if kind in changed for each in OF_OTHER_IDS[kind]):
+            others = changed_kinds(known, found)
+            for statement in (each for kind in IdKind if kind in others for each in OF_OTHER_IDS[kind]):
                 await connection.execute(sql[statement], self._site_id, timeout=LONG_S)
             if known != found:
                 encoded = msgspec.json.encode(found).decode()
                 await connection.execute(sql["record_account_ids"], self._site_id, encoded)
+            changed.update(others)  # when this is repeated, the state may be about these ids already
+
+        await self._store.write(writing)
         for kind in sorted(changed):
             log.warning(f"ActiveCampaign: {SAID[kind]}")
-        return changed
+        return frozenset(changed)

@@ -11,19 +11,34 @@ import msgspec
 import pytest
 
 from kiva_stream.errors import StateBusyError
+from kiva_stream.model.account_ids import AccountIds, IdKind
 from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.contacts import LeftOut
-from kiva_stream.model.ids import AcId, ContactId, CustomerId
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import IdGap, Position
+from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.state.account_ids import SiteAccountIds
 from kiva_stream.state.id_gaps import SiteIdGaps
 from kiva_stream.state.leases import Lease, hold
+from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
+from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.store import Store
 from tests.support.postgres import connected
-from tests.support.state_schema import ANN, BEA, settings
+from tests.support.state_schema import ANN, BEA, begin, settings
 
 Work = Callable[[Store, Lease], Awaitable[object]]
-TABLES = ("contact", "customer", "import", "tag_due", "gap", "parked", "tombstone", "answered_url", "version")
+TABLES = (
+    "contact",
+    "customer",
+    "import",
+    "tag_due",
+    "gap",
+    "parked",
+    "version",
+    "carried_order",
+    "sent_order",
+)
 SEEN = datetime(2026, 11, 30, tzinfo=UTC)
 ONE, TWO = CustomerId(5), CustomerId(6)
 
@@ -64,7 +79,19 @@ async def find_late_entries(store: Store, lease: Lease) -> None:
     await gaps.record_found([gap(5, 9)], [gap(5, 5), gap(7, 9)], [Position(0, 6)])
 
 
-@pytest.mark.parametrize("work", [link, relink, import_contacts, refuse, find_late_entries])
+async def adopt_other_ids(store: Store, lease: Lease) -> None:
+    ledger, ids = SiteLedger(store, lease, 1), AccountIds(1, {"status": 2}, {WeekTag.OPEN: 3}, 4)
+    await begin(ledger)
+    await SiteAccountIds(store, 1).adopt(ids)
+    links = ContactLinks(store, 1)
+    [contact] = (await links.link({ONE: ANN})).values()
+    await links.record_confirmed(contact.id, bytes(17), AcId(11), unsubscribed=True)
+    await OrderStates(store, 1).record_carried([OrderId(7)])
+    other = AccountIds(10, {"status": 20}, {WeekTag.OPEN: 30}, 40)
+    assert await SiteAccountIds(store, 1).adopt(other) == set(IdKind)
+
+
+@pytest.mark.parametrize("work", [link, relink, import_contacts, refuse, find_late_entries, adopt_other_ids])
 async def test_a_write_that_is_made_again_after_its_answer_was_lost_changes_nothing_more(
     database: str, monkeypatch: pytest.MonkeyPatch, work: Work
 ) -> None:
