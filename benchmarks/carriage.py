@@ -27,6 +27,7 @@ from kiva_stream.ports.destination import Events
 from kiva_stream.runtime.garbage import garbage_collected_rarely
 from kiva_stream.runtime.shop import Shop, open_shop
 from kiva_stream.settings.sections import Settings
+from kiva_stream.state.held_records import StoredHeldRecords
 from kiva_stream.state.leases import Lease, hold
 from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
@@ -38,6 +39,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.order_kind import order_kind
 
@@ -199,7 +201,8 @@ async def _pipeline(
     """Return what `backfill` builds, with every contact linked and every order there."""
     limits = settings.activecampaign
     links = ContactLinks(store, shop.site.id, settings.source.customer_cache_rows)
-    contacts = await _contacts(settings, shop, store=store, links=links, mark=mark)
+    held = HeldRecords(StoredHeldRecords(store, shop.site.id), (), limits.retry_held_s)
+    contacts = await _contacts(settings, shop, store=store, links=links, held=held, mark=mark)
     checkpoint = Checkpoint(
         ledger,
         DAY1,
@@ -218,12 +221,19 @@ async def _pipeline(
         events=events_of(checkpoint),
         lookup=None,
         checkpoint=checkpoint,
+        held=held,
     )
     return pipeline, checkpoint
 
 
 async def _contacts(
-    settings: Settings, shop: Shop, *, store: Store, links: ContactLinks, mark: HighWaterMark
+    settings: Settings,
+    shop: Shop,
+    *,
+    store: Store,
+    links: ContactLinks,
+    held: HeldRecords,
+    mark: HighWaterMark,
 ) -> ContactSync:
     """Return contact sync with its snapshot taken, so that nothing more is asked of the account."""
     limits = settings.activecampaign
@@ -239,6 +249,7 @@ async def _contacts(
         alone=ContactRequests(account, limits.retry_held_s),
         tags=TagRequests(NOBODY, account, limits.retry_held_s),
         locks=ContactLocks(),
+        held=held,
     )
     refusals = ContactRefusals(links, Incidents(), limits.retry_refused_s)
     contacts = ContactSync(

@@ -46,6 +46,7 @@ from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from kiva_stream.pipeline.revivals import Revivals
 from kiva_stream.pipeline.sender import LookupPolicy, Sender
 from kiva_stream.pipeline.watermark import Watermark
+from kiva_stream.sync.held_records import HeldRecords
 
 ENTRIES = 20_000  # of a run
 PAGE = 500
@@ -235,7 +236,12 @@ def _batcher() -> tuple[Lanes, Batcher]:
         reopened=ReopenedSpans((), GroupCommit(0, _give_way)),
         revivals=Revivals(_UNUSED, _UNUSED, classify=_UNUSED, outcomes=ports, earlier=earlier),
         held=HeldEntries(
-            HeldContacts(_UNUSED, 1), parked=ports, earlier=earlier, entries=_UNUSED, classify=_UNUSED
+            HeldContacts(_UNUSED, HeldRecords(_UNUSED, (), 1)),
+            links=ports,
+            parked=ports,
+            earlier=earlier,
+            entries=_UNUSED,
+            classify=_UNUSED,
         ),
         duplicates=Duplicates(WINDOW, DUPLICATE_WINDOW_S),
         lanes=lanes,
@@ -291,7 +297,10 @@ class _Instant:
     def request_commit(self) -> None:
         """Commit nothing."""
 
-    def answered(self, _contact: Contact) -> None:
+    def discarded(self, _contact: Contact, _position: Position) -> None:
+        """Have discarded no event."""
+
+    async def delivered(self, _contact: Contact) -> None:
         """Hold no contact."""
 
     def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:

@@ -68,6 +68,9 @@ class Unanswered(TryLater):
     """A request was sent as often as the caller allows and got no answer; a record in it may be the cause."""
 
 
+EVENTS = "events"  # the `what` of RecordsHeld of events, by contact
+
+
 class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
     """ActiveCampaign did not take these records; they are to be tried again. `why` has its last replies.
 

@@ -27,7 +27,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.contact_checks import ContactCheck, checks_of
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
-from kiva_stream.pipeline.held_contacts import HeldEntries
+from kiva_stream.pipeline.held_contacts import DueEntries, HeldEntries
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from kiva_stream.pipeline.revivals import Revivals, can_be_revived
@@ -77,12 +77,10 @@ class Batcher:
         """
         async with pages, batches:
             async for page in pages:
-                asked = self._contact_delivery.take_due()
-                if (due := await self._held.due(asked)) and due.reopened:
-                    # They come before newer entries of their contacts.
-                    await self._reopen_all(
-                        due.reopened, due.classifications, await self._contacts(_addresses(due))
-                    )
+                asked = set(self._contact_delivery.take_due())
+                if due := await self._held.due():
+                    await self._try_again(due)
+                    asked.difference_update(check.contact.id for check in due.checks)
                 await self._check_due(asked, page.span.last)
                 contacts = await self._contacts(_addresses(page))
                 await self._retry_refused(page, contacts)
@@ -98,6 +96,14 @@ class Batcher:
                 self._outcomes.request_commit()
                 for batch in self._lanes.ready():
                     await put(batches, batch)
+
+    async def _try_again(self, due: DueEntries) -> None:
+        """Have held contacts tried again, with their entries, before newer ones of theirs."""
+        contacts = await self._contacts(_addresses(due.page))
+        for check in due.checks:
+            self._contact_delivery.mark_dirty(check.contact, check.orders)
+            self._lanes.add(check.contact, check.delivery)
+        await self._reopen_all(due.reopened, due.page.classifications, contacts)
 
     async def _contacts(self, addresses: Mapping[CustomerId, Email]) -> Contacts:
         """Return the customers' contacts, after the customers whose address changed have moved.

@@ -1,118 +1,153 @@
 """Held contacts: their entries lie in the state alone until the next try, so that they hold up nothing.
 
-ActiveCampaign answers for others, but not for a held contact, or not for one of its orders.
+ActiveCampaign does not take a held contact, or one of its orders or events, though it takes others. Which
+records are held, and when each is tried again, is known to `HeldRecords`, and stored.
 
 | what happens                                  | then                                                       |
 |-----------------------------------------------|------------------------------------------------------------|
 | the sender finds that a contact gets no       | its lane is parked, and forgotten                          |
 | answer                                        |                                                            |
 | an entry of a held contact is read            | it is parked at once, without an attempt                   |
-| the time of the next try has come             | the parked entries are read again, in log order, and come  |
-|                                               | before newer ones                                          |
+| the time of the next try has come             | a contact check and the parked entries, read again in log  |
+|                                               | order, come before newer ones                              |
 | data of the contact change                    | a contact check goes to the sender, which is a try         |
-| a try succeeds                                | the parked entries are due at once                         |
-| a try fails                                   | the contact is held again, for twice the time              |
+| its records are held no more                  | the parked entries are due at once                         |
 | there is no room for more parked entries      | the sender keeps the lane, and tries again                 |
-
-What is held is known to one run. The next one tries it first: it begins with what is parked.
+| nothing else is left to be done               | each is tried once more, all for `LAST_TRIES_S`            |
 """
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import anyio
 
+from kiva_stream.errors import EVENTS, RecordsHeld, StateBusyError
 from kiva_stream.model.classifications import Classification
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Delivery
 from kiva_stream.model.entries import Entry, ReopenedEntries
-from kiva_stream.model.ids import ContactId
-from kiva_stream.model.outcomes import Span
+from kiva_stream.model.held_records import HeldKind, Silent
+from kiva_stream.model.ids import ContactId, CustomerId, OrderId
+from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.model.pages import ClassifiedPage
-from kiva_stream.model.positions import DAY1
-from kiva_stream.observability.logs import log
+from kiva_stream.model.positions import DAY1, Position
+from kiva_stream.pipeline.contact_checks import ContactCheck
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.ports.source import Entries
 from kiva_stream.ports.stages import ParkedEntries
+from kiva_stream.ports.state import Links
+from kiva_stream.sync.held_records import HeldRecords
 
-MOST_S = 86_400.0
-DOUBLINGS = 20  # more of them exceed MOST_S with any useful setting
+LAST_TRIES_S = 120.0
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # as the moment of a check: an import starts no automations
+
+DeadLetters = dict[Position, Reason]
 
 
 class HeldContacts:
-    """The held contacts of one run.
-
-    The first next try comes after `retry_s` seconds, each further one after twice the time, at most a day.
-    """
+    """The contacts of one run whose entries are left in the state, since one of their `records` is held."""
 
     def __init__(
         self,
         parking: Parking,
-        retry_s: float,
+        records: HeldRecords,
+        is_busy: Callable[[ContactId], bool] = lambda _contact: False,
         *,
         clock: Callable[[], float] = anyio.current_time,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self._parking = parking
-        self._retry_s = retry_s
+        self.records = records
+        self._is_busy = is_busy  # whether the sender has a batch of a contact
         self._clock = clock
-        self._chance = chance
-        self._tries: dict[ContactId, int] = {}  # in a row
-        self._due_at: dict[ContactId, float] = {}  # of those that are held
+        self._left: defaultdict[ContactId, DeadLetters] = defaultdict(dict)  # with the dead letters left
+        self._trying: dict[ContactId, anyio.CancelScope | None] = {}  # with the scope of its wait
+        self._ends_at = math.inf  # the last tries
 
-    def hold(self, lanes: Lanes, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
-        """Hold a contact whose batch is at the sender; False: there is no room for its parked entries."""
-        if not self._parking.leave(lanes.rest(contact), contact.id):
+    async def hold(self, lanes: Lanes, contact: Contact, *, position: Position, error: RecordsHeld) -> bool:
+        """Hold a contact whose batch is at the sender; False: there is no room for its parked entries.
+
+        An event that gets no answer, at a position, is recorded here; other records were where they are sent.
+        """
+        if error.what == EVENTS:
+            event = Silent(contact.id, str(position).encode(), error.why[contact.id])
+            await self.records.hold(HeldKind.EVENT, {contact.id: event}, until_asked=error.is_in_doubt)
+        left = self._parking.leave(lanes.rest(contact), contact.id)
+        if left is None:
             return False
         lanes.remove(contact)
-        tries = self._tries[contact.id] = self._tries.get(contact.id, 0) + 1
-        wait_s = min(MOST_S, self._retry_s * 2 ** min(tries - 1, DOUBLINGS)) * (1 + self._chance() / 10)
-        self._due_at[contact.id] = math.inf if until_asked else self._clock() + wait_s
-        next_try = None if until_asked else round(wait_s)
-        log.warning("a contact is held", contact=contact.id, why=why, next_try_in_s=next_try)
+        self._trying.pop(contact.id, None)
+        self._left[contact.id].update(left)
         return True
 
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
         """Park an entry if its contact is held, and leave it to the next try; return whether it was."""
-        is_held = contact.id in self._due_at and delivery.is_entry
+        is_held = contact.id in self._left or self.records.holds(contact.id)
+        if not (is_held and delivery.is_entry) or contact.id in self._trying:
+            return False
         # It must not overtake what is parked of its contact, so there is always room for it.
-        return is_held and self._parking.leave([delivery], contact.id, beyond_max=True)
+        left = self._parking.leave([delivery], contact.id, beyond_max=True)
+        self._left[contact.id].update(left or {})
+        return True
 
-    def answered(self, contact: Contact) -> None:
-        """Note that ActiveCampaign answered for a contact: what is parked of it is due."""
-        if self._tries.pop(contact.id, None) and contact.id in self._due_at:
-            self._due_at[contact.id] = self._clock()
+    def discarded(self, contact: Contact, position: Position) -> str | None:
+        """Return the last reply to an event that is held and was discarded, None for any other."""
+        return self.records.discarded_event(contact.id, str(position).encode()) if self.records else None
 
-    def try_now(self, contacts: Collection[ContactId]) -> None:
-        """Make the next try of these contacts due now, as far as they are held, but not until asked."""
-        for contact in contacts:
-            if self._due_at.get(contact, math.inf) < math.inf:
-                self._due_at[contact] = self._clock()
+    async def delivered(self, contact: Contact) -> None:
+        """Note that a batch of a contact was delivered: a try that was under way is over."""
+        if contact.id in self._trying:
+            del self._trying[contact.id]
+            await self.records.end_due(contact.id)
+
+    # --- tries ---
+
+    @contextmanager
+    def bounded(self, contact: Contact) -> Iterator[None]:
+        """End what is waited for when the last tries are over: then RecordsHeld is raised."""
+        if contact.id not in self._trying:
+            yield
+            return
+        with anyio.CancelScope(deadline=self._ends_at) as scope:
+            self._trying[contact.id] = scope
+            yield
+        if contact.id in self._trying:
+            self._trying[contact.id] = None
+        if scope.cancelled_caught:
+            raise RecordsHeld("contacts", {contact.id: "the time of the last tries is over"})
+
+    async def poll(self) -> bool:
+        """Return whether a contact is due, also by what another process asked for. Raises CheckpointError."""
+        if self.records:
+            with suppress(StateBusyError):
+                await self.records.refresh()
+        return bool(self.due())
 
     def make_due(self) -> None:
-        """Make the next try of all due now, but of those that are held until asked."""
-        now = self._clock()
-        for contact, due_at in self._due_at.items():
-            if due_at < math.inf:
-                self._due_at[contact] = now
+        """Make the next try of all due now. It is the last of this run."""
+        self.records.make_due()
+        self._ends_at = self._clock() + LAST_TRIES_S
+        for scope in self._trying.values():
+            if scope is not None:
+                scope.deadline = self._ends_at
 
-    @property
-    def has_due(self) -> bool:
-        """Whether a contact is due for another try."""
-        now = self._clock()
-        return any(due_at <= now for due_at in self._due_at.values())
+    def due(self) -> set[ContactId]:
+        """Return the contacts that are due for another try, or whose records are held no more."""
+        done = {contact for contact in self._left if not self.records.holds(contact)}
+        due = (self.records.due() | done) - self._trying.keys()
+        return {contact for contact in due if not self._is_busy(contact)}
 
-    def take_due(self) -> list[ContactId]:
-        """Return the contacts that are due for another try, and hold them no more."""
-        now = self._clock()
-        due = [contact for contact, due_at in self._due_at.items() if due_at <= now]
-        for contact in due:
-            del self._due_at[contact]
+    def take_due(self) -> dict[ContactId, DeadLetters]:
+        """Begin another try of the contacts that are due; return them with the dead letters left of each."""
+        due = {contact: self._left.pop(contact, {}) for contact in self.due()}
+        self._trying |= dict.fromkeys(contact for contact in due if self.records.holds(contact))
         return due
 
 
@@ -122,46 +157,77 @@ class LaneHolds:
     def __init__(self, held: HeldContacts, lanes: Lanes) -> None:
         self._held = held
         self._lanes = lanes
+        self.bounded = held.bounded
+        self.delivered = held.delivered
+        self.discarded = held.discarded
 
-    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
+    async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
         """See HeldContacts.hold."""
-        return self._held.hold(self._lanes, contact, why, until_asked=until_asked)
+        return await self._held.hold(self._lanes, contact, position=position, error=error)
 
-    def answered(self, contact: Contact) -> None:
-        """See HeldContacts.answered."""
-        self._held.answered(contact)
+
+class HeldCheck(NamedTuple):
+    """A held contact that is due, with those of its orders that are held."""
+
+    contact: Contact
+    orders: set[OrderId]
+    delivery: Delivery  # for its lane
+
+
+class DueEntries(NamedTuple):
+    """What is tried again: held contacts, and their entries, read again from the log."""
+
+    checks: list[HeldCheck]
+    reopened: ReopenedEntries
+    page: ClassifiedPage  # with these entries
 
 
 class HeldEntries:
-    """The entries of held contacts, read again from the log for another try."""
+    """The held contacts that are due for another try, with their entries."""
 
     def __init__(
         self,
         held: HeldContacts,
         *,
+        links: Links,
         parked: ParkedEntries,
         earlier: EarlierRuns,
         entries: Entries,
         classify: Callable[[Entry], Classification],
     ) -> None:
         self._held = held
+        self._links = links
         self._parked = parked
         self._earlier = earlier
         self._entries = entries
         self._classify = classify
 
-    async def due(self, contacts: Collection[ContactId] = ()) -> ClassifiedPage | None:
-        """Return the entries of the contacts that are due, and of these contacts, in log order.
+    async def due(self) -> DueEntries | None:
+        """Return what is tried again now, its entries in log order; None: nothing is due.
 
         Raises SourceError, CheckpointError.
         """
-        self._held.try_now(contacts)
-        if not (contacts := self._held.take_due()):
+        if not (due := self._held.take_due()):
             return None
-        parked = await self._parked.parked_of(contacts)
+        to_reopen: dict[Position, Reason | None] = dict.fromkeys(await self._parked.parked_of(due))
+        for dead_letters in due.values():
+            to_reopen.update(dead_letters)
         # Those above the start of this run are reopened where the log is read again.
-        positions = [each for each in parked if not self._earlier.will_be_reread(each)]
-        entries = await self._entries.entries(positions)
-        reopened = ReopenedEntries(dict.fromkeys(positions), entries)
+        to_reopen = {at: why for at, why in to_reopen.items() if not self._earlier.will_be_reread(at)}
+        entries = await self._entries.entries(to_reopen)
+        reopened = ReopenedEntries(to_reopen, entries)
         classifications = [(entry, self._classify(entry)) for entry in entries]
-        return ClassifiedPage(Span(DAY1, 0), classifications, reopened=reopened)
+        page = ClassifiedPage(Span(DAY1, 0), classifications, reopened=reopened)
+        return DueEntries(await self._checks(due), reopened, page)
+
+    async def _checks(self, due: Mapping[ContactId, object]) -> list[HeldCheck]:
+        records = self._held.records
+        found = await self._links.records([contact for contact in due if records.holds(contact)])
+        return [
+            HeldCheck(
+                each.contact,
+                records.orders_of(each.contact.id),
+                ContactCheck(next(iter(each.customers), CustomerId(0)), LONG_AGO).delivery(DAY1),
+            )
+            for each in found
+        ]

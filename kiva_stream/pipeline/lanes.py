@@ -93,6 +93,10 @@ class Lanes:
         lane = self._at_sender[contact.id]
         return lane.batch.deliveries[lane.batch.done :] + lane.gathered
 
+    def is_busy(self, contact: ContactId) -> bool:
+        """Return whether the sender has a batch of a contact."""
+        return contact in self._at_sender
+
     def remove(self, contact: Contact) -> None:
         """Forget a lane whose deliveries are parked in the state."""
         del self._at_sender[contact.id]

@@ -38,6 +38,7 @@ import anyio
 
 from kiva_stream.model.deliveries import Batch, Delivery
 from kiva_stream.model.ids import ContactId
+from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.lanes import Lane, Lanes
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
@@ -108,20 +109,20 @@ class Parking:
 
     def leave(
         self, deliveries: Collection[Delivery], contact: ContactId, *, beyond_max: bool = False
-    ) -> bool:
-        """Park deliveries and leave them to the state; False: there is no room, and none is parked.
+    ) -> dict[Position, Reason] | None:
+        """Park deliveries and leave them to the state; return the dead letters among them, which stay dead.
 
-        Contact checks are dropped: the contact is dirty, so that its next batch does the same.
+        None: there is no room, and none is parked. Contact checks are dropped: the contact is dirty, so that
+        its next batch does the same.
         """
         entries = [each for each in deliveries if each.is_entry]
         new = [each for each in entries if each.position not in self._reopened]
         if not beyond_max and self._reopened.parked_count + len(new) > self._parked_max:
-            return False
+            return None
         for each in new:
             self._reopened.park(each, contact)
-        for each in entries:
-            self._reopened.leave(each.position)
-        return True
+        left = {each.position: self._reopened.leave(each.position) for each in entries}
+        return {position: why for position, why in left.items() if why is not None}
 
     def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
         """Park the deliveries from the index `first` on, while there is room; return whether all are parked.

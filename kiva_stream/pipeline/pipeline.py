@@ -16,6 +16,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.entries import Entry, ReopenedEntries
+from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Span
 from kiva_stream.model.pages import ClassifiedPage, Page
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
@@ -34,6 +35,7 @@ from kiva_stream.ports.source import Entries, Log
 from kiva_stream.ports.stages import ContactDelivery, DeliveryLookup
 from kiva_stream.ports.state import ContactDeadLetters, Links
 from kiva_stream.settings.sections import Settings
+from kiva_stream.sync.held_records import HeldRecords
 
 NO_ENTRIES = Page(Span(DAY1, 0), [], reopened=ReopenedEntries({}, []))
 
@@ -69,6 +71,7 @@ class Pipeline:
         events: Events,
         lookup: DeliveryLookup | None,
         checkpoint: Checkpoint,
+        held: HeldRecords,
         is_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
@@ -78,11 +81,14 @@ class Pipeline:
         self._contact_delivery = contact_delivery
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
-        account, earlier = settings.activecampaign, checkpoint.earlier
+        earlier = checkpoint.earlier
         self._duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
         self._parking = Parking(checkpoint.reopened, settings.state.parked_max_entries, is_down)
-        self._held = HeldContacts(self._parking, account.retry_held_s)
+        self._held = HeldContacts(self._parking, held, self._is_busy)
         self._lanes = Lanes(self._parking.park_behind, self._held.leave)
+        tries = HeldEntries(
+            self._held, links=links, parked=checkpoint, earlier=earlier, entries=entries, classify=classify
+        )
         self._batcher = Batcher(
             links,
             contact_delivery=contact_delivery,
@@ -90,16 +96,16 @@ class Pipeline:
             earlier=earlier,
             reopened=checkpoint.reopened,
             revivals=Revivals(dead_letters, entries, classify=classify, outcomes=checkpoint, earlier=earlier),
-            held=HeldEntries(
-                self._held, parked=checkpoint, earlier=earlier, entries=entries, classify=classify
-            ),
+            held=tries,
             duplicates=self._duplicates,
             lanes=self._lanes,
         )
-        lookups = LookupPolicy(lookup, account.lookup_settle_s, account.retry_held_s)
-        self._sender = self._new_sender(contact_delivery, events, lookups)
+        self._sender = self._new_sender(contact_delivery, events, lookup)
 
-    def _new_sender(self, contact_delivery: ContactDelivery, events: Events, lookups: LookupPolicy) -> Sender:
+    def _new_sender(
+        self, contact_delivery: ContactDelivery, events: Events, lookup: DeliveryLookup | None
+    ) -> Sender:
+        account = self._settings.activecampaign
         return Sender(
             contact_delivery,
             events,
@@ -108,8 +114,12 @@ class Pipeline:
             holds=LaneHolds(self._held, self._lanes),
             unless_drained=self._checkpoint.draining.unless_drained,
             next_batch=self._lanes.next,
-            lookups=lookups,
+            lookups=LookupPolicy(lookup, account.lookup_settle_s, account.retry_held_s),
         )
+
+    def _is_busy(self, contact: ContactId) -> bool:
+        """Return whether the sender has a batch of a contact."""
+        return self._lanes.is_busy(contact)
 
     def remember(self, entries: Iterable[Entry]) -> None:
         """Add these entries, which lie below the checkpoint, to those that `run` compares its entries with.
@@ -184,7 +194,7 @@ class Pipeline:
         """Have the batcher look at the held contacts when one is due, also while nothing is read."""
         while True:
             await anyio.sleep(POLL_S)
-            if self._held.has_due or self._contact_delivery.has_due:
+            if await self._held.poll() or self._contact_delivery.has_due:
                 await pages.send(NO_ENTRIES)
 
     async def _or_drain(

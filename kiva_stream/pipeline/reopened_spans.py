@@ -86,14 +86,15 @@ class ReopenedSpans:
         self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
         return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked=is_late or was_parked))
 
-    def leave(self, position: Position) -> None:
+    def leave(self, position: Position) -> Reason | None:
         """Leave a reopened entry to a later try: as a parked row, or as the dead letter that it was.
 
-        No-op for an entry that is not reopened.
+        Return the reason of a dead letter. No-op for an entry that is not reopened.
         """
         left = self._open.pop(position, None)
         if left is not None and left.is_parked:
             self._left_parked.add(position)
+        return left.was_dead if left is not None and not left.is_parked else None
 
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from kiva_stream.errors import DrainedError, RecordsHeld, Rejected, UnknownOutcome
+from kiva_stream.errors import EVENTS, DrainedError, RecordsHeld, Rejected, UnknownOutcome
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
@@ -95,11 +95,12 @@ class Sender:
             await self._deliver(batch)
         except RecordsHeld as error:
             batch.end_wait()
-            if self._holds.hold(contact, str(error), until_asked=error.is_in_doubt):
+            if await self._holds.hold(contact, batch.current.position, error):
                 return None
             with self._unless_drained():
                 await self._sleep(HOLD_AGAIN_S)
             return batch
+        await self._holds.delivered(contact)
         return self._next_batch(contact)
 
     async def _deliver(self, batch: Batch) -> None:
@@ -108,7 +109,6 @@ class Sender:
             began_waiting_for_contact(batch, self._clock())
             await self._ensure(need)
             batch.end_wait()
-            self._holds.answered(batch.contact)
             if batch.contact.is_linked:
                 self._outcomes.mark_tag_due(batch.contact.id)
         while batch.done < len(batch.deliveries):
@@ -118,6 +118,8 @@ class Sender:
             elif delivery.event_line is None:  # an entry without event, or a check, whose span is not counted
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.request_commit()
+            elif (reply := self._holds.discarded(batch.contact, delivery.position)) is not None:
+                self._record_rejected(batch, reply)
             else:
                 await self._send(batch)
             batch.finish_current()
@@ -129,7 +131,7 @@ class Sender:
         """
         is_new = True
         while is_new:
-            with self._unless_drained():
+            with self._unless_drained(), self._holds.bounded(need.contact):
                 await self._contact_delivery.ensure(need)
             is_new = need.contact.status is ContactStatus.NEW
 
@@ -183,7 +185,7 @@ class Sender:
             if is_held:
                 self._unanswered.held(position, last.number)
                 self._outcomes.keep_in_doubt(position)
-                raise RecordsHeld("events", {batch.contact.id: last.why}, is_in_doubt=not last.is_looked_up)
+                raise RecordsHeld(EVENTS, {batch.contact.id: last.why}, is_in_doubt=not last.is_looked_up)
             self._outcomes.count_note("sent_again")
             last = await self._try_to_send(batch, last.number + 1)
 
@@ -200,8 +202,6 @@ class Sender:
                 contact.email, delivery.event_line.ac_name, delivery.eventdata, is_suspect=is_suspect
             )
             self._unanswered.answered(contact.id)
-            if is_suspect:
-                self._holds.answered(contact)
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
             answers = self._unanswered.answers
@@ -216,13 +216,16 @@ class Sender:
                 self._permits.withdraw(delivery.position)
             raise
         except Rejected as error:
-            why, customer = Reason.EVENT_REJECTED, delivery.customer
-            dead_letter = DeadLetter(delivery.position, why, customer, attempts=number, reply=error.reply)
-            self._outcomes.record_rejected(batch.current, dead_letter)
+            self._record_rejected(batch, error.reply, attempts=number)
             self._unanswered.answered(contact.id)
             return None
         self._record_delivered(batch, number)
         return None
+
+    def _record_rejected(self, batch: Batch, reply: str, attempts: int = 0) -> None:
+        position, customer = batch.current.position, batch.current.customer
+        dead_letter = DeadLetter(position, Reason.EVENT_REJECTED, customer, attempts=attempts, reply=reply)
+        self._outcomes.record_rejected(batch.current, dead_letter)
 
     def _record_delivered(self, batch: Batch, attempts: int) -> None:
         self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)

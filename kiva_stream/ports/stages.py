@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
@@ -108,16 +110,22 @@ class ParkedEntries(Protocol):
 
 
 class Holds(Protocol):
-    """What the sender tells of contacts that get no answer."""
+    """What the sender tells of contacts that get no answer, and asks about those that are tried again."""
 
-    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
+    async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
         """Park and forget the lane of a contact whose batch is at the sender; False: there is no room.
 
-        `until_asked`: this run tries the contact again only when its data change.
+        `position` is that of the delivery for which there is no answer. Raises CheckpointError.
         """
 
-    def answered(self, contact: Contact) -> None:
-        """Note that ActiveCampaign answered for a contact."""
+    async def delivered(self, contact: Contact) -> None:
+        """Note that a batch of a contact was delivered. Raises CheckpointError."""
+
+    def discarded(self, contact: Contact, position: Position) -> str | None:
+        """Return the last reply to an event that was held and is discarded, None for any other."""
+
+    def bounded(self, contact: Contact) -> AbstractContextManager[None]:
+        """Bound the wait for a contact that is tried for the last time: then RecordsHeld is raised."""
 
 
 class SendPermits(Protocol):

@@ -10,6 +10,7 @@ from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.checkpoint import Commit
 from kiva_stream.model.contacts import Contact, ContactRecord, DueContact, LeftOut
 from kiva_stream.model.dead_letters import ReplayRequest
+from kiva_stream.model.held_records import HeldKey, HeldRecord
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.incidents import Incident
 from kiva_stream.model.orders import BatchLimit, SentOrder
@@ -212,6 +213,19 @@ class SentOrders(Protocol):
 
     async def record_batch_limit(self, limit: BatchLimit) -> None:
         """Record how many orders a request may have."""
+
+
+class HeldRows(Protocol):
+    """The stored records that are held. Every call raises CheckpointError."""
+
+    async def read(self) -> list[HeldRecord]:
+        """Return all of them."""
+
+    async def record(self, held: Collection[HeldRecord]) -> None:
+        """Add records that are held, or replace what is stored of them."""
+
+    async def end(self, keys: Collection[HeldKey]) -> None:
+        """Delete records that are held no more."""
 
 
 class TagsDue(Protocol):

@@ -33,8 +33,10 @@ from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.ports.source import Log
 from kiva_stream.runtime.account import account_name, account_setup, contact_url
 from kiva_stream.runtime.held_site import HeldSite
+from kiva_stream.runtime.shop import Shop
 from kiva_stream.runtime.start_position import all_up_to
 from kiva_stream.state.account_ids import SiteAccountIds
+from kiva_stream.state.held_records import StoredHeldRecords
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.state.tags import DueTags
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -43,8 +45,9 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
-from kiva_stream.sync.order_kind import OrderKind, order_kind
+from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.order_sync import OrderSync
 from kiva_stream.sync.week_tags import WeekTagSync
 
@@ -54,17 +57,19 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 class WorkingSite:
     """The stages of a held site: contacts, orders and week tags; and the pipeline, made for one run."""
 
-    def __init__(self, held: HeldSite, ids: AccountIds, *, is_live: bool = False) -> None:
+    def __init__(
+        self, held: HeldSite, ids: AccountIds, held_records: HeldRecords, *, is_live: bool = False
+    ) -> None:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
         due, locks = DueTags(held.store, shop.site.id), ContactLocks()
         self.held, self.ids, self.is_live = held, ids, is_live
-        self.ids_in_use = _ids_in_use(held, ids)
+        self.ids_in_use, self.held_records = _ids_in_use(held, ids), held_records
         self.shop, self.links = shop, links
         self.account = account = Contacts(settings, client, ids)
         tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
         before_probe, every_s = self.ids_in_use.require_same, settings.retry_refused_s
-        self._order_kind = order_kind(client.incidents, every_s, before_probe)
-        self.orders = _order_sync(held, OrderBatches(client, ids, before_probe), self._order_kind)
+        self.order_kind = order_kind(client.incidents, every_s, before_probe)
+        self.orders = _order_sync(held, OrderBatches(client, ids, before_probe), self)
         ports = ContactPorts(
             customers=shop.customers,
             links=links,
@@ -76,6 +81,7 @@ class WorkingSite:
             alone=ContactRequests(account, settings.retry_held_s),
             tags=tags,
             locks=locks,
+            held=held_records,
         )
         self._refusals = ContactRefusals(links, client.incidents, every_s, before_probe=before_probe)
         self.contacts = ContactSync(
@@ -83,21 +89,12 @@ class WorkingSite:
             ports,
             writes=ContactWrites(ports, settings, refusals=self._refusals),
             refusals=self._refusals,
-            order_kind=self._order_kind,
+            order_kind=self.order_kind,
             moves=ContactMoves(shop.site.id, ports),
             settings=settings,
             is_live=is_live,
         )
-        self.tags = WeekTagSync(
-            shop.site.id,
-            due=due,
-            weeks=shop.weeks,
-            customers=shop.customers,
-            tags=tags,
-            contacts=account,
-            locks=locks,
-            retry_held_s=settings.retry_held_s,
-        )
+        self.tags = _week_tag_sync(shop, ports, settings.retry_held_s)
 
     @classmethod
     async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:
@@ -111,15 +108,18 @@ class WorkingSite:
         ids = await account_setup(held.settings, held.client, held.shop.site).ids()
         await held.ledger.bind(account_name(account), contact_url(account.api_url))
         await SiteAccountIds(held.store, held.shop.site.id).adopt(ids)
-        return cls(held, ids, is_live=is_live)
+        rows = StoredHeldRecords(held.store, held.shop.site.id)
+        held_records = HeldRecords(rows, await rows.read(), account.retry_held_s)
+        return cls(held, ids, held_records, is_live=is_live)
 
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:
         """Return the same site with these forgotten people. No work of this one may be under way."""
-        return WorkingSite(self.held.without(forgotten), self.ids, is_live=self.is_live)
+        held = self.held.without(forgotten)
+        return WorkingSite(held, self.ids, self.held_records, is_live=self.is_live)
 
     def pauses(self) -> list[str]:
         """Return why kinds of requests are paused: ActiveCampaign refuses them for the account's sake."""
-        why = self._order_kind.why
+        why = self.order_kind.why
         return self._refusals.pauses() + ([] if why is None else [why])
 
     async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> str:
@@ -128,6 +128,7 @@ class WorkingSite:
         Return why it is held, as ActiveCampaign did not take it and it is to be tried again, else "".
         Raises SourceError, AccountRefused, CheckpointError.
         """
+        self.held_records.try_now([contact.id])
         try:
             await self.contacts.upsert([Need(contact, DAY1, LONG_AGO, orders=frozenset(orders))])
         except RecordsHeld as error:
@@ -181,14 +182,28 @@ class WorkingSite:
         return PipelineRun(self, start=start, left=left, replays=replays)
 
 
-def _order_sync(held: HeldSite, uploads: OrderBatches, kind: OrderKind) -> OrderSync:
+def _week_tag_sync(shop: Shop, ports: ContactPorts, retry_held_s: float) -> WeekTagSync:
+    return WeekTagSync(
+        shop.site.id,
+        due=ports.due,
+        weeks=ports.weeks,
+        customers=shop.customers,
+        tags=ports.tags,
+        contacts=ports.contacts,
+        locks=ports.locks,
+        retry_held_s=retry_held_s,
+    )
+
+
+def _order_sync(held: HeldSite, uploads: OrderBatches, site: WorkingSite) -> OrderSync:
     return OrderSync(
         held.shop.site.currency,
         orders=held.shop.orders,
         sent=OrderStates(held.store, held.shop.site.id),
         links=held.links,
         uploads=uploads,
-        kind=kind,
+        kind=site.order_kind,
+        held=site.held_records,
         settings=held.settings.activecampaign,
         crashed_at=held.crashed_at or NEVER,
     )
@@ -248,6 +263,7 @@ class PipelineRun:
             if settings.activecampaign.lookup
             else None,
             checkpoint=self.checkpoint,
+            held=site.held_records,
             is_down=site.held.is_account_down,
         )
         await self._remember(pipeline)

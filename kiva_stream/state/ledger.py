@@ -159,7 +159,7 @@ class SiteLedger:
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
         """See Ledger.parked_of."""
-        return [_position(row) for row in await self._fetch("parked_of", contacts)]
+        return [_position(row) for row in await self._fetch("parked_of", list(contacts))]
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         """Return outcomes from the ledger, the dead letters and the parked entries."""

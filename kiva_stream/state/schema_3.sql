@@ -54,3 +54,21 @@ CREATE TABLE {schema}.carried_order (
 ALTER TABLE {schema}.contact ADD COLUMN not_on_list text
   CHECK (not_on_list IN ('other list'));     -- it was linked before the account had the list that it has now
 CREATE INDEX contact_not_on_list ON {schema}.contact (site_id) WHERE not_on_list IS NOT NULL;
+
+-- The contacts, orders, places on the list and events that are held: ActiveCampaign does not take these, though it takes others.
+-- A row ends when the record is accepted or refused for good.
+CREATE TABLE {schema}.held (
+  site_id      int NOT NULL,
+  kind         text NOT NULL CHECK (kind IN ('contact', 'order', 'list', 'event')),
+  id           bigint NOT NULL,              -- of the order at the shop, else of the contact here
+  contact_id   bigint NOT NULL,              -- whose entries wait for it
+  fingerprint  bytea NOT NULL,               -- of what was sent last; of an event: where its entry is
+  since        timestamptz NOT NULL DEFAULT now(),
+  attempts     int NOT NULL,
+  next_try     timestamptz,                  -- NULL: when it is asked for
+  reply        text NOT NULL,                -- the last one, or why there was none
+  suspect      boolean NOT NULL,             -- it got no answer; else it was refused, and the account may be the cause
+  discarded_at timestamptz,                  -- the next try counts it as refused, if it is still the same
+  PRIMARY KEY (site_id, kind, id)
+);
+CREATE INDEX parked_contact ON {schema}.parked (site_id, contact_id);

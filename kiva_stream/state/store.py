@@ -26,7 +26,7 @@ VERSION = 3  # of the state schema; a migration a version: schema_1.sql, …
 SQL_FILES = (
     *("store.sql", "leases.sql", "ledger.sql", "links.sql", "orders.sql", "tags.sql", "evidence.sql"),
     *("status.sql", "incidents.sql", "dead_letters.sql", "rewinds.sql", "tombstones.sql", "id_gaps.sql"),
-    *("answered_url.sql", "account_ids.sql"),
+    *("answered_url.sql", "account_ids.sql", "held_records.sql"),
 )
 LEASE_LOST = "KS001"  # the SQLSTATE of schema_2.sql's renew()
 
@@ -46,6 +46,7 @@ REPEATABLE = frozenset(
         *("refuse_contact", "leave_out", "orphan_contact", "insert_import", "expire_id_gaps", "prune_ledger"),
         *("unconfirm_contacts", "unconfirm_orders", "request_replay", "request_order_replay"),
         *("hash_key", "insert_tombstone", "insert_answered_url"),
+        *("record_held", "end_held"),
     }
 )
 _READS = re.compile(r"(--.*\n)*SELECT\b")

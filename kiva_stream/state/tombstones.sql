@@ -16,6 +16,8 @@ WITH gone AS (
   RETURNING refused, {is_here} AS is_here
 ), carried AS (
   DELETE FROM {schema}.carried_order WHERE site_id = $1 AND order_id = ANY($2::bigint[])
+), not_held AS (
+  DELETE FROM {schema}.held WHERE site_id = $1 AND kind = 'order' AND id = ANY($2::bigint[])
 ), counted AS (
   INSERT INTO {schema}.tally (site_id, kind, name, count)
   SELECT $1, 'order', CASE refused WHEN '' THEN 'sent' ELSE 'refused' END AS name, -count(*)
@@ -43,6 +45,8 @@ WITH letters AS (
   DELETE FROM {schema}.customer WHERE contact_id = $2 RETURNING 1
 ), due AS (
   DELETE FROM {schema}.tag_due WHERE contact_id = $2
+), not_held AS (
+  DELETE FROM {schema}.held WHERE site_id = $1 AND contact_id = $2
 ), events AS (
   DELETE FROM {schema}.ledger WHERE site_id = $1 AND contact_id = $2 RETURNING 1
 ), contacts AS (

@@ -19,7 +19,7 @@ from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.current_contacts import CurrentContact, counted_customers, read_current
-from kiva_stream.sync.desired_contact import cleared, desired_contact, is_same
+from kiva_stream.sync.desired_contact import cleared, desired_contact, fingerprint, is_same
 from kiva_stream.sync.refused_fields import left_out, without
 
 
@@ -34,6 +34,16 @@ class ContactChange(NamedTuple):
     def id(self) -> ContactId:
         """The contact's id."""
         return self.record.contact.id
+
+    @property
+    def contact_id(self) -> ContactId:
+        """Whose entries wait for it."""
+        return self.id
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The fingerprint of what is to be sent."""
+        return fingerprint(self.desired)
 
     @property
     def needs_import(self) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 
 from kiva_stream.errors import KindRefused, PermissionRefused, Rejected, RowsRejected, Unanswered
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -56,6 +57,8 @@ class ContactImports:
         lone: LoneRecords[ContactId] = LoneRecords(
             ports.contacts.answers, settings.retry_held_s, anyio.current_time
         )
+        lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
+        self.is_suspect = lone.__contains__
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
 
     async def resume(self) -> int:

@@ -9,11 +9,12 @@ from kiva_stream.ports.source import Customers, Orders, Weeks
 from kiva_stream.ports.stages import OrderDelivery
 from kiva_stream.ports.state import Links, TagsDue
 from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 
 
 class ContactPorts(NamedTuple):
-    """What contact sync needs of the outside, and the locks that it shares with week tag sync."""
+    """What contact sync needs of the outside, and what it shares with week tags, orders and the pipeline."""
 
     customers: Customers
     links: Links
@@ -25,3 +26,4 @@ class ContactPorts(NamedTuple):
     alone: ContactRequests  # the changes of single contacts
     tags: TagRequests
     locks: ContactLocks
+    held: HeldRecords

@@ -33,6 +33,7 @@ from functools import partial
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.deliveries import Batch, Delivery, Need
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.model.site import Site
@@ -80,7 +81,7 @@ class ContactSync:
         self._refusals, self._order_kind = refusals, order_kind
         self._dirty, self._rewound_at = DirtyContacts(), NEVER_REWOUND
         self._floor = DAY1  # since the snapshot, ActiveCampaign shows what entries up to here changed
-        self._links = ports.links
+        self._links, self._held = ports.links, ports.held
         self._changes = changes = ContactChanges(site, ports, now=now)
         self._pending = PendingContacts(
             links=ports.links,
@@ -179,7 +180,11 @@ class ContactSync:
     def take_due(self) -> Collection[ContactId]:
         """See ContactDelivery.take_due."""
         orders = self._order_kind.take_due()
-        return self._refusals.take_due() | (self._dirty.with_orders(orders) if orders else set())
+        due = self._refusals.take_due() | self._held.contacts_of(HeldKind.ORDER, orders)
+        if orders:
+            due |= self._dirty.with_orders(orders)
+        self._held.try_now(due)
+        return due
 
     def working(self) -> AbstractAsyncContextManager[None]:
         """Serve the calls of `ensure` while this lasts."""

@@ -9,7 +9,8 @@ from datetime import datetime
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.deliveries import Need
-from kiva_stream.model.ids import ContactId, CustomerId, Email
+from kiva_stream.model.held_records import HeldKind
+from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.positions import DAY1
 from kiva_stream.sync.contact_changes import ContactChanges
 from kiva_stream.sync.contact_moves import ContactMoves
@@ -85,7 +86,7 @@ class ContactUpserts:
             held |= await self._writes.write(part, exclude_automations=self._writes.is_history(newest))
         written = [record for record in records if record.contact.id not in held]
         for record in written:
-            await self._writes.reject_unwritten(record)
+            await self._writes.finish(record)
         await self.complete(written, by_id)
         if held:
             raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
@@ -125,7 +126,14 @@ class ContactUpserts:
         of the contact, so its status is that of now. `fingerprint` is the old one: None if the contact was
         not linked before the writes.
         """
-        linked = [record for record in records if record.contact.is_linked]
+        linked: list[ContactRecord] = []
+        left: set[OrderId] = set()
+        for record in records:
+            if record.contact.is_linked:
+                linked.append(record)
+            else:
+                left |= needs[record.contact.id].orders
+        await self._ports.held.end(HeldKind.ORDER, left)  # all are upserted if the contact is ever linked
         orders = {order for record in linked for order in needs[record.contact.id].orders}
         newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]
         if newcomers:

@@ -31,6 +31,7 @@ import anyio
 
 from kiva_stream.errors import PermissionRefused, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
@@ -41,6 +42,7 @@ from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.desired_contact import fingerprint
+from kiva_stream.sync.held_records import DueWrites
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
 from kiva_stream.sync.left_out_values import leave_out
 from kiva_stream.sync.list_places import ListPlaces
@@ -74,7 +76,16 @@ class ContactWrites:
         lone: LoneRecords[ContactId] = LoneRecords(
             ports.contacts.answers, settings.retry_held_s, anyio.current_time
         )
+        lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
+        self._due_writes: DueWrites[ContactChange, ContactId] = DueWrites(
+            ports.held,
+            HeldKind.CONTACT,
+            key=attrgetter("id"),
+            refuse=self._refuse_discarded,
+            is_suspect=lambda contact: contact in lone or self._imports.is_suspect(contact),
+            is_held_as=HeldKind.LIST,
+        )
 
     def is_history(self, moment: datetime) -> bool:
         """Return whether what happened at a moment is too old to start automations."""
@@ -97,7 +108,17 @@ class ContactWrites:
     ) -> dict[ContactId, str]:
         """Write contacts until ActiveCampaign confirmed or refused each; they must fit into one import.
 
-        Return the contacts that are held: ActiveCampaign answers for others, but not for these; and why.
+        Return the contacts that are held: ActiveCampaign takes others, but not these; and why.
+        """
+        return await self._due_writes.write(
+            changes, partial(self._write, exclude_automations=exclude_automations)
+        )
+
+    async def _write(
+        self, changes: Sequence[ContactChange], *, exclude_automations: bool
+    ) -> dict[ContactId, str]:
+        """Send contacts; return those that are held, as `write` does.
+
         Fewer than `import_min_contacts` are divided: linked contacts are sent one by one, which is faster,
         and the others are imported meanwhile.
         """
@@ -211,12 +232,13 @@ class ContactWrites:
         )
         return None
 
-    async def reject_unwritten(self, record: ContactRecord) -> None:
-        """Reject a contact that is still new after all changes were written.
+    async def finish(self, record: ContactRecord) -> None:
+        """Finish a contact that has no change, or none that was not written: it is held no more.
 
-        No customer of its address is left. With one it would have had a change, and be linked or rejected by
-        now.
+        If it is still new, no customer of its address is left, and it is rejected. With one it would have had
+        a change, and be linked or rejected by now.
         """
+        await self._ports.held.end(HeldKind.CONTACT, [record.contact.id])
         if record.contact.status is ContactStatus.NEW:
             await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
 
@@ -224,6 +246,10 @@ class ContactWrites:
         """Subscribe a contact that ActiveCampaign has, or unsubscribe it. Raises RecordsHeld."""
         async with self._ports.locks.hold([record.contact.id]):
             await self._places.set(record, subscribed=subscribed)
+
+    async def _refuse_discarded(self, discarded: Sequence[tuple[ContactChange, str]]) -> None:
+        for change, said in discarded:
+            await self._ports.links.record_refused(change.id, change.fingerprint, said)
 
     async def _refused(self, change: ContactChange, said: str) -> dict[ContactId, str]:
         """Note a refusal; return the contact if it is held for that. The caller holds the contact's lock.

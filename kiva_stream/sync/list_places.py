@@ -7,13 +7,35 @@ up. The caller holds the contacts' locks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 from kiva_stream.errors import RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.observability.logs import log
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
+from kiva_stream.sync.held_records import DueWrites
+
+
+class ListPlace(NamedTuple):
+    """A place on the list that a contact is to have."""
+
+    id: ContactId
+    ac_id: AcId
+    subscribed: bool
+
+    @property
+    def contact_id(self) -> ContactId:
+        """Whose entries wait for it."""
+        return self.id
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The fingerprint of what is to be sent."""
+        return b"on" if self.subscribed else b"off"
 
 
 class ListPlaces:
@@ -63,7 +85,29 @@ class ListPlaces:
 
     async def put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
         """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""
-        try:
-            await self._ports.alone.set_list(ac_id, subscribed=subscribed)
-        except RecordsHeld as error:
-            raise RecordsHeld("the list places of contacts", {contact: error.why[ac_id]}) from error
+        refused: list[Rejected] = []
+
+        async def send(places: Sequence[ListPlace]) -> dict[ContactId, str]:
+            for each in places:
+                try:
+                    await self._ports.alone.set_list(each.ac_id, subscribed=each.subscribed)
+                except RecordsHeld as error:
+                    return {each.id: error.why[each.ac_id]}
+                except Rejected as error:
+                    refused.append(error)
+            return {}
+
+        async def refuse(discarded: Sequence[tuple[ListPlace, str]]) -> None:
+            refused.extend(Rejected("it was discarded", reply) for _, reply in discarded)
+
+        writes: DueWrites[ListPlace, ContactId] = DueWrites(
+            self._ports.held,
+            HeldKind.LIST,
+            key=attrgetter("id"),
+            refuse=refuse,
+            is_suspect=lambda _contact: True,
+        )
+        if held := await writes.write([ListPlace(contact, ac_id, subscribed)], send):
+            raise RecordsHeld("the list places of contacts", {int(each): why for each, why in held.items()})
+        if refused:
+            raise refused[0]

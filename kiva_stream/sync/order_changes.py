@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kiva_stream.model.contacts import Contact
-from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.orders import DesiredOrder, Order, SentOrder
 from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.sync.desired_order import desired_order, fingerprint, invalid, order_source
@@ -20,6 +20,7 @@ class OrderChange(NamedTuple):
     fingerprint: bytes
     fault: str  # why it cannot be sent, "" when it can
     sent: SentOrder | None  # what was last sent of it, accepted or refused
+    contact_id: ContactId
 
     @property
     def id(self) -> OrderId:
@@ -90,5 +91,11 @@ class OrderChanges:
         desired = desired_order(
             order, contact.email, currency=self._currency, source=source, was_accepted=was_accepted
         )
-        change = OrderChange(desired, fingerprint(desired, contact.id), invalid(order), sent=sent)
+        change = OrderChange(
+            desired,
+            fingerprint(desired, contact.id),
+            invalid(order),
+            sent=sent,
+            contact_id=contact.id,
+        )
         return None if sent and sent.fingerprint == change.fingerprint else change

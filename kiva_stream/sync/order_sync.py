@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 import anyio
 
 from kiva_stream.errors import RecordsHeld
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import LOWEST_ID, OrderId
 from kiva_stream.model.orders import NEVER, Order, SentOrder
 from kiva_stream.ports.destination import OrderUploads
@@ -31,6 +32,7 @@ from kiva_stream.primitives.clock import Sleep
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.batch_size import BatchSize
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.order_changes import OrderChanges
 from kiva_stream.sync.order_kind import OrderKind
 from kiva_stream.sync.order_writes import OrderWrites
@@ -57,6 +59,7 @@ class OrderSync:
         links: Links,
         uploads: OrderUploads,
         kind: OrderKind,
+        held: HeldRecords,
         settings: ActiveCampaignSettings,
         crashed_at: datetime = NEVER,
         sleep: Sleep = anyio.sleep,
@@ -65,6 +68,7 @@ class OrderSync:
         self._orders = orders
         self._sent = sent
         self._links = links
+        self._held = held
         self._settle_s = settings.order_settle_s
         self._crashed_at = crashed_at
         self._now = now
@@ -79,6 +83,7 @@ class OrderSync:
             links=links,
             batch_size=self._batch_size,
             kind=kind,
+            held=held,
             retry_held_s=settings.retry_held_s,
             now=now,
         )
@@ -177,6 +182,7 @@ class OrderSync:
         now = anyio.current_time()
         # 3. Write the others.
         held = await self._writes.write([change for change in changes if change.id not in delays])
+        await self._held.end(HeldKind.ORDER, set(ids).difference(change.id for change in changes))
         # 4. Count the orders that are not at the shop, and those that are empty.
         if missing := (len(ids) - len(orders)) + (len(found) - len(changes)):
             await self._links.count_notes({"order_missing": missing})

@@ -28,6 +28,7 @@ from operator import attrgetter
 import anyio
 
 from kiva_stream.errors import BatchTooLarge, KindRefused, OrdersRejected, PermissionRefused
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import OrderId
 from kiva_stream.model.orders import NEVER, SentOrder
 from kiva_stream.observability.logs import log
@@ -35,6 +36,7 @@ from kiva_stream.ports.destination import OrderUploads
 from kiva_stream.ports.state import Links, SentOrders
 from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.carried_orders import CarriedOrders
+from kiva_stream.sync.held_records import DueWrites, HeldRecords
 from kiva_stream.sync.isolation import BatchSender, LoneRecords, halves
 from kiva_stream.sync.order_changes import OrderChange
 from kiva_stream.sync.order_kind import OrderKind
@@ -56,6 +58,7 @@ class OrderWrites:
         links: Links,
         batch_size: BatchSize,
         kind: OrderKind,
+        held: HeldRecords,
         retry_held_s: float,
         now: Callable[[], datetime],
     ) -> None:
@@ -67,6 +70,14 @@ class OrderWrites:
         self._kind = kind
         self._carried = CarriedOrders(sent)
         lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
+        lone.hold(map(OrderId, held.suspects(HeldKind.ORDER)))
+        self._due_writes: DueWrites[OrderChange, OrderId] = DueWrites(
+            held,
+            HeldKind.ORDER,
+            key=attrgetter("id"),
+            refuse=self._refuse_discarded,
+            is_suspect=lone.__contains__,
+        )
         self._sender: BatchSender[OrderChange, OrderId] = BatchSender(attrgetter("id"), lone)
 
     async def write(self, changes: Sequence[OrderChange]) -> dict[OrderId, str]:
@@ -74,6 +85,15 @@ class OrderWrites:
 
         Return the orders that are held: ActiveCampaign answers for others, but not for these; and why.
         """
+        return await self._due_writes.write(changes, self._write)
+
+    async def _refuse_discarded(self, discarded: Sequence[tuple[OrderChange, str]]) -> None:
+        await self._refuse(
+            [change for change, _ in discarded], {change.id: reply for change, reply in discarded}
+        )
+
+    async def _write(self, changes: Batch) -> dict[OrderId, str]:
+        """Send orders; return those that get no answer, as `write` does."""
         await self._refuse(changes, {change.id: change.fault for change in changes if change.fault})
         parts: list[Batch] = [[change for change in changes if not change.fault]]
         held: dict[OrderId, str] = {}

@@ -137,7 +137,7 @@ class PendingContacts:
             if change := changes.get(found.id):
                 self._unwritten[found.id] = _Unwritten(pending, found, change)
             else:
-                await self._writes.reject_unwritten(found.record)  # no-op unless the contact is new
+                await self._writes.finish(found.record)  # no-op unless it is new or held
                 pending.complete(found)
         self._work_added.notify()
 

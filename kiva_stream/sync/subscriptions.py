@@ -77,7 +77,7 @@ class Subscriptions:
         linked = [each for each in records if each.contact.is_linked]
         current = await self._changes.current(linked)
         for change in await self._changes.of(current):
-            if held := await self._writes.write_one(change):
+            if held := await self._writes.write([change], exclude_automations=True):
                 raise RecordsHeld("contacts", {int(contact): why for contact, why in held.items()})
         for each in current:
             if each.counted and wants_emails(each.counted):

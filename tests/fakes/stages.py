@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -10,9 +12,13 @@ import anyio.lowlevel
 from kiva_stream.errors import AccountRefused, RecordsHeld
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.deliveries import Batch, Need
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.outcomes import Reason
+from kiva_stream.model.positions import Position
+from kiva_stream.sync.held_records import DueWrites, HeldRecords
 from tests.fakes.destination_events import Arrival, FakeEvents
+from tests.fakes.state_held import held_records
 from tests.support.entries import place_in
 
 
@@ -24,15 +30,28 @@ class FakeOrderDelivery:
         self.upserted: list[list[OrderId]] = []
         self.gate: anyio.Event | None = None
         self.on_upsert: Callable[[], None] = lambda: None
+        self._due_writes = _due_writes(held_records())
+        self._contact_of: Callable[[OrderId], ContactId] = lambda _order: ContactId(1)
+
+    def begin(self, held: HeldRecords, contact_of: Callable[[OrderId], ContactId]) -> None:
+        """Begin a new process, whose held records these are; `contact_of` returns whose an order is."""
+        self._contact_of = contact_of
+        self._due_writes = _due_writes(held)
 
     async def upsert(self, ids: Collection[OrderId]) -> None:
         await anyio.lowlevel.checkpoint()
         if self.gate is not None:
             await self.gate.wait()
-        self.upserted.append(sorted(ids))
+        changes = [_OrderChange(order, self._contact_of(order)) for order in sorted(ids)]
+        if held := await self._due_writes.write(changes, self._upsert):
+            raise RecordsHeld("orders", {int(order): why for order, why in held.items()})
+
+    async def _upsert(self, changes: Sequence[_OrderChange]) -> Mapping[OrderId, str]:
+        if not changes:
+            return {}
+        self.upserted.append([each.id for each in changes])
         self.on_upsert()
-        if held := self.silent.intersection(ids):
-            raise RecordsHeld("orders", dict.fromkeys(map(int, held), "500"))
+        return {each.id: "500" for each in changes if each.id in self.silent}
 
     @property
     def all(self) -> set[OrderId]:
@@ -40,23 +59,54 @@ class FakeOrderDelivery:
         return {order for ids in self.upserted for order in ids}
 
 
+class _OrderChange(NamedTuple):
+    """An order as it was always."""
+
+    id: OrderId
+    contact_id: ContactId
+    fingerprint: bytes = b"as it was"
+
+
+def _due_writes(held: HeldRecords) -> DueWrites[_OrderChange, OrderId]:
+    return DueWrites(
+        held, HeldKind.ORDER, key=lambda change: change.id, refuse=_refuse_none, is_suspect=_always
+    )
+
+
+def _always(_order: OrderId) -> bool:
+    return True
+
+
+async def _refuse_none(_discarded: Sequence[tuple[_OrderChange, str]]) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
 class FakeHolds:
     """Implements Holds: `held` are the contacts that are held, as long as there is `room`."""
 
     def __init__(self) -> None:
         self.room = True
-        self.held: list[tuple[ContactId, str]] = []
-        self.answers: list[ContactId] = []
-        self.until_asked: set[ContactId] = set()
+        self.held: list[tuple[ContactId, RecordsHeld]] = []
+        self.discards: dict[Position, str] = {}
+        self.done: list[ContactId] = []
+        self.bounds: list[ContactId] = []
 
-    def hold(self, contact: Contact, why: str, *, until_asked: bool = False) -> bool:
+    async def hold(self, contact: Contact, _position: Position, error: RecordsHeld) -> bool:
+        await anyio.lowlevel.checkpoint()
         if self.room:
-            self.until_asked |= {contact.id} if until_asked else set()
-            self.held.append((contact.id, why))
+            self.held.append((contact.id, error))
         return self.room
 
-    def answered(self, contact: Contact) -> None:
-        self.answers.append(contact.id)
+    def discarded(self, _contact: Contact, position: Position) -> str | None:
+        return self.discards.get(position)
+
+    async def delivered(self, contact: Contact) -> None:
+        self.done.append(contact.id)
+
+    @contextmanager
+    def bounded(self, contact: Contact) -> Iterator[None]:
+        self.bounds.append(contact.id)
+        yield
 
 
 class FakeDeliveryLookup:

@@ -12,7 +12,7 @@ from kiva_stream.errors import Rejected
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.entries import Entry
-from kiva_stream.model.ids import Email
+from kiva_stream.model.ids import ContactId, Email, OrderId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
 from kiva_stream.observability.incidents import Incidents
@@ -28,6 +28,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.order_kind import order_kind
 from tests.fakes.destination_contacts import FakeContacts, FakeWeekTags
@@ -35,6 +36,7 @@ from tests.fakes.destination_events import FakeEvents
 from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeDeliveryLookup, FakeOrderDelivery
 from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
+from tests.fakes.state_held import FakeHeldRows, held_records
 from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import (
     EVENT,
@@ -66,6 +68,7 @@ class World:
     """A log, and the pipeline with its ports. Each `run` is a new process on the same state."""
 
     checkpoint: Checkpoint  # of the newest process, as are these
+    held: HeldRecords
     sync: ContactSync
     pipeline: Pipeline
 
@@ -101,6 +104,7 @@ class World:
         self.dead_letters = FakeDeadLetters(self.ledger)
         self.orders = FakeOrders()
         self.order_delivery = FakeOrderDelivery()
+        self.held_rows = FakeHeldRows()
         self.weeks = FakeWeeks()
         self.is_live = is_live
         self.now = now or datetime.now(UTC)
@@ -132,6 +136,8 @@ class World:
             commit_interval_s=0.02,
             sleep=self.commit_sleep,
         )
+        self.held = held_records(self.held_rows, self.settings.activecampaign.retry_held_s)
+        self.order_delivery.begin(self.held, self._contact_of)
         self.sync = self._sync()
         self.pipeline = Pipeline(
             self.settings,
@@ -144,6 +150,7 @@ class World:
             events=self.events,
             lookup=self.lookup,
             checkpoint=self.checkpoint,
+            held=self.held,
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
         self.pipeline.remember(behind[-window:])
@@ -161,6 +168,7 @@ class World:
             alone=ContactRequests(self.contacts, settings.retry_held_s),
             tags=TagRequests(FakeWeekTags(self.contacts), self.contacts, settings.retry_held_s),
             locks=ContactLocks(),
+            held=self.held,
         )
         refusals = ContactRefusals(self.links, Incidents(), settings.retry_refused_s)
         return ContactSync(
@@ -174,6 +182,12 @@ class World:
             is_live=self.is_live,
             now=lambda: self.now,
         )
+
+    def _contact_of(self, order: OrderId) -> ContactId:
+        """Return the contact of the customer who has an order, else that of the first customer."""
+        paid = self.orders.paid.items()
+        whose = (customer for customer, orders in paid if order in orders)
+        return self.links.by_customer[next(whose, ANN.id)].id
 
     async def run(self, until_place: int | None = None, within_s: float = 10) -> None:
         """Carry the log up to a place, by default to its end, in a new process."""

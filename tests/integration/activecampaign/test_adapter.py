@@ -38,7 +38,7 @@ from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.event_catalog import CATALOG
-from kiva_stream.model.ids import AcId, CustomerId, Email, OrderId
+from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email, OrderId
 from kiva_stream.model.orders import DesiredOrder, LineItem, OrderSource
 from kiva_stream.model.tracked_events import mark_of, shows
 from kiva_stream.model.week_tags import WeekTag
@@ -53,6 +53,7 @@ from kiva_stream.sync.batch_size import BatchSize
 from kiva_stream.sync.order_changes import OrderChange
 from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.order_writes import OrderWrites
+from tests.fakes.state_held import held_records
 from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
 from tests.support.sandbox import SHOP, sandbox, shop
 
@@ -1033,10 +1034,13 @@ async def test_order_batches_grow_while_accepted_and_shrink_when_they_are_too_la
             links=links,
             batch_size=size,
             kind=order_kind(Incidents(), 300),
+            held=held_records(),
             retry_held_s=300,
             now=lambda: datetime.now(UTC),
         )
-        await writes.write([OrderChange(order(number), b"x", "", None) for number in range(1, 601)])
+        await writes.write(
+            [OrderChange(order(number), b"x", "", None, ContactId(1)) for number in range(1, 601)]
+        )
 
         batches = [request.historical for request in it.account.order_requests.all]
         assert batches == [50, 100, 200, 100, 100, 100, 100, 50]

@@ -18,6 +18,7 @@ from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.state.incidents import read_incidents
 from kiva_stream.state.store import Store
+from tests.fakes.state_held import held_records
 from tests.support.entries import SITE
 from tests.support.settings import settings
 from tests.support.state_schema import until
@@ -86,4 +87,6 @@ async def test_a_site_that_another_process_holds_keeps_its_stored_incidents(stor
 async def test_a_site_is_as_live_without_forgotten_people_as_it_was(store: Store, is_live: bool) -> None:
     ids = AccountIds(list_id=3, fields={}, tags={}, connection_id=2)
     async with hold_site(NOWHERE, unread_shop(), store, incidents=Incidents()) as held:
-        assert WorkingSite(held, ids, is_live=is_live).without(NONE_FORGOTTEN).is_live is is_live
+        assert (
+            WorkingSite(held, ids, held_records(), is_live=is_live).without(NONE_FORGOTTEN).is_live is is_live
+        )

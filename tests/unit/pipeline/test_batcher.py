@@ -28,6 +28,7 @@ from kiva_stream.pipeline.revivals import Revivals
 from tests.fakes.source import FakeEntries, FakeLog
 from tests.fakes.stages import FakeContactDelivery
 from tests.fakes.state_contacts import FakeLinks
+from tests.fakes.state_held import held_records
 from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import SITE, customer, entry, event, moment, place_of, position
 from tests.unit.pipeline.builders import make_checkpoint, places, same
@@ -53,7 +54,7 @@ class Bench:
         self.ledger.earlier = dict(earlier or {})
         self.checkpoint = make_checkpoint(self.ledger, max_in_flight=9, commit_interval_s=0)
         parking, entries = Parking(self.checkpoint.reopened, parked_max=9), FakeEntries(FakeLog([]))
-        self.held = HeldContacts(parking, 300)
+        self.held = HeldContacts(parking, held_records())
         self.lanes = Lanes(parking.park_behind, self.held.leave)
         self.duplicates = Duplicates(window, 2)
         self.contact_delivery = FakeContactDelivery()
@@ -72,6 +73,7 @@ class Bench:
             ),
             held=HeldEntries(
                 self.held,
+                links=self.links,
                 parked=self.checkpoint,
                 earlier=self.checkpoint.earlier,
                 entries=entries,

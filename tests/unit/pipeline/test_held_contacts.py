@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from kiva_stream.errors import EVENTS, RecordsHeld
 from kiva_stream.model.checkpoint import Leftovers
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.deliveries import Batch
-from kiva_stream.model.ids import OrderId
-from kiva_stream.pipeline.held_contacts import MOST_S, HeldContacts
+from kiva_stream.model.entries import Changes, Entry
+from kiva_stream.model.held_records import HeldKey, HeldKind
+from kiva_stream.model.ids import Email, OrderId
+from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, HeldContacts
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
+from kiva_stream.sync.held_records import HeldRecords
+from tests.fakes.source import FakeLog
+from tests.fakes.state_held import RETRY_S, FakeHeldRows, held_records, silent
 from tests.fakes.state_ledger import FakeLedger
-from tests.support.entries import EVENT, contact, delivery, place_of, position
+from tests.support.entries import EVENT, NOISE, contact, delivery, place_of, position
 from tests.support.pipeline_world import ANN, BOB, World, story
 from tests.support.virtual_time import run
 from tests.unit.pipeline.builders import make_checkpoint, running
 
 ORDER = OrderId(77)
+HELD = RecordsHeld("orders", {77: "500"})
+BOBS = Email("customer2@example.org")
 ROWS = [(ANN, EVENT), (BOB, EVENT), (ANN, EVENT), (BOB, EVENT), (ANN, EVENT), (BOB, EVENT)]
 
 
@@ -100,6 +113,53 @@ def test_whenever_it_is_lifted_and_wherever_runs_end_nothing_is_lost_repeated_or
     assert len(arrived) == len(set(arrived))
 
 
+def test_a_restart_parks_what_it_reads_of_a_held_contact_and_tries_it_only_after_the_rest() -> None:
+    world, _ = silent_world(ROWS)
+    run(world.run(3))
+    assert world.held_rows.rows.keys() == {(HeldKind.ORDER, ORDER)}
+    tries: list[list[int]] = []
+    world.order_delivery.on_upsert = lambda: tries.append(world.events.places_by_contact()[BOBS])
+    run(world.run())
+
+    assert tries == [[2, 4, 6]]  # once, when all else was done
+    assert sorted(map(place_of, world.ledger.parked)) == [1, 3, 5]
+    assert world.held_rows.rows[HeldKey(HeldKind.ORDER, ORDER)].attempts == 3
+
+
+class PausingLog(FakeLog):
+    """A log whose last page appears ten minutes after the others; `after_pause` is called then."""
+
+    after_pause: Callable[[], object]
+
+    async def pages(self, after: Position, mark: HighWaterMark) -> AsyncIterator[list[Entry] | Changes]:
+        async for page in super().pages(after, mark):
+            if isinstance(page, list) and page[-1].position == self.entries[-1].position:
+                await anyio.sleep(2 * RETRY_S)
+                self.after_pause()
+            yield page
+
+
+@pytest.mark.parametrize("kind", HeldKind)
+def test_what_is_held_without_entries_of_its_own_is_tried_when_it_is_due(kind: HeldKind) -> None:
+    world, _ = story([(BOB, EVENT), (ANN, NOISE), (BOB, EVENT)], page_rows=1)
+    world.log = log = PausingLog(world.log.entries, page_rows=1)
+    world.link_everybody()
+    left: list[int] = []
+    log.after_pause = lambda: left.append(len(world.held_rows.rows))
+
+    async def play() -> None:
+        world.begin()
+        await world.links.link({each.id: each.email for each in (ANN, BOB) if each.email})
+        await world.sync.snapshot(position(world.size), lambda _count: None)
+        anns = world.links.by_customer[ANN.id].id
+        await world.held.hold(kind, {ORDER if kind is HeldKind.ORDER else anns: silent(anns)})
+        await world.carry()
+
+    run(play())
+    assert left == [0]
+    assert world.order_delivery.upserted == ([[ORDER]] if kind is HeldKind.ORDER else [])
+
+
 class Bench:
     """Held contacts with lanes, and a clock. The lane of `ANNA` is at the sender, with two deliveries."""
 
@@ -108,7 +168,9 @@ class Bench:
         self.ledger = FakeLedger()
         self.checkpoint = make_checkpoint(self.ledger, left=left)
         parking = Parking(self.checkpoint.reopened, parked_max)
-        self.held = HeldContacts(parking, 300, clock=lambda: self.now, chance=lambda: 0)
+        self.rows = FakeHeldRows()
+        self.records = HeldRecords(self.rows, (), 300, clock=lambda: self.now, chance=lambda: 0)
+        self.held = HeldContacts(parking, self.records, clock=lambda: self.now)
         self.lanes = Lanes(parking.park_behind, self.held.leave)
 
     async def fill(self, first: int) -> Batch:
@@ -118,61 +180,87 @@ class Bench:
         (batch,) = self.lanes.ready()
         return batch
 
+    async def hold(self, first: int = 1) -> None:
+        """Have an order of Anna get no answer, while her lane is at the sender."""
+        await self.fill(first)
+        await self.records.hold(HeldKind.ORDER, {ORDER: silent(ANNA.id)})
+        assert await self.held.hold(self.lanes, ANNA, position=position(first), error=HELD)
+
 
 ANNA = contact()
 
 
-async def test_each_try_comes_after_twice_the_time_and_at_the_latest_after_a_day() -> None:
-    bench = Bench(parked_max=100)
-    waits = []
-    for number in range(12):
-        await bench.fill(2 * number + 1)
-        assert bench.held.hold(bench.lanes, ANNA, "500")
-        began_at = bench.now
-        while not bench.held.has_due:
-            bench.now += 300
-        waits.append(bench.now - began_at)
-        assert bench.held.take_due() == [ANNA.id]
-
-    assert waits[:4] == [300, 600, 1_200, 2_400]
-    assert waits[-2:] == [MOST_S, MOST_S]
-
-
-async def test_an_answer_makes_what_is_parked_due_at_once_and_begins_the_waits_anew() -> None:
+async def test_what_is_held_is_due_at_its_next_try_and_not_while_it_is_tried() -> None:
     bench = Bench()
-    await bench.fill(1)
-    bench.held.hold(bench.lanes, ANNA, "500")
-    assert not bench.held.has_due
+    await bench.hold()
+    assert not await bench.held.poll()
+    bench.now += 300
+    assert await bench.held.poll()
+    assert bench.held.take_due() == {ANNA.id: {}}
+    assert not await bench.held.poll()
 
-    bench.held.answered(ANNA)
+    await bench.fill(3)  # behind the try, it goes to the lane
+    await bench.records.hold(HeldKind.ORDER, {ORDER: silent(ANNA.id)})
+    await bench.held.hold(bench.lanes, ANNA, position=position(1), error=HELD)
+    bench.now += 300
+    assert not await bench.held.poll()
+    bench.now += 300
+    assert await bench.held.poll()
 
-    assert bench.held.take_due() == [ANNA.id]
+
+async def test_what_another_process_asks_for_is_due_though_the_state_was_busy_before() -> None:
+    bench = Bench()
+    await bench.hold()
+    bench.rows.ask(HeldKind.ORDER, ORDER)
+    bench.rows.is_busy = True
+    assert not await bench.held.poll()
+    bench.rows.is_busy = False
+    assert await bench.held.poll()
+
+
+async def test_an_answer_makes_what_is_parked_due_at_once() -> None:
+    bench = Bench()
+    await bench.hold()
+
+    await bench.records.end(HeldKind.ORDER, [ORDER])
+
+    assert bench.held.take_due() == {ANNA.id: {}}
+    await bench.fill(3)  # what is read now comes after what was parked
 
 
 async def test_an_entry_of_a_held_contact_is_parked_at_once_and_a_check_goes_to_the_sender() -> None:
     bench = Bench()
-    await bench.fill(1)
-    bench.held.hold(bench.lanes, ANNA, "500")
+    await bench.hold()
     span = await bench.checkpoint.track(position(3), 1)
     bench.lanes.add(ANNA, delivery(3, span))
     assert bench.lanes.ready() == []
     assert bench.checkpoint.reopened.parked_count == 3
     assert not bench.checkpoint.is_pending
+    bench.lanes.add(ANNA, replace(delivery(3, span), is_entry=False))
+    assert len(bench.lanes.ready()) == 1
+
+
+async def test_an_entry_of_a_contact_that_an_earlier_run_held_is_parked_without_an_attempt() -> None:
+    bench = Bench()
+    await bench.records.hold(HeldKind.CONTACT, {ANNA.id: silent(ANNA.id)})
+    bench.lanes.add(ANNA, delivery(1, await bench.checkpoint.track(position(1), 1)))
+
+    assert bench.lanes.ready() == []
+    assert bench.checkpoint.reopened.parked_count == 1
 
 
 async def test_without_room_a_contact_is_not_held() -> None:
     bench = Bench(parked_max=1)
     batch = await bench.fill(1)
 
-    assert not bench.held.hold(bench.lanes, ANNA, "500")
+    assert not await bench.held.hold(bench.lanes, ANNA, position=position(1), error=HELD)
     assert [lane.batch for lane in bench.lanes.at_sender] == [batch]
     assert bench.checkpoint.reopened.parked_count == 0  # not even the one for which there is room
 
 
 async def test_an_entry_of_a_held_contact_is_parked_also_when_there_is_no_room() -> None:
     bench = Bench(parked_max=2)
-    await bench.fill(1)
-    assert bench.held.hold(bench.lanes, ANNA, "500")
+    await bench.hold()
     bench.lanes.add(ANNA, delivery(3, await bench.checkpoint.track(position(3), 1)))
 
     assert bench.lanes.ready() == []
@@ -185,7 +273,7 @@ async def test_a_check_of_a_held_contact_leaves_the_entry_at_its_position_alone(
     assert span is not None
     await bench.fill(1)
     bench.lanes.add(ANNA, replace(delivery(7, span), is_entry=False))
-    assert bench.held.hold(bench.lanes, ANNA, "500")
+    assert await bench.held.hold(bench.lanes, ANNA, position=position(1), error=HELD)
 
     assert position(7) in bench.checkpoint.reopened
 
@@ -194,8 +282,63 @@ async def test_an_event_that_may_have_arrived_stays_in_doubt_while_its_contact_i
     bench = Bench(left=Leftovers(in_doubt=frozenset({position(1)})))
     await bench.fill(1)
     async with running(bench.checkpoint):
-        bench.held.hold(bench.lanes, ANNA, "500")
+        await bench.held.hold(bench.lanes, ANNA, position=position(1), error=HELD)
 
     assert sorted(map(place_of, bench.ledger.parked)) == [1, 2]
     assert bench.ledger.commits[-1].intents == {position(1)}
     assert bench.checkpoint.is_in_doubt(position(1))
+
+
+@pytest.mark.parametrize("is_in_doubt", [True, False])
+async def test_an_event_that_gets_no_answer_is_recorded_with_its_place(is_in_doubt: bool) -> None:
+    bench = Bench()
+    await bench.fill(1)
+    error = RecordsHeld(EVENTS, {ANNA.id: "500"}, is_in_doubt=is_in_doubt)
+    assert await bench.held.hold(bench.lanes, ANNA, position=position(1), error=error)
+    bench.now += 300
+    assert await bench.held.poll() is not is_in_doubt  # one in doubt waits until it is asked for
+    bench.rows.ask(HeldKind.EVENT, ANNA.id, discard=True)
+    assert await bench.held.poll()
+    assert bench.held.discarded(ANNA, position(1)) == "500"
+    assert bench.held.discarded(ANNA, position(2)) is None
+    bench.held.take_due()
+    await bench.held.delivered(ANNA)
+    assert bench.rows.rows == {}
+
+
+def test_the_last_tries_end_when_their_time_is_over_and_what_is_tried_stays_held() -> None:
+    async def play() -> float:
+        held = HeldContacts(Parking(make_checkpoint(FakeLedger()).reopened, 9), records := held_records())
+        await records.hold(HeldKind.CONTACT, {ANNA.id: silent(ANNA.id)})
+        with held.bounded(ANNA):  # not tried: it is not bounded
+            await anyio.sleep(2 * LAST_TRIES_S)
+        held.make_due()
+        assert held.take_due() == {ANNA.id: {}}
+        began_at = anyio.current_time()
+        with pytest.raises(RecordsHeld), held.bounded(ANNA):
+            await anyio.sleep_forever()
+        assert records.holds(ANNA.id)
+        return anyio.current_time() - began_at
+
+    assert run(play()) == pytest.approx(LAST_TRIES_S)
+
+
+def test_a_try_that_is_under_way_when_the_last_tries_begin_ends_with_them() -> None:
+    async def play() -> float:
+        held = HeldContacts(Parking(make_checkpoint(FakeLedger()).reopened, 9), records := held_records())
+        await records.hold(HeldKind.CONTACT, {ANNA.id: silent(ANNA.id)})
+        await anyio.sleep(300)
+        held.take_due()
+
+        async def wait() -> None:
+            with pytest.raises(RecordsHeld), held.bounded(ANNA):
+                await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.sleep(1_000)
+            held.make_due()
+            began_at = anyio.current_time()
+        return anyio.current_time() - began_at
+
+    assert run(play()) == pytest.approx(LAST_TRIES_S)

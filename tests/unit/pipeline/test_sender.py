@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from kiva_stream.errors import AccountRefused, DrainedError, Rejected, UnknownOutcome
+from kiva_stream.errors import EVENTS, AccountRefused, DrainedError, Rejected, UnknownOutcome
 from kiva_stream.model.checkpoint import Delivered, Leftovers
 from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
@@ -394,7 +394,8 @@ async def test_an_event_that_is_held_stays_in_doubt_and_frees_its_permit() -> No
     bench.events.answers[1] = [UnknownOutcome("500") for _ in range(99)]
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span), delivery(2, span)))
-    assert bench.holds.held == [(contact().id, "ActiveCampaign does not answer for events 1")]
+    ((who, error),) = bench.holds.held
+    assert (who, error.what, error.why) == (contact().id, EVENTS, {contact().id: "500"})
     assert bench.ledger.left().in_doubt == {position(1)}
     assert bench.slept == [30] * len(bench.events.places())
     assert set(bench.events.places()) == {1}

@@ -91,7 +91,7 @@ def test_of_an_outage_of_events_at_most_three_contacts_are_held(looks_up: bool) 
     async def go() -> None:
         with capture_logs() as logs:
             await outage()
-        held = {each["contact"] for each in logs if each["event"] == "a contact is held"}
+        held = {each["contact"] for each in logs if each["event"] == "a record is held"}
         assert len(held) == (3 if looks_up else 0)
 
     async def outage() -> None:

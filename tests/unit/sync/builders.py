@@ -32,6 +32,7 @@ from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTa
 from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeOrderDelivery
 from tests.fakes.state_contacts import FakeLinks, FakeTagsDue
+from tests.fakes.state_held import FakeHeldRows, held_records
 from tests.support.entries import SITE, account, customer, delivery, position
 from tests.support.settings import activecampaign_settings
 
@@ -73,6 +74,7 @@ class Bench:
         self.weeks = FakeWeeks()
         self.is_live = is_live
         self.settings = activecampaign_settings(**{"import_poll_s": 2, **changes})
+        self.held = FakeHeldRows()
         self.slept: list[float] = []
         self.done: list[int] = []
         self.restart()
@@ -82,6 +84,7 @@ class Bench:
         self.links.restarted()
         self.contacts.restarted()
         self.locks = ContactLocks()
+        self.held_records = held_records(self.held, self.settings.retry_held_s)
         ports = ContactPorts(
             customers=self.customers,
             links=self.links,
@@ -93,6 +96,7 @@ class Bench:
             alone=ContactRequests(self.contacts, self.settings.retry_held_s),
             tags=TagRequests(self.tags, self.contacts, self.settings.retry_held_s),
             locks=self.locks,
+            held=self.held_records,
         )
         self.incidents = Incidents()
         self.refusals = ContactRefusals(self.links, self.incidents, self.settings.retry_refused_s)

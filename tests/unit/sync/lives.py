@@ -500,6 +500,7 @@ class Life(World):
             alone=ContactRequests(there, held_s),
             tags=tags,
             locks=locks,
+            held=self.held,
         )
         refusals = ContactRefusals(self.links, Incidents(), settings.retry_refused_s)
         return ContactSync(
@@ -556,6 +557,7 @@ class SiteAmongFakes(WorkingSite):
         held: Any = SimpleNamespace(client=SimpleNamespace(requests={}), settings=life.settings)
         self.shop, self.held = shop, held
         self.links, self.contacts = fakes.links, fakes.sync
+        self.held_records = fakes.held
         self.tags, self.account = fakes.tags, fakes.account
 
 

@@ -123,4 +123,6 @@ def change_of(sent: SentOrder | None) -> OrderChange:
         source=OrderSource.REAL_TIME,
         was_accepted=sent is not None,
     )
-    return OrderChange(desired, fingerprint(desired, ContactId(1)), fault="", sent=sent)
+    return OrderChange(
+        desired, fingerprint(desired, ContactId(1)), fault="", sent=sent, contact_id=ContactId(1)
+    )

@@ -144,6 +144,7 @@ async def test_of_one_text_import_failure_min_are_sent_by_themselves_and_the_oth
     assert len(bench.contacts.synced) == 2
 
     bench.contacts.refuses_import = lambda _rows: ""
+    bench.held_records.make_due()
     await bench.snapshot()
     assert bench.statuses(customers) == [LINKED] * 8
     assert len(bench.contacts.synced) == 2
@@ -162,5 +163,6 @@ async def test_an_import_that_is_not_completed_is_sent_again_then_halved_and_who
     assert bench.links.imports == {}
 
     bench.contacts.interrupting = set()
+    bench.held_records.make_due()
     await bench.snapshot()
     assert bench.statuses(customers) == [LINKED] * 8

@@ -27,6 +27,7 @@ from kiva_stream.sync.order_sync import PAGE_ROWS, OrderSync
 from kiva_stream.sync.order_writes import TOO_LARGE
 from tests.fakes.destination_orders import FakeOrderUploads
 from tests.fakes.source import FakeOrders
+from tests.fakes.state_held import FakeHeldRows, held_records
 from tests.fakes.state_orders import FakeOrderLinks, FakeSentOrders
 from tests.support.orders import ITEM, NEW, NOON, REJECTED, order, wall_clock
 from tests.support.settings import activecampaign_settings
@@ -54,7 +55,10 @@ class Bench:
         self.kind = order_kind(self.incidents, 300)
         self.done: list[int] = []
         self.wall_clock = wall_clock
-        self.changes = {"orders_per_batch": 4, "order_settle_s": SETTLE_S, **changes}
+        self.settings = activecampaign_settings(
+            **{"orders_per_batch": 4, "order_settle_s": SETTLE_S, **changes}
+        )
+        self.held = FakeHeldRows()
 
     async def begin(self, crashed_at: datetime = NEVER) -> None:
         """Begin a new process, after one that stopped or, then, crashed."""
@@ -65,7 +69,8 @@ class Bench:
             links=cast("Links", self.links),  # as much of it as order sync needs
             uploads=self.uploads,
             kind=self.kind,
-            settings=activecampaign_settings(**self.changes),
+            held=held_records(self.held, self.settings.retry_held_s),
+            settings=self.settings,
             crashed_at=crashed_at,
             now=self.wall_clock,
         )
@@ -599,8 +604,13 @@ def test_a_held_order_is_held_again_without_a_witness_until_it_is_answered() -> 
 
     async def story(bench: Bench) -> None:
         assert await held_by(bench, 1, 2, 3, 4) == {3}
+        await anyio.sleep(300)
         assert await held_by(bench, 3) == {3}
         bench.uploads.silent = set()
+        before = len(bench.uploads.asked)
+        assert await held_by(bench, 3) == {3}  # before its next try nothing is sent
+        assert len(bench.uploads.asked) == before
+        await anyio.sleep(600)
         assert await held_by(bench, 3) == set()
 
     assert 3 in bench.run(story).uploads.has

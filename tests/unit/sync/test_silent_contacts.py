@@ -75,6 +75,7 @@ def test_a_changed_contact_alone_is_held_when_reads_were_answered_for_long_and_a
         assert now() - began_at >= 60
         assert bench.contact(ann).status is ContactStatus.LINKED
         bench.contacts.silent = set()
+        bench.held_records.make_due()
         assert await held_by(bench, ann) == set()
 
     run(play())
@@ -95,7 +96,7 @@ def test_in_an_outage_no_contact_is_held() -> None:
     assert bench.statuses(customers) == [LINKED] * 8
 
 
-def test_a_move_to_an_address_that_gets_no_answer_is_left_to_the_next_batch_of_the_contact() -> None:
+def test_a_move_to_an_address_that_gets_no_answer_is_left_to_the_next_try_of_the_contact() -> None:
     bench, customers = crowd()
     ann = customers[0]
 
@@ -107,6 +108,7 @@ def test_a_move_to_an_address_that_gets_no_answer_is_left_to_the_next_batch_of_t
         await bench.sync.move({ann.id: Email("new@example.org")})
         assert bench.contact(ann).status is ContactStatus.NEW
         bench.contacts.silent = set()
+        bench.held_records.make_due()
         assert await held_by(bench, ann) == set()
 
     run(play())
@@ -129,6 +131,7 @@ def test_an_opt_out_that_gets_no_answer_holds_its_contact_alone_and_is_made_when
         assert await held_by(bench, ann, bob) == {bench.contact(ann).id}
         assert [bench.at_ac(each).is_on_list for each in (ann, bob)] == [True, False]
         bench.contacts.silent = set()
+        bench.held_records.make_due()
         assert await held_by(bench, ann, bob) == set()
 
     run(play())
@@ -147,6 +150,7 @@ def test_an_opt_out_without_an_answer_keeps_none_of_its_import_from_being_writte
         await snapshot_of(bench)
         assert [bench.shown(each).phone for each in customers] == ["", *[PHONE] * 7]
         bench.contacts.silent = set()
+        bench.held_records.make_due()
         assert await held_by(bench, ann) == set()
 
     run(play())
@@ -167,6 +171,7 @@ def test_a_snapshot_goes_on_though_a_contact_that_nobody_counts_for_cannot_be_ta
         await snapshot_of(bench)
         assert {bench.shown(each).phone for each in others} == {PHONE}
         bench.contacts.silent = set()
+        bench.held_records.make_due()
         await snapshot_of(bench)
 
     run(play())

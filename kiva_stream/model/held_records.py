@@ -1,0 +1,48 @@
+"""Held records: ActiveCampaign did not take them, though it takes others; they are to be tried again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from kiva_stream.model.ids import ContactId
+
+
+class HeldKind(StrEnum):
+    """What is held."""
+
+    CONTACT = "contact"
+    ORDER = "order"
+    LIST = "list"  # the place of a contact on the list
+    EVENT = "event"
+
+
+class HeldKey(NamedTuple):
+    """Which record is held."""
+
+    kind: HeldKind
+    id: int  # of an order at the shop, else of the contact in the state
+
+
+class Silent(NamedTuple):
+    """A record that was not taken."""
+
+    contact: ContactId  # whose entries wait for it
+    fingerprint: bytes  # of what was sent
+    reply: str  # the last one, or why there was none
+    is_suspect: bool = True  # False: it was refused, and that may be the account's trouble
+
+
+class HeldRecord(msgspec.Struct, frozen=True):
+    """A record that is held."""
+
+    key: HeldKey
+    contact: ContactId
+    fingerprint: bytes
+    reply: str
+    attempts: int
+    due_in_s: float  # when this was read or written: until the next try; infinite: it is tried when asked for
+    is_suspect: bool = True
+    is_discarded: bool = False  # the next try counts it as refused

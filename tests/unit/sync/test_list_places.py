@@ -1,0 +1,78 @@
+"""A place on the list that gets no answer is held by itself, and tried again when it is due."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.model.held_records import HeldKey, HeldKind
+from kiva_stream.model.ids import ContactId, Email
+from kiva_stream.sync.list_places import ListPlaces
+from kiva_stream.sync.lone_requests import ContactRequests
+from tests.fakes.destination_contacts import FakeContacts
+from tests.fakes.state_held import RETRY_S, FakeHeldRows, held_records
+from tests.support.virtual_time import now, run
+
+ANN = Email("ann@example.org")
+KEY = HeldKey(HeldKind.LIST, 7)
+
+
+class Bench:
+    """The list places of an account that has Ann, who is on the list."""
+
+    def __init__(self) -> None:
+        self.contacts = FakeContacts()
+        self.contacts.add(ANN)
+        self.contacts.at(ANN).is_on_list = True
+        self.contacts.silent = {ANN}
+        self.rows = FakeHeldRows()
+        self.held = held_records(self.rows)
+        alone = ContactRequests(self.contacts, RETRY_S)
+        ports: Any = SimpleNamespace(held=self.held, alone=alone)
+        self.places = ListPlaces(ports)
+
+    async def write(self, *, subscribed: bool = False) -> None:
+        ac_id = self.contacts.id_of(ANN)
+        assert ac_id is not None
+        await self.places.put(ContactId(7), ac_id, subscribed=subscribed)
+
+
+def test_a_list_place_is_held_and_not_sent_before_its_next_try_but_then() -> None:
+    bench = Bench()
+
+    async def play() -> None:
+        with pytest.raises(RecordsHeld) as held:
+            await bench.write()
+        assert set(held.value.why) == {7}
+        assert bench.rows.rows[KEY].attempts == 1
+        bench.contacts.silent = set()
+        began_at = now()
+        with pytest.raises(RecordsHeld):
+            await bench.write()
+        assert now() - began_at < 1
+        await anyio.sleep(RETRY_S)
+        await bench.write()
+
+    run(play())
+    assert bench.contacts.at(ANN).is_on_list is False
+    assert bench.rows.rows == {}
+
+
+def test_a_list_place_that_was_discarded_counts_as_refused() -> None:
+    bench = Bench()
+
+    async def play() -> None:
+        with pytest.raises(RecordsHeld):
+            await bench.write()
+        bench.rows.ask(HeldKind.LIST, 7, discard=True)
+        await bench.held.refresh()
+        with pytest.raises(Rejected):
+            await bench.write()
+
+    run(play())
+    assert bench.contacts.at(ANN).is_on_list is True
+    assert bench.rows.rows == {}
