@@ -27,6 +27,7 @@ from kiva_stream.state.store import Store
 from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.order_sync import OrderSync
 from tests.fakes.source import FakeOrders
+from tests.fakes.state_held import held_records
 from tests.fakes.state_orders import FakeOrderLinks
 from tests.support.orders import order
 from tests.support.settings import activecampaign_settings
@@ -131,6 +132,7 @@ class Shop:
             sent=OrderStates(self._store, 1),
             links=cast("Links", FakeOrderLinks()),  # as much of it as order sync needs
             uploads=self.account,
+            held=held_records(),
             kind=order_kind(Incidents(), PROBE_EVERY_S),
             settings=activecampaign_settings(orders_per_batch=3, order_settle_s=0),
         )
