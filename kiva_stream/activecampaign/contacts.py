@@ -13,7 +13,7 @@ import msgspec
 
 from kiva_stream.activecampaign.client import Client
 from kiva_stream.activecampaign.listings import PAGE_ROWS, read_listing_of_contact
-from kiva_stream.activecampaign.own_user import OWN_USER
+from kiva_stream.activecampaign.own_user import OWN_USER, parse_own_user
 from kiva_stream.activecampaign.pause import Clock
 from kiva_stream.activecampaign.rate_limits import import_budget
 from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
@@ -23,7 +23,7 @@ from kiva_stream.activecampaign.responses.contacts import (
     parse_renamed_contact,
     parse_upserted_contact,
 )
-from kiva_stream.activecampaign.responses.rest import parse_by_contact_id, parse_rest
+from kiva_stream.activecampaign.responses.rest import parse_by_contact_id
 from kiva_stream.activecampaign.slow_imports import SlowImports
 from kiva_stream.errors import KindRefused, Rejected, Unanswered
 from kiva_stream.model.account_ids import AccountIds
@@ -48,7 +48,8 @@ class ListPlace(msgspec.Struct):
     status: int
 
 
-_parse_change = partial(parse_by_contact_id, shape=dict[str, Any])
+_parse_list_place = partial(parse_by_contact_id, shape=dict[str, Any], key="contactList")
+_parse_change = partial(parse_by_contact_id, shape=dict[str, Any], key="contact")
 
 
 class Contacts:
@@ -72,9 +73,8 @@ class Contacts:
 
     async def answers(self) -> bool:
         """See ports.destination.Contacts.answers."""
-        parse = partial(parse_rest, shape=dict[str, Any])
         try:
-            await self._client.call("GET", OWN_USER, parse=parse, tries=1, is_suspect=True)
+            await self._client.call("GET", OWN_USER, parse=parse_own_user, tries=1, is_suspect=True)
         except Unanswered:
             return False
         except (Rejected, KindRefused):
@@ -170,7 +170,7 @@ class Contacts:
         status = {"status": SUBSCRIBED, **RESUBSCRIBED} if subscribed else {"status": UNSUBSCRIBED}
         body = {"contactList": {"list": self._ids.list_id, "contact": contact, **status}}
         await self._client.call(
-            "POST", "/contactLists", body, parse=_parse_change, tries=tries, is_suspect=is_suspect
+            "POST", "/contactLists", body, parse=_parse_list_place, tries=tries, is_suspect=is_suspect
         )
 
     async def is_unsubscribed(self, contact: AcId) -> bool:

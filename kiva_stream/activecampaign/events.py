@@ -119,7 +119,10 @@ async def register(client: Client, name: str) -> None:
     body = {"eventTrackingEvent": {"name": name}}
     with suppress(Duplicate):
         await client.call(
-            "POST", "/eventTrackingEvents", body, parse=partial(parse_rest, shape=dict[str, Any])
+            "POST",
+            "/eventTrackingEvents",
+            body,
+            parse=partial(parse_rest, shape=dict[str, Any], key="eventTrackingEvent"),
         )
 
 

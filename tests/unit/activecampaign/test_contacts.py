@@ -207,6 +207,33 @@ def test_the_status_on_the_list_is_set_by_ids(*, subscribed: bool, status: dict[
     assert tell(story) == {"contactList": {"list": 3, "contact": 9, **status}}
 
 
+FOREIGN = {"errors": [{"message": "Internal server error"}], "data": None}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_change_that_is_answered_by_another_body_was_not_made(method: str) -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> int:
+        path, key = ("/contactLists", "contactList") if method == "POST" else ("/contacts/9", "contact")
+        answers.add(API + path, method, payload=FOREIGN)
+        answers.add(API + path, method, payload={key: {"id": "9"}})
+        if method == "POST":
+            await contacts.set_list(AcId(9), subscribed=False)
+        else:
+            await contacts.clear_customer_id(AcId(9))
+        return len(answers.requests[(method, URL(API + path))])
+
+    assert tell(story) == 2
+
+
+def test_a_read_that_is_answered_by_another_body_is_no_answer() -> None:
+    async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[bool]:
+        for payload in (FOREIGN, {"user": {"id": "1"}}):
+            answers.add(API + "/users/me", payload=payload)
+        return [await contacts.answers() for _ in range(2)]
+
+    assert tell(story) == [False, True]
+
+
 def test_a_page_of_contacts_is_asked_for_by_the_last_id() -> None:
     async def story(client: Client, contacts: destination.Contacts, answers: Answers) -> list[URL]:
         url = API + "/contacts?orders%5Bid%5D=ASC&id_greater=17&limit=100"

@@ -34,6 +34,7 @@ SETTINGS = ActiveCampaignSettings(
 NAMES = "https://account.example/api/3/eventTrackingEvents"
 ANN = Email("ann@example.org")
 DONE = {"success": 1, "message": "Event spawned"}
+REGISTERED = {"eventTrackingEvent": {"name": "Name"}}
 UNKNOWN = {"success": 0, "message": "Unknown event name."}
 
 
@@ -138,7 +139,7 @@ def test_throttling_makes_all_events_wait() -> None:
 
 @pytest.mark.parametrize("answer", [UNKNOWN, 0])
 @pytest.mark.parametrize(
-    "registration", [{"payload": {}}, {"status": 422, "payload": {"errors": [{"code": "duplicate"}]}}]
+    "registration", [{"payload": REGISTERED}, {"status": 422, "payload": {"errors": [{"code": "duplicate"}]}}]
 )
 def test_an_unknown_name_is_registered_and_the_event_sent_once_more(
     answer: object, registration: dict[str, Any]
@@ -157,7 +158,7 @@ def test_many_events_of_an_unknown_name_register_it_once() -> None:
     async def story(events: destination.Events, answers: Answers) -> tuple[int, list[Any]]:
         for _ in range(30):
             answers.add(SETTINGS.event_url, "POST", payload=UNKNOWN)
-        answers.add(NAMES, "POST", payload={}, repeat=True)
+        answers.add(NAMES, "POST", payload=REGISTERED, repeat=True)
         answers.add(SETTINGS.event_url, "POST", payload=DONE, repeat=True)
         await asyncio.gather(*(events.send(ANN, "Name", f"log={number}") for number in range(30)))
         return len(forms(answers)), registered(answers)
@@ -171,7 +172,7 @@ def test_a_name_that_stays_unknown_is_not_tried_for_ever(
 ) -> None:
     async def story(events: destination.Events, answers: Answers) -> int:
         answers.add(SETTINGS.event_url, "POST", payload=answer, repeat=True)
-        answers.add(NAMES, "POST", payload={}, repeat=True)
+        answers.add(NAMES, "POST", payload=REGISTERED, repeat=True)
         with pytest.raises(meaning):
             await events.send(ANN, "Name", "log=1")
         return len(forms(answers))
