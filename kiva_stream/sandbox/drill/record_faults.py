@@ -23,6 +23,7 @@ async def poison(run: Run) -> None:
     run.note_strike()
     await run.complete()
     await _note_kept(run, contact.email, buyer.email)
+    _note_held(run, 2)
     await run.site.activecampaign.fail()
     run.note_end()
     await run.complete()
@@ -74,3 +75,11 @@ async def mistype_address(run: Run) -> None:
 async def _note_kept(run: Run, *emails: str) -> None:
     """Note what has not arrived of others than these addresses."""
     run.note_kept(await missing_of_others(run.site.history.truth, run.site.activecampaign, emails))
+
+
+def _note_held(run: Run, count: int) -> None:
+    """Note which records were held beside so many poisonous ones. Raises DrillError if these were not."""
+    held = {(row["kind"], row["id"]) for row in run.site.logged("a record is held")}
+    if len(held) < count:
+        raise DrillError(f"of {count} poisonous records {len(held)} were held")
+    run.note_kept(len(held) - count)

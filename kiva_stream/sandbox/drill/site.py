@@ -111,6 +111,12 @@ class DrillSite(msgspec.Struct):
         while await self.arrivals() < arrivals:  # noqa: ASYNC110  it happens in another process
             await anyio.sleep(POLL_EVERY_S)
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of this event that commands logged."""
+        lines = (self.folder / "stderr").read_bytes().splitlines()
+        rows = [msgspec.json.decode(line) for line in lines if line.startswith(b"{")]
+        return [row for row in rows if row["event"] == event]
+
     def last_error_line(self) -> str:
         """Return the last line that a command wrote to stderr."""
         lines = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
