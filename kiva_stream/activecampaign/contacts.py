@@ -173,15 +173,21 @@ class Contacts:
             "POST", "/contactLists", body, parse=_parse_list_place, tries=tries, is_suspect=is_suspect
         )
 
-    async def is_unsubscribed(self, contact: AcId) -> bool:
+    async def list_place(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> bool | None:
         """Read the places of a contact on all lists."""
         path = f"/contacts/{contact}/contactLists"
         parse = partial(parse_by_contact_id, shape=list[ListPlace], key="contactLists")
         try:
-            places = await read_listing_of_contact(self._client, path, parse, low_priority=False)
+            places = await read_listing_of_contact(
+                self._client, path, parse, low_priority=False, tries=tries, is_suspect=is_suspect
+            )
         except Rejected:
-            return False
-        return ListPlace(self._ids.list_id, UNSUBSCRIBED) in places
+            return None
+        if ListPlace(self._ids.list_id, SUBSCRIBED) in places:
+            return True
+        return False if ListPlace(self._ids.list_id, UNSUBSCRIBED) in places else None
 
     async def clear_customer_id(
         self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False

@@ -65,6 +65,13 @@ class LeftOut(NamedTuple):
     reply: str  # without the value
 
 
+class NotOnList(StrEnum):
+    """Why a linked contact may not be on the list."""
+
+    OTHER_LIST = "other list"  # it was linked before the account had the list that it has now
+    CAME_ALONE = "came alone"  # by a request of its own, which subscribes nobody; an import is to follow
+
+
 class ContactRecord(msgspec.Struct, frozen=True):
     """What the state knows of a contact: its customers, and what ActiveCampaign has of it."""
 
@@ -78,6 +85,7 @@ class ContactRecord(msgspec.Struct, frozen=True):
     refused_fingerprint: bytes | None = None  # of the change that ActiveCampaign refused last
     left_out: Mapping[str, LeftOut] = {}  # by the attribute of DesiredContact
     taken_off: bool = False  # the list, by us, and not put back by us; it may be back in another way
+    not_on_list: NotOnList | None = None  # None: it was subscribed, or it left the list
 
 
 class DueContact(NamedTuple):

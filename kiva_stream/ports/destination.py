@@ -101,8 +101,13 @@ class Contacts(Protocol):
         Raises ContactGone, Rejected, and Unanswered as `start_import` does.
         """
 
-    async def is_unsubscribed(self, contact: AcId) -> bool:
-        """Return whether a contact unsubscribed from the list, or was; False for one that never was on it."""
+    async def list_place(
+        self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False
+    ) -> bool | None:
+        """Return whether a contact is subscribed to the list or unsubscribed; None: neither, or it is gone.
+
+        Raises Unanswered as `start_import` does.
+        """
 
     async def clear_customer_id(
         self, contact: AcId, *, tries: float = math.inf, is_suspect: bool = False

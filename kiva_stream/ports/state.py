@@ -130,16 +130,26 @@ class Links(Protocol):
         """Delete a recorded import, and record these contacts of it as confirmed as they were sent."""
 
     async def record_confirmed(
-        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+        self,
+        contact: ContactId,
+        fingerprint: bytes,
+        ac_id: AcId,
+        *,
+        unsubscribed: bool,
+        came_alone: bool = False,
     ) -> None:
         """Record that ActiveCampaign has a contact as it was sent.
 
         The contact is linked, and no longer erased; its week tag becomes due if it was not linked before.
+        `came_alone`: no import has put it on the list.
         `unsubscribed`: kiva_stream took it off the list.
         """
 
     async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
         """Record whether kiva_stream took a contact off the list."""
+
+    async def record_on_list(self, contacts: Collection[ContactId]) -> None:
+        """Record that contacts are on the list, or left it themselves."""
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         """Record the week tag that an import gives to each contact it creates. Call it before the import."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from kiva_stream.errors import CheckpointError, SettingsError
-from kiva_stream.model.contacts import Contact, ContactRecord
+from kiva_stream.model.contacts import Contact, ContactRecord, NotOnList
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import Position
 from kiva_stream.state.links import contact_from, record_from
@@ -95,6 +95,15 @@ class Evidence:
     async def without_id(self) -> list[ContactRecord]:
         """Return the contacts at ActiveCampaign whose id there is not known."""
         return await self._records("contacts_without_id")
+
+    async def came_alone(self) -> list[ContactRecord]:
+        """Return the contacts that no import has put on the list."""
+        return await self._records("contacts_not_on_list", NotOnList.CAME_ALONE)
+
+    async def count_of_other_list(self) -> int:
+        """Return how many contacts were linked before the account had the list that it has now."""
+        rows = await self._store.fetch("count_other_list", self._site_id, NotOnList.OTHER_LIST)
+        return rows[0][0]  # type: ignore[no-any-return]  # bigint
 
     async def due(self, contacts: Collection[ContactId]) -> set[ContactId]:
         """Return which of these contacts have a week tag that is due."""

@@ -32,6 +32,15 @@ ORDER BY c.id
 WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer} AND c.ac_id IS NULL
 ORDER BY c.id
 
+-- name: contacts_not_on_list
+{contact_records}
+WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer} AND c.not_on_list = $2
+ORDER BY c.id
+
+-- name: count_other_list
+SELECT count(*) FROM {schema}.contact c
+WHERE c.site_id = $1 AND c.status = 'linked' AND {has_customer} AND c.not_on_list = $2
+
 -- name: due_among
 SELECT contact_id FROM {schema}.tag_due WHERE site_id = $1 AND contact_id = ANY($2::bigint[])
 

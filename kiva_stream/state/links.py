@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut, NotOnList
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -81,27 +81,39 @@ class ContactLinks:
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Confirm contacts and delete the row of the import in one transaction."""
         sent = [
-            (contact, ended.fingerprints[contact], contact in ended.unsubscribed, None)
+            (contact, ended.fingerprints[contact], contact in ended.unsubscribed, None, False)
             for contact in confirmed
         ]
 
         async def writing(connection: Connection) -> None:
-            await connection.execute(self._store.sql["confirm_contacts"], *columns(sent, 4))
+            await connection.execute(self._store.sql["confirm_contacts"], *columns(sent, 5))
             await connection.execute(self._store.sql["delete_import"], self._site_id, ended.id)
 
         await self._store.write(writing)
         self._set_status(confirmed, ContactStatus.LINKED)
 
     async def record_confirmed(
-        self, contact: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+        self,
+        contact: ContactId,
+        fingerprint: bytes,
+        ac_id: AcId,
+        *,
+        unsubscribed: bool,
+        came_alone: bool = False,
     ) -> None:
         """Write what was confirmed of a contact, and set the status of its object."""
-        await self._store.fetch("confirm_contacts", [contact], [fingerprint], [unsubscribed], [ac_id])
+        await self._store.fetch(
+            "confirm_contacts", [contact], [fingerprint], [unsubscribed], [ac_id], [came_alone]
+        )
         self._set_status([contact], ContactStatus.LINKED)
 
     async def record_list_status(self, contact: ContactId, *, unsubscribed: bool) -> None:
         """Write the column `unsubscribed`."""
         await self._store.fetch("set_unsubscribed", contact, unsubscribed)
+
+    async def record_on_list(self, contacts: Collection[ContactId]) -> None:
+        """Clear the column `not_on_list`."""
+        await self._store.fetch("set_on_list", list(contacts))
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         """Write the tags of contacts, without their links, whose ids an import does not tell."""
@@ -235,6 +247,7 @@ def record_from(row: asyncpg.Record, contact: Contact) -> ContactRecord:
         tag_link=row["tag_link"],
         unsubscribed=row["unsubscribed"],
         taken_off=row["taken_off"],
+        not_on_list=None if row["not_on_list"] is None else NotOnList(row["not_on_list"]),
         refused_fingerprint=row["refused_fingerprint"],
         left_out=msgspec.json.decode(row["left_out"], type=dict[str, LeftOut]),
     )

@@ -21,7 +21,7 @@ RETURNING id, email, status, why, refused
 
 -- name: contact_records
 SELECT c.id, c.email, c.status, c.why, c.refused, c.fingerprint, c.refused_fingerprint, c.left_out::text,
-       c.ac_id, c.tag, c.tag_link, c.unsubscribed, c.taken_off,
+       c.ac_id, c.tag, c.tag_link, c.unsubscribed, c.taken_off, c.not_on_list,
        ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = c.id ORDER BY 1) AS customers
 FROM {schema}.contact c
 
@@ -41,11 +41,11 @@ WHERE c.site_id = $1 AND c.email = $2
 
 -- name: confirm_contacts
 -- An `unsubscribed` or `ac_id` that is NULL changes nothing. A contact that was not linked before is due: the
--- week may have changed since its tag was chosen.
+-- week may have changed since its tag was chosen; and it is on the list if an import brought it.
 WITH sent AS (
-  SELECT c.id, c.status, n.fingerprint, n.unsubscribed, n.ac_id
-  FROM unnest($1::bigint[], $2::bytea[], $3::boolean[], $4::bigint[])
-    AS n (id, fingerprint, unsubscribed, ac_id)
+  SELECT c.id, c.status, n.fingerprint, n.unsubscribed, n.ac_id, n.came_alone
+  FROM unnest($1::bigint[], $2::bytea[], $3::boolean[], $4::bigint[], $5::boolean[])
+    AS n (id, fingerprint, unsubscribed, ac_id, came_alone)
   JOIN {schema}.contact c ON c.id = n.id
   ORDER BY c.id
   FOR NO KEY UPDATE OF c
@@ -54,7 +54,11 @@ WITH sent AS (
   SET status = 'linked', why = '', fingerprint = sent.fingerprint, confirmed_at = now(), erased_at = NULL,
       refused_fingerprint = NULL, refused = '', unsubscribed = coalesce(sent.unsubscribed, c.unsubscribed),
       taken_off = c.taken_off OR coalesce(sent.unsubscribed, false), ac_id = coalesce(sent.ac_id, c.ac_id),
-      not_on_list = CASE WHEN sent.unsubscribed THEN NULL ELSE c.not_on_list END
+      not_on_list = CASE
+        WHEN sent.unsubscribed THEN NULL
+        WHEN sent.status = 'linked' THEN c.not_on_list
+        WHEN sent.came_alone THEN 'came alone'
+      END
   FROM sent
   WHERE c.id = sent.id
   RETURNING c.site_id, c.id, sent.status
@@ -68,6 +72,9 @@ UPDATE {schema}.contact SET erased_at = coalesce(erased_at, now()) WHERE id = $1
 
 -- name: set_unsubscribed
 UPDATE {schema}.contact SET unsubscribed = $2, taken_off = $2, not_on_list = NULL WHERE id = $1
+
+-- name: set_on_list
+UPDATE {schema}.contact SET not_on_list = NULL WHERE id = ANY($1::bigint[])
 
 -- name: reject_contact
 UPDATE {schema}.contact SET status = 'rejected', why = $2 WHERE id = $1

@@ -52,7 +52,10 @@ CREATE TABLE {schema}.carried_order (
 
 -- Why a linked contact may not be on the list. NULL: it was subscribed, or it left the list.
 ALTER TABLE {schema}.contact ADD COLUMN not_on_list text
-  CHECK (not_on_list IN ('other list'));     -- it was linked before the account had the list that it has now
+  CHECK (not_on_list IN (
+    'other list',     -- it was linked before the account had the list that it has now
+    'came alone'      -- a request of its own brought it, which subscribes nobody; an import is to follow
+  ));
 CREATE INDEX contact_not_on_list ON {schema}.contact (site_id) WHERE not_on_list IS NOT NULL;
 
 -- The contacts, orders, places on the list and events that are held: ActiveCampaign does not take these, though it takes others.

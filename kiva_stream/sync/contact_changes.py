@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from kiva_stream.model.contacts import ContactRecord, DesiredContact, ListStatus
+from kiva_stream.model.contacts import ContactRecord, DesiredContact, ListStatus, NotOnList
 from kiva_stream.model.ids import ContactId
 from kiva_stream.model.site import Site
 from kiva_stream.model.week_tags import WeekTag
@@ -29,6 +29,7 @@ class ContactChange(NamedTuple):
     record: ContactRecord
     desired: DesiredContact
     is_off: bool = False  # it was unsubscribed for this change
+    confirms: bytes | None = None  # a fingerprint; None: that of `desired`
 
     @property
     def id(self) -> ContactId:
@@ -74,6 +75,11 @@ class ContactChange(NamedTuple):
         )
 
     @property
+    def wants_list(self) -> bool:
+        """Whether the change puts the contact on the list, if an import sends it."""
+        return self.desired.list_status is ListStatus.SUBSCRIBE
+
+    @property
     def unsubscribes(self) -> bool:
         """Whether the change takes the contact off the list."""
         return self.desired.list_status is ListStatus.UNSUBSCRIBE
@@ -99,13 +105,28 @@ class ContactChanges:
 
     async def of(self, contacts: Iterable[CurrentContact]) -> list[ContactChange]:
         """Return the changes of those contacts that ActiveCampaign does not show as their rows have them."""
-        today = self._now().astimezone(ZoneInfo(self._site.timezone)).date()
+        today = self._today()
         found = [(contact, change) for contact in contacts if (change := self._change(contact, today))]
         # Tags are looked up only for contacts that differ, and are no part of the difference.
         tags = await self._first_tags([contact for contact, _ in found])
         return [
             change._replace(desired=replace(change.desired, tag=tags.get(change.id))) for _, change in found
         ]
+
+    def not_on_list(self, contacts: Iterable[CurrentContact]) -> list[ContactChange]:
+        """Return changes that subscribe those of these contacts that an import is to put on the list."""
+        today = self._today()
+        return [
+            ContactChange(
+                contact.record,
+                desired_contact(contact.record.contact.email, contact.counted, is_new=True, today=today),
+            )
+            for contact in contacts
+            if contact.record.not_on_list is NotOnList.CAME_ALONE and contact.counted
+        ]
+
+    def _today(self) -> date:
+        return self._now().astimezone(ZoneInfo(self._site.timezone)).date()
 
     def _change(self, contact: CurrentContact, today: date) -> ContactChange | None:
         """Return the change of a contact.

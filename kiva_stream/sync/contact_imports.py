@@ -85,18 +85,20 @@ class ContactImports:
         *,
         exclude_automations: bool,
         on_confirmed: Callable[[Collection[ContactId]], None] | None = None,
+        is_judged: bool = True,
     ) -> ImportResult:
         """Import contacts; find those that an import is refused for. The caller holds the contacts' locks.
 
         `on_confirmed` is called with the contacts of each import that ActiveCampaign took: from then on they
         need no lock, while the others are searched for those that are the cause. If ActiveCampaign takes no
-        import at all, new contacts are held, and the others left unconfirmed.
+        import at all, new contacts are held, and the others left unconfirmed; this is not found out unless
+        `is_judged`.
         """
         result = ImportResult(on_confirmed=on_confirmed)
         send = partial(self._send_each, result, exclude_automations=exclude_automations)
         probe = partial(self._refusal, exclude_automations=exclude_automations)
         try:
-            for (change,), said in await refused_alone(changes, send, probe):
+            for (change,), said in await refused_alone(changes, send, probe if is_judged else None):
                 result.refused.append(RefusedRow(change, said, was_alone=True))
         except KindRefused as error:
             result.held |= self._refusals.convict_new(changes, str(error))
@@ -154,7 +156,7 @@ class ContactImports:
             refusals.append(Refusal(changes, error.reply if isinstance(error, Rejected) else str(error)))
             return []
         # 2. Record the import in the state, so that a new process can wait for its end.
-        fingerprints = {each.id: fingerprint(each.desired) for each in changes}
+        fingerprints = {each.id: each.confirms or fingerprint(each.desired) for each in changes}
         unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
         started = OpenImport(accepted.id, fingerprints, accepted.is_short, unsubscribed=unsubscribed)
         await self._ports.links.record_import(started)

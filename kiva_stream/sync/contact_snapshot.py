@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from kiva_stream.sync.dirty_contacts import DirtyContacts
 
 PAGE_ROWS = 250  # the most that an import takes
 IMPORTS_AT_ONCE = 4  # the next are sent while ActiveCampaign works on one
+MOST_PLACES = (
+    25  # contacts that a snapshot tries to put on the list, since each may cost an import of its own
+)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)  # given as the moment of moves: imports start no automations
 
 
@@ -72,6 +76,7 @@ class ContactSnapshot:
         await self._writes.learn_ids()
         # 3. Write the contacts that differ, and learn the ids of those that this created.
         written = 0
+        off: list[ContactChange] = []
 
         async def write(part: _Part) -> None:
             nonlocal written
@@ -83,10 +88,13 @@ class ContactSnapshot:
             written += len(part.changes)
             on_done(len(part.changes))
 
-        await for_each(self._parts(), write, at_once=IMPORTS_AT_ONCE)
+        await for_each(self._parts(off), write, at_once=IMPORTS_AT_ONCE)
         if written:
             await self._writes.learn_ids()
-        # 4. Make all week tags due: orders may have changed without an entry that says so.
+        # 4. Try again to put contacts on the list that imports did not take, others each time.
+        tried = random.sample(off, min(len(off), MOST_PLACES))
+        await self._writes.put_on_list(tried, exclude_automations=True)
+        # 5. Make all week tags due: orders may have changed without an entry that says so.
         await self._ports.due.mark_all_due()
 
     async def _link_customers(self) -> None:
@@ -98,13 +106,15 @@ class ContactSnapshot:
             contacts = await self._ports.links.link(emails)
             await self._upserts.move(customers_to_move(contacts, emails), _LONG_AGO)
 
-    async def _parts(self) -> AsyncIterator[_Part]:
+    async def _parts(self, off: list[ContactChange]) -> AsyncIterator[_Part]:
         """Yield the changes in parts that fit into one import; a part is all history, or has none.
 
-        A part is full, and yielded, when the changes gathered for it are more than fit.
+        A part is full, and yielded, when the changes gathered for it are more than fit. Changes of contacts
+        that are to be put on the list are added to `off`.
         """
         history, recent = _Part([], is_history=True), _Part([], is_history=False)
         async for page in self._pages():
+            off += self._changes.not_on_list(page)
             joined = {each.id for each in page if self._has_just_joined(each)}
             for change in await self._changes.of(page):
                 (recent if change.id in joined else history).changes.append(change)

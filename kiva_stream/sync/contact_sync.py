@@ -18,6 +18,7 @@ its contacts, or the moves. The snapshot of a run that is not live starts none e
 | `contact_imports`  | starts imports, waits for their ends                                          |
 | `import_refusals`  | finds the contacts that an import is refused for                              |
 | `untaken_contacts` | writes the contacts that imports did not take                                 |
+| `list_imports`     | puts contacts on the list that came by a request of their own                 |
 | `lone_tries`       | tries contacts that imports did not take, of many five first                  |
 | `contact_moves`    | moves customers whose address changed, dissolves contacts that all left       |
 | `subscriptions`    | unsubscribes contacts from the list, and resubscribes them                    |

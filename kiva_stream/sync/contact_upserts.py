@@ -77,13 +77,15 @@ class ContactUpserts:
         if not by_id:
             return
         records = await self._ports.links.records(by_id)
-        changes = await self._changes.of(await self.read_and_unsubscribe(records))
+        current = await self.read_and_unsubscribe(records)
+        changes = await self._changes.of(current)
         held: dict[ContactId, str] = {}
         while changes:
             size = self._writes.fitting(changes)
             part, changes = changes[:size], changes[size:]
             newest = max(by_id[each.id].inserted_at for each in part)
             held |= await self._writes.write(part, exclude_automations=self._writes.is_history(newest))
+        await self._writes.put_on_list(self._changes.not_on_list(current), exclude_automations=True)
         written = [record for record in records if record.contact.id not in held]
         for record in written:
             await self._writes.finish(record)

@@ -159,6 +159,10 @@ class ContactWrites:
         held |= result.held
         return held | await self._untaken.write(result, exclude_automations=exclude_automations)
 
+    async def put_on_list(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
+        """See ListImports.put."""
+        await self._untaken.put_on_list(changes, exclude_automations=exclude_automations)
+
     async def write_one(self, change: ContactChange) -> dict[ContactId, str]:
         """Send one contact by itself, and unsubscribe it if the change says so.
 
@@ -228,7 +232,11 @@ class ContactWrites:
                 raise
             return left
         await self._ports.links.record_confirmed(
-            change.id, fingerprint(change.desired), ac_id, unsubscribed=change.unsubscribes
+            change.id,
+            fingerprint(change.desired),
+            ac_id,
+            unsubscribed=change.unsubscribes,
+            came_alone=change.needs_import,
         )
         return None
 

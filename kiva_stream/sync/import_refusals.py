@@ -4,7 +4,8 @@
 |-----------------------------------------------|------------------------------------------------------------|
 | an import of several contacts                 | each half is sent                                          |
 | one half, or both with different texts        | it is halved further, down to single contacts              |
-| both halves with the same text                | contacts of it are sent with their address alone           |
+| both halves with the same text, and none of   | contacts of it are sent with their address alone           |
+| the import was accepted                       |                                                            |
 | these, `CONVICTING` different ones            | the account is at fault: plan, contact limit or list       |
 | the fields of one of these, all of them empty | a field is gone                                            |
 | neither                                       | the contacts are at fault: it is halved further            |
@@ -48,33 +49,38 @@ SendImports = Callable[[Sequence[Changes]], Awaitable[list[Refusal]]]
 SendProbe = Callable[[ContactChange], Awaitable[str | None]]
 
 
-async def refused_alone(changes: Changes, send: SendImports, probe: SendProbe) -> list[Refusal]:
+async def refused_alone(changes: Changes, send: SendImports, probe: SendProbe | None) -> list[Refusal]:
     """Send an import, and what it is divided into when it is refused; return the refusals of single contacts.
 
-    Raises AccountRefused if the account is at fault, and what `send` and `probe` raise.
+    Without a `probe` the contacts are taken to be at fault. Raises AccountRefused if the account is, and what
+    `send` and `probe` raise.
     """
     single: list[Refusal] = []
     refused = await send([changes])
-    is_about_contacts = False
     while refused:
         part, said = refused.pop()
         if len(part) == 1:
             single.append(Refusal(part, said))
             continue
         found = await send(halves(part))
-        if not is_about_contacts and is_all_refused(part, found):
+        if probe and is_all_refused(part, found):
             await _require_account(part, probe)
-            is_about_contacts = True
+            probe = None
+        elif is_partly_accepted(part, found):
+            probe = None
         refused += found
     return single
 
 
+def is_partly_accepted(part: Changes, refusals: Sequence[Refusal]) -> bool:
+    """Return whether some of a part were not refused: then the account is not at fault."""
+    return sum(len(each.part) for each in refusals) < len(part)
+
+
 def is_all_refused(part: Changes, refusals: Sequence[Refusal]) -> bool:
     """Return whether the halves of a part, all of it, were refused with the same text."""
-    return (
-        sum(len(each.part) for each in refusals) == len(part)
-        and len({blanked(each.said) for each in refusals}) == 1
-    )
+    texts = {blanked(each.said) for each in refusals}
+    return len(texts) == 1 and not is_partly_accepted(part, refusals)
 
 
 async def _require_account(part: Changes, probe: SendProbe) -> None:
@@ -101,7 +107,7 @@ def spread(part: Changes, count: int) -> list[ContactChange]:
     """Return so many changes of a part, or all if there are fewer, from its beginning to its end."""
     if len(part) <= count:
         return list(part)
-    return [part[index * len(part) // count] for index in range(count)]
+    return [part[index * (len(part) - 1) // (count - 1)] for index in range(count)]
 
 
 def address_alone(change: ContactChange) -> ContactChange:

@@ -117,6 +117,9 @@ class ContactRequests:
             LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(2)
         )
         self._listed = LoneRequests("contacts", contacts.answers, over_s, holds_forbidden=True)
+        self._placed = LoneRequests(
+            "the list places of contacts", contacts.answers, over_s, holds_forbidden=True
+        )
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """See Contacts.rename."""
@@ -129,6 +132,11 @@ class ContactRequests:
         await self._listed.send(
             contact, lambda **tries: contacts.set_list(contact, subscribed=subscribed, **tries)
         )
+
+    async def list_place(self, contact: AcId) -> bool | None:
+        """See Contacts.list_place."""
+        contacts = self._contacts
+        return await self._placed.send(contact, lambda **tries: contacts.list_place(contact, **tries))
 
     async def clear_customer_id(self, contact: AcId) -> None:
         """See Contacts.clear_customer_id."""

@@ -91,4 +91,4 @@ class Subscriptions:
         if not record.taken_off:
             return False
         ac_id = record.ac_id or await self._ports.contacts.find(record.contact.email)
-        return ac_id is not None and await self._ports.contacts.is_unsubscribed(ac_id)
+        return ac_id is not None and await self._ports.contacts.list_place(ac_id) is False

@@ -10,12 +10,12 @@
 |                                                          | one text at most, the others are held         |
 
 Of many contacts five are tried first: see `lone_tries`. By itself a contact gets neither its place on the
-list nor a tag.
+list nor a tag: see `list_imports` for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from kiva_stream.errors import AccountRefused
@@ -27,6 +27,7 @@ from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.import_refusals import FIELD_GONE, LastTries
 from kiva_stream.sync.left_out_values import leave_out
+from kiva_stream.sync.list_imports import ListImports
 from kiva_stream.sync.lone_tries import LoneTries, RefusedRow
 from kiva_stream.sync.refused_fields import names_field_id
 
@@ -47,6 +48,7 @@ class UntakenContacts:
         self._imports = imports
         self._write_one = write_one
         self._lone_tries = LoneTries(refusals)
+        self._list_imports = ListImports(ports, imports)
         self._last_tries = LastTries(settings.import_failure_min)
 
     async def write(self, result: ImportResult, *, exclude_automations: bool) -> dict[ContactId, str]:
@@ -57,7 +59,12 @@ class UntakenContacts:
         import_one = partial(self._import_one, exclude_automations=exclude_automations)
         unconfirmed = [RefusedRow(change) for change in result.unconfirmed]
         held = await self._lone_tries.each(unconfirmed, self._send_alone)
+        await self.put_on_list(result.unconfirmed, exclude_automations=exclude_automations)
         return held | await self._lone_tries.each(result.refused, import_one)
+
+    async def put_on_list(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
+        """See ListImports.put."""
+        await self._list_imports.put(changes, exclude_automations=exclude_automations)
 
     async def _send_alone(self, row: RefusedRow) -> dict[ContactId, str]:
         return await self._write_one(row.change)
@@ -80,7 +87,9 @@ class UntakenContacts:
                 await self._ports.due.record_tags_unknown([change.id])
         if said and not self._last_tries.takes(change.id, said):
             return {change.id: said}
-        return await self._write_one(change)
+        held = await self._write_one(change)
+        await self.put_on_list([change], exclude_automations=exclude_automations)
+        return held
 
     async def _without_refused(self, change: ContactChange, said: str) -> ContactChange | None:
         """Return a change without the field whose value is refused, None if the refusal names none.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import anyio
 
 from kiva_stream.errors import ContactGone
-from kiva_stream.model.contacts import ContactRecord, ContactStatus, ShownContact
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, NotOnList, ShownContact
 from kiva_stream.model.customers import Customer, contact_emails
 from kiva_stream.model.event_catalog import CATALOG
 from kiva_stream.model.ids import LOWEST_ID, AcId, ContactId, CustomerId
@@ -36,6 +36,9 @@ from kiva_stream.verification.expected_state import ExpectedContact, ExpectedSta
 
 CUSTOMERS_AT_ONCE = 1_000
 CONTACTS_AT_ONCE = 20  # are read together, and compared side by side
+NO_IMPORT = Difference(
+    DiscrepancyKind.NOT_ON_LIST, "it came by a request of its own, and no import has put it on the list"
+)
 EVENT_NAMES = frozenset(CATALOG.ac_names())
 
 
@@ -102,6 +105,17 @@ class ContactComparison:
             _discrepancy(record, DiscrepancyKind.CONTACT_ID, "the state does not know its id there")
             for record in await self._evidence.without_id()
         ]
+        return [*found, *await self._not_on_list()]
+
+    async def _not_on_list(self) -> list[Discrepancy]:
+        """Return the contacts that no import put on the list, and how many were on another one."""
+        found = [_discrepancy(record, *NO_IMPORT) for record in await self._evidence.came_alone()]
+        if count := await self._evidence.count_of_other_list():
+            what = (
+                f"{count:,} contacts were there before the account had this list; move the members of the "
+                "old list to it at ActiveCampaign"
+            )
+            found.append(Discrepancy(DiscrepancyKind.NOT_ON_LIST, what))
         return found
 
     async def compare_links(self, customers: Iterable[Customer]) -> list[Discrepancy]:
@@ -194,6 +208,8 @@ class ContactComparison:
             replies = (f"{name.replace('_', ' ')}: {reply}" for name, reply in expected.left_out.items())
             what = f"ActiveCampaign refuses values, which are left out; {'; '.join(replies)}"
             yield Difference(DiscrepancyKind.LEFT_OUT, what)
+        if expected.record.not_on_list is NotOnList.CAME_ALONE:
+            yield NO_IMPORT
         if expected.contact:
             yield from contact_differences(expected.contact, shown, self._titles)
         elif expected.must_unsubscribe and shown.is_subscribed and not expected.all_moved:

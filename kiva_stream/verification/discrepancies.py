@@ -39,6 +39,7 @@ class DiscrepancyKind(StrEnum):
     ADDRESS = "address"  # it has another one at ActiveCampaign
     FIELDS = "fields"
     LEFT_OUT = "left out"  # a name, phone or birthday whose value ActiveCampaign refuses
+    NOT_ON_LIST = "not on list"  # no import put it there, so far as is known
     LIST = "list"  # it is on the list, though a customer of it opted out
     TAG = "tag"
     NO_ORDER = "no order"

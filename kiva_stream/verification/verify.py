@@ -48,6 +48,7 @@ OF_STATE = frozenset(
         DiscrepancyKind.REFUSED,
         DiscrepancyKind.NO_CUSTOMER,
         DiscrepancyKind.CONTACT_ID,
+        DiscrepancyKind.NOT_ON_LIST,
     }
 )
 

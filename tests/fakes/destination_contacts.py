@@ -85,6 +85,7 @@ class FakeContacts:
         self.refused_alone: set[Email] = set()
         self.refused_alone_with: dict[Email, str] = {}
         self.refusal_alone = "the e-mail is not valid"
+        self.places_read: list[AcId] = []
         self.works_lost = False
         self.interrupting: set[Email] = set()  # an import with one of these is lost
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
@@ -276,9 +277,17 @@ class FakeContacts:
             self.calls.append(f"disown {one.email}")
             one.customer_id = ""
 
-    async def is_unsubscribed(self, contact: AcId) -> bool:
+    async def list_place(
+        self,
+        contact: AcId,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> bool | None:
+        await self._answer_of(contact, tries)
         await anyio.lowlevel.checkpoint()
-        return contact in self.there and self.there[contact].is_on_list is False
+        self.places_read.append(contact)
+        return self.there[contact].is_on_list if contact in self.there else None
 
     async def links(
         self,

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DueContact, LeftOut
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DueContact, LeftOut, NotOnList
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
@@ -35,6 +35,7 @@ class FakeLinks:
         self.tags: dict[ContactId, tuple[WeekTag, int | None]] = {}
         self.unsubscribed: set[ContactId] = set()
         self.taken_off: set[ContactId] = set()
+        self.came_alone: set[ContactId] = set()  # by a request of their own, and not on the list yet
         self.imports: dict[str, OpenImport] = {}
         self.notes: Counter[str] = Counter()
         self.erased: set[ContactId] = set()
@@ -86,15 +87,21 @@ class FakeLinks:
         await self._turn()
         del self.imports[ended.id]
         for number in confirmed:
-            self._confirm(number, ended.fingerprints[number])
+            self._confirm(number, ended.fingerprints[number], came_alone=False)
             self._set_list(number, unsubscribed=number in ended.unsubscribed)
         await anyio.lowlevel.checkpoint()
 
     async def record_confirmed(
-        self, number: ContactId, fingerprint: bytes, ac_id: AcId, *, unsubscribed: bool
+        self,
+        number: ContactId,
+        fingerprint: bytes,
+        ac_id: AcId,
+        *,
+        unsubscribed: bool,
+        came_alone: bool = False,
     ) -> None:
         await self._turn()
-        self._confirm(number, fingerprint)
+        self._confirm(number, fingerprint, came_alone=came_alone)
         self.ac_ids[number] = ac_id
         self._set_list(number, unsubscribed=unsubscribed)
         await anyio.lowlevel.checkpoint()
@@ -104,6 +111,10 @@ class FakeLinks:
         self._set_list(number, unsubscribed=unsubscribed)
         if not unsubscribed:
             self.taken_off.discard(number)
+
+    async def record_on_list(self, contacts: Collection[ContactId]) -> None:
+        await self._turn()
+        self.came_alone.difference_update(contacts)
 
     async def record_import_tags(self, tags: Mapping[ContactId, WeekTag]) -> None:
         await self._turn()
@@ -148,6 +159,7 @@ class FakeLinks:
         self.due.pop(number, None)
         self.unsubscribed.discard(number)
         self.taken_off.discard(number)
+        self.came_alone.discard(number)
 
     async def record_erased(self, contact: ContactId) -> None:
         await self._turn()
@@ -199,7 +211,10 @@ class FakeLinks:
         left_out = dict(self.left_out.get(found.id, {}))
         is_off = found.id in self.unsubscribed
         taken_off = found.id in self.taken_off
-        return ContactRecord(found, mine, *known, tag, link, is_off, refused, left_out, taken_off)
+        not_on_list = NotOnList.CAME_ALONE if found.id in self.came_alone else None
+        return ContactRecord(
+            found, mine, *known, tag, link, is_off, refused, left_out, taken_off, not_on_list
+        )
 
     def due_again(self, number: ContactId) -> None:
         """Mark a contact's week tag due, if the contact is linked."""
@@ -222,9 +237,11 @@ class FakeLinks:
             self.by_id[found.id] = found
         return found
 
-    def _confirm(self, number: ContactId, fingerprint: bytes) -> None:
+    def _confirm(self, number: ContactId, fingerprint: bytes, *, came_alone: bool) -> None:
         found = self.by_id[number]
         is_new = found.status is not ContactStatus.LINKED
+        if is_new and came_alone:
+            self.came_alone.add(number)
         found.set_status(ContactStatus.LINKED)
         self.refused.pop(number, None)
         self.fingerprints[number] = fingerprint
@@ -235,6 +252,7 @@ class FakeLinks:
         if unsubscribed:
             self.unsubscribed.add(number)
             self.taken_off.add(number)
+            self.came_alone.discard(number)
         else:
             self.unsubscribed.discard(number)
 

@@ -17,6 +17,7 @@ SHOWN_ERASED = 10
 NOT_ON_LIST = {  # what to do about contacts that may not be on the list, by why
     "other list": "the account has another list than before; move the old one's members to it at "
     "ActiveCampaign",
+    "came alone": "no import has put them there; `verify` lists them",
 }
 
 

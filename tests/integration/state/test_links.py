@@ -10,7 +10,7 @@ import pytest
 
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut
+from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, LeftOut, NotOnList
 from kiva_stream.model.ids import AcId, ContactId, CustomerId, Email
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.week_tags import WeekTag
@@ -293,6 +293,26 @@ async def test_a_confirmed_contact_is_stored_as_it_was_sent(links: ContactLinks)
     assert await stored(links, ann) == ContactRecord(
         ann, ids(5), b"two", AcId(12), unsubscribed=False, taken_off=True
     )
+
+
+async def test_a_contact_that_no_import_brought_is_not_on_the_list_until_it_is_recorded_there(
+    links: ContactLinks,
+) -> None:
+    contacts = await links.link({CustomerId(5): ANN, CustomerId(6): BEA})
+    ann, bea = contacts[CustomerId(5)], contacts[CustomerId(6)]
+    for contact in (ann, bea):
+        await links.record_confirmed(
+            contact.id, b"one", AcId(10 + contact.id), unsubscribed=False, came_alone=True
+        )
+    assert (await stored(links, ann)).not_on_list is NotOnList.CAME_ALONE
+
+    await links.close_import(OpenImport("i-1", {ann.id: b"two"}, is_short=False), [ann.id])
+    assert (await stored(links, ann)).not_on_list is NotOnList.CAME_ALONE
+    await links.record_on_list([ann.id])
+    await links.record_confirmed(bea.id, b"two", AcId(12), unsubscribed=True)
+    assert [(await stored(links, each)).not_on_list for each in (ann, bea)] == [None, None]
+    await links.record_confirmed(ann.id, b"three", AcId(11), unsubscribed=False)
+    assert (await stored(links, ann)).not_on_list is None
 
 
 async def test_a_contact_is_on_the_list_or_not_as_was_said_last(links: ContactLinks) -> None:

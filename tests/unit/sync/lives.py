@@ -303,8 +303,13 @@ class Life(World):
     # --- what is allowed ---
 
     def _judge_import(self, email: Email) -> None:
-        """Check that an import may subscribe: the one that creates the contact, if all of it want that."""
-        assert self.links.by_email[email].status is not ContactStatus.LINKED, "subscribed by a later import"
+        """Check that an import may subscribe: the one that creates the contact, if all of it want that.
+
+        Of a contact that came alone that is one that is linked already.
+        """
+        is_linked = self.links.by_email[email].status is ContactStatus.LINKED
+        came_alone = self.account.id_of(email) and self.account.at(email) in self.account.came_alone
+        assert not is_linked or came_alone, "subscribed by a later import"
         assert wants_mail(self._rows_read(email)), "subscribed against somebody's will"
 
     def _judge_return(self, email: Email) -> None:

@@ -37,7 +37,7 @@ async def test_both_halves_refused_with_the_same_text_may_be_about_the_account()
     assert not is_all_refused(part, [Refusal(first, "400 row 1")])
     assert not is_all_refused(part, [Refusal(first, "400 row 1"), Refusal(second[:1], "400 row 2")])
     assert spread(part, 5) == part
-    assert spread(part, 2) == [part[0], part[2]]
+    assert spread(part, 2) == [part[0], part[3]]
 
 
 def test_of_one_text_so_many_contacts_are_sent_by_themselves_until_an_import_takes_them() -> None:

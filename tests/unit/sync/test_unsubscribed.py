@@ -265,12 +265,17 @@ async def test_an_entry_that_is_replayed_when_an_address_appears_resubscribes_no
     assert life.is_on_list(5) is False
 
 
-async def test_a_contact_that_fails_in_an_import_is_sent_alone_and_never_subscribed() -> None:
+async def test_a_contact_that_fails_in_an_import_is_sent_alone_and_put_on_the_list_by_a_later_import() -> (
+    None
+):
     life = Life(account(ANN), import_min_contacts=1)
-    await life.play(Trouble(failing=frozenset({ANNS})), BACKFILL, Trouble())
-    await life.play(Happens(1, "gets a phone"), BACKFILL, FOLLOW)
+    await life.play(Trouble(failing=frozenset({ANNS})), BACKFILL)
     assert life.account.synced == [ANNS]
     assert life.is_on_list() is None
+    await life.play(Trouble(), Happens(1, "gets a phone"), BACKFILL, FOLLOW)
+    assert life.account.synced == [ANNS]
+    assert life.account.list_calls == []
+    assert life.is_on_list()
 
 
 async def test_an_opted_out_contact_that_fails_in_an_import_is_unsubscribed_alone() -> None:

@@ -16,6 +16,7 @@ from kiva_stream.model.contacts import (
     ContactStatus,
     DesiredContact,
     ListStatus,
+    NotOnList,
     ShownContact,
 )
 from kiva_stream.model.customers import Customer
@@ -62,6 +63,8 @@ class World:
         self.known: set[Position] = set()
         self.forgotten_ones: set[CustomerId] = set()
         self.entries_below = 10
+        self.alone: list[ContactRecord] = []
+        self.of_other_list = 0
 
     async def progress(self, _account: str) -> SiteProgress:
         return self.now
@@ -113,6 +116,12 @@ class World:
 
     async def without_id(self) -> list[ContactRecord]:
         return []
+
+    async def came_alone(self) -> list[ContactRecord]:
+        return self.alone
+
+    async def count_of_other_list(self) -> int:
+        return self.of_other_list
 
     def comparison(self, *, holds_site: bool = False) -> ContactComparison:
         parts = cast("Any", self)
@@ -274,3 +283,18 @@ def test_only_orders_that_belong_there_and_were_not_refused_are_expected() -> No
     assert wanted(unpaid, replace(sent, accepted_at=NEVER)) is None
     assert wanted(ORDER, replace(sent, refused="no")) is None
     assert wanted(replace(ORDER, total_cents=-1), sent) is None
+
+
+def test_contacts_that_no_import_put_on_the_list_are_told_each_and_those_of_another_list_together() -> None:
+    world = World()
+    world.alone, world.of_other_list = [ANN], 1_200
+    one, many = anyio.run(world.comparison().compare_state)
+    assert (one.kind, one.contact, one.customer) == ("not on list", ANN.contact.id, 7)
+    assert (many.kind, many.contact, many.what[:5]) == ("not on list", None, "1,200")
+
+
+def test_a_contact_that_came_alone_is_told_where_it_is_compared() -> None:
+    world = World()
+    record = replace(ANN, not_on_list=NotOnList.CAME_ALONE)
+    world.expected = world.expected._replace(record=record)
+    assert [each.kind for each in world.discrepancies()] == ["not on list"]
