@@ -15,6 +15,7 @@ IncidentKind = Literal[
     "contacts",
     "orders",
     "permission",
+    "tags",
     "key",
     "source",
     "horizon",

@@ -49,6 +49,7 @@ from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.order_sync import OrderSync
+from kiva_stream.sync.tag_kind import TagKind, tag_kind
 from kiva_stream.sync.week_tags import WeekTagSync
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,13 +63,13 @@ class WorkingSite:
     ) -> None:
         settings, shop, links, client = held.settings.activecampaign, held.shop, held.links, held.client
         due, locks = DueTags(held.store, shop.site.id), ContactLocks()
-        self.held, self.ids, self.is_live = held, ids, is_live
+        self.held, self.ids, self.is_live, self.shop, self.links = held, ids, is_live, shop, links
         self.ids_in_use, self.held_records = _ids_in_use(held, ids), held_records
-        self.shop, self.links = shop, links
         self.account = account = Contacts(settings, client, ids)
         tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
         before_probe, every_s = self.ids_in_use.require_same, settings.retry_refused_s
         self.order_kind = order_kind(client.incidents, every_s, before_probe)
+        self._tag_kind = tag_kind(client.incidents, every_s, before_probe)
         self.orders = _order_sync(held, OrderBatches(client, ids, before_probe), self)
         ports = ContactPorts(
             customers=shop.customers,
@@ -94,7 +95,7 @@ class WorkingSite:
             settings=settings,
             is_live=is_live,
         )
-        self.tags = _week_tag_sync(shop, ports, settings.retry_held_s)
+        self.tags = _week_tag_sync(shop, ports, self._tag_kind, retry_held_s=settings.retry_held_s)
 
     @classmethod
     async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:
@@ -119,8 +120,8 @@ class WorkingSite:
 
     def pauses(self) -> list[str]:
         """Return why kinds of requests are paused: ActiveCampaign refuses them for the account's sake."""
-        why = self.order_kind.why
-        return self._refusals.pauses() + ([] if why is None else [why])
+        whys = (self.order_kind.why, self._tag_kind.why)
+        return [*self._refusals.pauses(), *(why for why in whys if why is not None)]
 
     async def upsert_as_history(self, contact: Contact, orders: Collection[OrderId] = ()) -> str:
         """Upsert a contact and orders as entries of long ago would, so that no automation starts.
@@ -182,7 +183,7 @@ class WorkingSite:
         return PipelineRun(self, start=start, left=left, replays=replays)
 
 
-def _week_tag_sync(shop: Shop, ports: ContactPorts, retry_held_s: float) -> WeekTagSync:
+def _week_tag_sync(shop: Shop, ports: ContactPorts, kind: TagKind, *, retry_held_s: float) -> WeekTagSync:
     return WeekTagSync(
         shop.site.id,
         due=ports.due,
@@ -191,6 +192,7 @@ def _week_tag_sync(shop: Shop, ports: ContactPorts, retry_held_s: float) -> Week
         tags=ports.tags,
         contacts=ports.contacts,
         locks=ports.locks,
+        kind=kind,
         retry_held_s=retry_held_s,
     )
 

@@ -15,7 +15,9 @@ ActiveCampaign which tags are there.
 | has no customer that counts                               | its tags are removed                          |
 | changed, or became due again, since the decision          | it stays due, and is decided anew             |
 | is gone from ActiveCampaign                               | it is not due any more                        |
-| ActiveCampaign refuses the change                         | it is not due until something about it changes |
+| is refused, between two others that are accepted          | it is not due until something about it changes |
+| is refused otherwise                                      | it stays due, and is tried later: `held_tags`  |
+| is one of all, since the account is refused               | it stays due until one is accepted             |
 | gets no answer, though others do                          | it stays due, and is tried later: `held_tags`  |
 """
 
@@ -27,11 +29,10 @@ from typing import NamedTuple
 
 import anyio
 
-from kiva_stream.errors import AccountRefused, ContactGone, RecordsHeld, Rejected
+from kiva_stream.errors import ContactGone, PermissionRefused, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.observability.logs import log
 from kiva_stream.ports.destination import Contacts
 from kiva_stream.ports.source import Customers, Weeks
 from kiva_stream.ports.state import TagsDue
@@ -40,9 +41,10 @@ from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.current_contacts import counted_customers, read_current
 from kiva_stream.sync.held_tags import HeldTags
 from kiva_stream.sync.lone_requests import TagRequests
+from kiva_stream.sync.request_kinds import NO_PERMISSION
+from kiva_stream.sync.tag_kind import TagKind
 
 PAGE_ROWS = 100
-REFUSALS = 3  # so many in a row mean that the account's tags are at fault, not the contacts
 PATIENCE_S = 10  # how long a change's second half is shielded from a stop
 CHANGES_AT_ONCE = 8  # enough to use up five requests a second, however long each takes
 
@@ -75,6 +77,7 @@ class WeekTagSync:
         tags: TagRequests,
         contacts: Contacts,
         locks: ContactLocks,
+        kind: TagKind,
         retry_held_s: float,
     ) -> None:
         self._site_id = site_id
@@ -86,7 +89,7 @@ class WeekTagSync:
         self._locks = locks
         self._held = HeldTags(retry_held_s)
         self._woken = anyio.Event()
-        self._refused_in_a_row = 0
+        self._kind = kind
 
     async def run(self, every_s: float) -> None:
         """Keep the tags right forever: sync the due contacts every so many seconds, or when woken."""
@@ -113,6 +116,11 @@ class WeekTagSync:
 
     async def sync_due(self) -> None:
         """Give all due contacts their tag; a contact that becomes due meanwhile may stay due."""
+        if self._kind.why is not None and not self._kind.has_due:
+            await self.open_week()
+            return
+        for contact in self._kind.take_due():
+            self._held.answered(contact)
         await for_each(self._changes(), self._apply, at_once=CHANGES_AT_ONCE)
 
     async def sync_one(self, contact: ContactId) -> None:
@@ -143,10 +151,12 @@ class WeekTagSync:
     async def _prepare(self, page: Sequence[DueContact], week: date) -> list[_TagChange]:
         """Return the changes of the contacts whose tag differs; record that the others are not due.
 
-        New contacts stay due, and so do held ones until their next try. For each contact with a change,
-        record that its tag is not known from now on.
+        New contacts stay due, and so do held ones until their next try, and all while tags are paused. For
+        each contact with a change, record that its tag is not known from now on.
         """
         page = [due for due in page if not self._held.has_to_wait(due)]
+        paused = await self._kind.held([due.record.contact.id for due in page])
+        page = [due for due in page if due.record.contact.id not in paused]
         changes = await self._decide(page, week)
         differing = {change.id for change in changes}
         new = {due.record.contact.id for due in page if due.record.contact.status is ContactStatus.NEW}
@@ -175,28 +185,32 @@ class WeekTagSync:
     async def _apply(self, change: _TagChange) -> None:
         """Change a contact's tag. It stays due if it is held, or the basis of the decision changed."""
         async with self._locks.hold([change.id]):
-            if not await self._is_current(change):
+            if not await self._is_current(change) or await self._kind.held([change.id]):
                 return
+            sent_at = self._kind.now()
             try:
                 await self._change(change.due.record, change.tag)
             except RecordsHeld as error:
                 self._held.hold(change.due, error)
-                return
             except ContactGone:
-                pass  # there is no contact to be tagged
+                await self._finish(change)  # there is no contact to be tagged
             except Rejected as error:
-                self._count_refusal(change, error)
+                self._hold_refused(change, error.reply)
+            except PermissionRefused as error:
+                self._hold_refused(change, str(error), NO_PERMISSION)
             else:
-                self._refused_in_a_row = 0
-            self._held.answered(change.id)
-            await self._due.clear_due([change.due])
+                await self._finish(change)
+                at_fault = self._kind.accepted([change.id], sent_at=sent_at)
+                await self._due.clear_due(list(at_fault.values()))
 
-    def _count_refusal(self, change: _TagChange, error: Rejected) -> None:
-        """Log a refusal; raise AccountRefused when it is one too many in a row."""
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= REFUSALS:
-            raise AccountRefused(f"ActiveCampaign refuses week tags; run `kiva-stream setup`: {error.reply}")
-        log.warning("a week tag is refused", contact=change.id, said=error.reply)
+    async def _finish(self, change: _TagChange) -> None:
+        self._held.answered(change.id)
+        await self._due.clear_due([change.due])
+
+    def _hold_refused(self, change: _TagChange, reply: str, text: str | None = None) -> None:
+        """Hold a contact whose tag is refused: it stays due."""
+        why = self._kind.provisional(change.id, change.due, reply, text=text)
+        self._held.hold(change.due, RecordsHeld("week tags of contacts", {change.id: why[change.id]}))
 
     async def _is_current(self, change: _TagChange) -> bool:
         """Return whether what a decision rests on is unchanged; the contact's lock is held."""

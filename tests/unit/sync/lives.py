@@ -35,6 +35,7 @@ from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
 from kiva_stream.sync.order_kind import order_kind
+from kiva_stream.sync.tag_kind import tag_kind
 from kiva_stream.sync.week_tags import WeekTagSync
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeLog
@@ -492,6 +493,7 @@ class Life(World):
             tags=tags,
             contacts=there,
             locks=locks,
+            kind=tag_kind(Incidents(), 300),
             retry_held_s=held_s,
         )
         ports = ContactPorts(

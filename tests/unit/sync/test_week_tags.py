@@ -12,17 +12,19 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from kiva_stream.errors import AccountRefused
 from kiva_stream.model.contacts import ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.observability.incidents import Incidents
 from kiva_stream.ports.destination import Contacts
 from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.conviction import ROW
 from kiva_stream.sync.lone_requests import TagRequests
-from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, REFUSALS, WeekTagSync
+from kiva_stream.sync.tag_kind import tag_kind
+from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, WeekTagSync
 from tests.fakes.source import FakeCustomers, FakeWeeks
 from tests.fakes.week_tags import FakeDueContacts, FakeTaggedAccount
 from tests.support.entries import SITE, account, customer
@@ -32,6 +34,8 @@ from tests.support.waiting import raises_one
 
 OPEN, CLOSED, NONE = WeekTag.OPEN, WeekTag.CLOSED, WeekTag.NONE
 RETRY_HELD_S = 60.0
+
+PROBE_EVERY_S = 300
 
 
 class Bench:
@@ -46,6 +50,8 @@ class Bench:
     def begin(self) -> None:
         """Begin a new process."""
         self.locks = ContactLocks()
+        self.incidents = Incidents()
+        self.kind = tag_kind(self.incidents, PROBE_EVERY_S)
         contacts = cast("Contacts", self.account)  # as much of it as week tags need
         self.sync = WeekTagSync(
             SITE.id,
@@ -55,6 +61,7 @@ class Bench:
             tags=TagRequests(self.account, contacts, RETRY_HELD_S),
             contacts=contacts,
             locks=self.locks,
+            kind=self.kind,
             retry_held_s=RETRY_HELD_S,
         )
 
@@ -301,48 +308,59 @@ def test_an_account_that_is_refused_ends_the_work_and_what_is_left_stays_due() -
 # --- what is refused ---
 
 
-def test_a_refused_tag_is_logged_and_the_other_contacts_get_theirs() -> None:
-    bench = to_be_closed(5, 2)
-    with capture_logs() as lines:
-        bench.run(Bench.sync_due)
-    assert [(line["event"], line["contact"]) for line in lines] == [("a week tag is refused", 2)]
+def test_a_refused_tag_stays_due_and_the_other_contacts_get_theirs() -> None:
+    bench = to_be_closed(5, 2).run(Bench.sync_due)
     assert [bench.account.tag_of(number) for number in (1, 3, 4, 5)] == [CLOSED] * 4
-    assert bench.is_nothing_due()
+    assert list(bench.due.marks) == [2]
+    assert bench.incidents.all() == []
 
 
-def test_a_contact_that_was_refused_is_left_until_it_is_due_again() -> None:
+def test_a_tag_that_is_refused_between_two_others_is_left_until_its_contact_is_due_again() -> None:
     async def story(bench: Bench) -> None:
-        await bench.sync_due()
+        for number in (1, 2, 3):
+            await bench.sync.sync_one(ContactId(number))
+        assert bench.is_nothing_due()
         bench.account.rejected.clear()
         asked = len(bench.account.calls)
         await bench.sync_due()
         assert len(bench.account.calls) == asked
-        bench.due.touch(1)
+        bench.due.touch(2)
         await bench.sync_due()
 
-    assert to_be_closed(1, 1).run(story).account.tag_of(1) is CLOSED
+    assert to_be_closed(3, 2).run(story).account.tag_of(2) is CLOSED
 
 
-def test_several_refusals_in_a_row_are_about_the_account_and_the_error_names_setup() -> None:
+def test_a_tag_that_is_refused_first_is_tried_again_after_another_is_taken() -> None:
     async def story(bench: Bench) -> None:
-        for number in range(1, REFUSALS):
-            await bench.sync.sync_one(ContactId(number))
-        with pytest.raises(AccountRefused, match="kiva-stream setup"):
-            await bench.sync.sync_one(ContactId(REFUSALS))
+        await bench.sync.sync_one(ContactId(1))
+        bench.account.rejected.clear()
+        await bench.sync.sync_one(ContactId(2))
+        await bench.sync_due()
 
-    bench = to_be_closed(REFUSALS, *range(1, REFUSALS + 1)).run(story)
-    assert list(bench.due.marks) == [REFUSALS]
+    assert to_be_closed(2, 1).run(story).account.tag_of(1) is CLOSED
 
 
-def test_a_success_between_refusals_shows_that_the_account_is_not_refused() -> None:
-    count = 2 * REFUSALS - 1
+def test_refusals_of_tags_in_a_row_pause_all_tags_until_a_probe_is_taken() -> None:
+    count = ROW + 3
 
     async def story(bench: Bench) -> None:
         for number in range(1, count + 1):
             await bench.sync.sync_one(ContactId(number))
+        (incident,) = bench.incidents.all()
+        assert incident.kind == "tags"
+        assert "kiva-stream setup" in incident.why
+        asked = len(bench.account.calls)
+        await bench.sync_due()
+        assert len(bench.account.calls) == asked
 
-    bench = to_be_closed(count, *(each for each in range(1, count + 1) if each != REFUSALS)).run(story)
-    assert bench.account.tag_of(REFUSALS) is CLOSED
+        await anyio.sleep(PROBE_EVERY_S)
+        bench.account.rejected.clear()
+        await bench.sync_due()
+        assert bench.incidents.all() == []
+        await bench.sync_due()
+
+    bench = to_be_closed(count, *range(1, count + 1)).run(story)
+    assert [bench.account.tag_of(number) for number in range(1, count + 1)] == [CLOSED] * count
     assert bench.is_nothing_due()
 
 
