@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
+from kiva_stream.commands.held import left_sentence
 from kiva_stream.commands.outcome_equation import equation_of
 from kiva_stream.errors import AccountRefused
 from kiva_stream.model.checkpoint import SavedCheckpoint
@@ -250,6 +251,7 @@ class BackfillRun:
             requests=requests,
             notes=status.notes,
             stopped_by=None if is_done else signal,
+            left=left_sentence(status.held, status.parked) if is_done else None,
             obstacle=await self._obstacle(status.watermark) if is_done else None,
         )
 

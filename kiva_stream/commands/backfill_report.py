@@ -34,6 +34,7 @@ class Summary(msgspec.Struct, frozen=True):
     notes: dict[str, int] = {}  # oddities of entries, since the counts began
     breaches: dict[str, int] | None = None  # of ActiveCampaign's limits and contract; only from the sandbox
     stopped_by: int | None = None  # the signal that ended it before its end
+    left: str | None = None  # what is left parked, and why
     obstacle: str | None = None  # what keeps the log from being read on
 
     @classmethod

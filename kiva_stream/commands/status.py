@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from kiva_stream.commands.estimates import swaps_s
+from kiva_stream.commands.held import HeldRow, held_rows
 from kiva_stream.commands.outcome_equation import Equation, equation_of
 from kiva_stream.errors import CheckpointError
 from kiva_stream.model.incidents import Incident
@@ -37,6 +38,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     tags_left_s: float  # about how long they take at the limits in the settings, with nothing else to do
     notes: dict[str, int]  # oddities of entries
     incidents: list[Incident] = msgspec.field(name="troubles")  # as the process that works the site sees them
+    held: list[HeldRow]  # what ActiveCampaign does not take, the oldest first
     erased: list[str]  # customers erased at the shop who are still at ActiveCampaign: for `forget`
     held_by: str | None  # host and pid of the process that works the site
     held_since: datetime | None
@@ -104,6 +106,7 @@ def _report(settings: Settings, found: SiteStatus) -> StatusReport:
         tags_left_s=swaps_s(found.tags_due, settings.activecampaign),
         notes=found.notes,
         incidents=found.incidents,
+        held=held_rows(found.held),
         erased=[str(customer) for customer in found.erased],
         held_by=found.held_by,
         held_since=found.held_since,

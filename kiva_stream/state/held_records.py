@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
 
 from kiva_stream.model.held_records import HeldKey, HeldKind, HeldRecord
+from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.positions import Position
 from kiva_stream.state.store import Store, columns
+
+OLDEST_FIRST, NEWEST_FIRST = 1, -1
+
+
+class ListedHeld(msgspec.Struct, frozen=True):
+    """A held record, as it is listed."""
+
+    key: HeldKey
+    customers: list[CustomerId]  # of its contact
+    since: datetime
+    attempts: int
+    next_try: datetime | None  # None: when it is asked for
+    reply: str
+    parked: int  # entries of the contact
+
+
+class ListedParked(msgspec.Struct, frozen=True):
+    """A parked entry, with what is held longest of its contact, if anything is."""
+
+    position: Position
+    customers: list[CustomerId]
+    parked_at: datetime
+    key: HeldKey | None
+    attempts: int | None
+    next_try: datetime | None
+    reply: str
+
+
+class HeldFilter(NamedTuple):
+    """Selects held records by each of its fields."""
+
+    is_all: bool = False
+    customers: Collection[CustomerId] = ()  # those of their contacts
+    orders: Collection[OrderId] = ()
+    positions: Collection[Position] = ()  # those of contacts with entries parked there
 
 
 class StoredHeldRecords:
@@ -45,3 +86,61 @@ class StoredHeldRecords:
     async def end(self, keys: Collection[HeldKey]) -> None:
         """Delete the rows."""
         await self._store.fetch("end_held", self._site_id, *columns(list(keys), 2))
+
+    # --- for a person ---
+
+    async def listed(self) -> list[ListedHeld]:
+        """Return what is held, the oldest first."""
+        return [
+            ListedHeld(
+                HeldKey(HeldKind(row["kind"]), row["id"]),
+                customers=row["customers"],
+                since=row["since"],
+                attempts=row["attempts"],
+                next_try=row["next_try"],
+                reply=row["reply"],
+                parked=row["parked"],
+            )
+            for row in await self._store.fetch("listed_held", self._site_id)
+        ]
+
+    async def parked(
+        self, customers: Collection[CustomerId] | None, count: int, *, oldest_first: bool
+    ) -> tuple[int, list[ListedParked]]:
+        """Return how many entries are parked, of these customers or all (None), and up to `count` of them."""
+        whose = None if customers is None else list(customers)
+        (total,) = await self._store.fetch("count_parked", self._site_id, whose)
+        direction = OLDEST_FIRST if oldest_first else NEWEST_FIRST
+        rows = await self._store.fetch("listed_parked", self._site_id, whose, direction, count)
+        return total["count"], [
+            ListedParked(
+                Position(row["txid"], row["log_id"]),
+                customers=row["customers"],
+                parked_at=row["parked_at"],
+                key=HeldKey(HeldKind(row["kind"]), row["id"]) if row["kind"] else None,
+                attempts=row["attempts"],
+                next_try=row["next_try"],
+                reply=row["reply"] or "",
+            )
+            for row in rows
+        ]
+
+    async def selected(self, selected: HeldFilter) -> list[HeldKey]:
+        """Return which records are selected."""
+        rows = await self._store.fetch("selected_held", self._site_id, *_arguments(selected))
+        return [HeldKey(HeldKind(row["kind"]), row["id"]) for row in rows]
+
+    async def ask(self, selected: HeldFilter) -> int:
+        """Make the next try of the selected records due now; return how many there are."""
+        (row,) = await self._store.fetch("try_held", self._site_id, *_arguments(selected))
+        return row["count"]  # type: ignore[no-any-return]  # bigint
+
+    async def discard(self, selected: HeldFilter) -> int:
+        """Have the selected records refused by the next try; return how many were not discarded before."""
+        (row,) = await self._store.fetch("discard_held", self._site_id, *_arguments(selected))
+        return row["count"]  # type: ignore[no-any-return]  # bigint
+
+
+def _arguments(selected: HeldFilter) -> tuple[object, ...]:
+    positions = columns(list(selected.positions), 2)
+    return selected.is_all, list(selected.customers), list(selected.orders), *positions

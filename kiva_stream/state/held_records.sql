@@ -17,3 +17,55 @@ SET contact_id = excluded.contact_id, fingerprint = excluded.fingerprint, reply 
 DELETE FROM {schema}.held h
 USING unnest($2::text[], $3::bigint[]) AS e (kind, id)
 WHERE h.site_id = $1 AND (h.kind, h.id) = (e.kind, e.id)
+
+-- name: customers_of_contact
+ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = r.contact_id ORDER BY 1) AS customers
+
+-- name: is_held_selected
+-- A held record of these customers' contacts, of these orders, or of a contact whose entries are parked at these positions.
+-- $2: all.
+h.site_id = $1 AND ($2::boolean
+  OR h.contact_id IN (SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($3::bigint[]))
+  OR (h.kind = 'order' AND h.id = ANY($4::bigint[]))
+  OR h.contact_id IN (
+    SELECT p.contact_id FROM {schema}.parked p JOIN unnest($5::bigint[], $6::bigint[]) AS q (txid, log_id) USING (txid, log_id)
+    WHERE p.site_id = $1))
+
+-- name: listed_held
+-- The oldest first, each with the customers of its contact and the number of entries that are parked behind it.
+SELECT r.kind, r.id, r.since, r.attempts, r.next_try, r.reply, {customers_of_contact},
+       (SELECT count(*) FROM {schema}.parked p WHERE p.site_id = $1 AND p.contact_id = r.contact_id) AS parked
+FROM {schema}.held r WHERE r.site_id = $1
+ORDER BY r.since, r.kind, r.id
+
+-- name: listed_parked
+-- Parked entries of these customers' contacts, NULL for all, each with what is held longest of its contact.
+SELECT r.txid, r.log_id, r.parked_at, {customers_of_contact}, h.kind, h.id, h.attempts, h.next_try, h.reply
+FROM {schema}.parked r
+LEFT JOIN LATERAL (
+  SELECT * FROM {schema}.held w WHERE w.site_id = $1 AND w.contact_id = r.contact_id ORDER BY w.since LIMIT 1) AS h ON true
+WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (
+  SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($2)))
+ORDER BY r.txid * $3::int, r.log_id * $3
+LIMIT $4
+
+-- name: count_parked
+SELECT count(*) FROM {schema}.parked r
+WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (
+  SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($2)))
+
+-- name: selected_held
+SELECT h.kind, h.id FROM {schema}.held h WHERE {is_held_selected}
+
+-- name: try_held
+WITH asked AS (
+  UPDATE {schema}.held h SET next_try = now(), discarded_at = NULL WHERE {is_held_selected} RETURNING 1
+)
+SELECT count(*) FROM asked
+
+-- name: discard_held
+WITH discarded AS (
+  UPDATE {schema}.held h SET next_try = now(), discarded_at = now()
+  WHERE {is_held_selected} AND h.discarded_at IS NULL RETURNING 1
+)
+SELECT count(*) FROM discarded

@@ -13,6 +13,7 @@ from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.incidents import Incident
 from kiva_stream.model.outcomes import Outcome
 from kiva_stream.model.positions import Position
+from kiva_stream.state.held_records import ListedHeld, StoredHeldRecords
 from kiva_stream.state.incidents import read_incidents
 from kiva_stream.state.store import Store
 
@@ -41,6 +42,7 @@ class SiteStatus(msgspec.Struct, frozen=True):
     tags_due: int  # contacts whose week tag is due
     orders: dict[str, int]  # sent, refused
     incidents: list[Incident]
+    held: list[ListedHeld]  # the oldest first
     erased: list[CustomerId]  # by the shop, while their contact is still at ActiveCampaign
     held_by: str | None  # host and pid of the process that works the site
     held_since: datetime | None
@@ -93,6 +95,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             tags_due=due["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
             incidents=await read_incidents(store, site_id),
+            held=await StoredHeldRecords(store, site_id).listed(),
             erased=[row["customer_id"] for row in await store.fetch("erased_customers", site_id)],
             held_by=holder.name if holder else None,
             held_since=holder.since if holder else None,

@@ -42,6 +42,11 @@ async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]])
 
     status = stage.status()
     assert (summary.stopped_by, status["phase"]) == (None, "done")
+    assert len(status["held"]) > 0
+    assert all(each["reply"] and each["customers"] and each["attempts"] for each in status["held"])
+    assert summary.left is not None
+    assert summary.left.startswith(f"{status['equation']['parked']:,} ")
+    assert status["held"][0]["reply"] in summary.left
     assert status["equation"]["pending"] == 0
     dead = {name for name in stage.generated.outcomes if name.startswith("dead ")}
     assert {f"dead {why}" for why in status["equation"]["dead"]} == dead
@@ -54,6 +59,7 @@ async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]])
     assert comparison.is_exact, comparison
     stage.assert_equation()
     assert stage.status()["equation"]["parked"] == 0
+    assert stage.status()["held"] == []
 
 
 async def test_a_backfill_ends_though_an_order_gets_no_answer_and_the_next_one_delivers_the_rest(

@@ -61,6 +61,8 @@ def render_summary(summary: Summary) -> RenderableType:
         parts.append(_breaches(summary.breaches))
     if summary.stopped_by is not None:
         parts.append(Text("Stopped before the end: run the same command again, and it goes on.", "bold"))
+    if summary.left is not None:
+        parts.append(Text(summary.left, "bold yellow"))
     if summary.obstacle is not None:
         parts.append(Text(summary.obstacle, "bold yellow"))
     return Group(*parts)

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kiva_stream.cli.rendering.tables import counts, duration, moment, pairs
+from kiva_stream.cli.rendering.tables import counts, duration, listing, moment, pairs
+from kiva_stream.commands.held import HeldRow
 from kiva_stream.commands.status import StartReport, StatusReport
 from kiva_stream.model.incidents import Incident
 
@@ -36,8 +37,28 @@ def render_status(report: StatusReport | StartReport) -> RenderableType:
         *counts("Oddities", report.notes),
         Text(f"\n{report.equation}", "bold"),
         Text(f"counted from {report.counted_from}"),
+        *_held(report.held),
         *_incidents(report.incidents),
     )
+
+
+def _held(rows: list[HeldRow]) -> Iterator[RenderableType]:
+    if rows:
+        yield Text("\nHeld: not taken, tried again; `dead-letters list --parked` has the entries", "bold")
+        yield from listing(
+            [
+                {
+                    "what": row.what,
+                    "customers": ", ".join(row.customers),
+                    "since": moment(row.since),
+                    "attempts": str(row.attempts),
+                    "next try": moment(row.next_try) or "when asked for",
+                    "parked": f"{row.parked:,}",
+                    "reply": row.reply,
+                }
+                for row in rows
+            ]
+        )
 
 
 def _not_on_list(by_why: Mapping[str, int]) -> Iterator[Text]:

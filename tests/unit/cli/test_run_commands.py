@@ -16,6 +16,7 @@ from kiva_stream.commands import follow as following
 from kiva_stream.commands import plan as plans
 from kiva_stream.commands import status
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
+from kiva_stream.commands.held import HeldRow
 from kiva_stream.commands.plan import BackfillPlan
 from kiva_stream.commands.status import StartReport, StatusReport
 from kiva_stream.model.bounds import Bound
@@ -72,6 +73,7 @@ STATUS = StatusReport(
     tags_left_s=0.0,
     notes={"bad_data": 3},
     incidents=[Incident("key", MOMENT, "403 Forbidden")],
+    held=[HeldRow("order:7", ["17"], MOMENT, 3, None, parked=2, reply="500 for order 7")],
     erased=[],
     held_by="shop pid 7",
     held_since=MOMENT,

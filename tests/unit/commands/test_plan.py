@@ -46,6 +46,7 @@ STATUS = SiteStatus(
     tags_due=7,
     orders={"sent": 300, "refused": 20},
     incidents=[],
+    held=[],
     erased=[],
     held_by=None,
     held_since=None,

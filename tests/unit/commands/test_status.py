@@ -39,6 +39,7 @@ FOUND = SiteStatus(
     tags_due=20_000,
     orders={"sent": 411, "refused": 2},
     incidents=[],
+    held=[],
     erased=[],
     held_by=None,
     held_since=None,
