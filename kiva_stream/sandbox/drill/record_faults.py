@@ -8,6 +8,7 @@ from kiva_stream.sandbox.drill.site import DrillError
 from kiva_stream.sandbox.drill.truths import known_contacts, missing_of_others
 
 WRONG_NAME = "Zacharias"
+BAD_REQUEST = '{"success":0,"message":"Bad Request"}'
 LOG_IN = "https://www.example/login"
 CONTACT_WRITES = ("/import/bulk_import", "/contact/sync")
 
@@ -41,6 +42,20 @@ async def refuse_contact(run: Run) -> None:
     await _note_kept(run, contact.email)
     await run.site.activecampaign.change(invalid_emails=[])
     await run.site.fetch_value(renamed, contact.customer, right)
+    run.note_end()
+    await run.complete()
+
+
+async def refuse_imports(run: Run) -> None:
+    """Let ActiveCampaign refuse imports with one address, without naming it, until a backfill has ended."""
+    [contact] = known_contacts(run.site.history.truth, 1)
+    refusal = {"kind": FaultKind.ANSWER_BEFORE, "status": 400, "text": BAD_REQUEST}
+    matching = {"path": "/import/bulk_import", "matching": f'"{contact.email}"'}
+    await run.site.activecampaign.fail({**matching, **refusal})
+    run.note_strike()
+    await run.complete()
+    await _note_kept(run)
+    await run.site.activecampaign.fail()
     run.note_end()
     await run.complete()
 

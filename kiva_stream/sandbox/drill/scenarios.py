@@ -115,6 +115,7 @@ def _of_records() -> list[Scenario]:
     return [
         Scenario("poison", record_faults.poison, quick),
         Scenario("contact-refused", record_faults.refuse_contact),
+        Scenario("imports-refused", record_faults.refuse_imports),
         Scenario("value-refused", record_faults.refuse_value),
         Scenario("address-mistyped", record_faults.mistype_address),
     ]
