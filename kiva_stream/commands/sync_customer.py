@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from kiva_stream.activecampaign.account_ids import field_titles
-from kiva_stream.errors import SettingsError
+from kiva_stream.errors import AccountRefused, SettingsError
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, ListStatus
 from kiva_stream.model.customers import contact_emails
 from kiva_stream.model.ids import CustomerId, Email, OrderId
@@ -85,6 +85,8 @@ class CustomerSync:
         await self._site.contacts.retry_refused([contact], is_asked=True)
         desired = await self._desired(before)
         held = await self._site.upsert_as_history(contact, orders)
+        if pauses := self._site.pauses():
+            raise AccountRefused(" ".join(pauses))
         await self._look_up_id(contact)
         if contact.is_linked:
             await self._site.tags.sync_one(contact.id)

@@ -39,6 +39,11 @@ async def test_a_backfill_beyond_the_contact_limit_delivers_the_others_and_ends_
         assert list(incidents(shop)) == ["new_contacts"]
         assert (await shop.activecampaign.state())["requests"]["syncContact"] == 1
 
+        known = await shop.contacts()
+        left = min(each for each in shop.customers if email(each) not in known)
+        said = shop.run("sync", "--customer", str(left), code=REFUSED)
+        assert "You have reached your contact limit." in said
+
         await shop.activecampaign.change(contact_limit=0)
         shop.run("backfill")
         assert shop.status()["phase"] == "done"
