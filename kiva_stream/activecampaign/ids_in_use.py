@@ -7,13 +7,15 @@ see `SiteAccountIds`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from kiva_stream.activecampaign.pause import Clock
 from kiva_stream.errors import IdsChanged, SettingsError
 from kiva_stream.model.account_ids import AccountIds, changed_kinds
+
+REFUSED_FRESH_S = 10.0  # when a call with one of the ids was refused
 
 
 class IdsInUse:
@@ -35,19 +37,32 @@ class IdsInUse:
         self._lookup = lookup
         self._fresh_s = fresh_s
         self._clock = clock
+        self._are_missing = False
         self._read_at = clock()
         self._reading = asyncio.Lock()
 
-    async def require_same(self) -> None:
-        """Raise IdsChanged if the account has other ids now.
+    async def require_same(self, fresh_s: float = math.inf) -> None:
+        """Raise IdsChanged if the account has other ids now; `fresh_s` may shorten how long ids are fresh.
 
         While it lacks any, since `setup` has not created it anew yet, the ids are still those in use. Raises
         TryLater when the client's patience is over, and AccountRefused.
         """
         async with self._reading:
-            if self._clock() - self._read_at >= self._fresh_s:
-                with suppress(SettingsError):
+            if self._clock() - self._read_at >= min(fresh_s, self._fresh_s):
+                try:
                     self._found = await self._lookup()
+                except SettingsError:
+                    self._are_missing = True
+                else:
+                    self._are_missing = False
                 self._read_at = self._clock()
         if changed := changed_kinds(self._used.by_kind(), self._found.by_kind()):
             raise IdsChanged(f"ActiveCampaign has other ids than those in use: {', '.join(sorted(changed))}")
+
+    async def are_missing(self) -> bool:
+        """Return whether the account lacks any, which may be why a call was refused.
+
+        Raises as `require_same`.
+        """
+        await self.require_same(REFUSED_FRESH_S)
+        return self._are_missing

@@ -13,10 +13,11 @@ import anyio
 from kiva_stream.commands.backfill_report import BackfillRequest, Summary
 from kiva_stream.commands.held import left_sentence
 from kiva_stream.commands.outcome_equation import equation_of
-from kiva_stream.errors import AccountRefused
+from kiva_stream.errors import AccountRefused, IdsChanged
 from kiva_stream.model.checkpoint import SavedCheckpoint
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.observability.incidents import Incidents
+from kiva_stream.observability.logs import log
 from kiva_stream.observability.progress import OnProgress, Progress
 from kiva_stream.pipeline.checkpoint import CheckpointStatistics
 from kiva_stream.pipeline.pipeline import Pipeline
@@ -172,7 +173,17 @@ class BackfillRun:
         self._meter = meter
 
     async def go(self, request: BackfillRequest) -> None:
-        """Run the backfill; return early after a drain."""
+        """Run the backfill, again whenever the account has other ids by then; return early after a drain."""
+        is_over = False
+        while not is_over:
+            try:
+                await self._go(request)
+                is_over = True
+            except* IdsChanged:  # `WorkingSite.open` tells which
+                log.info("the backfill goes on with other ids of the account")
+                self._meter.enter("contacts")
+
+    async def _go(self, request: BackfillRequest) -> None:
         prepared = await self._drain.interrupt(partial(self._prepare, request))
         if prepared is not None:
             working, pipeline, mark = prepared

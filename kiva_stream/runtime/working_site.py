@@ -79,7 +79,7 @@ class WorkingSite:
             weeks=shop.weeks,
             due=due,
             contacts=account,
-            alone=ContactRequests(account, settings.retry_held_s),
+            alone=ContactRequests(account, settings.retry_held_s, self.ids_in_use.are_missing),
             tags=tags,
             locks=locks,
             held=held_records,

@@ -18,7 +18,7 @@ OF_OTHER_IDS: Mapping[IdKind, tuple[str, ...]] = {  # the statements about what 
         "forget_carried_orders",
         "forget_order_tallies",
     ),
-    IdKind.LIST: ("contacts_on_no_list", "forget_imports"),
+    IdKind.LIST: ("contacts_on_no_list", "forget_imports", "list_places_due"),
     IdKind.FIELDS: ("contacts_differ", "forget_imports"),
     IdKind.TAGS: ("forget_tags",),
 }

@@ -44,5 +44,8 @@ WHERE site_id = $1
 -- Contacts that are not linked are imported once more. The others differ by their fingerprint, if they do.
 DELETE FROM {schema}.import WHERE site_id = $1
 
+-- name: list_places_due
+UPDATE {schema}.held SET next_try = now(), discarded_at = NULL WHERE site_id = $1 AND kind = 'list'
+
 -- name: forget_tags
 UPDATE {schema}.contact SET tag = NULL, tag_link = NULL WHERE site_id = $1 AND tag IS NOT NULL

@@ -22,6 +22,10 @@ DETOUR_S = 10.0
 T_co = TypeVar("T_co", covariant=True)
 
 
+async def _never() -> bool:
+    return False
+
+
 class Request(Protocol[T_co]):
     """A request that may get no answer."""
 
@@ -107,11 +111,14 @@ class ContactRequests:
     """Changes of single contacts. Every call raises RecordsHeld, and what that of Contacts raises.
 
     All reading waits while an address is changed, which the caller can do in another way. So a change of it
-    is held after `DETOUR_S` of reads.
+    is held after `DETOUR_S` of reads. `are_ids_missing` says whether the account lacks what `setup` creates.
     """
 
-    def __init__(self, contacts: Contacts, over_s: float) -> None:
+    def __init__(
+        self, contacts: Contacts, over_s: float, are_ids_missing: Callable[[], Awaitable[bool]] = _never
+    ) -> None:
         self._contacts = contacts
+        self._are_ids_missing = are_ids_missing
         detour_s = min(DETOUR_S, over_s)
         self._renamed, self._cleared = (
             LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(2)
@@ -127,11 +134,20 @@ class ContactRequests:
         await self._renamed.send(contact, lambda **tries: contacts.rename(contact, email, **tries))
 
     async def set_list(self, contact: AcId, *, subscribed: bool) -> None:
-        """See Contacts.set_list."""
+        """See Contacts.set_list. A contact that is refused while the account may lack the list is held.
+
+        Raises IdsChanged if the account has another list.
+        """
         contacts = self._contacts
-        await self._listed.send(
-            contact, lambda **tries: contacts.set_list(contact, subscribed=subscribed, **tries)
-        )
+        try:
+            await self._listed.send(
+                contact, lambda **tries: contacts.set_list(contact, subscribed=subscribed, **tries)
+            )
+        except Rejected as error:
+            if not await self._are_ids_missing():
+                raise
+            why = f"the account is not set up any more; run `kiva-stream setup`: {error.reply}"
+            raise RecordsHeld("contacts", {contact: why}) from error
 
     async def list_place(self, contact: AcId) -> bool | None:
         """See Contacts.list_place."""

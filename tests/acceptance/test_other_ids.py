@@ -16,6 +16,7 @@ from tests.acceptance.stages import until
 
 QUICK = {
     "KIVA_STREAM__ACTIVECAMPAIGN__RETRY_REFUSED_S": "0.5",
+    "KIVA_STREAM__ACTIVECAMPAIGN__RETRY_HELD_S": "0.5",
     "KIVA_STREAM__ACTIVECAMPAIGN__BACKOFF_MAX_S": "0.1",
 }
 LIVE_BEFORE, LIVE_MEANWHILE, OLD_BEFORE, OLD_MEANWHILE = 1, 2, 3, 4  # orders, and the customers of each
@@ -126,6 +127,34 @@ async def test_on_another_list_opt_outs_are_set_and_nobody_linked_before_is_subs
         assert shop.status()["not_on_list"] == {"other list": 1}
         state = await shop.activecampaign.state()
         assert (state["breaches"], state["resubscribed"]) == ({}, 0)
+
+
+async def test_an_opt_out_while_the_list_is_gone_is_set_on_the_list_that_setup_makes(
+    database: str, tmp_path: Path
+) -> None:
+    async with live_shop(database, tmp_path, 2) as shop:
+        shop.environ.update(QUICK)
+        await shop.backfill(DAY1)
+        async with following(shop, "follow"):
+            await shop.write(shop.rows.connection, 1)
+            await arrived(shop, 1)
+            await delete_there(shop, "/api/3/lists/1")
+            await shop.rows.connection.execute(
+                "UPDATE kiva.customers SET email_opt_in = false, updated_at = now() WHERE id = 2"
+            )
+
+            async def is_held() -> bool:
+                rows = await shop.rows.connection.fetch("SELECT kind FROM kiva_stream.held")
+                return "list" in {row["kind"] for row in rows}
+
+            await until(is_held)
+            await shop.set_up()
+
+            async def is_set() -> bool:
+                return await lists(shop) == {email(1): {}, email(2): {"all customers": 2}}
+
+            await until(is_set)
+        assert shop.status()["not_on_list"] == {"other list": 1}
 
 
 async def test_with_another_field_all_contacts_are_sent_again(database: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kiva_stream.activecampaign.ids_in_use import IdsInUse
+from kiva_stream.activecampaign.ids_in_use import REFUSED_FRESH_S, IdsInUse
 from kiva_stream.errors import IdsChanged, SettingsError
 from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.week_tags import WeekTag
@@ -82,5 +82,25 @@ def test_an_account_that_lacks_an_id_has_no_other_ones_until_it_is_set_up() -> N
         await asyncio.sleep(FRESH_S)
         with pytest.raises(IdsChanged):
             await ids.require_same()
+
+    run(story())
+
+
+def test_after_a_refusal_ids_are_read_again_soon_and_missing_or_other_ones_are_told() -> None:
+    async def story() -> None:
+        account = Account()
+        ids = in_use(account)
+        account.ids = None
+        assert not await ids.are_missing()  # they were read a moment ago
+        await asyncio.sleep(REFUSED_FRESH_S)
+        assert await ids.are_missing()
+        await ids.require_same()
+        account.ids = IDS
+        await asyncio.sleep(REFUSED_FRESH_S)
+        assert not await ids.are_missing()
+        account.ids = IDS._replace(list_id=5)
+        await asyncio.sleep(REFUSED_FRESH_S)
+        with pytest.raises(IdsChanged):
+            await ids.are_missing()
 
     run(story())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from kiva_stream.errors import RecordsHeld, Rejected
 from kiva_stream.model.held_records import HeldKey, HeldKind
-from kiva_stream.model.ids import ContactId, Email
+from kiva_stream.model.ids import AcId, ContactId, Email
 from kiva_stream.sync.list_places import ListPlaces
 from kiva_stream.sync.lone_requests import ContactRequests
 from tests.fakes.destination_contacts import FakeContacts
@@ -76,3 +78,33 @@ def test_a_list_place_that_was_discarded_counts_as_refused() -> None:
     run(play())
     assert bench.contacts.at(ANN).is_on_list is True
     assert bench.rows.rows == {}
+
+
+class Refusing(FakeContacts):
+    """An account that refuses all places on the list."""
+
+    async def set_list(
+        self,
+        contact: AcId,  # noqa: ARG002  it is not about the contact
+        *,
+        subscribed: bool,  # noqa: ARG002
+        tries: float = math.inf,  # noqa: ARG002
+        is_suspect: bool = False,  # noqa: ARG002
+    ) -> None:
+        raise Rejected("refused", "No Result found for List with id 1")
+
+
+@pytest.mark.parametrize(("is_missing", "error"), [(True, RecordsHeld), (False, Rejected)])
+def test_a_list_place_that_is_refused_since_the_list_is_gone_is_held(
+    is_missing: bool, error: type[Exception]
+) -> None:
+    async def are_ids_missing() -> bool:
+        await anyio.lowlevel.checkpoint()
+        return is_missing
+
+    async def play() -> None:
+        requests = ContactRequests(Refusing(), RETRY_S, are_ids_missing)
+        with pytest.raises(error):
+            await requests.set_list(AcId(7), subscribed=False)
+
+    run(play())
