@@ -27,7 +27,7 @@ from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.desired_contact import customers_to_move, desired_contact
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
-from kiva_stream.sync.order_kind import order_kind
+from kiva_stream.sync.order_kind import OrderKind, order_kind
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
 from tests.fakes.source import FakeCustomers, FakeOrders, FakeWeeks
 from tests.fakes.stages import FakeOrderDelivery
@@ -52,6 +52,7 @@ class Bench:
     locks: ContactLocks  # of the newest process, as are these
     incidents: Incidents
     refusals: ContactRefusals
+    order_kind: OrderKind
     writes: ContactWrites
     moves: ContactMoves
     sync: ContactSync
@@ -99,6 +100,7 @@ class Bench:
             held=self.held_records,
         )
         self.incidents = Incidents()
+        self.order_kind = order_kind(self.incidents, self.settings.retry_refused_s)
         self.refusals = ContactRefusals(self.links, self.incidents, self.settings.retry_refused_s)
         self.writes = ContactWrites(
             ports, self.settings, refusals=self.refusals, sleep=self.sleep, now=lambda: NOW
@@ -109,7 +111,7 @@ class Bench:
             ports,
             writes=self.writes,
             refusals=self.refusals,
-            order_kind=order_kind(self.incidents, self.settings.retry_refused_s),
+            order_kind=self.order_kind,
             moves=self.moves,
             settings=self.settings,
             is_live=self.is_live,

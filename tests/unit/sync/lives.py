@@ -567,6 +567,9 @@ class SiteAmongFakes(WorkingSite):
         self.held_records = fakes.held
         self.tags, self.account = fakes.tags, fakes.account
 
+    def pauses(self) -> list[str]:
+        return []
+
 
 async def _strike(turns: int, strike: Callable[[], None]) -> None:
     for _ in range(turns):

@@ -6,6 +6,7 @@ import anyio
 
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.customers import Customer
+from kiva_stream.model.ids import OrderId
 from kiva_stream.sync.conviction import ROW
 from tests.support.virtual_time import run
 from tests.support.waiting import raises_one
@@ -144,3 +145,19 @@ async def test_an_opt_out_goes_though_changes_of_contacts_are_paused() -> None:
         await bench.carry(bench.contact(ann), entry_of(2))
     assert bench.at_ac(ann).is_on_list is False
     assert bench.shown(ann).phone != PHONE
+
+
+def test_contacts_of_orders_that_are_due_are_tried_now() -> None:
+    async def story() -> None:
+        (ann, bob), accounts = shop(2)
+        bench = Bench(accounts)
+        await bench.snapshot()
+        for number, each in ((1, ann), (2, bob)):
+            bench.sync.mark_dirty(bench.contact(each), [OrderId(number)])
+        bench.order_kind.convict([OrderId(1)], "no")
+        assert bench.sync.take_due() == set()
+        await anyio.sleep(300)
+        assert bench.sync.has_due
+        assert bench.sync.take_due() == {bench.contact(ann).id}
+
+    run(story())
