@@ -89,9 +89,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             events=_by_event_name(tallies["event"]),
             notes=tallies["note"],
             contacts=tallies["contact"],
-            not_on_list={
-                row["not_on_list"]: row["count"] for row in await store.fetch("not_on_list", site_id)
-            },
+            not_on_list=await _not_on_list(store, site_id),
             tags_due=due["count"],
             orders={"sent": 0, "refused": 0} | tallies["order"],
             incidents=await read_incidents(store, site_id),

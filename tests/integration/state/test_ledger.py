@@ -597,6 +597,7 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
         queries["site_holder"],
         queries["not_on_list"],
         queries["incidents"],
+        queries["listed_held"],
         queries["erased_customers"],
     ]
     assert not any("count(" in query.lower() for query in asked[:2])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
+from kiva_stream.errors import Unanswered
 from kiva_stream.model.contacts import Contact, ContactRecord, ContactStatus, DesiredContact, NotOnList
 from kiva_stream.model.ids import AcId, ContactId, Email
+from kiva_stream.model.positions import DAY1
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.list_imports import is_to_be_put
 from tests.support.entries import account
+from tests.support.virtual_time import run
 from tests.unit.sync.builders import LINKED, Bench, address, emails, need_of, shop
 
 BAD = "400 Bad Request"
@@ -155,3 +159,27 @@ async def test_one_that_opted_out_meanwhile_is_not_put_there(*, answers: bool) -
     await bench.snapshot()
     assert bench.at_ac(ann).is_on_list is (False if answers else None)
     assert len(bench.contacts.imports) == 2
+
+
+def test_one_whose_place_gets_no_answer_is_put_there_by_an_import() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, retry_held_s=1)
+    bench.contacts.add(address(ann))
+    bench.contacts.failing = {address(ann)}
+    bench.contacts.list_place = unanswered  # type: ignore[assignment, method-assign]
+    bench.restart()
+
+    async def play() -> None:
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.contacts.failing = set()
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+
+    run(play())
+    assert bench.at_ac(ann).is_on_list
+    assert bench.linked(ann).not_on_list is None
+
+
+async def unanswered(_contact: AcId, **_: object) -> bool | None:
+    """Implement Contacts.list_place of an account that gives no answer."""
+    await anyio.sleep(1)
+    raise Unanswered("500")
