@@ -33,17 +33,26 @@ def list_dead_letters(
         int | None, typer.Option(min=1, help="Show at most so many; else state.dead_letter_sample.")
     ] = None,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first, not the newest.")] = False,
+    parked: Annotated[
+        bool, typer.Option("--parked", help="List the entries that are parked, and what they wait for.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List them, and how many there are by reason.
 
     Refused orders are among them, as order:ID. It works beside a running process.
     """
-    from kiva_stream.cli.rendering.dead_letters import render_list
+    from kiva_stream.cli.rendering.dead_letters import render_list, render_parked
     from kiva_stream.commands.dead_letters import listing
 
     loaded, request = shell_of(context).load(), _request(reason, customer)
     shown = limit or loaded.state.dead_letter_sample
+    if parked:
+        if reason:
+            raise typer.BadParameter("a parked entry has no --reason.")
+        list_parked = partial(listing.list_parked, oldest_first=oldest)
+        answer(run(list_parked, loaded, request.customer, shown), render_parked, as_json=as_json)
+        return
     report = run(partial(listing.list_dead_letters, oldest_first=oldest), loaded, request, shown)
     answer(report, render_list, as_json=as_json)
 
@@ -69,7 +78,7 @@ def replay_dead_letters(
     all_: AllOfThem = False,
     as_json: AsJson = False,
 ) -> None:
-    """Deliver them again, in the order of the log among themselves.
+    """Deliver them again, in the order of the log among themselves; try what is held of them now.
 
     When a process holds the site, that one does it. A discarded one has to be named by its place.
     """
@@ -92,7 +101,10 @@ def discard_dead_letters(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Mark them: they stay dead, and nobody need look at them."""
+    """Mark them: they stay dead, and nobody need look at them.
+
+    What is held of the places or the customer becomes dead, at its next try.
+    """
     from kiva_stream.cli.rendering.dead_letters import render_discard
     from kiva_stream.commands.dead_letters import discard
 

@@ -125,10 +125,16 @@ class StoredHeldRecords:
             for row in rows
         ]
 
-    async def selected(self, selected: HeldFilter) -> list[HeldKey]:
-        """Return which records are selected."""
-        rows = await self._store.fetch("selected_held", self._site_id, *_arguments(selected))
-        return [HeldKey(HeldKind(row["kind"]), row["id"]) for row in rows]
+    async def places(
+        self, positions: Collection[Position], orders: Collection[OrderId]
+    ) -> set[Position | OrderId]:
+        """Return at which of these positions an entry is parked, and which of these orders are held."""
+        txids_and_ids = columns(list(positions), 2)
+        rows = await self._store.fetch("held_places", self._site_id, *txids_and_ids, list(orders))
+        return {
+            OrderId(row["log_id"]) if row["txid"] is None else Position(row["txid"], row["log_id"])
+            for row in rows
+        }
 
     async def ask(self, selected: HeldFilter) -> int:
         """Make the next try of the selected records due now; return how many there are."""

@@ -54,8 +54,12 @@ SELECT count(*) FROM {schema}.parked r
 WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (
   SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($2)))
 
--- name: selected_held
-SELECT h.kind, h.id FROM {schema}.held h WHERE {is_held_selected}
+-- name: held_places
+SELECT p.txid, p.log_id
+FROM {schema}.parked p JOIN unnest($2::bigint[], $3::bigint[]) AS q (txid, log_id) USING (txid, log_id)
+WHERE p.site_id = $1
+UNION ALL
+SELECT NULL, h.id FROM {schema}.held h WHERE h.site_id = $1 AND h.kind = 'order' AND h.id = ANY($4::bigint[])
 
 -- name: try_held
 WITH asked AS (

@@ -46,7 +46,7 @@ REPEATABLE = frozenset(
         *("refuse_contact", "leave_out", "orphan_contact", "insert_import", "expire_id_gaps", "prune_ledger"),
         *("unconfirm_contacts", "unconfirm_orders", "request_replay", "request_order_replay"),
         *("hash_key", "insert_tombstone", "insert_answered_url"),
-        *("record_held", "end_held"),
+        *("record_held", "end_held", "try_held", "discard_held"),
     }
 )
 _READS = re.compile(r"(--.*\n)*SELECT\b")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
+import msgspec
 
 from kiva_stream.model.positions import DAY1
 from tests.acceptance.stages import PATIENCE_S, Stage
@@ -79,3 +80,45 @@ async def test_a_backfill_ends_though_a_contact_gets_no_answer_and_the_next_one_
     await backfilled_around(
         ready, [{"path": path, "matching": f'"{email}"', "kind": "500-before"} for path in paths]
     )
+
+
+async def held_order(stage: Stage) -> str:
+    """Backfill while an order gets no answer; return its place."""
+    stage.environ.update(QUICK, KIVA_STREAM__ACTIVECAMPAIGN__RETRY_HELD_S="600")
+    bad = await order_of_several(stage.dsn)
+    pattern = rf'"storeOrderId": ?"{bad}"'
+    await stage.activecampaign.fail({"path": "/ecom/graphql", "matching": pattern, "kind": "500-before"})
+    await stage.backfill(DAY1)
+    return f"order:{bad}"
+
+
+async def test_a_replay_tries_a_held_order_now_and_delivers_what_is_parked_behind_it(ready: Stage) -> None:
+    place = await held_order(ready)
+    parked = msgspec.json.decode(ready.run("dead-letters", "list", "--parked", "--json"))
+    assert parked["total"] == ready.status()["equation"]["parked"] > 0
+    assert {(row["waits_for"], row["attempts"] > 0) for row in parked["rows"]} == {(place, True)}
+
+    await ready.activecampaign.fail()
+    replayed = msgspec.json.decode(ready.run("dead-letters", "replay", place, "--json"))
+    assert replayed["held"] == 1
+    comparison = await ready.compare()
+    assert comparison.is_exact, comparison
+    assert ready.status()["held"] == []
+    assert ready.status()["equation"]["parked"] == 0
+
+
+async def test_a_held_order_that_is_discarded_is_dead_and_what_is_parked_behind_it_is_delivered(
+    ready: Stage,
+) -> None:
+    place = await held_order(ready)
+    parked = msgspec.json.decode(ready.run("dead-letters", "list", "--parked", "--json"))["rows"]
+    discarded = msgspec.json.decode(ready.run("dead-letters", "discard", place, "--json"))
+    assert discarded == {"discarded": 0, "held": 1}
+    await ready.backfill()
+
+    status = ready.status()
+    assert (status["held"], status["equation"]["parked"]) == ([], 0)
+    assert status["equation"]["delivered"] == ready.generated.outcomes["delivered"]
+    letters = msgspec.json.decode(ready.run("dead-letters", "list", "--reason", "order_invalid", "--json"))
+    (letter,) = [each for each in letters["letters"] if each["place"] == place]
+    assert letter["reply"] == parked[0]["reply"]

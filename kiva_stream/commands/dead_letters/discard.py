@@ -13,10 +13,11 @@ class DiscardReport(msgspec.Struct, frozen=True):
     """How many dead letters were discarded now."""
 
     discarded: int
+    held: int = 0  # records that count as refused from their next try on
 
 
 async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardReport:
-    """Mark dead letters as discarded: they stay dead.
+    """Mark dead letters as discarded: they stay dead. What is held of the places or customers becomes dead.
 
     Raises SettingsError when there is none at a named place, SourceError, CheckpointError.
     """
@@ -24,7 +25,9 @@ async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardRepo
         selected = await select(settings, store, request)
         entries = await selected.dead_letters.discard(selected.of_entries)
         orders = await selected.dead_letters.discard_refused_orders(selected.of_orders)
-        return DiscardReport(entries + orders)
+        # All that is held is not meant by --all: a next try may still take it.
+        held = 0 if selected.of_held.is_all else await selected.held.discard(selected.of_held)
+        return DiscardReport(entries + orders, held)
 
 
 async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> int:

@@ -7,10 +7,13 @@ from datetime import datetime
 import msgspec
 
 from kiva_stream.commands.dead_letters.selection import DeadLetterRequest, select
+from kiva_stream.commands.held import name_of
 from kiva_stream.model.bounds import place_text
+from kiva_stream.model.ids import CustomerId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.settings.sections import Settings
-from kiva_stream.state.dead_letters import RefusedOrder, StoredDeadLetter
+from kiva_stream.state.dead_letters import RefusedOrder, SiteDeadLetters, StoredDeadLetter
+from kiva_stream.state.held_records import StoredHeldRecords
 from kiva_stream.state.store import Store
 
 REPLAY_ASKED, DISCARDED = "replay asked", "discarded"
@@ -67,6 +70,56 @@ async def list_dead_letters(
             for each in counts
         ],
         [*map(row_of_entry, entries), *map(row_of_order, orders)],
+    )
+
+
+class ParkedRow(msgspec.Struct, frozen=True):
+    """A parked entry, with what is held longest of its contact, if anything is."""
+
+    place: str  # TXID:ID
+    customers: list[str]  # of its contact
+    parked_since: datetime
+    waits_for: str  # contact | list | event | order:ID; "": an answer that is still waited for
+    attempts: int | None
+    next_try: datetime | None
+    reply: str
+
+
+class ParkedList(msgspec.Struct, frozen=True):
+    """The answer of `dead-letters list --parked`."""
+
+    total: int
+    rows: list[ParkedRow]  # at most as many as were asked for
+
+
+async def list_parked(
+    settings: Settings, customer: CustomerId | None, limit: int, *, oldest_first: bool
+) -> ParkedList:
+    """Return the parked entries of a customer's contact, or all, at most `limit`. Raises CheckpointError."""
+    async with Store.open_migrated(settings.state) as store:
+        site_id = settings.source.site_id
+        customers = (
+            None
+            if customer is None
+            else await SiteDeadLetters(store, site_id).customers_of_same_contact(customer)
+        )
+        total, parked = await StoredHeldRecords(store, site_id).parked(
+            customers, limit, oldest_first=oldest_first
+        )
+    return ParkedList(
+        total,
+        [
+            ParkedRow(
+                place=str(each.position),
+                customers=list(map(str, each.customers)),
+                parked_since=each.parked_at,
+                waits_for=name_of(each.key) if each.key else "",
+                attempts=each.attempts,
+                next_try=each.next_try,
+                reply=each.reply,
+            )
+            for each in parked
+        ],
     )
 
 

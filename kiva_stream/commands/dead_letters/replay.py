@@ -34,6 +34,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
 
     asked: int  # by this command
     outcomes: dict[str, int] | None  # of all that were asked for; None: the process at work replays them
+    held: int = 0  # records that are tried now
     stopped_by: int | None = None  # the signal that ended it before its end
 
 
@@ -54,15 +55,16 @@ async def replay(settings: Settings, request: DeadLetterRequest) -> ReplayReport
         asked += await selected.dead_letters.request_order_replay(
             selected.of_orders, with_discarded=bool(request.places)
         )
+        held = await selected.held.ask(selected.of_held)
         try:
             site = await stack.enter_async_context(hold_site(settings, shop, store, incidents=incidents))
         except HeldError:
-            return ReplayReport(asked, None)
+            return ReplayReport(asked, None, held=held)
         drain = Drain()
         run = ReplayRun(site, drain)
         shutdown = GracefulShutdown(drain.begin, settings.pipeline.drain_timeout_s)
         await shutdown.run(run.go)
-        return ReplayReport(asked, await run.outcomes(), shutdown.signal)
+        return ReplayReport(asked, await run.outcomes(), held=held, stopped_by=shutdown.signal)
 
 
 class ReplayRun:
@@ -98,7 +100,8 @@ class ReplayRun:
         """Build the pipeline. Entries above the watermark are left out: they are read again with the log."""
         run = await working.resume(saved)
         self._replays = run.replays
-        return await run.pipeline(working.shop.log) if self._replays else None
+        has_work = bool(self._replays or working.held_records.due())
+        return await run.pipeline(working.shop.log) if has_work else None
 
     async def outcomes(self) -> dict[str, int]:
         """Return the number of dead letters by what became of them."""

@@ -15,6 +15,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.runtime.shop import open_shop
 from kiva_stream.settings.sections import Settings
 from kiva_stream.state.dead_letters import DeadLetterCount, DeadLetterFilter, SiteDeadLetters
+from kiva_stream.state.held_records import HeldFilter, StoredHeldRecords
 from kiva_stream.state.store import Store
 
 
@@ -32,6 +33,8 @@ class Selection(NamedTuple):
     dead_letters: SiteDeadLetters
     of_entries: DeadLetterFilter
     of_orders: Collection[OrderId] | None  # None: all that are refused
+    held: StoredHeldRecords
+    of_held: HeldFilter
 
     async def count_by_reason(self) -> list[DeadLetterCount]:
         """Return how many dead letters are selected, by reason; a reason without any is left out."""
@@ -45,25 +48,36 @@ class Selection(NamedTuple):
 async def select(settings: Settings, store: Store, request: DeadLetterRequest) -> Selection:
     """Return which dead letters are meant. Raises SettingsError when there is none at a named place."""
     found = SiteDeadLetters(store, settings.source.site_id)
+    held = StoredHeldRecords(store, settings.source.site_id)
     customers = None if request.customer is None else await found.customers_of_same_contact(request.customer)
     if request.places:
         positions = [place for place in request.places if isinstance(place, Position)]
         orders = [place for place in request.places if not isinstance(place, Position)]
-        await _require_there(found, positions, orders)
-        return Selection(found, DeadLetterFilter(request.reason, customers, positions), orders)
+        of_held = HeldFilter(orders=orders, positions=positions)
+        await _require_there(found, positions, orders, but_for=await held.places(positions, orders))
+        of_entries = DeadLetterFilter(request.reason, customers, positions)
+        return Selection(found, of_entries, of_orders=orders, held=held, of_held=of_held)
     of_entries = DeadLetterFilter(request.reason, customers)
-    if request.reason not in {None, Reason.ORDER_INVALID}:
-        return Selection(found, of_entries, [])
-    orders_of = None if customers is None else await _orders_of(settings, found, customers)
-    return Selection(found, of_entries, orders_of)
+    of_held = HeldFilter(is_all=customers is None and request.reason is None)
+    if customers is not None and request.reason is None:
+        of_held = HeldFilter(customers=customers)
+    orders_of: Collection[OrderId] | None = []
+    if request.reason in {None, Reason.ORDER_INVALID}:
+        orders_of = None if customers is None else await _orders_of(settings, found, customers)
+    return Selection(found, of_entries, of_orders=orders_of, held=held, of_held=of_held)
 
 
 async def _require_there(
-    found: SiteDeadLetters, positions: Collection[Position], orders: Collection[OrderId]
+    found: SiteDeadLetters,
+    positions: Collection[Position],
+    orders: Collection[OrderId],
+    *,
+    but_for: Collection[Place],
 ) -> None:
     at = {each.position for each in await found.page(DeadLetterFilter(positions=positions), None)}
     refused = {each.id for each in await found.refused_orders(orders, None)}
     missing: list[Place] = [*(set(positions) - at), *(set(orders) - refused)]
+    missing = [place for place in missing if place not in but_for]
     if missing:
         raise SettingsError(
             f"No dead letter at {', '.join(map(place_text, missing))}: `kiva-stream dead-letters list` names "

@@ -47,10 +47,14 @@ class AnyState:
 
     def __init__(self, *_: object) -> None:
         self.dead_letters, self.of_entries, self.of_orders = self, (), ()
+        self.held, self.of_held = self, ()
 
     async def progress(self, _account: str) -> None: ...
 
     async def request_replay(self, *_: object) -> int:
+        return 0
+
+    async def ask(self, *_: object) -> int:
         return 0
 
     async def request_order_replay(self, *_: object, with_discarded: bool) -> int:
