@@ -44,6 +44,19 @@ WAYS: Mapping[str, Way] = {
     "hang": {"kind": "hang"},
 }
 
+# Ways to be refused without a reason that names the record.
+REFUSALS: Mapping[str, Way] = {
+    "400": {"kind": "answer-before", "status": 400, "text": '{"message": "Bad Request"}'},
+    "422": {"kind": "answer-before", "status": 422, "text": '{"errors": [{"title": "It is not valid"}]}'},
+    "403 HTML": {
+        "kind": "answer-before",
+        "status": 403,
+        "headers": {"Content-Type": "text/html"},
+        "text": "<html><title>Forbidden</title></html>",
+    },
+    "413": {"kind": "answer-before", "status": 413, "text": ""},
+}
+
 
 class Kind(NamedTuple):
     """A kind of request, what makes a backfill send it, and what then is at ActiveCampaign."""

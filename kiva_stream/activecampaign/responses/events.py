@@ -14,6 +14,7 @@ from kiva_stream.activecampaign.responses.statuses import (
     REDIRECTS,
     SERVER_ERRORS,
     SUCCESS,
+    TOO_LARGE,
     UNPROCESSABLE,
     is_html,
     raise_if_account_refused,
@@ -22,6 +23,8 @@ from kiva_stream.activecampaign.responses.statuses import (
 from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, UnknownOutcome
 
 REFUSED_EVENT = frozenset({BAD_REQUEST, UNPROCESSABLE})
+# No event is too large. A proxy that says so may say it of all events, so that it refuses none of them.
+UNANSWERED = (REDIRECTS, PROXY_GAVE_UP, SERVER_ERRORS, {TOO_LARGE})
 CHECK_EVENTS = "check event_actid, event_key and that event tracking is on"
 
 
@@ -61,7 +64,8 @@ def parse_event(response: Response) -> None:
     |-----------------------------|-----------------------------------|---------------------------------|
     | 2xx                         | success 1                         | recorded                        |
     | 429, 503 with a Retry-After | any                               | TryLater, after that wait       |
-    | 3xx, 408, 425, 499, 5xx     | any                               | UnknownOutcome                  |
+    | 3xx, 408, 413, 425, 499,    | any                               | UnknownOutcome                  |
+    | 5xx                         |                                   |                                 |
     | 401, 402, 403               | any                               | AccountRefused                  |
     | any other                   | success 0 without a text          | UnknownEventName                |
     | any other                   | success 0, about the event's name | UnknownEventName                |
@@ -78,7 +82,7 @@ def parse_event(response: Response) -> None:
     if answer is not None and answer.success in (1, "1") and response.status in SUCCESS:
         return
     raise_if_throttled(response)
-    if any(response.status in statuses for statuses in (REDIRECTS, PROXY_GAVE_UP, SERVER_ERRORS)):
+    if any(response.status in statuses for statuses in UNANSWERED):
         raise _unknown_outcome(response)
     raise_if_account_refused(response)
     if answer is not None and answer.success in (0, "0"):

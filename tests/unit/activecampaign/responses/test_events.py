@@ -125,7 +125,12 @@ def test_any_other_refusal_of_one_event_rejects_it(status: int, body: object) ->
     assert type(raised(parse_event, answer(status, body))) is Rejected
 
 
-@pytest.mark.parametrize("status", [404, 405, 406, 409, 410, 413, 415, 421, 451])
+@pytest.mark.parametrize("body", [{}, b"", b"<html>too large</html>", {"success": 0, "message": "no"}])
+def test_a_proxy_that_calls_an_event_too_large_refuses_neither_it_nor_the_account(body: object) -> None:
+    assert type(raised(parse_event, answer(413, body))) is UnknownOutcome
+
+
+@pytest.mark.parametrize("status", [404, 405, 406, 409, 410, 415, 421, 451])
 @pytest.mark.parametrize("body", [{}, b"", b"404 page not found", {"success": 0, "message": "no"}])
 def test_a_status_that_no_event_causes_refuses_the_account_and_names_event_url(
     status: int, body: object
