@@ -57,7 +57,8 @@ class IdsInUse:
                     self._are_missing = False
                 self._read_at = self._clock()
         if changed := changed_kinds(self._used.by_kind(), self._found.by_kind()):
-            raise IdsChanged(f"ActiveCampaign has other ids than those in use: {', '.join(sorted(changed))}")
+            kinds = ", ".join(sorted(changed))
+            raise IdsChanged(f"ActiveCampaign has other ids than those in use: {kinds}; run it again")
 
     async def are_missing(self) -> bool:
         """Return whether the account lacks any, which may be why a call was refused.

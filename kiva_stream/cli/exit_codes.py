@@ -9,6 +9,7 @@ from kiva_stream.errors import (
     CheckpointError,
     DrainTimeoutError,
     HeldError,
+    IdsChanged,
     KivaStreamError,
     SettingsError,
     SourceError,
@@ -23,6 +24,7 @@ EXIT_CODES: dict[type[KivaStreamError], int] = {
     AccountRefused: 4,
     CheckpointError: 5,
     HeldError: 6,
+    IdsChanged: 4,
     DrainTimeoutError: UNEXPECTED,
 }
 
