@@ -106,7 +106,10 @@ class ParkedEntries(Protocol):
     """What another try of held contacts asks of the checkpoint."""
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
-        """Return the parked entries of contacts, in log order. Raises CheckpointError."""
+        """Return the parked entries of contacts, and those without a contact, in log order.
+
+        Raises CheckpointError.
+        """
 
 
 class Holds(Protocol):

@@ -289,7 +289,7 @@ class Ledger(Protocol):
         """
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
-        """Return the parked entries of contacts, in log order."""
+        """Return the parked entries of contacts, and those parked without a contact, in log order."""
 
     async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]

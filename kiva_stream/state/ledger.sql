@@ -99,7 +99,8 @@ SELECT counted_txid, counted_id FROM {schema}.checkpoint WHERE site_id = $1
 SELECT txid, log_id FROM {schema}.parked WHERE site_id = $1 ORDER BY txid, log_id
 
 -- name: parked_of
-SELECT txid, log_id FROM {schema}.parked WHERE site_id = $1 AND contact_id = ANY($2::bigint[])
+-- A late arrival is parked without a contact, so it may be of any.
+SELECT txid, log_id FROM {schema}.parked WHERE site_id = $1 AND (contact_id = ANY($2::bigint[]) OR contact_id = 0)
 ORDER BY txid, log_id
 
 -- name: unresolved_intents

@@ -16,7 +16,7 @@ from kiva_stream.model.customers import Customer
 from kiva_stream.model.deliveries import Batch
 from kiva_stream.model.entries import Changes, Entry
 from kiva_stream.model.held_records import HeldKey, HeldKind
-from kiva_stream.model.ids import Email, OrderId
+from kiva_stream.model.ids import ContactId, Email, OrderId
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, HeldContacts
 from kiva_stream.pipeline.lanes import Lanes
@@ -124,6 +124,17 @@ def test_a_restart_parks_what_it_reads_of_a_held_contact_and_tries_it_only_after
     assert tries == [[2, 4, 6]]  # once, when all else was done
     assert sorted(map(place_of, world.ledger.parked)) == [1, 3, 5]
     assert world.held_rows.rows[HeldKey(HeldKind.ORDER, ORDER)].attempts == 3
+
+
+def test_a_late_arrival_which_is_parked_without_a_contact_is_tried_with_its_contact() -> None:
+    world, outcomes = silent_world(ROWS)
+    run(world.run())
+    world.ledger.parked[position(3)] = ContactId(0)
+    world.order_delivery.silent = set()
+    run(world.run())
+
+    assert world.ledger.parked == {}
+    world.assert_complete(outcomes)
 
 
 class PausingLog(FakeLog):
