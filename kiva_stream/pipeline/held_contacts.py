@@ -61,11 +61,13 @@ class HeldContacts:
         records: HeldRecords,
         is_busy: Callable[[ContactId], bool] = lambda _contact: False,
         *,
+        is_down: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         self._parking = parking
         self.records = records
         self._is_busy = is_busy  # whether the sender has a batch of a contact
+        self._is_down, self._was_down = is_down, False  # all of ActiveCampaign
         self._clock = clock
         self._left: defaultdict[ContactId, DeadLetters] = defaultdict(dict)  # with the dead letters left
         self._trying: dict[ContactId, anyio.CancelScope | None] = {}  # with the scope of its wait
@@ -124,7 +126,13 @@ class HeldContacts:
             raise RecordsHeld("contacts", {contact.id: "the time of the last tries is over"})
 
     async def poll(self) -> bool:
-        """Return whether a contact is due, also by what another process asked for. Raises CheckpointError."""
+        """Return whether a contact is due, also by what another process asked for. Raises CheckpointError.
+
+        When ActiveCampaign is down no more, all that is held is due.
+        """
+        was_down, self._was_down = self._was_down, self._is_down()
+        if was_down and not self._was_down:
+            self.records.make_due()
         if self.records:
             with suppress(StateBusyError):
                 await self.records.refresh()

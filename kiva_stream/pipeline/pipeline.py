@@ -84,7 +84,7 @@ class Pipeline:
         earlier = checkpoint.earlier
         self._duplicates = Duplicates(settings.pipeline.window, settings.pipeline.duplicate_window_s)
         self._parking = Parking(checkpoint.reopened, settings.state.parked_max_entries, is_down)
-        self._held = HeldContacts(self._parking, held, self._is_busy)
+        self._held = HeldContacts(self._parking, held, self._is_busy, is_down=is_down)
         self._lanes = Lanes(self._parking.park_behind, self._held.leave)
         tries = HeldEntries(
             self._held, links=links, parked=checkpoint, earlier=earlier, entries=entries, classify=classify

@@ -181,7 +181,8 @@ class Bench:
         parking = Parking(self.checkpoint.reopened, parked_max)
         self.rows = FakeHeldRows()
         self.records = HeldRecords(self.rows, (), 300, clock=lambda: self.now, chance=lambda: 0)
-        self.held = HeldContacts(parking, self.records, clock=lambda: self.now)
+        self.is_down = False
+        self.held = HeldContacts(parking, self.records, is_down=lambda: self.is_down, clock=lambda: self.now)
         self.lanes = Lanes(parking.park_behind, self.held.leave)
 
     async def fill(self, first: int) -> Batch:
@@ -227,6 +228,16 @@ async def test_what_another_process_asks_for_is_due_though_the_state_was_busy_be
     assert not await bench.held.poll()
     bench.rows.is_busy = False
     assert await bench.held.poll()
+
+
+async def test_the_end_of_an_outage_makes_all_that_is_held_due() -> None:
+    bench = Bench()
+    await bench.hold()
+    bench.is_down = True
+    assert not await bench.held.poll()
+    bench.is_down = False
+    assert await bench.held.poll()
+    assert bench.held.take_due() == {ANNA.id: {}}
 
 
 async def test_an_answer_makes_what_is_parked_due_at_once() -> None:
