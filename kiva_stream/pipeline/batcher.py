@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec.structs import replace
 
 from kiva_stream.model.classifications import FOR_A_CONTACT, Classification, Event, Noise, Reject, SyncOnly
 from kiva_stream.model.contacts import Contact
@@ -133,12 +134,12 @@ class Batcher:
 
     async def _retry_refused(self, page: ClassifiedPage, contacts: Contacts) -> None:
         """Have refused contacts tried again: those whose rows changed, and those that a replay is about."""
-        asked = _with_replay_asked(page) & contacts.keys()
-        for customers, is_asked in ((asked, True), (contacts.keys() - asked, False)):
-            by_id = {contacts[customer].id: contacts[customer] for customer in customers}
-            retried = [each for each in by_id.values() if is_asked or each.is_refused]
-            if retried:
-                await self._contact_delivery.retry_refused(retried, is_asked=is_asked)
+        asked = {contacts[each].id: contacts[each] for each in _with_replay_asked(page) & contacts.keys()}
+        refused = {each.id: each for each in contacts.values() if each.is_refused and each.id not in asked}
+        if asked:
+            await self._contact_delivery.retry_refused(list(asked.values()), is_asked=True)
+        if refused:
+            await self._contact_delivery.retry_refused(list(refused.values()), is_asked=False)
 
     def _take(self, span: Span, entry: Entry, classification: Classification, *, contacts: Contacts) -> None:
         """Give an entry in log order its outcome, or add its delivery.
@@ -191,7 +192,9 @@ class Batcher:
         elif is_repeat:
             span.resolve(SKIPPED[Reason.DUPLICATE], notes=notes)
         else:
-            delivery = _delivery(span, entry, classification, notes=notes, is_reopened=is_reopened)
+            delivery = _delivery(span, entry, classification, notes=notes)
+            if is_reopened:
+                delivery = replace(delivery, is_reopened=True)
             contact = contacts[
                 delivery.customer
             ]  # the classifier rejects entries whose customer has no address
@@ -288,15 +291,10 @@ def _with_replay_asked(page: ClassifiedPage) -> set[CustomerId]:
 
 
 def _delivery(
-    span: Span,
-    entry: Entry,
-    classification: Event | SyncOnly,
-    *,
-    notes: tuple[str, ...],
-    is_reopened: bool,
+    span: Span, entry: Entry, classification: Event | SyncOnly, *, notes: tuple[str, ...]
 ) -> Delivery:
     assert entry.customer_id is not None  # noqa: S101  an event or sync-only entry has a customer
     event = classification if isinstance(classification, Event) else None
     line, eventdata = (event.event_line, event.eventdata) if event else (None, "")
     where = entry.position, entry.inserted_at, span, entry.customer_id
-    return Delivery(*where, line, eventdata, notes, classification.order, is_reopened=is_reopened)
+    return Delivery(*where, line, eventdata, notes, classification.order)
