@@ -245,7 +245,7 @@ class Checkpoint:
         parked, unparked = self.reopened.take_rows(resolved)
         # 5. What has its outcome by now, sent or not, is in doubt no longer; what still is, stays recorded.
         done = [each.position for each in resolved]
-        self.earlier.forget_in_doubt(done, {*self.reopened.positions, *self.reopened.left_parked})
+        self.earlier.forget_in_doubt(done, self.reopened.will_be_decided)
         self._committed_outcomes = self._read - pending
         commit = Commit(
             watermark=self.position,

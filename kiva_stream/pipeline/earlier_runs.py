@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from kiva_stream.model.checkpoint import Leftovers
 from kiva_stream.model.outcomes import Outcome
@@ -48,15 +48,18 @@ class EarlierRuns:
         """Return whether a dead letter that is read again may get another outcome: not a discarded one."""
         return position not in self._discarded
 
-    def forget_in_doubt(self, resolved: Collection[Position], reopened: Collection[Position]) -> None:
+    def forget_in_doubt(
+        self, resolved: Collection[Position], will_be_decided: Callable[[Position], bool]
+    ) -> None:
         """Forget events in doubt that have their outcome, though this run did not send them.
 
-        `resolved` are the reopened entries that the next commit resolves, `reopened` those that stay open.
+        `resolved` are the reopened entries that the next commit resolves. `will_be_decided` returns whether
+        an entry that left its span has no outcome yet.
 
         | the entry                                                           | is in doubt |
         |---------------------------------------------------------------------|-------------|
         | is one of `resolved`                                                | no more     |
-        | is one of `reopened`                                                | still       |
+        | will be decided                                                     | still       |
         | is neither, and lies above the watermark                            | still       |
         | is neither, and was passed by the watermark in this run             | no more     |
         | is neither, and lies at or below the start: it is not reopened yet  | still       |
@@ -64,4 +67,4 @@ class EarlierRuns:
         if self.in_doubt:
             self.in_doubt.difference_update(resolved)
             passed = {each for each in self.in_doubt if self._start < each <= self._watermark.position}
-            self.in_doubt -= passed.difference(reopened)
+            self.in_doubt -= {each for each in passed if not will_be_decided(each)}

@@ -89,6 +89,10 @@ class HeldContacts:
         self._left[contact.id].update(left)
         return True
 
+    def has_room(self, lanes: Lanes, contact: Contact) -> bool:
+        """Return whether `hold` finds room."""
+        return self._parking.has_room(lanes.rest(contact))
+
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
         """Park an entry if its contact is held, and leave it to the next try; return whether it was."""
         is_held = contact.id in self._left or self.records.holds(contact.id)
@@ -172,6 +176,10 @@ class LaneHolds:
     async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
         """See HeldContacts.hold."""
         return await self._held.hold(self._lanes, contact, position=position, error=error)
+
+    def has_room(self, contact: Contact) -> bool:
+        """See HeldContacts.has_room."""
+        return self._held.has_room(self._lanes, contact)
 
 
 class HeldCheck(NamedTuple):

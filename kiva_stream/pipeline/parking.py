@@ -16,7 +16,8 @@ with a span of its own. The sender goes on where it is. What is parked, and when
 |                                    | in an outage all contacts wait for the same                       |
 
 While `parked_max` entries are parked, no more are parked here: they stay in their spans, and reading stops at
-the window. Late arrivals count among the parked, but are parked whatever their number (`late_arrivals.py`).
+the window. Late arrivals (`late_arrivals.py`) and entries behind a held contact (`held_contacts.py`) count
+among the parked, but are parked whatever their number.
 
 When a parked entry returns to its lane:
 
@@ -32,7 +33,7 @@ Its outcome is counted outside the log's order, and its row goes with the same c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import anyio
 
@@ -107,6 +108,10 @@ class Parking:
             newest = len(lane.gathered) - 1
             lane.set_parked(is_whole=self._park_entries(newest, lane.gathered, lane.batch.contact.id))
 
+    def has_room(self, deliveries: Collection[Delivery]) -> bool:
+        """Return whether all of these deliveries can be parked."""
+        return self._reopened.parked_count + len(self._new(deliveries)) <= self._parked_max
+
     def leave(
         self, deliveries: Collection[Delivery], contact: ContactId, *, beyond_max: bool = False
     ) -> dict[Position, Reason] | None:
@@ -115,14 +120,16 @@ class Parking:
         None: there is no room, and none is parked. Contact checks are dropped: the contact is dirty, so that
         its next batch does the same.
         """
-        entries = [each for each in deliveries if each.is_entry]
-        new = [each for each in entries if each.position not in self._reopened]
-        if not beyond_max and self._reopened.parked_count + len(new) > self._parked_max:
+        if not (beyond_max or self.has_room(deliveries)):
             return None
-        for each in new:
+        entries = [each for each in deliveries if each.is_entry]
+        for each in self._new(entries):
             self._reopened.park(each, contact)
         left = {each.position: self._reopened.leave(each.position) for each in entries}
         return {position: why for position, why in left.items() if why is not None}
+
+    def _new(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        return [each for each in deliveries if each.is_entry and each.position not in self._reopened]
 
     def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
         """Park the deliveries from the index `first` on, while there is room; return whether all are parked.

@@ -36,6 +36,7 @@ class ReopenedSpans:
         self._commits = commits
         self._open: dict[Position, ReopenedSpan] = {}
         self._left_parked = set(parked)  # and not reopened yet
+        self._left_dead: set[Position] = set()
         self._new_rows: dict[Position, ContactId] = {}  # parked since the last commit
         self.parked_count = len(parked)
 
@@ -48,10 +49,9 @@ class ReopenedSpans:
         """Where the reopened entries stand in the log."""
         return self._open.keys()
 
-    @property
-    def left_parked(self) -> Collection[Position]:
-        """Where the parked entries stand that are not reopened."""
-        return self._left_parked
+    def will_be_decided(self, position: Position) -> bool:
+        """Return whether an entry gets its outcome outside the log's order, in this run or a later one."""
+        return position in self._open or position in self._left_parked or position in self._left_dead
 
     @property
     def has_new_rows(self) -> bool:
@@ -83,6 +83,7 @@ class ReopenedSpans:
             return None
         was_parked = position in self._left_parked
         self._left_parked.discard(position)
+        self._left_dead.discard(position)
         self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
         return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked=is_late or was_parked))
 
@@ -91,10 +92,13 @@ class ReopenedSpans:
 
         Return the reason of a dead letter. No-op for an entry that is not reopened.
         """
-        left = self._open.pop(position, None)
-        if left is not None and left.is_parked:
+        if (left := self._open.pop(position, None)) is None:
+            return None
+        if left.is_parked:
             self._left_parked.add(position)
-        return left.was_dead if left is not None and not left.is_parked else None
+            return None
+        self._left_dead.add(position)
+        return left.was_dead
 
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened

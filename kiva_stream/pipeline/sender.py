@@ -95,7 +95,11 @@ class Sender:
             await self._deliver(batch)
         except RecordsHeld as error:
             batch.end_wait()
-            if await self._holds.hold(contact, batch.current.position, error):
+            position = batch.current.position
+            is_held = await self._holds.hold(contact, position, error)
+            if error.what == EVENTS:  # the commit that frees its permit has its parked row
+                self._outcomes.keep_in_doubt(position)
+            if is_held:
                 return None
             with self._unless_drained():
                 await self._sleep(HOLD_AGAIN_S)
@@ -180,14 +184,24 @@ class Sender:
         earlier = self._unanswered.attempts(position)
         first = last = await self._try_to_send(batch, earlier + 1, is_first=True)
         while first is not None and last is not None:
-            with self._unless_drained():
-                is_held = await self._unanswered.is_held(batch.contact.id, first, last)
-            if is_held:
-                self._unanswered.held(position, last.number)
-                self._outcomes.keep_in_doubt(position)
-                raise RecordsHeld(EVENTS, {batch.contact.id: last.why}, is_in_doubt=not last.is_looked_up)
+            await self._hold_if_unanswered(batch, first, last)
             self._outcomes.count_note("sent_again")
             last = await self._try_to_send(batch, last.number + 1)
+
+    async def _hold_if_unanswered(self, batch: Batch, first: Attempt, last: Attempt) -> None:
+        """Raise RecordsHeld if the current event is held now; if there is no room for that, wait a while.
+
+        Without room it keeps its permit, as it is in doubt. Raises DrainedError.
+        """
+        contact = batch.contact
+        with self._unless_drained():
+            if not await self._unanswered.is_held(contact.id, first, last):
+                return
+            if not self._holds.has_room(contact):
+                await self._sleep(HOLD_AGAIN_S)
+                return
+        self._unanswered.held(batch.current.position, last.number)
+        raise RecordsHeld(EVENTS, {contact.id: last.why}, is_in_doubt=not last.is_looked_up)
 
     async def _try_to_send(self, batch: Batch, number: int, *, is_first: bool = False) -> Attempt | None:
         """Send the current event, once; return the attempt if it has no outcome.

@@ -121,6 +121,9 @@ class Holds(Protocol):
         `position` is that of the delivery for which there is no answer. Raises CheckpointError.
         """
 
+    def has_room(self, contact: Contact) -> bool:
+        """Return whether the lane of a contact whose batch is at the sender can be parked."""
+
     async def delivered(self, contact: Contact) -> None:
         """Note that a batch of a contact was delivered. Raises CheckpointError."""
 

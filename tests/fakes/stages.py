@@ -97,6 +97,9 @@ class FakeHolds:
             self.held.append((contact.id, error))
         return self.room
 
+    def has_room(self, _contact: Contact) -> bool:
+        return self.room
+
     def discarded(self, _contact: Contact, position: Position) -> str | None:
         return self.discards.get(position)
 
