@@ -78,6 +78,21 @@ async def test_an_event_in_doubt_that_is_parked_stays_in_doubt_though_the_waterm
     assert ledger.left().in_doubt == {position(1)}
 
 
+async def test_a_dead_letter_that_is_left_to_a_later_try_stays_in_doubt() -> None:
+    ledger = FakeLedger()
+    checkpoint = make_checkpoint(ledger)
+    span = await checkpoint.track(position(1), 1)
+    async with running(checkpoint):
+        dead_letter = DeadLetter(position(1), Reason.EVENT_REJECTED, CustomerId(1))
+        checkpoint.record_dead(span, dead_letter)
+        checkpoint.request_commit()
+        await until(lambda: ledger.watermark == position(1))
+        checkpoint.reopened.reopen(position(1), Reason.EVENT_REJECTED)
+        checkpoint.keep_in_doubt(position(1))
+        assert checkpoint.reopened.leave(position(1)) is Reason.EVENT_REJECTED
+    assert ledger.left().in_doubt == {position(1)}
+
+
 # Dead, and alive again
 
 
