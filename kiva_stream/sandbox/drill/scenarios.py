@@ -72,8 +72,8 @@ def _of_requests() -> list[Scenario]:
     late = {"tracking_log_delay_s": 0.6 * LOOKUP_SETTLE_S}
     kinds = account_faults.KINDS
     return [
-        *(Scenario(kind.value, beside(account_faults.inject_faults, (kind,))) for kind in kinds),
-        Scenario("all-faults", beside(account_faults.inject_faults, kinds), account=late),
+        *(Scenario(kind.value, partial(account_faults.inject_faults, (kind,))) for kind in kinds),
+        Scenario("all-faults", partial(account_faults.inject_faults, kinds), account=late),
     ]
 
 
