@@ -294,6 +294,10 @@ class _Instant:
         """Return that none of a customer's entries is dead."""
         return False
 
+    def suspects(self) -> tuple[ContactId, ...]:
+        """Hold no event."""
+        return ()
+
     def request_commit(self) -> None:
         """Commit nothing."""
 

@@ -218,11 +218,12 @@ class ServiceRun:
         every_s = self._settings.source.poll_interval_s
         try:
             while True:
-                await self._unless_refused("week tags", partial(site.tags.run, every_s))
                 try:
+                    await self._unless_refused("week tags", partial(site.tags.run, every_s))
                     await site.ids_in_use.require_same()
                 except IdsChanged:
                     self._end_round()
+                    await anyio.sleep_forever()  # until the round has ended
         except Exception as error:  # noqa: BLE001  `go` raises it
             self._error = error
             self.drain()

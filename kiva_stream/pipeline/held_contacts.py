@@ -87,6 +87,7 @@ class HeldContacts:
         lanes.remove(contact)
         self._trying.pop(contact.id, None)
         self._left[contact.id].update(left)
+        await self.records.postpone(contact.id)
         return True
 
     def has_room(self, lanes: Lanes, contact: Contact) -> bool:
@@ -172,6 +173,10 @@ class LaneHolds:
         self.bounded = held.bounded
         self.delivered = held.delivered
         self.discarded = held.discarded
+
+    def suspects(self) -> list[ContactId]:
+        """See ports.stages.Holds.suspects."""
+        return list(map(ContactId, self._held.records.suspects(HeldKind.EVENT)))
 
     async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
         """See HeldContacts.hold."""

@@ -119,8 +119,11 @@ class ReopenedSpans:
 
         An entry that was parked and resolved since the last commit has no row, and gets none.
         """
-        pending = self._open.keys() | self._left_parked
-        new = tuple(each for each in self._new_rows.items() if each[0] in pending)
+        new = tuple(
+            (position, contact)
+            for position, contact in self._new_rows.items()
+            if position in self._open or position in self._left_parked
+        )
         gone = tuple(
             each.position for each in resolved if each.is_parked and each.position not in self._new_rows
         )

@@ -72,7 +72,7 @@ class Sender:
         self._sleep = sleep
         self._clock = clock
         self._began_at = clock()  # what an earlier run sent was sent before
-        self._unanswered = UnansweredEvents(lookups.witness_s, clock=clock, sleep=sleep)
+        self._unanswered = UnansweredEvents(lookups.witness_s, holds.suspects(), clock=clock, sleep=sleep)
         self._warn = ThrottledWarning()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:

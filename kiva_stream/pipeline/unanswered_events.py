@@ -18,7 +18,7 @@ is sent out of its turn for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import anyio.lowlevel
@@ -42,14 +42,25 @@ class Attempt(NamedTuple):
 
 
 class UnansweredEvents:
-    """The events of one run that get no answer, by their contacts: each has one at a time."""
+    """The events of one run that get no answer, by their contacts: each has one at a time.
 
-    def __init__(self, over_s: float, *, clock: Callable[[], float], sleep: Sleep) -> None:
+    `suspects` are the contacts of events that an earlier run held: these have one more try.
+    """
+
+    def __init__(
+        self,
+        over_s: float,
+        suspects: Collection[ContactId] = (),
+        *,
+        clock: Callable[[], float],
+        sleep: Sleep,
+    ) -> None:
         self._over_s = over_s
         self._clock = clock
         self._sleep = sleep
         self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
-        self._unanswered: set[ContactId] = set()
+        self._lone.hold(suspects)
+        self._unanswered: set[ContactId] = set(suspects)
         self._waiting: dict[ContactId, None] = {}  # for a witness, in order
         self._attempts: dict[Position, int] = {}  # of those that are held
         self.answers = 0  # of all events
@@ -86,7 +97,7 @@ class UnansweredEvents:
 
     async def _is_held_in_doubt(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
         """Return whether the event is held; if it is not, wait first until it may be sent again."""
-        if last.number > 1 and last.answers > first.answers:
+        if contact in self._lone or (last.number > 1 and last.answers > first.answers):
             return True
         began_at = self._clock()
         self._waiting[contact] = None

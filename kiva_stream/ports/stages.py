@@ -121,6 +121,9 @@ class Holds(Protocol):
         `position` is that of the delivery for which there is no answer. Raises CheckpointError.
         """
 
+    def suspects(self) -> Collection[ContactId]:
+        """Return the contacts of events that are held and get no answer."""
+
     def has_room(self, contact: Contact) -> bool:
         """Return whether the lane of a contact whose batch is at the sender can be parked."""
 

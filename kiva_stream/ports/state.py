@@ -228,8 +228,8 @@ class SentOrders(Protocol):
 class HeldRows(Protocol):
     """The stored records that are held. Every call raises CheckpointError."""
 
-    async def read(self) -> list[HeldRecord]:
-        """Return all of them."""
+    async def read(self, *, is_due: bool = False) -> list[HeldRecord]:
+        """Return all of them, or those whose next try is due."""
 
     async def record(self, held: Collection[HeldRecord]) -> None:
         """Add records that are held, or replace what is stored of them."""

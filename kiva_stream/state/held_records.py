@@ -56,8 +56,8 @@ class StoredHeldRecords:
         self._store = store
         self._site_id = site_id
 
-    async def read(self) -> list[HeldRecord]:
-        """Return the rows of the site."""
+    async def read(self, *, is_due: bool = False) -> list[HeldRecord]:
+        """Return the rows of the site: all, or those whose next try is due."""
         return [
             HeldRecord(
                 HeldKey(HeldKind(row["kind"]), row["id"]),
@@ -69,7 +69,7 @@ class StoredHeldRecords:
                 is_suspect=row["suspect"],
                 is_discarded=row["is_discarded"],
             )
-            for row in await self._store.fetch("held_records", self._site_id)
+            for row in await self._store.fetch("held_records", self._site_id, is_due)
         ]
 
     async def record(self, held: Collection[HeldRecord]) -> None:

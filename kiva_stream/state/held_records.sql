@@ -1,7 +1,7 @@
 -- name: held_records
 SELECT kind, id, contact_id, fingerprint, reply, attempts, suspect, discarded_at IS NOT NULL AS is_discarded,
        coalesce(extract(epoch FROM next_try - now())::float8, 'Infinity') AS due_in_s
-FROM {schema}.held WHERE site_id = $1
+FROM {schema}.held WHERE site_id = $1 AND (NOT $2::boolean OR next_try <= now())
 
 -- name: record_held
 INSERT INTO {schema}.held (site_id, kind, id, contact_id, fingerprint, reply, attempts, suspect, next_try)

@@ -141,11 +141,25 @@ class HeldRecords:
                 if self._due_at[key] < math.inf:
                     self._due_at[key] = min(self._due_at[key], now)
 
+    async def postpone(self, contact: ContactId) -> None:
+        """Make nothing of a contact due before the next try of what has just failed of it."""
+        now = self._clock()
+        due_at = {key: self._due_at[key] for key in self._by_contact.get(contact, ())}
+        next_at = min(
+            (each for each in due_at.values() if now < each < math.inf), default=now + self._retry_s
+        )
+        overdue = [self._held[key] for key, each in due_at.items() if each <= now]
+        postponed = [replace(each, due_in_s=next_at - now) for each in overdue if not each.is_discarded]
+        if postponed:
+            await self._rows.record(postponed)
+        for each in postponed:
+            self._keep(each)
+
     async def refresh(self) -> None:
         """Read which records another process has made due or discarded meanwhile."""
-        for stored in await self._rows.read():
+        for stored in await self._rows.read(is_due=True):
             known = self._held.get(stored.key)
-            if known and known.attempts == stored.attempts and stored.due_in_s <= 0:
+            if known and known.attempts == stored.attempts:
                 self._keep(stored)
 
     # --- what becomes of them ---

@@ -86,6 +86,7 @@ class FakeHolds:
 
     def __init__(self) -> None:
         self.room = True
+        self.known: list[ContactId] = []
         self.held: list[tuple[ContactId, RecordsHeld]] = []
         self.discards: dict[Position, str] = {}
         self.done: list[ContactId] = []
@@ -96,6 +97,9 @@ class FakeHolds:
         if self.room:
             self.held.append((contact.id, error))
         return self.room
+
+    def suspects(self) -> list[ContactId]:
+        return self.known
 
     def has_room(self, _contact: Contact) -> bool:
         return self.room

@@ -22,11 +22,11 @@ class FakeHeldRows:
         self.rows: dict[HeldKey, HeldRecord] = {}
         self.is_busy = False
 
-    async def read(self) -> list[HeldRecord]:
+    async def read(self, *, is_due: bool = False) -> list[HeldRecord]:
         await anyio.lowlevel.checkpoint()
         if self.is_busy:
             raise StateBusyError("the state is busy")
-        return list(self.rows.values())
+        return [each for each in self.rows.values() if not is_due or each.due_in_s <= 0]
 
     async def record(self, held: Collection[HeldRecord]) -> None:
         await anyio.lowlevel.checkpoint()

@@ -157,3 +157,16 @@ def test_the_attempts_of_a_held_event_go_on_when_it_is_tried_again() -> None:
     world.assert_complete(outcomes)
     rows = [row for commit in world.ledger.commits for row in commit.delivered]
     assert [row.attempts for row in rows if row.position == position(1)] == [EVENT_TRIES + 1]
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_events_that_an_earlier_run_held_end_a_run_after_one_more_try_however_many(*, looks_up: bool) -> None:
+    crowd = CROWD[:4]
+    world, _ = world_of([*crowd, *[BOB] * 12], 1, 2, 3, 4, looks_up=looks_up)
+    run(world.run(within_s=LONG_S))
+    assert parked(world) == [1, 2, 3, 4]
+    sent = len(world.events.places())
+
+    run(world.run(within_s=HELD_S))
+    assert parked(world) == [1, 2, 3, 4]
+    assert len(world.events.places()) == sent + 4

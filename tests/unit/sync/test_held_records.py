@@ -74,6 +74,20 @@ async def test_each_try_comes_after_twice_the_time_and_at_the_latest_after_a_day
     assert waits[-2:] == [MOST_S, MOST_S]
 
 
+async def test_nothing_else_of_a_contact_is_due_before_the_next_try_of_what_failed_last() -> None:
+    bench = Bench()
+    bench.silent = {ONE.id}
+    await bench.write(ONE)
+    bench.now = 300
+    await bench.held.hold(HeldKind.CONTACT, {ANN: silent(ANN)})
+    assert bench.held.due() == {ANN}
+    await bench.held.postpone(ANN)
+    await bench.held.refresh()
+    assert bench.held.due() == set()
+    bench.now = 600
+    assert bench.held.due() == {ANN}
+
+
 async def test_a_wait_has_jitter_and_is_never_longer_than_it_is_without() -> None:
     rows = FakeHeldRows()
     held = HeldRecords(rows, (), 300, clock=lambda: 0.0, chance=lambda: 0.5)
