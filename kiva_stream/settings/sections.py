@@ -153,13 +153,11 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
         Count, doc("so many requests in a row unanswered: then all wait, and one at a time tries again")
     ] = 5
     retry_refused_s: Annotated[
-        Timeout, doc("how often `follow` tries again when the key or the account is refused")
+        Timeout, doc("how often `follow` tries again when the key, the account or a kind of call is refused")
     ] = 300
     retry_held_s: Annotated[
         Timeout,
-        doc(
-            "when a contact or order that gets no answer is tried again; later tries wait twice as long each"
-        ),
+        doc("when a held record is tried again; later tries wait twice as long each, at most a day"),
     ] = 300
     resubscribe_max_age_s: Annotated[
         Seconds, doc("a re-subscription is carried only while its entry is younger than this")

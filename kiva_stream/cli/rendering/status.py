@@ -44,7 +44,10 @@ def render_status(report: StatusReport | StartReport) -> RenderableType:
 
 def _held(rows: list[HeldRow]) -> Iterator[RenderableType]:
     if rows:
-        yield Text("\nHeld: not taken, tried again; `dead-letters list --parked` has the entries", "bold")
+        yield Text(
+            "\nHeld: ActiveCampaign does not take these; each is tried again (`dead-letters list --parked`)",
+            "bold",
+        )
         yield from listing(
             [
                 {
