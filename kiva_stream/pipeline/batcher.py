@@ -79,11 +79,13 @@ class Batcher:
         async with pages, batches:
             async for page in pages:
                 asked = set(self._contact_delivery.take_due())
+                contacts = await self._contacts(_addresses(page))
+                # What is parked comes before the page's own entries: also of those who have moved by now.
                 if due := await self._held.due():
                     await self._try_again(due)
                     asked.difference_update(check.contact.id for check in due.checks)
+                    contacts = await self._contacts(_addresses(page))
                 await self._check_due(asked, page.span.last)
-                contacts = await self._contacts(_addresses(page))
                 await self._retry_refused(page, contacts)
                 # Older entries come first: dead letters that can be delivered, before the page's own entries.
                 for entry, classification, was_dead in await self._revivals.of(contacts):
@@ -124,6 +126,7 @@ class Batcher:
             found = [await self._links.find_by_email(addresses[customer]) for customer in movers]
             joined = {linked.contact.id for linked in found if linked}
             await self._lanes.idle({known[customer].id for customer in movers} | joined)
+            self._held.try_now(known[customer].id for customer in movers)
         # 2. Contacts that are missing or were never confirmed.
         contacts = await self._links.link(addresses)
         # 3. Contacts that ActiveCampaign has; `link` returns where their customers are now.

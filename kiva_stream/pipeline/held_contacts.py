@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -222,6 +222,10 @@ class HeldEntries:
         self._earlier = earlier
         self._entries = entries
         self._classify = classify
+
+    def try_now(self, contacts: Iterable[ContactId]) -> None:
+        """Make the next try of what is held of these contacts due now."""
+        self._held.records.try_now(contacts)
 
     async def due(self) -> DueEntries | None:
         """Return what is tried again now, its entries in log order; None: nothing is due.

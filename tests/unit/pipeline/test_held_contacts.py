@@ -171,6 +171,33 @@ def test_what_is_held_without_entries_of_its_own_is_tried_when_it_is_due(kind: H
     assert world.order_delivery.upserted == ([[ORDER]] if kind is HeldKind.ORDER else [])
 
 
+def test_what_is_parked_arrives_first_at_the_new_address_of_a_customer() -> None:
+    new = Email("ann@new.example.org")
+    moved = replace(ANN, email=new)
+    world, outcomes = story([(ANN, EVENT), *[(BOB, EVENT)] * 3, (moved, EVENT)], page_rows=1)
+    world.log = log = PausingLog(world.log.entries, page_rows=1)
+    parked: list[list[int]] = []
+
+    def move() -> None:
+        parked.append(sorted(map(place_of, world.ledger.parked)))
+        log.entries[0] = replace(log.entries[0], customer=moved)
+
+    log.after_pause = move
+
+    async def play() -> None:
+        world.begin()
+        await world.links.link({each.id: each.email for each in (ANN, BOB) if each.email})
+        anns = world.links.by_customer[ANN.id].id
+        for _ in range(3):  # the next try is after the pause
+            await world.held.hold(HeldKind.CONTACT, {anns: silent(anns)})
+        await world.carry()
+
+    run(play())
+    assert parked == [[1]]
+    assert world.events.places_by_contact()[new] == [1, 5]
+    world.assert_complete(outcomes)
+
+
 class Bench:
     """Held contacts with lanes, and a clock. The lane of `ANNA` is at the sender, with two deliveries."""
 
