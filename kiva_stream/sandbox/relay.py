@@ -104,16 +104,19 @@ class _Passage:
     async def serve(self) -> None:
         """Pass on what either end sends, until one of them closes the connection."""
         async with self._client, self._server, anyio.create_task_group() as group:
-            group.start_soon(self._pass_requests)
-            await self._pass_answers()
+            group.start_soon(self._pass_requests, group.cancel_scope)
+            await self._pass_on(self._server, self._client)
             group.cancel_scope.cancel()
 
-    async def _pass_requests(self) -> None:
-        await self._pass_on(self._client, self._server)
-        await self._server.aclose()  # ends the answers
+    async def _pass_requests(self, whole: anyio.CancelScope) -> None:
+        """Pass on what the client sends; cancel the whole passage when that ends.
 
-    async def _pass_answers(self) -> None:
-        await self._pass_on(self._server, self._client)
+        The server's end is closed only when nothing is read from it any more: anyio closes the socket of a
+        Unix stream that is being read before it leaves the selector, which then takes the next connection of
+        the same number for this one.
+        """
+        await self._pass_on(self._client, self._server)
+        whole.cancel()
 
     async def _pass_on(self, sender: anyio.abc.ByteStream, receiver: anyio.abc.ByteStream) -> None:
         try:
