@@ -262,6 +262,8 @@ def _received(batches: MemoryObjectReceiveStream[Batch]) -> list[Batch]:
 class _Instant:
     """Implements the ports of the stages, as far as they need them; every answer comes at once."""
 
+    trying = ()  # no held contact
+
     def __init__(self) -> None:
         self._contacts: dict[CustomerId, Contact] = {}
 
@@ -303,9 +305,6 @@ class _Instant:
 
     def discarded(self, _contact: Contact, _position: Position) -> None:
         """Have discarded no event."""
-
-    async def delivered(self, _contact: Contact) -> None:
-        """Hold no contact."""
 
     def record_dead(self, span: Span, dead_letter: DeadLetter, notes: Iterable[str] = ()) -> None:
         """Keep no dead letter."""

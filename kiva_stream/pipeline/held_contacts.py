@@ -70,7 +70,7 @@ class HeldContacts:
         self._is_down, self._was_down = is_down, False  # all of ActiveCampaign
         self._clock = clock
         self._left: defaultdict[ContactId, DeadLetters] = defaultdict(dict)  # with the dead letters left
-        self._trying: dict[ContactId, anyio.CancelScope | None] = {}  # with the scope of its wait
+        self.trying: dict[ContactId, anyio.CancelScope | None] = {}  # with the scope of its wait
         self._ends_at = math.inf  # the last tries
 
     async def hold(self, lanes: Lanes, contact: Contact, *, position: Position, error: RecordsHeld) -> bool:
@@ -85,7 +85,7 @@ class HeldContacts:
         if left is None:
             return False
         lanes.remove(contact)
-        self._trying.pop(contact.id, None)
+        self.trying.pop(contact.id, None)
         self._left[contact.id].update(left)
         await self.records.postpone(contact.id)
         return True
@@ -97,7 +97,7 @@ class HeldContacts:
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
         """Park an entry if its contact is held, and leave it to the next try; return whether it was."""
         is_held = contact.id in self._left or self.records.holds(contact.id)
-        if not (is_held and delivery.is_entry) or contact.id in self._trying:
+        if not (is_held and delivery.is_entry) or contact.id in self.trying:
             return False
         # It must not overtake what is parked of its contact, so there is always room for it.
         left = self._parking.leave([delivery], contact.id, beyond_max=True)
@@ -110,8 +110,8 @@ class HeldContacts:
 
     async def delivered(self, contact: Contact) -> None:
         """Note that a batch of a contact was delivered: a try that was under way is over."""
-        if contact.id in self._trying:
-            del self._trying[contact.id]
+        if contact.id in self.trying:
+            del self.trying[contact.id]
             await self.records.end_due(contact.id)
 
     # --- tries ---
@@ -119,14 +119,14 @@ class HeldContacts:
     @contextmanager
     def bounded(self, contact: Contact) -> Iterator[None]:
         """End what is waited for when the last tries are over: then RecordsHeld is raised."""
-        if contact.id not in self._trying:
+        if contact.id not in self.trying:
             yield
             return
         with anyio.CancelScope(deadline=self._ends_at) as scope:
-            self._trying[contact.id] = scope
+            self.trying[contact.id] = scope
             yield
-        if contact.id in self._trying:
-            self._trying[contact.id] = None
+        if contact.id in self.trying:
+            self.trying[contact.id] = None
         if scope.cancelled_caught:
             raise RecordsHeld("contacts", {contact.id: "the time of the last tries is over"})
 
@@ -147,20 +147,20 @@ class HeldContacts:
         """Make the next try of all due now. It is the last of this run."""
         self.records.make_due()
         self._ends_at = self._clock() + LAST_TRIES_S
-        for scope in self._trying.values():
+        for scope in self.trying.values():
             if scope is not None:
                 scope.deadline = self._ends_at
 
     def due(self) -> set[ContactId]:
         """Return the contacts that are due for another try, or whose records are held no more."""
         done = {contact for contact in self._left if not self.records.holds(contact)}
-        due = (self.records.due() | done) - self._trying.keys()
+        due = (self.records.due() | done) - self.trying.keys()
         return {contact for contact in due if not self._is_busy(contact)}
 
     def take_due(self) -> dict[ContactId, DeadLetters]:
         """Begin another try of the contacts that are due; return them with the dead letters left of each."""
         due = {contact: self._left.pop(contact, {}) for contact in self.due()}
-        self._trying |= dict.fromkeys(contact for contact in due if self.records.holds(contact))
+        self.trying |= dict.fromkeys(contact for contact in due if self.records.holds(contact))
         return due
 
 
@@ -172,6 +172,7 @@ class LaneHolds:
         self._lanes = lanes
         self.bounded = held.bounded
         self.delivered = held.delivered
+        self.trying = held.trying
         self.discarded = held.discarded
 
     def suspects(self) -> list[ContactId]:

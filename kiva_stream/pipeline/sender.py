@@ -19,6 +19,7 @@ from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.outcomes import SYNCED, Reason
+from kiva_stream.model.positions import Position
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
 from kiva_stream.pipeline.send_intents import LOOKAHEAD_MAX
@@ -104,7 +105,8 @@ class Sender:
             with self._unless_drained():
                 await self._sleep(HOLD_AGAIN_S)
             return batch
-        await self._holds.delivered(contact)
+        if contact.id in self._holds.trying:
+            await self._holds.delivered(contact)
         return self._next_batch(contact)
 
     async def _deliver(self, batch: Batch) -> None:
@@ -122,10 +124,13 @@ class Sender:
             elif delivery.event_line is None:  # an entry without event, or a check, whose span is not counted
                 delivery.span.resolve(SYNCED, notes=delivery.notes)
                 self._outcomes.request_commit()
-            elif (reply := self._holds.discarded(batch.contact, delivery.position)) is not None:
+            elif (
+                delivery.is_reopened  # as what was held is
+                and (reply := self._holds.discarded(batch.contact, delivery.position)) is not None
+            ):
                 self._record_rejected(batch, reply)
             else:
-                await self._send(batch)
+                await self._send(batch, delivery.position)
             batch.finish_current()
 
     async def _ensure(self, need: Need) -> None:
@@ -148,8 +153,8 @@ class Sender:
             dead_letter = DeadLetter(delivery.position, why, customer, reply=contact.reply)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
-    async def _send(self, batch: Batch) -> None:
-        """Send the current event until it has its outcome. Raises DrainedError.
+    async def _send(self, batch: Batch, position: Position) -> None:
+        """Send the current event, which has this position, until it has its outcome. Raises DrainedError.
 
         During any await, parking may replace `batch.current` by a copy with another span. So outcomes go to
         the one that is current by then; position and event are the same in both.
@@ -167,8 +172,9 @@ class Sender:
         Whether and when it is sent again: see `UnansweredEvents`. Raises RecordsHeld if it is held: then it
         is in doubt.
         """
-        position, may_repeat = batch.current.position, False
-        if self._outcomes.is_in_doubt(position):
+        may_repeat, earlier = False, 0
+        if self._outcomes.is_in_doubt(position):  # as one that was held is
+            earlier = self._unanswered.attempts(position)
             has_arrived = await self._look_up(batch, self._began_at)
             if has_arrived:
                 self._record_delivered(batch, attempts=1)
@@ -181,7 +187,6 @@ class Sender:
             raise DrainedError("the rest of the batch is left to the next run")
         if may_repeat:
             self._outcomes.count_note("sent_again")
-        earlier = self._unanswered.attempts(position)
         first = last = await self._try_to_send(batch, earlier + 1, is_first=True)
         while first is not None and last is not None:
             await self._hold_if_unanswered(batch, first, last)
@@ -211,7 +216,7 @@ class Sender:
         delivery, contact = batch.current, batch.contact
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
-            is_suspect = self._unanswered.is_suspect(contact.id)
+            is_suspect = contact.id in self._unanswered.contacts and self._unanswered.is_suspect(contact.id)
             await self._events.send(
                 contact.email, delivery.event_line.ac_name, delivery.eventdata, is_suspect=is_suspect
             )
@@ -233,7 +238,7 @@ class Sender:
             self._record_rejected(batch, error.reply, attempts=number)
             self._unanswered.answered(contact.id)
             return None
-        self._record_delivered(batch, number)
+        self._outcomes.record_delivered(batch.current, contact.id, number)
         return None
 
     def _record_rejected(self, batch: Batch, reply: str, attempts: int = 0) -> None:

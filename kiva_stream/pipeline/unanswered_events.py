@@ -60,7 +60,7 @@ class UnansweredEvents:
         self._sleep = sleep
         self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
         self._lone.hold(suspects)
-        self._unanswered: set[ContactId] = set(suspects)
+        self.contacts: set[ContactId] = set(suspects)  # whose event got no answer
         self._waiting: dict[ContactId, None] = {}  # for a witness, in order
         self._attempts: dict[Position, int] = {}  # of those that are held
         self.answers = 0  # of all events
@@ -80,8 +80,8 @@ class UnansweredEvents:
     def answered(self, contact: ContactId) -> None:
         """Note that an event of a contact was answered."""
         self.answers += 1
-        if self._unanswered:
-            self._unanswered.discard(contact)
+        if self.contacts:
+            self.contacts.discard(contact)
             self._lone.answered([contact])
 
     async def is_held(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
@@ -89,7 +89,7 @@ class UnansweredEvents:
 
         If it cannot be looked up, wait until it may be, as the table says.
         """
-        self._unanswered.add(contact)
+        self.contacts.add(contact)
         has_witness = last.answers > first.answers
         if not last.is_looked_up:
             return await self._is_held_in_doubt(contact, first, last)

@@ -121,6 +121,10 @@ class Holds(Protocol):
         `position` is that of the delivery for which there is no answer. Raises CheckpointError.
         """
 
+    @property
+    def trying(self) -> Collection[ContactId]:
+        """The held contacts that are tried again now."""
+
     def suspects(self) -> Collection[ContactId]:
         """Return the contacts of events that are held and get no answer."""
 

@@ -87,6 +87,7 @@ class FakeHolds:
     def __init__(self) -> None:
         self.room = True
         self.known: list[ContactId] = []
+        self.trying: set[ContactId] = set()
         self.held: list[tuple[ContactId, RecordsHeld]] = []
         self.discards: dict[Position, str] = {}
         self.done: list[ContactId] = []
