@@ -73,7 +73,10 @@ class Sender:
         self._sleep = sleep
         self._clock = clock
         self._began_at = clock()  # what an earlier run sent was sent before
-        self._unanswered = UnansweredEvents(lookups.witness_s, holds.suspects(), clock=clock, sleep=sleep)
+        self._answers = 0  # to events
+        self._unanswered = UnansweredEvents(
+            lookups.witness_s, holds.suspects(), answers=lambda: self._answers, clock=clock, sleep=sleep
+        )
         self._warn = ThrottledWarning()
 
     async def run(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
@@ -216,14 +219,16 @@ class Sender:
         delivery, contact = batch.current, batch.contact
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
-            is_suspect = contact.id in self._unanswered.contacts and self._unanswered.is_suspect(contact.id)
-            await self._events.send(
-                contact.email, delivery.event_line.ac_name, delivery.eventdata, is_suspect=is_suspect
-            )
-            self._unanswered.answered(contact.id)
+            content = contact.email, delivery.event_line.ac_name, delivery.eventdata
+            if self._unanswered.contacts:
+                await self._events.send(*content, is_suspect=self._unanswered.is_suspect(contact.id))
+                self._unanswered.answered(contact.id)
+            else:
+                await self._events.send(*content)
+            self._answers += 1
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
-            answers = self._unanswered.answers
+            answers = self._answers
             has_arrived = await self._look_up(batch, self._clock())
             if not has_arrived:
                 return Attempt(number, str(error), answers, is_looked_up=has_arrived is not None)
@@ -236,6 +241,7 @@ class Sender:
             raise
         except Rejected as error:
             self._record_rejected(batch, error.reply, attempts=number)
+            self._answers += 1
             self._unanswered.answered(contact.id)
             return None
         self._outcomes.record_delivered(batch.current, contact.id, number)

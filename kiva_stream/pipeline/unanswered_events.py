@@ -52,10 +52,12 @@ class UnansweredEvents:
         over_s: float,
         suspects: Collection[ContactId] = (),
         *,
+        answers: Callable[[], int],
         clock: Callable[[], float],
         sleep: Sleep,
     ) -> None:
         self._over_s = over_s
+        self._answers = answers  # how many events were answered so far
         self._clock = clock
         self._sleep = sleep
         self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
@@ -63,7 +65,6 @@ class UnansweredEvents:
         self.contacts: set[ContactId] = set(suspects)  # whose event got no answer
         self._waiting: dict[ContactId, None] = {}  # for a witness, in order
         self._attempts: dict[Position, int] = {}  # of those that are held
-        self.answers = 0  # of all events
 
     def is_suspect(self, contact: ContactId) -> bool:
         """Return whether an event of a contact was held, and none of them was answered since."""
@@ -79,7 +80,6 @@ class UnansweredEvents:
 
     def answered(self, contact: ContactId) -> None:
         """Note that an event of a contact was answered."""
-        self.answers += 1
         if self.contacts:
             self.contacts.discard(contact)
             self._lone.answered([contact])
@@ -102,7 +102,7 @@ class UnansweredEvents:
         began_at = self._clock()
         self._waiting[contact] = None
         try:
-            while self.answers == last.answers and self._clock() < began_at + self._patience_s(contact):
+            while self._answers() == last.answers and self._clock() < began_at + self._patience_s(contact):
                 await self._sleep(min(POLL_S, self._over_s))
         finally:
             del self._waiting[contact]
