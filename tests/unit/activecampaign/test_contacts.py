@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -205,6 +206,17 @@ def test_the_status_on_the_list_is_set_by_ids(*, subscribed: bool, status: dict[
         return body_of(answers, "/contactLists")
 
     assert tell(story) == {"contactList": {"list": 3, "contact": 9, **status}}
+
+
+@pytest.mark.parametrize(("status", "place"), [(1, True), (2, False), (0, None)])
+def test_the_place_on_the_list_is_that_of_the_contact_on_this_list(status: int, place: bool | None) -> None:
+    async def story(_client: Client, contacts: destination.Contacts, answers: Answers) -> object:
+        rows = [{"id": "1", "contact": "9", "list": 3, "status": status}]
+        body = {"contactLists": rows, "meta": {"total": "1"}}
+        answers.add(re.compile(f"{API}/contacts/9/contactLists.*"), "GET", payload=body)
+        return await contacts.list_place(AcId(9))
+
+    assert tell(story) is place
 
 
 FOREIGN = {"errors": [{"message": "Internal server error"}], "data": None}
