@@ -19,7 +19,6 @@ from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.deliveries import Batch, Delivery, Need
 from kiva_stream.model.outcomes import SYNCED, Reason
-from kiva_stream.model.positions import Position
 from kiva_stream.observability.logs import ThrottledWarning
 from kiva_stream.pipeline.parking import began_waiting_for_answer, began_waiting_for_contact
 from kiva_stream.pipeline.send_intents import LOOKAHEAD_MAX
@@ -90,27 +89,25 @@ class Sender:
                 while (taken := await take(batches)) is not None:
                     batch: Batch | None = taken
                     while batch is not None:
-                        batch = await self._deliver_or_hold(batch)
+                        try:
+                            await self._deliver(batch)
+                        except RecordsHeld as error:
+                            batch = await self._hold(batch, error)
+                        else:
+                            batch = self._next_batch(batch.contact)
 
-    async def _deliver_or_hold(self, batch: Batch) -> Batch | None:
-        """Deliver a batch; return the next one of its lane: the same one if there is no room to hold it."""
-        contact = batch.contact
-        try:
-            await self._deliver(batch)
-        except RecordsHeld as error:
-            batch.end_wait()
-            position = batch.current.position
-            is_held = await self._holds.hold(contact, position, error)
-            if error.what == EVENTS:  # the commit that frees its permit has its parked row
-                self._outcomes.keep_in_doubt(position)
-            if is_held:
-                return None
-            with self._unless_drained():
-                await self._sleep(HOLD_AGAIN_S)
-            return batch
-        if contact.id in self._holds.trying:
-            await self._holds.delivered(contact)
-        return self._next_batch(contact)
+    async def _hold(self, batch: Batch, error: RecordsHeld) -> Batch | None:
+        """Hold the contact of a batch; return the batch if there is no room, after a while."""
+        batch.end_wait()
+        contact, position = batch.contact, batch.current.position
+        is_held = await self._holds.hold(contact, position, error)
+        if error.what == EVENTS:  # the commit that frees its permit has its parked row
+            self._outcomes.keep_in_doubt(position)
+        if is_held:
+            return None
+        with self._unless_drained():
+            await self._sleep(HOLD_AGAIN_S)
+        return batch
 
     async def _deliver(self, batch: Batch) -> None:
         """Give every delivery of the batch its outcome. Raises DrainedError if a drain interrupts it."""
@@ -133,8 +130,10 @@ class Sender:
             ):
                 self._record_rejected(batch, reply)
             else:
-                await self._send(batch, delivery.position)
+                await self._send(batch, delivery)
             batch.finish_current()
+        if batch.contact.id in self._holds.trying:
+            await self._holds.delivered(batch.contact)
 
     async def _ensure(self, need: Need) -> None:
         """Wait for the need of a batch. Raises DrainedError.
@@ -156,8 +155,8 @@ class Sender:
             dead_letter = DeadLetter(delivery.position, why, customer, reply=contact.reply)
             self._outcomes.record_dead(delivery.span, dead_letter, delivery.notes)
 
-    async def _send(self, batch: Batch, position: Position) -> None:
-        """Send the current event, which has this position, until it has its outcome. Raises DrainedError.
+    async def _send(self, batch: Batch, delivery: Delivery) -> None:
+        """Send the event of `delivery`, the current one, until it has its outcome. Raises DrainedError.
 
         During any await, parking may replace `batch.current` by a copy with another span. So outcomes go to
         the one that is current by then; position and event are the same in both.
@@ -175,14 +174,14 @@ class Sender:
         Whether and when it is sent again: see `UnansweredEvents`. Raises RecordsHeld if it is held: then it
         is in doubt.
         """
-        may_repeat, earlier = False, 0
+        position, may_repeat, earlier = delivery.position, False, 0
         if self._outcomes.is_in_doubt(position):  # as one that was held is
             earlier = self._unanswered.attempts(position)
             has_arrived = await self._look_up(batch, self._began_at)
             if has_arrived:
                 self._record_delivered(batch, attempts=1)
                 return
-            may_repeat = has_arrived is None or self._unanswered.is_suspect(batch.contact.id)
+            may_repeat = has_arrived is None or batch.contact.id in self._unanswered.suspects
         if not (
             self._permits.claim_prerecorded(position)
             or await self._permits.wait_recorded(position, batch.lookahead)
@@ -190,11 +189,11 @@ class Sender:
             raise DrainedError("the rest of the batch is left to the next run")
         if may_repeat:
             self._outcomes.count_note("sent_again")
-        first = last = await self._try_to_send(batch, earlier + 1, is_first=True)
+        first = last = await self._try_to_send(batch, delivery, earlier + 1, is_first=True)
         while first is not None and last is not None:
             await self._hold_if_unanswered(batch, first, last)
             self._outcomes.count_note("sent_again")
-            last = await self._try_to_send(batch, last.number + 1)
+            last = await self._try_to_send(batch, delivery, last.number + 1)
 
     async def _hold_if_unanswered(self, batch: Batch, first: Attempt, last: Attempt) -> None:
         """Raise RecordsHeld if the current event is held now; if there is no room for that, wait a while.
@@ -211,21 +210,23 @@ class Sender:
         self._unanswered.held(batch.current.position, last.number)
         raise RecordsHeld(EVENTS, {contact.id: last.why}, is_in_doubt=not last.is_looked_up)
 
-    async def _try_to_send(self, batch: Batch, number: int, *, is_first: bool = False) -> Attempt | None:
-        """Send the current event, once; return the attempt if it has no outcome.
+    async def _try_to_send(
+        self, batch: Batch, delivery: Delivery, number: int, *, is_first: bool = False
+    ) -> Attempt | None:
+        """Send the event of `delivery`, the current one, once; return the attempt if it has no outcome.
 
         It `is_first` of this run, or since the event was held.
         """
-        delivery, contact = batch.current, batch.contact
+        contact = batch.contact
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
         try:
-            content = contact.email, delivery.event_line.ac_name, delivery.eventdata
-            if self._unanswered.contacts:
-                await self._events.send(*content, is_suspect=self._unanswered.is_suspect(contact.id))
-                self._unanswered.answered(contact.id)
-            else:
-                await self._events.send(*content)
+            is_suspect = contact.id in self._unanswered.suspects
+            await self._events.send(
+                contact.email, delivery.event_line.ac_name, delivery.eventdata, is_suspect=is_suspect
+            )
             self._answers += 1
+            if self._unanswered.contacts:
+                self._unanswered.answered(contact.id)
         except UnknownOutcome as error:
             self._warn("an event may or may not have arrived", why=str(error))
             answers = self._answers

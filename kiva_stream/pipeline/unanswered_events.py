@@ -62,13 +62,10 @@ class UnansweredEvents:
         self._sleep = sleep
         self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
         self._lone.hold(suspects)
+        self.suspects = self._lone.held  # the contacts whose event was held, and not answered since
         self.contacts: set[ContactId] = set(suspects)  # whose event got no answer
         self._waiting: dict[ContactId, None] = {}  # for a witness, in order
         self._attempts: dict[Position, int] = {}  # of those that are held
-
-    def is_suspect(self, contact: ContactId) -> bool:
-        """Return whether an event of a contact was held, and none of them was answered since."""
-        return contact in self._lone
 
     def held(self, position: Position, attempts: int) -> None:
         """Note that an event is held after so many attempts."""

@@ -142,34 +142,34 @@ class LoneRecords(Generic[K]):
         self._reads_answered = reads_answered
         self._over_s = over_s
         self._clock = clock
-        self._held: set[K] = set()
+        self.held: set[K] = set()  # and not answered since
         self._by_reads: set[K] = set()  # those of the held without another witness
         self._read_at: list[float] = []  # when reads were answered, since the kind was last answered
 
     def __contains__(self, record: K) -> bool:
         """Return whether a record was held, and not answered since."""
-        return record in self._held
+        return record in self.held
 
     def hold(self, records: Iterable[K]) -> None:
         """Note records that are held."""
-        self._held.update(records)
+        self.held.update(records)
 
     def answered(self, records: Iterable[K]) -> None:
         """Note that records were answered."""
-        self._held.difference_update(records)
+        self.held.difference_update(records)
         self._by_reads.clear()  # the kind is answered: no outage
         self._read_at.clear()
 
     async def are_held(self, records: Collection[K], *, has_witness: bool, tries: int = RECORD_TRIES) -> bool:
         """Return whether records that are silent, alone or all of a batch, are held from now on."""
-        silence = Silence(len(records), tries, has_witness, were_held=self._held.issuperset(records))
+        silence = Silence(len(records), tries, has_witness, were_held=self.held.issuperset(records))
         if not is_held(silence, self._over_s) and tries >= RECORD_TRIES:
             silence = await self._with_reads(silence, records)
             if is_held(silence, self._over_s):
                 self._by_reads.update(records)
         if is_held(silence, self._over_s):
             self.hold(records)
-        return self._held.issuperset(records)
+        return self.held.issuperset(records)
 
     async def _with_reads(self, silence: Silence, records: Collection[K]) -> Silence:
         if await self._reads_answered():
