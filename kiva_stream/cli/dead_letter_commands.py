@@ -101,7 +101,7 @@ def discard_dead_letters(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Mark them: they stay dead, and nobody need look at them.
+    """Mark them: they stay dead, and need no attention.
 
     What is held of the places or the customer becomes dead, at its next try.
     """

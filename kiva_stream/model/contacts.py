@@ -69,7 +69,7 @@ class NotOnList(StrEnum):
     """Why a linked contact may not be on the list."""
 
     OTHER_LIST = "other list"  # it was linked before the account had the list that it has now
-    CAME_ALONE = "came alone"  # by a request of its own, which subscribes nobody; an import is to follow
+    CAME_ALONE = "came alone"  # by contact/sync, which subscribes no contact; an import is to follow
 
 
 class ContactRecord(msgspec.Struct, frozen=True):

@@ -179,7 +179,7 @@ class Sender:
             earlier = self._unanswered.attempts(position)
             has_arrived = await self._look_up(batch, self._began_at)
             if has_arrived:
-                self._record_delivered(batch, attempts=1)
+                self._outcomes.record_delivered(batch.current, batch.contact.id, attempts=1)
                 return
             may_repeat = has_arrived is None or batch.contact.id in self._unanswered.suspects
         if not (
@@ -252,9 +252,6 @@ class Sender:
         position, customer = batch.current.position, batch.current.customer
         dead_letter = DeadLetter(position, Reason.EVENT_REJECTED, customer, attempts=attempts, reply=reply)
         self._outcomes.record_rejected(batch.current, dead_letter)
-
-    def _record_delivered(self, batch: Batch, attempts: int) -> None:
-        self._outcomes.record_delivered(batch.current, batch.contact.id, attempts)
 
     async def _look_up(self, batch: Batch, sent_at: float) -> bool | None:
         """Return whether the current event has arrived; None: that cannot be known.

@@ -25,8 +25,8 @@ OF_OTHER_IDS: Mapping[IdKind, tuple[str, ...]] = {  # the statements about what 
 SAID = {
     IdKind.CONNECTION: "the connection is another one: all orders that it has not are sent to it as history",
     IdKind.LIST: (
-        "the list `all customers` is another one: opt-outs are set there, and nobody is subscribed; "
-        "move the old list's members to it at ActiveCampaign"
+        "the list `all customers` is another one: opt-outs are set there, "
+        "and no contact linked before is subscribed; move the old list's members to it at ActiveCampaign"
     ),
     IdKind.FIELDS: "fields have other ids: all contacts are sent again",
     IdKind.TAGS: "week tags have other ids: the tags of all contacts are looked up",

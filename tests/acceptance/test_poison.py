@@ -1,4 +1,4 @@
-"""Poison in a generated history: an order or contact without an answer stops nobody else, and arrives later.
+"""Poison in a generated history: a record without an answer does not stop the others, and arrives later.
 
 `test_poison_matrix.py` has all other kinds of requests, and all ways to get no answer.
 """
@@ -34,8 +34,11 @@ async def order_of_several(dsn: str) -> int:
     return int(order)
 
 
-async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]]) -> None:
-    """Check that a backfill ends around what gets no answer, and that a second one delivers the rest."""
+async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]]) -> list[str]:
+    """Check that a backfill ends around what gets no answer, and that a second one delivers the rest.
+
+    Return what was held until then.
+    """
     stage.environ.update(QUICK)
     await stage.activecampaign.fail(*faults)
     with anyio.fail_after(PATIENCE_S):
@@ -61,15 +64,17 @@ async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]])
     stage.assert_equation()
     assert stage.status()["equation"]["parked"] == 0
     assert stage.status()["held"] == []
+    return [each["what"] for each in status["held"]]
 
 
 async def test_a_backfill_ends_though_an_order_gets_no_answer_and_the_next_one_delivers_the_rest(
     ready: Stage,
 ) -> None:
     bad = await order_of_several(ready.dsn)
-    await backfilled_around(
+    held = await backfilled_around(
         ready, [{"path": "/ecom/graphql", "matching": rf'"storeOrderId": ?"{bad}"', "kind": "500-before"}]
     )
+    assert held == [f"order:{bad}"]
 
 
 async def test_a_backfill_ends_though_a_contact_gets_no_answer_and_the_next_one_delivers_the_rest(
@@ -77,9 +82,10 @@ async def test_a_backfill_ends_though_a_contact_gets_no_answer_and_the_next_one_
 ) -> None:
     email, _ = somebody(ready)
     paths = ("/import/bulk_import", "/contact/sync")
-    await backfilled_around(
+    held = await backfilled_around(
         ready, [{"path": path, "matching": f'"{email}"', "kind": "500-before"} for path in paths]
     )
+    assert held == ["contact"]
 
 
 async def held_order(stage: Stage) -> str:

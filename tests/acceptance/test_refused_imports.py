@@ -1,4 +1,4 @@
-"""An import refused without naming a row stops nobody: the others arrive, and who is at fault is named."""
+"""An import refused without naming a row does not stop the others, and the contact at fault is named."""
 
 from __future__ import annotations
 

@@ -69,10 +69,8 @@ def render_details(details: DeadLetterDetails) -> RenderableType:
 
 def render_discard(report: DiscardReport) -> RenderableType:
     """Return how many were discarded."""
-    held = f"; {report.held:,} held records are refused at their next try" if report.held else ""
-    return Text(
-        f"{report.discarded:,} dead letters discarded: they stay dead, nobody need look at them{held}"
-    )
+    held = f"; {report.held:,} held records become dead at their next try" if report.held else ""
+    return Text(f"{report.discarded:,} dead letters discarded: they stay dead, and need no attention{held}")
 
 
 def render_replay(report: ReplayReport) -> RenderableType:
