@@ -34,6 +34,7 @@ class SiteLedger:
         self._store = store
         self._lease = lease
         self._site_id = site_id
+        self._longest_s = lease.lease_s / 2  # of a commit, so that the lease lasts for a repetition
         self._commits = 0  # the number of the last commit of this site
         self._warn = ThrottledWarning()
 
@@ -79,22 +80,28 @@ class SiteLedger:
     async def commit(self, commit: Commit) -> None:
         """Run the commit's statement, and again after an error that may pass, for as long as the lease lasts.
 
+        A time during which the process stood still (a stopped process, a suspended machine) is not counted
+        beyond a statement's deadline: the database was not asked in it, and no other process may have taken
+        the site.
+
         A statement whose answer was lost may have saved the commit. Commits are numbered, and the statement
         refuses a number that is not the next one. Before each repetition there are three cases:
         - the saved number is this commit's: it is saved, and nothing is left to do;
         - the saved number is the one before: the statement is sent again;
         - the number cannot be read now: the statement is sent again, and refused if the commit is saved.
         """
-        number, ends_at, wait_s = self._commits + 1, time.monotonic() + self._lease.lease_s, FIRST_WAIT_S
+        number, left_s, wait_s = self._commits + 1, self._lease.lease_s, FIRST_WAIT_S
         may_be_saved = False
         while not (may_be_saved and await self._is_saved(number)):
+            asked_at = time.monotonic()
             try:
                 await self._commit(commit, number)
                 break
             except CheckpointError as error:
                 # A repetition may be refused since the commit is saved: the next round finds out.
                 may_pass = isinstance(error, StateBusyError) or may_be_saved
-                if not may_pass or time.monotonic() + wait_s > ends_at:
+                left_s -= min(time.monotonic() - asked_at, self._longest_s) + wait_s
+                if not may_pass or left_s < 0:
                     raise
                 self._warn("the state database refuses a commit: trying again", why=str(error))
             await anyio.sleep(wait_s)
@@ -121,7 +128,7 @@ class SiteLedger:
             number,
             self._lease.token,
             self._lease.lease_s,
-            timeout_s=self._lease.lease_s / 2,  # so that the lease lasts for a repetition
+            timeout_s=self._longest_s,
         )
         self._lease.renewed(asked_at)
 

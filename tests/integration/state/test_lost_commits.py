@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import asyncpg
 import pytest
@@ -114,6 +115,29 @@ async def test_a_commit_that_never_passes_is_given_up_when_the_lease_is_over(
         with pytest.raises(StateBusyError, match="no space left on device"):
             await ledger.commit(commit_of(A, [delivered(*A)]))
     assert await look.fetchval("SELECT watermark_id FROM kiva_stream.checkpoint") == START.id
+
+
+async def test_a_commit_that_fails_since_its_process_stood_still_is_tried_again(
+    store: Store, look: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, failures = Store.fetch, ["commit"]
+
+    async def standing_still(
+        self: Store, block: str, *args: object, timeout_s: float | None = None
+    ) -> list[asyncpg.Record]:
+        if block in failures:
+            failures.remove(block)
+            time.sleep(1.5 * lease_s)  # noqa: ASYNC251  all of the process stands still
+            raise StateBusyError("a statement was not answered in time")
+        return await fetch(self, block, *args, timeout_s=timeout_s)
+
+    lease_s = 0.5
+    async with held_ledger(store, lease_s=lease_s) as ledger:
+        await begin(ledger)
+        monkeypatch.setattr(Store, "fetch", standing_still)
+        await ledger.commit(commit_of(A, synced=1))
+    assert failures == []
+    assert await look.fetchval("SELECT watermark_id FROM kiva_stream.checkpoint") == A.id
 
 
 async def test_a_commit_whose_answer_was_lost_is_made_once_even_if_its_number_cannot_be_read(
