@@ -29,6 +29,7 @@ class ContactChange(NamedTuple):
     record: ContactRecord
     desired: DesiredContact
     is_off: bool = False  # it was unsubscribed for this change
+    refused_place: str = ""  # the reply if ActiveCampaign refused to unsubscribe it
     confirms: bytes | None = None  # a fingerprint; None: that of `desired`
 
     @property

@@ -28,11 +28,12 @@ from functools import partial
 from operator import attrgetter
 
 import anyio
+from msgspec.structs import replace
 
 from kiva_stream.errors import PermissionRefused, RecordsHeld, Rejected
-from kiva_stream.model.contacts import ContactRecord, ContactStatus
+from kiva_stream.model.contacts import ContactRecord, ContactStatus, ListStatus
 from kiva_stream.model.held_records import HeldKind
-from kiva_stream.model.ids import ContactId
+from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
@@ -221,8 +222,6 @@ class ContactWrites:
             ac_id = await self._ports.contacts.upsert(
                 change.desired, clear=change.clears, tries=tries, is_suspect=is_suspect
             )
-            if change.unsubscribes and not change.is_off:
-                await self._places.put(change.id, ac_id, subscribed=False)
         except Rejected as error:
             left = await leave_out(self._ports.links, change, error.reply)
             if left is None and change.clears:
@@ -231,14 +230,34 @@ class ContactWrites:
             if left is None:
                 raise
             return left
+        await self._confirm(change, ac_id)
+        return None
+
+    async def _confirm(self, change: ContactChange, ac_id: AcId) -> None:
+        """Record that a contact was sent by itself, and take it off the list if the change says so.
+
+        If ActiveCampaign refuses that, the rest of the change is confirmed all the same. The change counts as
+        refused then, so that the place on the list is tried again when that is asked for.
+        """
+        confirmed, reply = change.desired, None
+        if change.unsubscribes and not change.is_off:
+            is_refused = bool(change.refused_place) and change.record.ac_id == ac_id
+            reply = (
+                change.refused_place
+                if is_refused
+                else await self._places.refusal(change.id, ac_id, subscribed=False)
+            )
+        if reply is not None:
+            confirmed = replace(confirmed, list_status=ListStatus.KEEP)
         await self._ports.links.record_confirmed(
             change.id,
-            fingerprint(change.desired),
+            fingerprint(confirmed),
             ac_id,
-            unsubscribed=change.unsubscribes,
+            unsubscribed=change.unsubscribes and reply is None,
             came_alone=change.needs_import,
         )
-        return None
+        if reply is not None:
+            await self._ports.links.record_refused(change.id, fingerprint(change.desired), reply)
 
     async def finish(self, record: ContactRecord) -> None:
         """Finish a contact that has no change, or none that was not written: it is held no more.
@@ -262,9 +281,10 @@ class ContactWrites:
     async def _refused(self, change: ContactChange, said: str) -> dict[ContactId, str]:
         """Note a refusal; return the contact if it is held for that. The caller holds the contact's lock.
 
-        If the change unsubscribes the contact, which is not off the list yet, that is tried once more.
+        If the change unsubscribes a contact that was not known at ActiveCampaign, it is looked for there, and
+        unsubscribed. One that was known had that tried before: see ListPlaces.opt_out.
         """
         held = await self._refusals.refused(change, said)
-        if change.unsubscribes and not change.is_off:
+        if change.unsubscribes and not change.is_known:
             await self._places.set(change.record, subscribed=False)
         return held

@@ -62,26 +62,37 @@ class ListPlaces:
 
         Raises RecordsHeld.
         """
-        if not (change.unsubscribes and change.is_known) or change.is_off:
+        if not (change.unsubscribes and change.is_known) or change.is_off or change.refused_place:
             return change
-        return change._replace(is_off=await self.set(change.record, subscribed=False))
+        why_not = await self.set(change.record, subscribed=False)
+        return change._replace(is_off=why_not is None, refused_place=why_not or "")
 
-    async def set(self, record: ContactRecord, *, subscribed: bool) -> bool:
-        """Subscribe a contact or unsubscribe it, and record which; return whether that was done.
+    async def set(self, record: ContactRecord, *, subscribed: bool) -> str | None:
+        """Subscribe a contact or unsubscribe it, and record which; return None, or why that was not done.
 
-        It is not done if ActiveCampaign refuses it or does not have the contact. Raises RecordsHeld.
+        That is the reply of ActiveCampaign if it refuses it, "" if it does not have the contact. Raises
+        RecordsHeld.
         """
         contact = record.contact
         ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
         if ac_id is None:
-            return False
+            return ""
+        reply = await self.refusal(contact.id, ac_id, subscribed=subscribed)
+        if reply is None:
+            await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
+        return reply
+
+    async def refusal(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> str | None:
+        """Put a contact on the list, or take it off; return the reply if that is refused.
+
+        Raises RecordsHeld.
+        """
         try:
-            await self.put(contact.id, ac_id, subscribed=subscribed)
+            await self.put(contact, ac_id, subscribed=subscribed)
         except Rejected as error:
-            log.warning("a place on the list is refused", contact=contact.id, said=error.reply)
-            return False
-        await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
-        return True
+            log.warning("a place on the list is refused", contact=contact, said=error.reply)
+            return error.reply
+        return None
 
     async def put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
         """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""

@@ -24,6 +24,8 @@ from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
 
+PHONE = "+1 555 0100"
+
 
 class AcContact:
     """A contact as ActiveCampaign has it."""
@@ -53,9 +55,10 @@ class FakeContacts:
     without one left the import is completed. Addresses in `failing` are reported as failed, as are rows that
     subscribe an unsubscribed contact; addresses in `excluded` are left out without a report, and an import
     with an address in `refused` is refused with those rows. Calls for one contact refuse the addresses in
-    `refused_alone`. An import for which `refuses_import` has a reply is refused with it, without a row. Both
-    refuse the names, phones and birthdays in `refused_values`, with their replies. A
-    lost import changed nothing, unless `works_lost`.
+    `refused_alone`, those for a place on the list the addresses in `refused_places`, with a reply that names
+    `PHONE`. An import for which `refuses_import` has a reply is refused with it, without a row. Both refuse
+    the names, phones and birthdays in `refused_values`, with their replies. A lost import changed nothing,
+    unless `works_lost`.
     """
 
     def __init__(self, contacts_per_import: int = 250) -> None:
@@ -85,6 +88,7 @@ class FakeContacts:
         self.refused_alone: set[Email] = set()
         self.refused_alone_with: dict[Email, str] = {}
         self.refusal_alone = "the e-mail is not valid"
+        self.refused_places: set[Email] = set()
         self.places_read: list[AcId] = []
         self.works_lost = False
         self.interrupting: set[Email] = set()  # an import with one of these is lost
@@ -254,6 +258,8 @@ class FakeContacts:
                 raise Rejected("refused", "no")
             self._require_permission("list")
             self.list_calls.append((one.email, subscribed))
+            if one.email in self.refused_places:
+                raise Rejected("refused", f"phone {PHONE}: the list takes no change")
             self.calls.append(f"{'subscribe' if subscribed else 'unsubscribe'} {one.email}")
             self._set_list(one, subscribed=subscribed)
             await anyio.lowlevel.checkpoint()

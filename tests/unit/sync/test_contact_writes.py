@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from kiva_stream.errors import AccountRefused, Rejected
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.contacts import ContactStatus, DesiredContact, ListStatus
+from kiva_stream.model.contacts import ContactStatus, DesiredContact, ListStatus, NotOnList
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.week_tags import WeekTag
+from tests.fakes.destination_contacts import PHONE
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
 from tests.support.waiting import raises_one, until
@@ -32,8 +33,6 @@ from tests.unit.sync.builders import (
     need_of,
     shop,
 )
-
-PHONE = "+1 555 0100"
 
 
 async def stopped_while_it_imports(bench: Bench) -> None:
@@ -646,6 +645,47 @@ async def test_a_refused_subscription_is_logged_and_not_recorded() -> None:
     assert [(line["log_level"], line["contact"]) for line in lines] == [("warning", 1)]
     assert "example.org" not in str(lines)
     assert not bench.linked(ann).unsubscribed
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_contact_whose_place_on_the_list_is_refused_is_taken_and_the_place_tried_when_asked_for(
+    *, is_there: bool
+) -> None:
+    (ann,), _ = shop(1)
+    bench = Bench([account(ann, email_opt_in=False, phone=PHONE)])
+    if is_there:
+        bench.contacts.add(address(ann))
+        bench.contacts.at(address(ann)).put_on_list(subscribed=True)
+    bench.contacts.failing = bench.contacts.refused_places = {address(ann)}
+    await bench.snapshot()
+    assert bench.statuses([ann]) == [LINKED]
+    assert bench.shown(ann).phone == PHONE
+    assert bench.links.left_out == {}
+    assert bench.held.rows == {}
+    assert not bench.linked(ann).unsubscribed
+    assert bench.linked(ann).not_on_list is NotOnList.CAME_ALONE
+    assert "the list takes no change" in bench.contact(ann).reply
+
+    await bench.snapshot()
+    assert bench.contacts.synced == [ann.email]
+    assert bench.contacts.list_calls == [(ann.email, False)]
+    bench.contacts.refused_places = set()
+    await bench.sync.retry_refused([bench.contact(ann)], is_asked=True)
+    await bench.snapshot()
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.linked(ann).unsubscribed
+    assert bench.contact(ann).reply == ""
+
+
+async def test_a_refused_change_of_a_contact_whose_place_is_refused_too_asks_for_its_place_once() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.customers.change(ann, email_opt_in=False)
+    bench.contacts.refused_places = {address(ann)}
+    bench.contacts.upsert = refuse  # type: ignore[assignment, method-assign]
+    await bench.snapshot()
+    assert bench.contacts.list_calls == [(ann.email, False)]
 
 
 async def test_a_contact_that_activecampaign_lost_is_not_put_on_the_list() -> None:
