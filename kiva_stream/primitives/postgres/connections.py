@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from weakref import WeakValueDictionary
 
+import anyio
 import asyncpg
 
 from kiva_stream.primitives.postgres.encodings import encoding_of, read_any_bytes
 from kiva_stream.primitives.postgres.poolers import require_own_session
 
-CONNECT_S = 10.0
+CONNECT_S = 10.0  # to connect, and again to set the session up
 CLOSE_S, CLOSE_SHARE = 1.0, 0.1  # of `answer_s`, for the server to confirm that it cancelled the statement
 SILENT = "a statement was not answered in time, and its connection was dropped"
 _END_SESSIONS = """
@@ -137,10 +138,19 @@ class Connections:
             raise TimeoutError(UNREACHED) from error
 
     async def _begin_session(self, connection: asyncpg.Connection) -> None:
-        """Set up the session of a new connection: a pooler may drop or refuse settings in its start-up.
+        """Set up the session of a new connection within CONNECT_S; close it if that fails.
 
-        Raises SharedSessionError if a pooler gives it no session of its own.
+        Raises SharedSessionError if a pooler gives it no session of its own, TimeoutError, asyncpg's errors.
         """
+        try:
+            with anyio.fail_after(CONNECT_S):
+                await self._set_up(connection)
+        except BaseException:
+            connection.terminate()  # else the pool asks the server, which is waited for as long as an answer
+            raise
+
+    async def _set_up(self, connection: asyncpg.Connection) -> None:
+        """Set up a session by statements: a pooler may drop or refuse settings in its start-up."""
         pid = await require_own_session(connection, self._connect)
         if self._session:
             await connection.execute(

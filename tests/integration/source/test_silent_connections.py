@@ -13,6 +13,7 @@ import pytest
 from kiva_stream.errors import SourceError
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.primitives.clock import Sleep
+from kiva_stream.primitives.postgres import connections
 from kiva_stream.primitives.postgres.connections import SILENT
 from kiva_stream.sandbox.relay import Relay
 from kiva_stream.source import source as source_module
@@ -21,7 +22,7 @@ from tests.support.shop_rows import ShopRows, opened_log, positions, read, sourc
 from tests.support.state_schema import until
 from tests.support.waiting import no_time
 
-STATEMENT_S, ANSWER_S = 0.3, 0.2
+STATEMENT_S, ANSWER_S, CONNECT_S = 0.3, 0.2, 0.3
 PATIENCE_S = 5.0  # far less than for ever, far more than a statement and the drop of its connection take
 
 
@@ -62,13 +63,15 @@ async def test_a_log_is_read_on_wherever_its_connection_goes_silent(
 
 @pytest.mark.parametrize("answers", range(1, 4))
 async def test_a_connection_that_goes_silent_as_it_is_set_up_is_a_sentence(
-    database: str, shop: ShopRows, answers: int
+    database: str, shop: ShopRows, monkeypatch: pytest.MonkeyPatch, answers: int
 ) -> None:
+    """It comes after the deadline of a connection, however long a statement may take."""
+    monkeypatch.setattr(connections, "CONNECT_S", CONNECT_S)
     with anyio.fail_after(PATIENCE_S):
         async with Relay.to(database) as relay:
             relay.silence_next(answers)
             with pytest.raises(SourceError, match=r"\(source\.dsn\): no connection in time$"):
-                async with opened_log(relay.dsn, no_time, statement_timeout_s=STATEMENT_S):
+                async with opened_log(relay.dsn, no_time, statement_timeout_s=10 * PATIENCE_S):
                     pass
 
 
