@@ -1,6 +1,7 @@
 """Contact refusals: what follows when ActiveCampaign refuses a contact, or accepts one.
 
 Creating contacts and updating them are two kinds of requests, each of which may be paused: see `conviction`.
+What one kind knows of a contact is forgotten when the other kind carries it.
 
 | ActiveCampaign refuses a contact                          | then it is                                    |
 |-----------------------------------------------------------|-----------------------------------------------|
@@ -90,6 +91,8 @@ class ContactRefusals:
     async def accepted(self, contacts: Collection[ContactId], sent: SentContacts) -> None:
         """Note that contacts were accepted together; record others that turn out to be refused."""
         for kind in self:
+            kind.forget([each for each in contacts if sent.kinds[each] is not kind])
+        for kind in self:
             mine = [each for each in contacts if sent.kinds[each] is kind]
             for contact, refusal in kind.accepted(mine, sent_at=sent.at).items():
                 await self._links.record_refused(contact, *refusal)
@@ -99,7 +102,7 @@ class ContactRefusals:
         is_named = quotes_value(reply, change.desired) or (
             names_value(reply, change.desired) and not is_about_account(reply)
         )
-        kind, refusal = self._of(change), (fingerprint(change.desired), reply)
+        kind, refusal = self._carrying(change), (fingerprint(change.desired), reply)
         if not is_named:
             return kind.provisional(change.id, refusal, reply)
         kind.at_fault(change.id)
@@ -111,7 +114,12 @@ class ContactRefusals:
     def forbidden(self, change: ContactChange, error: PermissionRefused) -> dict[ContactId, str]:
         """Note that a contact was refused alone by a 403, though the key is accepted; return it as held."""
         refusal = fingerprint(change.desired), str(error)
-        return self._of(change).provisional(change.id, refusal, str(error), text=NO_PERMISSION)
+        return self._carrying(change).provisional(change.id, refusal, str(error), text=NO_PERMISSION)
+
+    def forget(self, contact: ContactId) -> None:
+        """Note that a contact has no change, or none that is to be sent."""
+        for kind in self:
+            kind.forget([contact])
 
     def convict_new(self, changes: Collection[ContactChange], reply: str) -> dict[ContactId, str]:
         """Pause new contacts, since no import is taken; return those of these contacts."""
@@ -129,6 +137,13 @@ class ContactRefusals:
     def pauses(self) -> list[str]:
         """Return why kinds of requests are paused."""
         return [kind.why for kind in self if kind.why is not None]
+
+    def _carrying(self, change: ContactChange) -> ContactKind:
+        """Return the kind of the request that carried a change; the other one forgets the contact."""
+        for kind in self:
+            if kind is not self._of(change):
+                kind.forget([change.id])
+        return self._of(change)
 
     def _of(self, change: ContactChange) -> ContactKind:
         """Return the kind of the request that carries a change."""

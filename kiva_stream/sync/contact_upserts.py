@@ -129,14 +129,15 @@ class ContactUpserts:
         not linked before the writes.
         """
         linked: list[ContactRecord] = []
-        left: set[OrderId] = set()
+        held = self._ports.held
+        orders: set[OrderId] = set()
         for record in records:
             if record.contact.is_linked:
                 linked.append(record)
-            else:
-                left |= needs[record.contact.id].orders
-        await self._ports.held.end(HeldKind.ORDER, left)  # all are upserted if the contact is ever linked
-        orders = {order for record in linked for order in needs[record.contact.id].orders}
+                orders |= needs[record.contact.id].orders
+            else:  # no order is sent, and none is held any more; all are upserted if it is ever linked
+                mine = needs[record.contact.id].orders
+                orders |= {each for each in mine if held.has(HeldKind.ORDER, each)}
         newcomers = [each for record in linked if record.fingerprint is None for each in record.customers]
         if newcomers:
             orders.update(await self._ports.orders.paid_by(newcomers))

@@ -265,6 +265,7 @@ class ContactWrites:
         If it is still new, no customer of its address is left, and it is rejected. With one it would have had
         a change, and be linked or rejected by now.
         """
+        self._refusals.forget(record.contact.id)
         await self._ports.held.end(HeldKind.CONTACT, [record.contact.id])
         if record.contact.status is ContactStatus.NEW:
             await self._ports.links.record_rejected(record.contact.id, Reason.NO_CONTACT)
@@ -276,6 +277,7 @@ class ContactWrites:
 
     async def _refuse_discarded(self, discarded: Sequence[tuple[ContactChange, str]]) -> None:
         for change, said in discarded:
+            self._refusals.forget(change.id)
             await self._ports.links.record_refused(change.id, change.fingerprint, said)
 
     async def _refused(self, change: ContactChange, said: str) -> dict[ContactId, str]:

@@ -18,6 +18,7 @@ Creating and updating a contact are two kinds; a moment is a number of seconds.
 | less than `BETWEEN_S` apart, and the later one was     |                                                   |
 | sent after the refusal came                            |                                                   |
 | was not, and another record is accepted                | it is tried again at once                         |
+| is not to be sent any more                             | it is forgotten                                   |
 
 While the account is convicted the kind is paused: only a probe is sent, by turns the oldest provisional
 record and one that was never refused. One that is accepted ends the pause, and makes no record at fault.
@@ -26,7 +27,7 @@ record and one that was never refused. One that is accepted ends the pause, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -37,6 +38,7 @@ V = TypeVar("V")
 
 ROW = 5  # refusals that convict
 BETWEEN_S = 900.0
+MOST_COUNTED = 10_000  # records that are known to have counted towards a conviction
 
 # None of these texts is documented. "contact limit" is what ActiveCampaign's own plugins report to users.
 _KNOWN = re.compile(
@@ -88,7 +90,7 @@ class Conviction(Generic[K]):
         self._probe_every_s = probe_every_s
         self._provisional: dict[K, _Refusal] = {}  # the oldest first
         self._waiting: dict[K, None] = {}  # not sent since the pause began, and not refused
-        self._counted: set[K] = set()  # towards a conviction, until they are accepted
+        self._counted: dict[K, None] = {}  # towards a conviction, until they are accepted; the oldest first
         self._row: set[K] = set()  # refused with `_row_text`, and nothing accepted since
         self._row_text = ""
         self._accepted: tuple[K, float] | None = None  # the last one
@@ -124,6 +126,16 @@ class Conviction(Generic[K]):
             self._convicted_at, self._probe_at = at, at + self._probe_every_s
         return Verdict.PAUSED if self.is_paused else Verdict.PROVISIONAL
 
+    def forget(self, records: Iterable[K]) -> None:
+        """Forget records that are not to be sent any more, or that another kind of request carries now."""
+        if not (self._provisional or self._waiting or self._counted):
+            return
+        for record in records:
+            for kept in (self._provisional, self._waiting, self._counted):
+                kept.pop(record, None)
+            if record == self._probe:
+                self._probe, self._probe_at = None, 0.0  # another one is sent at once
+
     def withdraw_probe(self) -> None:
         """Note that the probe was refused with all others of its kind; another one is sent next."""
         self._probe = None
@@ -139,7 +151,7 @@ class Conviction(Generic[K]):
             for kept in (self._provisional, self._waiting):
                 kept.pop(record, None)
             self._note_accepted(record, at)
-        self._counted.difference_update(records)
+            self._counted.pop(record, None)
         self._row.clear()
         if self._convicted_at is None:
             found = [each for each, last in self._provisional.items() if last.is_between(sent_at, at)]
@@ -184,7 +196,9 @@ class Conviction(Generic[K]):
         if text != self._row_text:
             self._row.clear()
             self._row_text = text
-        self._counted.add(record)
+        self._counted[record] = None
+        if len(self._counted) > MOST_COUNTED:
+            del self._counted[next(iter(self._counted))]
         self._row.add(record)
         return len(self._row) >= ROW
 

@@ -69,6 +69,7 @@ class OrderSync:
         self._sent = sent
         self._links = links
         self._held = held
+        self._kind = kind
         self._settle_s = settings.order_settle_s
         self._crashed_at = crashed_at
         self._now = now
@@ -182,7 +183,9 @@ class OrderSync:
         now = anyio.current_time()
         # 3. Write the others.
         held = await self._writes.write([change for change in changes if change.id not in delays])
-        await self._held.end(HeldKind.ORDER, set(ids).difference(change.id for change in changes))
+        unchanged = set(ids).difference(change.id for change in changes)
+        self._kind.forget(unchanged)
+        await self._held.end(HeldKind.ORDER, unchanged)
         # 4. Count the orders that are not at the shop, and those that are empty.
         if missing := (len(ids) - len(orders)) + (len(found) - len(changes)):
             await self._links.count_notes({"order_missing": missing})

@@ -188,6 +188,7 @@ class OrderWrites:
         refused = [_refused(change, reasons[change.id]) for change in batch if change.id in reasons]
         if refused:
             log.warning("orders are refused", reasons=dict(reasons))
+            self._kind.forget([order.id for order in refused])
             await self._sent.record(refused)
 
 

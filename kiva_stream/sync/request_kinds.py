@@ -88,6 +88,13 @@ class RequestKind(Generic[K, V]):
             self._begin_pause(reply)
         return {record: self._why}
 
+    def forget(self, records: Collection[K]) -> None:
+        """Note that records are not to be sent any more, or that another kind of request carries them now."""
+        self._conviction.forget(records)
+        if self._refused:
+            for record in records:
+                self._refused.pop(record, None)
+
     def convict(self, records: Collection[K], reply: str) -> dict[K, str]:
         """Pause the kind, since ActiveCampaign refuses it whatever it carries; return all that it carried."""
         if not self._conviction.is_paused:

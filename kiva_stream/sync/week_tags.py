@@ -161,6 +161,7 @@ class WeekTagSync:
         differing = {change.id for change in changes}
         new = {due.record.contact.id for due in page if due.record.contact.status is ContactStatus.NEW}
         if right := [due for due in page if due.record.contact.id not in differing | new]:
+            self._kind.forget([due.record.contact.id for due in right])
             await self._due.clear_due(right)
         if changes:
             await self._due.record_tags_unknown([change.id for change in changes])
@@ -193,6 +194,7 @@ class WeekTagSync:
             except RecordsHeld as error:
                 self._held.hold(change.due, error)
             except ContactGone:
+                self._kind.forget([change.id])
                 await self._finish(change)  # there is no contact to be tagged
             except Rejected as error:
                 self._hold_refused(change, error.reply)

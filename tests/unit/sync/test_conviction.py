@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kiva_stream.sync.conviction import BETWEEN_S, ROW, Conviction, Found, Verdict, is_about_account
+from kiva_stream.sync.conviction import (
+    BETWEEN_S,
+    MOST_COUNTED,
+    ROW,
+    Conviction,
+    Found,
+    Verdict,
+    is_about_account,
+)
 
 NO = "It does not work"
 NOTHING: Found[int] = Found([], [])
@@ -168,6 +176,39 @@ def test_a_refusal_that_names_a_value_makes_a_provisional_record_at_fault(kind: 
     refuse(kind, 1, 0)
     assert refuse(kind, 1, 1, names_value=True) is Verdict.AT_FAULT
     assert accept(kind, 2, 2) == NOTHING
+
+
+# what is withdrawn
+
+
+def test_a_record_that_is_not_to_be_sent_any_more_is_neither_provisional_nor_counted(
+    kind: Conviction[int],
+) -> None:
+    accept(kind, 2, 0)
+    refuse(kind, 1, 1)
+    kind.forget([1])
+    assert accept(kind, 3, 2) == NOTHING
+    for record in range(10, 10 + ROW - 1):
+        assert refuse(kind, record, 3) is Verdict.PROVISIONAL
+    assert refuse(kind, 1, 4) is Verdict.PAUSED
+
+
+def test_a_probe_that_is_not_to_be_sent_any_more_leaves_its_turn_to_the_next_at_once(
+    kind: Conviction[int],
+) -> None:
+    convicted(kind)
+    refuse(kind, 2, 1)
+    assert kind.take_probe(PROBE_EVERY_S) == 1
+    kind.forget([1])
+    assert not kind.may_send(1)
+    assert kind.take_probe(PROBE_EVERY_S) in {1, 2}
+
+
+def test_so_many_records_are_counted_and_no_more(kind: Conviction[int]) -> None:
+    for record in range(2 * MOST_COUNTED):
+        refuse(kind, record, record, NO if record % 2 else "It works not")
+    assert len(kind._counted) == MOST_COUNTED
+    assert not kind.is_paused
 
 
 # while the account is convicted

@@ -62,6 +62,7 @@ class Bench:
 
     async def begin(self, crashed_at: datetime = NEVER) -> None:
         """Begin a new process, after one that stopped or, then, crashed."""
+        self.held_records = held_records(self.held, self.settings.retry_held_s)
         self.sync = OrderSync(
             "USD",
             orders=self.orders,
@@ -69,7 +70,7 @@ class Bench:
             links=cast("Links", self.links),  # as much of it as order sync needs
             uploads=self.uploads,
             kind=self.kind,
-            held=held_records(self.held, self.settings.retry_held_s),
+            held=self.held_records,
             settings=self.settings,
             crashed_at=crashed_at,
             now=self.wall_clock,

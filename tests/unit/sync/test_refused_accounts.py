@@ -6,6 +6,7 @@ import anyio
 
 from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.customers import Customer
+from kiva_stream.model.held_records import HeldKind, Silent
 from kiva_stream.model.ids import OrderId
 from kiva_stream.sync.conviction import ROW
 from tests.support.virtual_time import run
@@ -161,3 +162,83 @@ def test_contacts_of_orders_that_are_due_are_tried_now() -> None:
         assert bench.sync.take_due() == {bench.contact(ann).id}
 
     run(story())
+
+
+async def test_a_new_contact_that_is_accepted_as_a_known_one_is_not_recorded_as_refused_later() -> None:
+    bench, customers = failing(1, NO, of=4)
+    (ann, *others) = customers
+    (before, *after) = await bench.link(*others)
+    await bench.ensure(need_of(before))
+    (contact,) = await bench.link(ann)
+    with raises_one(RecordsHeld):
+        await bench.ensure(need_of(contact))
+    bench.links.ac_ids[contact.id] = bench.contacts.add(address(ann))
+    bench.contacts.failing = bench.contacts.refused_alone = set()
+    await bench.ensure(need_of(contact))
+    for each in after:
+        await bench.ensure(need_of(each))
+    assert bench.statuses([ann]) == [LINKED]
+    assert bench.links.refused == {}
+    assert contact.id not in bench.sync.take_due()
+
+
+async def test_a_new_contact_that_is_refused_as_a_known_one_keeps_the_last_reply() -> None:
+    bench, customers = failing(1, NO, of=4)
+    (ann, *others) = customers
+    (before, *after) = await bench.link(*others)
+    await bench.ensure(need_of(before))
+    (contact,) = await bench.link(ann)
+    with raises_one(RecordsHeld):
+        await bench.ensure(need_of(contact))
+    bench.links.ac_ids[contact.id] = bench.contacts.add(address(ann))
+    bench.contacts.refusal_alone = "[address] is not valid"
+    await bench.ensure(need_of(contact))
+    for each in after:
+        await bench.ensure(need_of(each))
+    assert bench.statuses([ann]) == [REFUSED]
+    assert bench.contact(ann).reply == "[address] is not valid"
+    assert bench.sync.take_due() == set()
+
+
+async def test_a_contact_whose_data_are_again_as_they_were_is_not_recorded_as_refused_later() -> None:
+    (ann, bob, eve), accounts = shop(3)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.contacts.refused_alone, bench.contacts.refusal_alone = {address(ann)}, NO
+    bench.customers.change(bob, phone=PHONE)
+    await bench.carry(bench.contact(bob), entry_of(1))
+    bench.customers.change(ann, phone=PHONE)
+    with raises_one(RecordsHeld):
+        await bench.carry(bench.contact(ann), entry_of(2))
+    bench.customers.change(ann, phone="")
+    await bench.carry(bench.contact(ann), entry_of(3))
+    bench.customers.change(eve, phone=PHONE)
+    await bench.carry(bench.contact(eve), entry_of(4))
+    assert bench.links.refused == {}
+    assert bench.sync.take_due() == set()
+
+
+async def test_a_held_contact_that_is_discarded_is_not_tried_again_after_another_is_accepted() -> None:
+    bench, (bad, good) = failing(1, NO, of=2)
+    (contact, other) = await bench.link(bad, good)
+    with raises_one(RecordsHeld):
+        await bench.ensure(need_of(contact))
+    bench.held.ask(HeldKind.CONTACT, contact.id, discard=True)
+    await bench.held_records.refresh()
+    await bench.ensure(need_of(contact))
+    assert bench.statuses([bad]) == [REFUSED]
+    await bench.ensure(need_of(other))
+    assert bench.sync.take_due() == set()
+
+
+async def test_a_held_order_of_a_contact_that_is_linked_no_more_is_handed_to_order_sync() -> None:
+    bench, (bad,) = failing(1, NO)
+    (contact,) = await bench.link(bad)
+    await bench.held_records.hold(HeldKind.ORDER, {7: Silent(contact.id, b"", "no")})
+    with raises_one(RecordsHeld):
+        await bench.ensure(need_of(contact, 1, 7, 8))
+    await bench.sync.retry_refused([contact], is_asked=True)
+    bench.contacts.refusal_alone = "[address] is not valid"
+    await bench.sync.upsert([need_of(contact, 1, 7, 8)])
+    assert bench.statuses([bad]) == [REFUSED]
+    assert bench.order_delivery.upserted == [[7]]

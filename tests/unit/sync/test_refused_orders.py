@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
+import pytest
 
 from kiva_stream.errors import KindRefused, RecordsHeld
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.sync.conviction import ROW
 from kiva_stream.sync.pending_upserts import BATCHES_AT_ONCE
 from tests.support.orders import order
 from tests.support.waiting import raises_one
-from tests.unit.sync.test_order_sync import Bench, orders
+from tests.unit.sync.test_order_sync import UNPAID, Bench, orders
 
 OFF = "Ecommerce is not enabled"
 PROBE_EVERY_S = 300
@@ -89,3 +93,34 @@ def test_an_order_that_is_named_is_refused_at_once_and_pauses_nothing() -> None:
     bench.run(Bench.snapshot)
     assert len(bench.refused) == 9
     assert bench.incidents.all() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bench: bench.orders.rows.pop(2),
+        lambda bench: bench.orders.put(order(2, **UNPAID)),
+        lambda bench: bench.held.ask(HeldKind.ORDER, 2, discard=True),
+        lambda bench: bench.orders.put(order(2, total_cents=-1)),
+    ],
+    ids=["is gone", "is not paid any more", "is discarded", "cannot be sent"],
+)
+def test_a_held_order_that_is_not_to_be_sent_any_more_is_not_recorded_later(
+    change: Callable[[Bench], object],
+) -> None:
+    bench = Bench(*orders(4))
+    bench.uploads.bad = {2: "no"}
+
+    async def story(bench: Bench) -> None:
+        await bench.upsert(1)
+        with raises_one(RecordsHeld):
+            await bench.upsert(2)
+        change(bench)
+        await bench.held_records.refresh()
+        await bench.upsert(2)
+        before = dict(bench.sent.rows)
+        await bench.upsert(3)
+        assert {key: row for key, row in bench.sent.rows.items() if key != 3} == before
+        assert bench.kind.take_due() == set()
+
+    bench.run(story)

@@ -12,9 +12,10 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kiva_stream.errors import AccountRefused
-from kiva_stream.model.contacts import ContactRecord
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.customers import Customer
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
@@ -338,6 +339,26 @@ def test_a_tag_that_is_refused_first_is_tried_again_after_another_is_taken() -> 
         await bench.sync_due()
 
     assert to_be_closed(2, 1).run(story).account.tag_of(1) is CLOSED
+
+
+def unlink(bench: Bench) -> None:
+    row = bench.due.contacts[ContactId(2)]
+    rejected = Contact(ContactId(2), row.contact.email, REJECTED)
+    bench.due.contacts[ContactId(2)] = replace(row, contact=rejected)
+
+
+@pytest.mark.parametrize("lose", [lambda bench: bench.account.drop(2), unlink], ids=["there", "here"])
+def test_a_refused_tag_of_a_contact_that_is_gone_is_forgotten(lose: Callable[[Bench], object]) -> None:
+    async def story(bench: Bench) -> None:
+        for number in (1, 2):
+            await bench.sync.sync_one(ContactId(number))
+        lose(bench)
+        for number in (2, 3):
+            await bench.sync.sync_one(ContactId(number))
+        assert bench.is_nothing_due()
+        assert not bench.kind.has_due
+
+    to_be_closed(3, 2).run(story)
 
 
 def test_refusals_of_tags_in_a_row_pause_all_tags_until_a_probe_is_taken() -> None:
