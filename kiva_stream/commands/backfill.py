@@ -237,6 +237,7 @@ class BackfillRun:
         await self._enter("tags")
         await working.tags.open_week()
         await working.tags.sync_due()
+        await working.tags.try_held_again()
         if pauses := working.pauses():
             raise AccountRefused(" ".join(pauses))
         await self._enter("done")

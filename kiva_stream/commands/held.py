@@ -16,7 +16,7 @@ from kiva_stream.state.held_records import ListedHeld
 class HeldRow(msgspec.Struct, frozen=True):
     """A held record."""
 
-    what: str  # contact | list | event | order:ID
+    what: str  # contact | list | event | tag | order:ID
     customers: list[str]  # of its contact
     since: datetime
     attempts: int

@@ -17,6 +17,7 @@ class HeldKind(StrEnum):
     ORDER = "order"
     LIST = "list"  # the place of a contact on the list
     EVENT = "event"
+    TAG = "tag"  # the week tag of a contact; no entry waits for it
 
 
 class HeldKey(NamedTuple):
@@ -29,7 +30,7 @@ class HeldKey(NamedTuple):
 class Silent(NamedTuple):
     """A record that was not taken."""
 
-    contact: ContactId  # whose entries wait for it
+    contact: ContactId  # whose entries wait for it, unless it is a tag
     fingerprint: bytes  # of what was sent
     reply: str  # the last one, or why there was none
     is_suspect: bool = True  # False: it was refused, and that may be the account's trouble

@@ -95,7 +95,7 @@ class WorkingSite:
             settings=settings,
             is_live=is_live,
         )
-        self.tags = _week_tag_sync(shop, ports, self._tag_kind, retry_held_s=settings.retry_held_s)
+        self.tags = _week_tag_sync(shop, ports, self._tag_kind)
 
     @classmethod
     async def open(cls, held: HeldSite, *, is_live: bool = False) -> WorkingSite:
@@ -183,7 +183,7 @@ class WorkingSite:
         return PipelineRun(self, start=start, left=left, replays=replays)
 
 
-def _week_tag_sync(shop: Shop, ports: ContactPorts, kind: TagKind, *, retry_held_s: float) -> WeekTagSync:
+def _week_tag_sync(shop: Shop, ports: ContactPorts, kind: TagKind) -> WeekTagSync:
     return WeekTagSync(
         shop.site.id,
         due=ports.due,
@@ -193,7 +193,7 @@ def _week_tag_sync(shop: Shop, ports: ContactPorts, kind: TagKind, *, retry_held
         contacts=ports.contacts,
         locks=ports.locks,
         kind=kind,
-        retry_held_s=retry_held_s,
+        held=ports.held,
     )
 
 

@@ -20,7 +20,7 @@ OF_OTHER_IDS: Mapping[IdKind, tuple[str, ...]] = {  # the statements about what 
     ),
     IdKind.LIST: ("contacts_on_no_list", "forget_imports", "list_places_due"),
     IdKind.FIELDS: ("contacts_differ", "forget_imports"),
-    IdKind.TAGS: ("forget_tags",),
+    IdKind.TAGS: ("forget_tags", "held_tags_due"),
 }
 SAID = {
     IdKind.CONNECTION: "the connection is another one: all orders that it has not are sent to it as history",

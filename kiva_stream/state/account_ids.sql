@@ -47,5 +47,8 @@ DELETE FROM {schema}.import WHERE site_id = $1
 -- name: list_places_due
 UPDATE {schema}.held SET next_try = now(), discarded_at = NULL WHERE site_id = $1 AND kind = 'list'
 
+-- name: held_tags_due
+UPDATE {schema}.held SET next_try = now(), discarded_at = NULL WHERE site_id = $1 AND kind = 'tag'
+
 -- name: forget_tags
 UPDATE {schema}.contact SET tag = NULL, tag_link = NULL WHERE site_id = $1 AND tag IS NOT NULL

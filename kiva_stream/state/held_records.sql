@@ -27,14 +27,14 @@ ARRAY(SELECT l.customer_id FROM {schema}.customer l WHERE l.contact_id = r.conta
 h.site_id = $1 AND ($2::boolean
   OR h.contact_id IN (SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($3::bigint[]))
   OR (h.kind = 'order' AND h.id = ANY($4::bigint[]))
-  OR h.contact_id IN (
+  OR (h.kind <> 'tag' AND h.contact_id IN (
     SELECT p.contact_id FROM {schema}.parked p JOIN unnest($5::bigint[], $6::bigint[]) AS q (txid, log_id) USING (txid, log_id)
-    WHERE p.site_id = $1))
+    WHERE p.site_id = $1)))
 
 -- name: listed_held
 -- The oldest first, each with the customers of its contact and the number of entries that are parked behind it.
 SELECT r.kind, r.id, r.since, r.attempts, r.next_try, r.reply, {customers_of_contact},
-       (SELECT count(*) FROM {schema}.parked p WHERE p.site_id = $1 AND p.contact_id = r.contact_id) AS parked
+       (SELECT count(*) FROM {schema}.parked p WHERE p.site_id = $1 AND p.contact_id = r.contact_id AND r.kind <> 'tag') AS parked
 FROM {schema}.held r WHERE r.site_id = $1
 ORDER BY r.since, r.kind, r.id
 
@@ -43,7 +43,7 @@ ORDER BY r.since, r.kind, r.id
 SELECT r.txid, r.log_id, r.parked_at, {customers_of_contact}, h.kind, h.id, h.attempts, h.next_try, h.reply
 FROM {schema}.parked r
 LEFT JOIN LATERAL (
-  SELECT * FROM {schema}.held w WHERE w.site_id = $1 AND w.contact_id = r.contact_id ORDER BY w.since LIMIT 1) AS h ON true
+  SELECT * FROM {schema}.held w WHERE w.site_id = $1 AND w.contact_id = r.contact_id AND w.kind <> 'tag' ORDER BY w.since LIMIT 1) AS h ON true
 WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (
   SELECT l.contact_id FROM {schema}.customer l WHERE l.site_id = $1 AND l.customer_id = ANY($2)))
 ORDER BY r.txid * $3::int, r.log_id * $3

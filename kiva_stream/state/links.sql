@@ -123,7 +123,7 @@ WITH unlinked AS (
   DELETE FROM {schema}.tag_due WHERE contact_id = $1
 ), not_held AS (
   DELETE FROM {schema}.held h USING {schema}.contact c
-  WHERE c.id = $1 AND h.site_id = c.site_id AND h.kind IN ('contact', 'list') AND h.id = c.id
+  WHERE c.id = $1 AND h.site_id = c.site_id AND h.kind IN ('contact', 'list', 'tag') AND h.id = c.id
 )
 UPDATE {schema}.contact
 SET status = 'new', why = '', fingerprint = NULL, refused_fingerprint = NULL, refused = '', left_out = '{}',

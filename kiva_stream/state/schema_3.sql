@@ -58,13 +58,13 @@ ALTER TABLE {schema}.contact ADD COLUMN not_on_list text
   ));
 CREATE INDEX contact_not_on_list ON {schema}.contact (site_id) WHERE not_on_list IS NOT NULL;
 
--- The contacts, orders, places on the list and events that are held: ActiveCampaign does not take these, though it takes others.
+-- The contacts, orders, places on the list, events and week tags that are held: ActiveCampaign does not take these, though it takes others.
 -- A row ends when the record is accepted or refused for good.
 CREATE TABLE {schema}.held (
   site_id      int NOT NULL,
-  kind         text NOT NULL CHECK (kind IN ('contact', 'order', 'list', 'event')),
+  kind         text NOT NULL CHECK (kind IN ('contact', 'order', 'list', 'event', 'tag')),
   id           bigint NOT NULL,              -- of the order at the shop, else of the contact here
-  contact_id   bigint NOT NULL,              -- whose entries wait for it
+  contact_id   bigint NOT NULL,              -- whose entries wait for it, unless it is a tag
   fingerprint  bytea NOT NULL,               -- of what was sent last; of an event: where its entry is
   since        timestamptz NOT NULL DEFAULT now(),
   attempts     int NOT NULL,

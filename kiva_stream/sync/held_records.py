@@ -93,7 +93,7 @@ class HeldRecords:
         return HeldKey(kind, record) in self._held
 
     def holds(self, contact: ContactId) -> bool:
-        """Return whether a contact is held, its place on the list, or one of its orders."""
+        """Return whether the entries of a contact wait for a held record."""
         return contact in self._by_contact
 
     def contacts_of(self, kind: HeldKind, records: Iterable[int]) -> set[ContactId]:
@@ -122,24 +122,36 @@ class HeldRecords:
         return self._due_at[key] <= self._clock()
 
     def due(self) -> set[ContactId]:
-        """Return the contacts with a record whose next try is due."""
+        """Return the contacts with a record that entries wait for, and whose next try is due."""
         now = self._clock()
-        return {self._held[key].contact for key, due_at in self._due_at.items() if due_at <= now}
+        return {
+            self._held[key].contact
+            for key, due_at in self._due_at.items()
+            if due_at <= now and key.kind is not HeldKind.TAG
+        }
+
+    def tags_due(self) -> list[ContactId]:
+        """Return the contacts with a held tag whose next try is due."""
+        return [ContactId(key.id) for key in self._due_at if key.kind is HeldKind.TAG and self.is_due(key)]
 
     def make_due(self) -> None:
         """Make the next try of all due now, but for those that are tried when asked for."""
-        now = self._clock()
-        self._due_at = {
-            key: min(due_at, now) if due_at < math.inf else due_at for key, due_at in self._due_at.items()
-        }
+        self._hasten([*self._due_at])
 
     def try_now(self, contacts: Iterable[ContactId]) -> None:
         """Make the next try of what is held of these contacts due now, as `make_due` does."""
-        now = self._clock()
         for contact in contacts:
-            for key in self._by_contact.get(contact, ()):
-                if self._due_at[key] < math.inf:
-                    self._due_at[key] = min(self._due_at[key], now)
+            self._hasten((*self._by_contact.get(contact, ()), HeldKey(HeldKind.TAG, contact)))
+
+    def try_tags_now(self, contacts: Iterable[ContactId]) -> None:
+        """Make the next try of the held tags of these contacts due now."""
+        self._hasten([HeldKey(HeldKind.TAG, contact) for contact in contacts])
+
+    def _hasten(self, keys: Iterable[HeldKey]) -> None:
+        now = self._clock()
+        for key in keys:
+            if self._due_at.get(key, math.inf) < math.inf:
+                self._due_at[key] = min(self._due_at[key], now)
 
     async def postpone(self, contact: ContactId) -> None:
         """Make nothing of a contact due before the next try of what has just failed of it."""
@@ -216,14 +228,16 @@ class HeldRecords:
         self._forget(held.key)
         self._held[held.key] = held
         self._due_at[held.key] = self._clock() + held.due_in_s
-        self._by_contact[held.contact].add(held.key)
+        if held.key.kind is not HeldKind.TAG:
+            self._by_contact[held.contact].add(held.key)
 
     def _forget(self, key: HeldKey) -> None:
         if known := self._held.pop(key, None):
             del self._due_at[key]
-            self._by_contact[known.contact].discard(key)
-            if not self._by_contact[known.contact]:
-                del self._by_contact[known.contact]
+            if (others := self._by_contact.get(known.contact)) is not None:
+                others.discard(key)
+                if not others:
+                    del self._by_contact[known.contact]
 
 
 class DueWrites(Generic[C, K]):

@@ -16,21 +16,26 @@ ActiveCampaign which tags are there.
 | changed, or became due again, since the decision          | it stays due, and is decided anew             |
 | is gone from ActiveCampaign                               | it is not due any more                        |
 | is refused, between two others that are accepted          | it is not due until something about it changes |
-| is refused otherwise                                      | it stays due, and is tried later: `held_tags`  |
+| is refused otherwise                                      | it is held: it stays due, and is tried later  |
 | is one of all, since the account is refused               | it stays due until one is accepted             |
-| gets no answer, though others do                          | it stays due, and is tried later: `held_tags`  |
+| gets no answer, though others do                          | it is held: it stays due, and is tried later  |
+| is held, and unchanged, before its next try               | it stays due, without a request               |
+| was discarded, and is unchanged                           | it is not due any more, without a request     |
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import date
+from hashlib import blake2b
 from typing import NamedTuple
 
 import anyio
+import msgspec
 
 from kiva_stream.errors import ContactGone, PermissionRefused, RecordsHeld, Rejected
 from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
+from kiva_stream.model.held_records import HeldKind, Silent
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.destination import Contacts
@@ -39,7 +44,7 @@ from kiva_stream.ports.state import TagsDue
 from kiva_stream.primitives.workers import for_each
 from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.current_contacts import counted_customers, read_current
-from kiva_stream.sync.held_tags import HeldTags
+from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import TagRequests
 from kiva_stream.sync.request_kinds import NO_PERMISSION
 from kiva_stream.sync.tag_kind import TagKind
@@ -47,6 +52,8 @@ from kiva_stream.sync.tag_kind import TagKind
 PAGE_ROWS = 100
 PATIENCE_S = 10  # how long a change's second half is shielded from a stop
 CHANGES_AT_ONCE = 8  # enough to use up five requests a second, however long each takes
+LAST_TRIES_S = 120.0
+FINGERPRINT_BYTES = 16
 
 
 class _TagChange(NamedTuple):
@@ -59,6 +66,17 @@ class _TagChange(NamedTuple):
     @property
     def id(self) -> ContactId:
         return self.due.record.contact.id
+
+    @property
+    def contact_id(self) -> ContactId:
+        return self.id
+
+    @property
+    def fingerprint(self) -> bytes:
+        """16 bytes that change with the tag, and with the address or customers of the contact."""
+        record = self.due.record
+        shown = msgspec.json.encode((self.tag, record.contact.email, sorted(record.customers)))
+        return blake2b(shown, digest_size=FINGERPRINT_BYTES).digest()
 
 
 class WeekTagSync:
@@ -78,7 +96,7 @@ class WeekTagSync:
         contacts: Contacts,
         locks: ContactLocks,
         kind: TagKind,
-        retry_held_s: float,
+        held: HeldRecords,
     ) -> None:
         self._site_id = site_id
         self._due = due
@@ -87,7 +105,7 @@ class WeekTagSync:
         self._tags = tags
         self._contacts = contacts
         self._locks = locks
-        self._held = HeldTags(retry_held_s)
+        self._held = held
         self._woken = anyio.Event()
         self._kind = kind
 
@@ -119,18 +137,32 @@ class WeekTagSync:
         if self._kind.why is not None and not self._kind.has_due:
             await self.open_week()
             return
-        for contact in self._kind.take_due():
-            self._held.answered(contact)
+        self._held.try_tags_now(self._kind.take_due())
         await for_each(self._changes(), self._apply, at_once=CHANGES_AT_ONCE)
 
     async def sync_one(self, contact: ContactId) -> None:
-        """Give one contact its tag, whether it was due or not; the others stay due."""
+        """Give one contact its tag, whether it was due or not, or is held; the others stay due."""
+        self._held.try_tags_now([contact])
         await self._due.mark_due([contact])
         week, _ = await self.open_week()
         # The first due contact from this id on: this one, or another one if this one is not linked.
-        page = await self._due.page(ContactId(contact - 1), 1)
-        for change in await self._prepare([due for due in page if due.record.contact.id == contact], week):
+        found = await self._due.page(ContactId(contact - 1), 1)
+        page = [due for due in found if due.record.contact.id == contact]
+        for change in await self._prepare(page, week):
             await self._apply(change)
+        if not page:
+            await self._held.end(HeldKind.TAG, [contact])
+
+    async def sync_held(self) -> None:
+        """Give those contacts their tag whose held tag is due for another try."""
+        for contact in self._held.tags_due():
+            await self.sync_one(contact)
+
+    async def try_held_again(self) -> None:
+        """Try all held tags once more, for `LAST_TRIES_S`."""
+        self._held.make_due()
+        with anyio.move_on_after(LAST_TRIES_S):
+            await self.sync_held()
 
     # --- step 1: decide which tags change ---
 
@@ -154,15 +186,16 @@ class WeekTagSync:
         New contacts stay due, and so do held ones until their next try, and all while tags are paused. For
         each contact with a change, record that its tag is not known from now on.
         """
-        page = [due for due in page if not self._held.has_to_wait(due)]
         paused = await self._kind.held([due.record.contact.id for due in page])
         page = [due for due in page if due.record.contact.id not in paused]
         changes = await self._decide(page, week)
-        differing = {change.id for change in changes}
+        discarded = {change.id for change in changes if self._is_discarded(change)}
+        differing = {change.id for change in changes} - discarded
+        changes = [change for change in changes if change.id in differing and not self._has_to_wait(change)]
         new = {due.record.contact.id for due in page if due.record.contact.status is ContactStatus.NEW}
         if right := [due for due in page if due.record.contact.id not in differing | new]:
             self._kind.forget([due.record.contact.id for due in right])
-            await self._due.clear_due(right)
+            await self._clear_due(right)
         if changes:
             await self._due.record_tags_unknown([change.id for change in changes])
         return changes
@@ -192,27 +225,40 @@ class WeekTagSync:
             try:
                 await self._change(change.due.record, change.tag)
             except RecordsHeld as error:
-                self._held.hold(change.due, error)
+                await self._hold(change, "; ".join(error.why.values()))
             except ContactGone:
                 self._kind.forget([change.id])
-                await self._finish(change)  # there is no contact to be tagged
+                await self._clear_due([change.due])  # there is no contact to be tagged
             except Rejected as error:
-                self._hold_refused(change, error.reply)
+                await self._hold_refused(change, error.reply)
             except PermissionRefused as error:
-                self._hold_refused(change, str(error), NO_PERMISSION)
+                await self._hold_refused(change, str(error), NO_PERMISSION)
             else:
-                await self._finish(change)
                 at_fault = self._kind.accepted([change.id], sent_at=sent_at)
-                await self._due.clear_due(list(at_fault.values()))
+                await self._clear_due([change.due, *at_fault.values()])
 
-    async def _finish(self, change: _TagChange) -> None:
-        self._held.answered(change.id)
-        await self._due.clear_due([change.due])
+    async def _clear_due(self, due: Sequence[DueContact]) -> None:
+        """Record that contacts are neither due nor held any more."""
+        await self._held.end(HeldKind.TAG, (each.record.contact.id for each in due))
+        await self._due.clear_due(due)
 
-    def _hold_refused(self, change: _TagChange, reply: str, text: str | None = None) -> None:
+    async def _hold_refused(self, change: _TagChange, reply: str, text: str | None = None) -> None:
         """Hold a contact whose tag is refused: it stays due."""
         why = self._kind.provisional(change.id, change.due, reply, text=text)
-        self._held.hold(change.due, RecordsHeld("week tags of contacts", {change.id: why[change.id]}))
+        await self._hold(change, why[change.id], is_suspect=False)
+
+    async def _hold(self, change: _TagChange, reply: str, *, is_suspect: bool = True) -> None:
+        silent = Silent(change.id, change.fingerprint, reply, is_suspect=is_suspect)
+        await self._held.hold(HeldKind.TAG, {change.id: silent})
+
+    def _is_discarded(self, change: _TagChange) -> bool:
+        known = self._held.unchanged(HeldKind.TAG, change)
+        return known is not None and known.is_discarded
+
+    def _has_to_wait(self, change: _TagChange) -> bool:
+        """Return whether a contact is held, has not changed, and its next try has not come."""
+        known = self._held.unchanged(HeldKind.TAG, change)
+        return known is not None and not self._held.is_due(known.key)
 
     async def _is_current(self, change: _TagChange) -> bool:
         """Return whether what a decision rests on is unchanged; the contact's lock is held."""

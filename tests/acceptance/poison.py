@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import anyio
 from structlog.testing import capture_logs
 
 from kiva_stream.model.positions import DAY1
-from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
+from tests.acceptance.live_shop import LONG_PAID, WEEK, LiveShop, email, live_shop
 from tests.acceptance.stages import PATIENCE_S
 from tests.support.postgres import connected
 
@@ -87,9 +88,7 @@ async def _events(shop: LiveShop) -> set[int]:
 
 
 async def _tags(shop: LiveShop) -> set[int]:
-    async with connected(shop.dsn) as connection:
-        rows = await connection.fetch("SELECT email FROM kiva_stream.contact WHERE tag_link > 0")
-    return {customer_of(row["email"]) for row in rows}
+    return {customer_of(address) for address, tags in (await shop.tags()).items() if tags == ["no order"]}
 
 
 async def _opted_out(shop: LiveShop) -> set[int]:
@@ -97,10 +96,9 @@ async def _opted_out(shop: LiveShop) -> set[int]:
     return {customer_of(address) for address, each in there.items() if set(each["lists"].values()) == {2}}
 
 
-_WRONG_TAGS = """
-UPDATE kiva_stream.contact SET tag = 'no order', tag_link = -1;
-INSERT INTO kiva_stream.tag_due (site_id, contact_id)
-SELECT 1, id FROM kiva_stream.contact ON CONFLICT DO NOTHING
+_NEXT_WEEK = f"""
+INSERT INTO kiva.delivery_weeks (site_id, week_start, opened_at)
+VALUES (1, '{WEEK + timedelta(days=7)}', now())
 """
 KINDS: Mapping[str, Kind] = {
     "import": Kind("/import/bulk_import", r'"customer{}@', "", _contacts),
@@ -113,7 +111,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "GraphQL": Kind("/ecom/graphql", r'"storeOrderId": ?"{}"', "", _orders),
     "event": Kind("/event", r"customer{}@", "", _events),
-    "tag": Kind("/contactTags", r'"contact": ?"?#\b', _WRONG_TAGS, _tags),
+    "tag": Kind("/contactTags", r'"contact": ?"?#\b', _NEXT_WEEK, _tags),
     "list": Kind(
         "/contactLists",
         r'"contact": ?"?#\b',

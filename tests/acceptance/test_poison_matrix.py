@@ -11,12 +11,14 @@ from itertools import product
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from tests.acceptance.poison import (
     KINDS,
     REFUSALS,
     WAYS,
+    Poisoned,
     assert_all_arrived,
     backfilled,
     poisoned,
@@ -49,6 +51,11 @@ def cells(*counts: str, ways: Collection[str] = WAYS) -> list[object]:
     ]
 
 
+def named(poison: Poisoned) -> set[int]:
+    """Return the customers of what `status` names as held."""
+    return {int(customer) for held in poison.shop.status()["held"] for customer in held["customers"]}
+
+
 def is_applied(way: str) -> bool:
     return way.endswith("applied")
 
@@ -66,8 +73,25 @@ async def test_records_without_an_answer_are_named_and_all_others_arrive(
             others |= set(poison.bad)
         else:
             assert held == await poison.contacts()
+            assert named(poison) == set(poison.bad)
         assert await poison.kind.arrived(poison.shop) >= others
         await assert_all_arrived(poison)
+
+
+async def test_a_held_week_tag_is_named_by_status_and_replayed(database: str, tmp_path: Path) -> None:
+    async with poisoned(database, tmp_path, "tag", way=WAYS["500"], bad=[2], customers=3) as poison:
+        shop = poison.shop
+        await backfilled(shop)
+        (held,) = shop.status()["held"]
+        assert (held["what"], held["customers"], held["parked"]) == ("tag", ["2"], 0)
+        assert (held["attempts"] >= 1, "500" in held["reply"]) == (True, True)
+
+        await shop.activecampaign.fail()
+        replayed = msgspec.json.decode(shop.run("dead-letters", "replay", "--customer", "2", "--json"))
+        assert replayed["held"] == 1
+        assert await poison.kind.arrived(shop) == {1, 2, 3}
+        assert shop.status()["held"] == []
+        assert shop.status()["tags_due"] == 0
 
 
 @pytest.mark.parametrize(("kind", "way", "count"), cells("alone"))

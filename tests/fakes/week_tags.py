@@ -84,7 +84,8 @@ class FakeDueContacts:
     async def mark_due(self, contacts: Collection[ContactId]) -> None:
         await anyio.lowlevel.checkpoint()
         for each in contacts:
-            self.touch(each)
+            if self.contacts[each].contact.status is LINKED:
+                self.touch(each)
 
 
 class FakeTaggedAccount:
@@ -102,6 +103,7 @@ class FakeTaggedAccount:
         self.refuses = False
         self.rejected: set[AcId] = set()
         self.silent: set[AcId] = set()
+        self.silent_s = 1.0  # how long a request without an answer takes
         self.reads_are_answered = True
         self.unanswered: list[str] = []  # calls
         self.busy: set[AcId] = set()
@@ -187,7 +189,7 @@ class FakeTaggedAccount:
             tries -= 1
             if tries <= 0:
                 raise Unanswered("500")
-            await anyio.sleep(1)
+            await anyio.sleep(self.silent_s)
         self.calls.append(call)
         self.on_call(call)
         assert contact is None or contact not in self.busy, "a contact is in two requests"

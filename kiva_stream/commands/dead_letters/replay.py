@@ -84,6 +84,7 @@ class ReplayRun:
             if saved is not None:
                 await self._deliver_entries(working, saved)
             await self._drain.interrupt(partial(working.orders.upsert, self._orders))
+            await self._drain.interrupt(working.tags.sync_held)
 
     async def _open(self) -> WorkingSite:
         self._orders = await self._site.dead_letters.order_replay_requests()

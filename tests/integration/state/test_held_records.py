@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from kiva_stream.model.held_records import HeldKey, HeldKind, HeldRecord
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
-from kiva_stream.state.held_records import StoredHeldRecords
+from kiva_stream.model.positions import Position
+from kiva_stream.state.held_records import HeldFilter, StoredHeldRecords
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
@@ -71,10 +72,29 @@ async def test_a_try_that_fails_replaces_the_row_and_keeps_since_when_it_is_held
     )
 
 
+async def test_no_parked_entry_waits_for_a_tag_which_is_asked_for_by_its_customer_alone(
+    store: Store, look: asyncpg.Connection
+) -> None:
+    rows, parked_at = StoredHeldRecords(store, 1), Position(5, 50)
+    contact = (await ContactLinks(store, 1).link({CustomerId(5): ANN}))[CustomerId(5)].id
+    await rows.record([replace(held(HeldKey(HeldKind.TAG, contact)), contact=contact)])
+    await look.execute("INSERT INTO kiva_stream.parked VALUES (1, $1, $2, $3)", *parked_at, contact)
+
+    (listed,) = await rows.listed()
+    assert (listed.key.kind, listed.customers, listed.parked) == (HeldKind.TAG, [5], 0)
+    _, (parked,) = await rows.parked(None, 9, oldest_first=True)
+    assert parked.key is None
+    assert await rows.ask(HeldFilter(positions=[parked_at])) == 0
+    assert await rows.discard(HeldFilter(customers=[CustomerId(5)])) == 1
+
+
 async def test_a_person_who_is_forgotten_and_a_contact_that_is_left_are_held_no_more(store: Store) -> None:
     rows, links = StoredHeldRecords(store, 1), ContactLinks(store, 1)
     contact = (await links.link({CustomerId(5): ANN}))[CustomerId(5)].id
-    await rows.record([replace(held(HeldKey(HeldKind.CONTACT, contact)), contact=contact), held(ORDER)])
+    its_own = [
+        replace(held(HeldKey(kind, contact)), contact=contact) for kind in (HeldKind.CONTACT, HeldKind.TAG)
+    ]
+    await rows.record([*its_own, held(ORDER)])
     await links.record_orphaned(contact)
     assert [each.key for each in await rows.read()] == [ORDER]
     await Tombstones(store, 1).forget_orders([OrderId(7)])

@@ -494,7 +494,7 @@ class Life(World):
             contacts=there,
             locks=locks,
             kind=tag_kind(Incidents(), 300),
-            retry_held_s=held_s,
+            held=self.held,
         )
         ports = ContactPorts(
             customers=self.read,

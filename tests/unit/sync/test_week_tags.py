@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from kiva_stream.errors import AccountRefused
 from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.customers import Customer
+from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.observability.incidents import Incidents
@@ -25,8 +26,9 @@ from kiva_stream.sync.contact_locks import ContactLocks
 from kiva_stream.sync.conviction import ROW
 from kiva_stream.sync.lone_requests import TagRequests
 from kiva_stream.sync.tag_kind import tag_kind
-from kiva_stream.sync.week_tags import PAGE_ROWS, PATIENCE_S, WeekTagSync
+from kiva_stream.sync.week_tags import LAST_TRIES_S, PAGE_ROWS, PATIENCE_S, WeekTagSync
 from tests.fakes.source import FakeCustomers, FakeWeeks
+from tests.fakes.state_held import FakeHeldRows, held_records
 from tests.fakes.week_tags import FakeDueContacts, FakeTaggedAccount
 from tests.support.entries import SITE, account, customer
 from tests.support.orders import NEW, NEXT_WEEK, REJECTED, WEEK, linked
@@ -35,6 +37,7 @@ from tests.support.waiting import raises_one
 
 OPEN, CLOSED, NONE = WeekTag.OPEN, WeekTag.CLOSED, WeekTag.NONE
 RETRY_HELD_S = 60.0
+TAG_3 = HeldKey(HeldKind.TAG, 3)
 
 PROBE_EVERY_S = 300
 
@@ -47,12 +50,14 @@ class Bench:
         self.weeks = FakeWeeks(WEEK)
         self.customers = FakeCustomers()
         self.account = FakeTaggedAccount()
+        self.held_rows = FakeHeldRows()
 
     def begin(self) -> None:
         """Begin a new process."""
         self.locks = ContactLocks()
         self.incidents = Incidents()
         self.kind = tag_kind(self.incidents, PROBE_EVERY_S)
+        self.held = held_records(self.held_rows, RETRY_HELD_S)
         contacts = cast("Contacts", self.account)  # as much of it as week tags need
         self.sync = WeekTagSync(
             SITE.id,
@@ -63,7 +68,7 @@ class Bench:
             contacts=contacts,
             locks=self.locks,
             kind=self.kind,
-            retry_held_s=RETRY_HELD_S,
+            held=self.held,
         )
 
     def run(self, story: Callable[[Bench], Awaitable[None]]) -> Bench:
@@ -729,19 +734,94 @@ def test_a_held_tag_costs_nothing_until_its_next_try_which_comes_later_each_time
     assert bench.account.tag_of(3) is CLOSED
 
 
-def test_a_held_tag_is_tried_at_once_when_its_contact_is_marked_due_again() -> None:
+def test_a_held_tag_is_tried_at_once_when_another_is_right_or_when_it_is_asked_for() -> None:
     bench = to_be_closed(20)
-    silent_from(bench, 3)
+    silent_from(bench, 3, 4)
 
     async def story(bench: Bench) -> None:
         await bench.sync.sync_due()
         bench.account.silent = set()
-        await bench.sync.sync_due()
-        assert bench.account.tag_of(3) is OPEN
+        bench.weeks.rows[3, WEEK] = set()
         bench.due.touch(3)
+        bench.due.touch(4)
         await bench.sync.sync_due()
+        assert [bench.account.tag_of(number) for number in (3, 4)] == [NONE, OPEN]
+        await bench.sync.sync_one(ContactId(4))
+
+    assert bench.run(story).account.tag_of(4) is CLOSED
+    assert bench.held_rows.rows == {}
+    assert bench.is_nothing_due()
+
+
+def with_a_held_tag() -> Bench:
+    """Return a bench whose contact 3 has a held tag, and would be answered from now on."""
+    bench = to_be_closed(20)
+    silent_from(bench, 3)
+    bench.run(Bench.sync_due)
+    bench.account.silent = set()
+    return bench
+
+
+def test_a_held_tag_is_known_to_the_next_process_with_its_attempts_and_its_next_try() -> None:
+    bench = with_a_held_tag()
+    silent_from(bench, 3)
+    (held,) = bench.held_rows.rows.values()
+    assert (held.key, held.attempts, held.reply, held.is_suspect) == (TAG_3, 1, "500", True)
+
+    async def story(bench: Bench) -> None:
+        asked = len(bench.account.unanswered)
+        await bench.sync.sync_due()
+        assert len(bench.account.unanswered) == asked
+        assert not bench.held.holds(ContactId(3)), "no entry waits for a tag"
+        await anyio.sleep(RETRY_HELD_S)
+        assert bench.held.due() == set(), "a try of a tag needs no contact check"
+        await bench.sync.sync_due()
+        assert bench.held_rows.rows[TAG_3].attempts == 2
+
+    bench.run(story)
+
+
+@pytest.mark.parametrize("is_discarded", [False, True])
+def test_a_held_tag_is_replayed_or_discarded_as_other_held_records(is_discarded: bool) -> None:
+    bench = with_a_held_tag()
+
+    async def story(bench: Bench) -> None:
+        bench.held_rows.ask(HeldKind.TAG, 3, discard=is_discarded)
+        await bench.held.refresh()
+        await bench.sync.sync_held()
+
+    bench.run(story)
+    assert bench.account.tag_of(3) is (OPEN if is_discarded else CLOSED)
+    assert bench.held_rows.rows == {}
+    assert bench.is_nothing_due()
+
+
+def test_held_tags_are_tried_again_after_the_rest_for_a_bounded_time() -> None:
+    bench = with_a_held_tag()
+    silent_from(bench, 3)
+    bench.account.silent_s = 1_000
+
+    async def story(bench: Bench) -> None:
+        began_at = now()
+        await bench.sync.try_held_again()
+        assert LAST_TRIES_S <= now() - began_at < LAST_TRIES_S + 1
+        bench.account.silent = set()
+        await bench.sync.try_held_again()
 
     assert bench.run(story).account.tag_of(3) is CLOSED
+    assert bench.held_rows.rows == {}
+
+
+def test_the_tag_of_a_contact_that_is_not_linked_any_more_is_held_no_more() -> None:
+    bench = with_a_held_tag()
+    del bench.due.marks[ContactId(3)]
+    bench.due.contacts[ContactId(3)] = linked(3, status=NEW)
+
+    async def story(bench: Bench) -> None:
+        await bench.sync.try_held_again()
+        assert bench.held.tags_due() == []
+
+    assert bench.run(story).held_rows.rows == {}
 
 
 def test_in_an_outage_of_tags_no_tag_is_held() -> None:
