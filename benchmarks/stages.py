@@ -233,7 +233,7 @@ def _batcher() -> tuple[Lanes, Batcher]:
         contact_delivery=ports,
         outcomes=ports,
         earlier=earlier,
-        reopened=ReopenedSpans((), GroupCommit(0, _give_way)),
+        reopened=ReopenedSpans({}, GroupCommit(0, _give_way)),
         revivals=Revivals(_UNUSED, _UNUSED, classify=_UNUSED, outcomes=ports, earlier=earlier),
         held=HeldEntries(
             HeldContacts(_UNUSED, HeldRecords(_UNUSED, (), 1)),
@@ -295,6 +295,9 @@ class _Instant:
     async def take_dead_letter_customer(self, _customer: CustomerId) -> bool:
         """Return that none of a customer's entries is dead."""
         return False
+
+    def sent(self, _contact: Contact, _position: Position) -> int:
+        return 0
 
     def suspects(self) -> tuple[ContactId, ...]:
         """Hold no event."""

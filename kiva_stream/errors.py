@@ -76,15 +76,18 @@ class RecordsHeld(DeliveryError):  # noqa: N818  named by what was done
 
     It gives no answer for them, though it does for others, or it refused them without naming a value, or it
     refuses the kind of request altogether. The others of the call were written. `is_in_doubt`: these may have
-    been, too, and another try could repeat them.
+    been, too, and another try could repeat them. `sent` is how often an event was sent.
     """
 
-    def __init__(self, what: str, why: Mapping[int, str], *, is_in_doubt: bool = False) -> None:
+    def __init__(
+        self, what: str, why: Mapping[int, str], *, is_in_doubt: bool = False, sent: int = 0
+    ) -> None:
         said = "; ".join(dict.fromkeys(why.values()))
         super().__init__(f"{what} {', '.join(map(str, sorted(why)))} are held: {said}")
         self.what = what
         self.why = why
         self.is_in_doubt = is_in_doubt
+        self.sent = sent
 
 
 class ForeignAnswer(TryLater):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class Commit(NamedTuple):
         tuple[Position, Reason], ...
     ] = ()  # dead letters that got another outcome, with their reasons
     intents: frozenset[Position] = frozenset()  # events that may be sent after this commit, or are in doubt
-    parked: tuple[tuple[Position, ContactId], ...] = ()
+    parked: tuple[tuple[Position, ContactId], ...] = ()  # with their contacts, which may be other ones by now
     unparked: tuple[Position, ...] = ()  # their entries got their outcome
 
 
@@ -52,7 +53,7 @@ class Leftovers(NamedTuple):
     dead_letter_customers: frozenset[CustomerId] = (
         frozenset()
     )  # customers with dead letters that have one of CONTACT_REASONS
-    parked: frozenset[Position] = frozenset()
+    parked: Mapping[Position, ContactId] = MappingProxyType({})
     in_doubt: frozenset[Position] = frozenset()  # events that may have arrived
     # Where the counts begin: at `--since`, or where the last rewind went. An entry at or below it, such as a
     # dead letter that an earlier run left there, may be reopened, but is not counted.

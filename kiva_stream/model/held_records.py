@@ -34,6 +34,7 @@ class Silent(NamedTuple):
     fingerprint: bytes  # of what was sent
     reply: str  # the last one, or why there was none
     is_suspect: bool = True  # False: it was refused, and that may be the account's trouble
+    sent: int = 0  # how often, of an event
 
 
 class HeldRecord(msgspec.Struct, frozen=True):
@@ -47,3 +48,4 @@ class HeldRecord(msgspec.Struct, frozen=True):
     due_in_s: float  # when this was read or written: until the next try; infinite: it is tried when asked for
     is_suspect: bool = True
     is_discarded: bool = False  # the next try counts it as refused
+    sent: int = 0  # how often, of an event

@@ -85,6 +85,7 @@ class Batcher:
                     await self._try_again(due)
                     asked.difference_update(check.contact.id for check in due.checks)
                     contacts = await self._contacts(_addresses(page))
+                await self._held.move_events(page, contacts)
                 await self._check_due(asked, page.span.last)
                 await self._retry_refused(page, contacts)
                 # Older entries come first: dead letters that can be delivered, before the page's own entries.
@@ -103,6 +104,7 @@ class Batcher:
     async def _try_again(self, due: DueEntries) -> None:
         """Have held contacts tried again, with their entries, before newer ones of theirs."""
         contacts = await self._contacts(_addresses(due.page))
+        await self._held.move_events(due.page, contacts)
         for check in due.checks:
             self._contact_delivery.mark_dirty(check.contact, check.orders)
             self._lanes.add(check.contact, check.delivery)
@@ -126,7 +128,7 @@ class Batcher:
             found = [await self._links.find_by_email(addresses[customer]) for customer in movers]
             joined = {linked.contact.id for linked in found if linked}
             await self._lanes.idle({known[customer].id for customer in movers} | joined)
-            self._held.try_now(known[customer].id for customer in movers)
+            self._held.customers_moved({known[customer].id for customer in movers}, joined)
         # 2. Contacts that are missing or were never confirmed.
         contacts = await self._links.link(addresses)
         # 3. Contacts that ActiveCampaign has; `link` returns where their customers are now.

@@ -217,12 +217,13 @@ class Checkpoint:
         self._committed.notify()
 
     def _has_changes(self) -> bool:
-        # What is delivered, dead or parked shows in the number of outcomes, or as a resolved reopened span.
+        # What is delivered or dead shows in the number of outcomes, or as a resolved reopened span.
         return (
             self._read - self._watermark.pending != self._committed_outcomes
             or bool(self._gathered.tags_due)
             or bool(self._gathered.notes)
             or self.reopened.has_resolved
+            or self.reopened.has_new_rows
             or self.intents.has_changes
         )
 

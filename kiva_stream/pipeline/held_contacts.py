@@ -10,7 +10,11 @@ records are held, and when each is tried again, is known to `HeldRecords`, and s
 | an entry of a held contact is read            | it is parked at once, without an attempt                   |
 | the time of the next try has come             | a contact check and the parked entries, read again in log  |
 |                                               | order, come before newer ones                              |
+| the same, and an event of it is in doubt      | the contact check comes alone; all entries stay parked     |
+|                                               | until a replay                                             |
 | data of the contact change                    | a contact check goes to the sender, which is a try         |
+| customers of it get another contact           | the parked entries are read again; each goes, or is        |
+|                                               | parked, with the contact that its customer has now         |
 | its records are held no more                  | the parked entries are due at once                         |
 | there is no room for more parked entries      | the sender keeps the lane, and tries again                 |
 | nothing else is left to be done               | each is tried once more, all for `LAST_TRIES_S`            |
@@ -20,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -32,7 +36,6 @@ from kiva_stream.model.classifications import Classification
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Delivery
 from kiva_stream.model.entries import Entry, ReopenedEntries
-from kiva_stream.model.held_records import HeldKind, Silent
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.outcomes import Reason, Span
 from kiva_stream.model.pages import ClassifiedPage
@@ -44,12 +47,20 @@ from kiva_stream.pipeline.parking import Parking
 from kiva_stream.ports.source import Entries
 from kiva_stream.ports.stages import ParkedEntries
 from kiva_stream.ports.state import Links
+from kiva_stream.sync.held_events import HeldEvents
 from kiva_stream.sync.held_records import HeldRecords
 
 LAST_TRIES_S = 120.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # as the moment of a check: an import starts no automations
 
 DeadLetters = dict[Position, Reason]
+
+
+class Due(NamedTuple):
+    """The contacts that are due for another try."""
+
+    checks: set[ContactId]  # those with a held record that is tried now
+    left: dict[ContactId, DeadLetters]  # those whose parked entries are, with the dead letters left of each
 
 
 class HeldContacts:
@@ -66,11 +77,13 @@ class HeldContacts:
     ) -> None:
         self._parking = parking
         self.records = records
+        self.events = HeldEvents(records)
         self._is_busy = is_busy  # whether the sender has a batch of a contact
         self._is_down, self._was_down = is_down, False  # all of ActiveCampaign
         self._clock = clock
         self._left: defaultdict[ContactId, DeadLetters] = defaultdict(dict)  # with the dead letters left
         self.trying: dict[ContactId, anyio.CancelScope | None] = {}  # with the scope of its wait
+        self._moved: set[ContactId] = set()  # their entries may be other contacts' now
         self._ends_at = math.inf  # the last tries
 
     async def hold(self, lanes: Lanes, contact: Contact, *, position: Position, error: RecordsHeld) -> bool:
@@ -79,8 +92,7 @@ class HeldContacts:
         An event that gets no answer, at a position, is recorded here; other records were where they are sent.
         """
         if error.what == EVENTS:
-            event = Silent(contact.id, str(position).encode(), error.why[contact.id])
-            await self.records.hold(HeldKind.EVENT, {contact.id: event}, until_asked=error.is_in_doubt)
+            await self.events.hold(contact.id, position, error)
         left = self._parking.leave(lanes.rest(contact), contact.id)
         if left is None:
             return False
@@ -97,7 +109,9 @@ class HeldContacts:
     def leave(self, contact: Contact, delivery: Delivery) -> bool:
         """Park an entry if its contact is held, and leave it to the next try; return whether it was."""
         is_held = contact.id in self._left or self.records.holds(contact.id)
-        if not (is_held and delivery.is_entry) or contact.id in self.trying:
+        if not (is_held and delivery.is_entry):
+            return False
+        if contact.id in self.trying and not self.events.is_in_doubt(contact.id):
             return False
         # It must not overtake what is parked of its contact, so there is always room for it.
         left = self._parking.leave([delivery], contact.id, beyond_max=True)
@@ -106,7 +120,7 @@ class HeldContacts:
 
     def discarded(self, contact: Contact, position: Position) -> str | None:
         """Return the last reply to an event that is held and was discarded, None for any other."""
-        return self.records.discarded_event(contact.id, str(position).encode()) if self.records else None
+        return self.events.discarded(contact.id, position) if self.records else None
 
     async def delivered(self, contact: Contact) -> None:
         """Note that a batch of a contact was delivered: a try that was under way is over."""
@@ -154,14 +168,24 @@ class HeldContacts:
     def due(self) -> set[ContactId]:
         """Return the contacts that are due for another try, or whose records are held no more."""
         done = {contact for contact in self._left if not self.records.holds(contact)}
-        due = (self.records.due() | done) - self.trying.keys()
+        due = (self.records.due() | done | self._moved) - self.trying.keys()
         return {contact for contact in due if not self._is_busy(contact)}
 
-    def take_due(self) -> dict[ContactId, DeadLetters]:
-        """Begin another try of the contacts that are due; return them with the dead letters left of each."""
-        due = {contact: self._left.pop(contact, {}) for contact in self.due()}
-        self.trying |= dict.fromkeys(contact for contact in due if self.records.holds(contact))
-        return due
+    def take_due(self) -> Due:
+        """Begin another try of the contacts that are due."""
+        contacts, are_due = self.due(), self.records.due()
+        entries_of = {
+            contact for contact in contacts if contact in self._moved or not self.events.is_in_doubt(contact)
+        }
+        self._moved -= entries_of
+        checks = contacts & are_due
+        self.trying |= dict.fromkeys(checks)
+        return Due(checks, {contact: self._left.pop(contact, {}) for contact in entries_of})
+
+    def customers_moved(self, left: Collection[ContactId], joined: Collection[ContactId]) -> None:
+        """Make due what is held of contacts that customers leave, or join."""
+        self.records.try_now({*left, *joined})
+        self._moved.update(each for each in left if each in self._left or self.records.holds(each))
 
 
 class LaneHolds:
@@ -177,7 +201,11 @@ class LaneHolds:
 
     def suspects(self) -> list[ContactId]:
         """See ports.stages.Holds.suspects."""
-        return list(map(ContactId, self._held.records.suspects(HeldKind.EVENT)))
+        return self._held.events.contacts()
+
+    def sent(self, contact: Contact, position: Position) -> int:
+        """See ports.stages.Holds.sent."""
+        return self._held.events.sent(contact.id, position)
 
     async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
         """See HeldContacts.hold."""
@@ -224,19 +252,32 @@ class HeldEntries:
         self._entries = entries
         self._classify = classify
 
-    def try_now(self, contacts: Iterable[ContactId]) -> None:
-        """Make the next try of what is held of these contacts due now."""
-        self._held.records.try_now(contacts)
+    def customers_moved(self, left: Collection[ContactId], joined: Collection[ContactId]) -> None:
+        """See HeldContacts.customers_moved."""
+        self._held.customers_moved(left, joined)
+
+    async def move_events(self, page: ClassifiedPage, contacts: Mapping[CustomerId, Contact]) -> None:
+        """Have held events of a page be those of the contacts that their customers have now.
+
+        Raises CheckpointError.
+        """
+        if self._held.records:
+            named = ((entry.position, entry.customer_id) for entry, _ in page.classifications)
+            await self._held.events.move(
+                {at: contacts[customer].id for at, customer in named if customer and customer in contacts}
+            )
 
     async def due(self) -> DueEntries | None:
         """Return what is tried again now, its entries in log order; None: nothing is due.
 
         Raises SourceError, CheckpointError.
         """
-        if not (due := self._held.take_due()):
+        due = self._held.take_due()
+        if not (due.checks or due.left):
             return None
-        to_reopen: dict[Position, Reason | None] = dict.fromkeys(await self._parked.parked_of(due))
-        for dead_letters in due.values():
+        parked = await self._parked.parked_of(due.left) if due.left else ()
+        to_reopen: dict[Position, Reason | None] = dict.fromkeys(parked)
+        for dead_letters in due.left.values():
             to_reopen.update(dead_letters)
         # Those above the start of this run are reopened where the log is read again.
         to_reopen = {at: why for at, why in to_reopen.items() if not self._earlier.will_be_reread(at)}
@@ -244,11 +285,11 @@ class HeldEntries:
         reopened = ReopenedEntries(to_reopen, entries)
         classifications = [(entry, self._classify(entry)) for entry in entries]
         page = ClassifiedPage(Span(DAY1, 0), classifications, reopened=reopened)
-        return DueEntries(await self._checks(due), reopened, page)
+        return DueEntries(await self._checks(due.checks), reopened, page)
 
-    async def _checks(self, due: Mapping[ContactId, object]) -> list[HeldCheck]:
+    async def _checks(self, contacts: Collection[ContactId]) -> list[HeldCheck]:
         records = self._held.records
-        found = await self._links.records([contact for contact in due if records.holds(contact)])
+        found = await self._links.records(contacts)
         return [
             HeldCheck(
                 each.contact,

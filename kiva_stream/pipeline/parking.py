@@ -125,7 +125,7 @@ class Parking:
         entries = [each for each in deliveries if each.is_entry]
         for each in self._new(entries):
             self._reopened.park(each, contact)
-        left = {each.position: self._reopened.leave(each.position) for each in entries}
+        left = {each.position: self._reopened.leave(each.position, contact) for each in entries}
         return {position: why for position, why in left.items() if why is not None}
 
     def _new(self, deliveries: Iterable[Delivery]) -> list[Delivery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,6 +15,8 @@ from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.group_commit import GroupCommit
 from kiva_stream.pipeline.watermark import Watermark
 
+NO_CONTACT = ContactId(0)  # of the row of a late arrival
+
 
 class ReopenedSpan(NamedTuple):
     """An entry that gets its outcome in a span of its own: it is parked, was dead, or was found late."""
@@ -22,22 +24,24 @@ class ReopenedSpan(NamedTuple):
     span: Span  # its own, besides that of its page
     position: Position
     was_dead: Reason | None = None
-    is_parked: bool = False  # then the state's row of it is deleted when it is resolved
+    # Whose row it has, which is deleted when it is resolved; None: it is not parked.
+    parked_for: ContactId | None = None
 
 
 class ReopenedSpans:
     """The reopened entries whose outcome no commit has taken yet; the rows of those that are parked.
 
-    `parked` are the entries that earlier runs parked: they have their rows, and are reopened one by one. So
-    are those that this run parked and left.
+    `parked` are the entries that earlier runs parked, with their contacts: they have their rows, and are
+    reopened one by one. So are those that this run parked and left.
     """
 
-    def __init__(self, parked: Collection[Position], commits: GroupCommit) -> None:
+    def __init__(self, parked: Mapping[Position, ContactId], commits: GroupCommit) -> None:
         self._commits = commits
         self._open: dict[Position, ReopenedSpan] = {}
-        self._left_parked = set(parked)  # and not reopened yet
+        self._left_parked = dict(parked)  # and not reopened yet
         self._left_dead: set[Position] = set()
         self._new_rows: dict[Position, ContactId] = {}  # parked since the last commit
+        self._moved_rows: dict[Position, ContactId] = {}  # left for another contact since the last commit
         self.parked_count = len(parked)
 
     def __contains__(self, position: Position) -> bool:
@@ -55,8 +59,8 @@ class ReopenedSpans:
 
     @property
     def has_new_rows(self) -> bool:
-        """Whether an entry was parked since the last commit."""
-        return bool(self._new_rows)
+        """Whether an entry was parked, or left for another contact, since the last commit."""
+        return bool(self._new_rows or self._moved_rows)
 
     @property
     def has_resolved(self) -> bool:
@@ -69,7 +73,7 @@ class ReopenedSpans:
         self._new_rows[delivery.position] = contact
         self.parked_count += 1
         self._commits.request()
-        span = self._add(ReopenedSpan(Span(delivery.position, 1), delivery.position, is_parked=True))
+        span = self._add(ReopenedSpan(Span(delivery.position, 1), delivery.position, parked_for=contact))
         return replace(delivery, span=span, is_reopened=True)
 
     def reopen(
@@ -81,24 +85,33 @@ class ReopenedSpans:
         """
         if position in self._open:
             return None
-        was_parked = position in self._left_parked
-        self._left_parked.discard(position)
+        parked_for = self._left_parked.pop(position, None)
         self._left_dead.discard(position)
-        self.parked_count += int(is_late and not was_parked)  # those left parked are counted from the start
-        return self._add(ReopenedSpan(Span(position, 1), position, was_dead, is_parked=is_late or was_parked))
+        if is_late and parked_for is None:  # those left parked are counted from the start
+            parked_for = NO_CONTACT
+            self.parked_count += 1
+        return self._add(ReopenedSpan(Span(position, 1), position, was_dead=was_dead, parked_for=parked_for))
 
-    def leave(self, position: Position) -> Reason | None:
+    def leave(self, position: Position, contact: ContactId) -> Reason | None:
         """Leave a reopened entry to a later try: as a parked row, or as the dead letter that it was.
 
-        Return the reason of a dead letter. No-op for an entry that is not reopened.
+        `contact` is whose it is now. Return the reason of a dead letter. No-op for an entry that is not
+        reopened.
         """
         if (left := self._open.pop(position, None)) is None:
             return None
-        if left.is_parked:
-            self._left_parked.add(position)
+        if left.parked_for is not None:
+            self._left_parked[position] = contact
+            if left.parked_for != contact:
+                self._set_row(position, contact)
             return None
         self._left_dead.add(position)
         return left.was_dead
+
+    def _set_row(self, position: Position, contact: ContactId) -> None:
+        rows = self._new_rows if position in self._new_rows else self._moved_rows
+        rows[position] = contact
+        self._commits.request()
 
     def _add(self, reopened: ReopenedSpan) -> Span:
         self._open[reopened.position] = reopened
@@ -109,25 +122,27 @@ class ReopenedSpans:
         resolved = [each for each in self._open.values() if each.span.pending == 0]
         for each in resolved:
             del self._open[each.position]
-            self.parked_count -= each.is_parked
+            self.parked_count -= each.parked_for is not None
         return resolved
 
     def take_rows(
         self, resolved: Collection[ReopenedSpan]
     ) -> tuple[tuple[tuple[Position, ContactId], ...], tuple[Position, ...]]:
-        """Return the parked rows that a commit adds, then those that it deletes.
+        """Return the parked rows that a commit adds or changes, then those that it deletes.
 
         An entry that was parked and resolved since the last commit has no row, and gets none.
         """
         new = tuple(
             (position, contact)
-            for position, contact in self._new_rows.items()
+            for position, contact in (*self._moved_rows.items(), *self._new_rows.items())
             if position in self._open or position in self._left_parked
         )
         gone = tuple(
-            each.position for each in resolved if each.is_parked and each.position not in self._new_rows
+            each.position
+            for each in resolved
+            if each.parked_for is not None and each.position not in self._new_rows
         )
-        self._new_rows = {}
+        self._new_rows, self._moved_rows = {}, {}
         return new, gone
 
 

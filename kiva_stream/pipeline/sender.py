@@ -176,12 +176,12 @@ class Sender:
         """
         position, may_repeat, earlier = delivery.position, False, 0
         if self._outcomes.is_in_doubt(position):  # as one that was held is
-            earlier = self._unanswered.attempts(position)
+            earlier = self._holds.sent(batch.contact, position)
             has_arrived = await self._look_up(batch, self._began_at)
             if has_arrived:
                 self._outcomes.record_delivered(batch.current, batch.contact.id, attempts=1)
                 return
-            may_repeat = has_arrived is None or batch.contact.id in self._unanswered.suspects
+            may_repeat = has_arrived is None or earlier > 0
         if not (
             self._permits.claim_prerecorded(position)
             or await self._permits.wait_recorded(position, batch.lookahead)
@@ -189,11 +189,13 @@ class Sender:
             raise DrainedError("the rest of the batch is left to the next run")
         if may_repeat:
             self._outcomes.count_note("sent_again")
-        first = last = await self._try_to_send(batch, delivery, earlier + 1, is_first=True)
+        first = last = await self._try_to_send(
+            batch, delivery, earlier + 1, is_first=True, may_repeat=may_repeat
+        )
         while first is not None and last is not None:
             await self._hold_if_unanswered(batch, first, last)
             self._outcomes.count_note("sent_again")
-            last = await self._try_to_send(batch, delivery, last.number + 1)
+            last = await self._try_to_send(batch, delivery, last.number + 1, may_repeat=True)
 
     async def _hold_if_unanswered(self, batch: Batch, first: Attempt, last: Attempt) -> None:
         """Raise RecordsHeld if the current event is held now; if there is no room for that, wait a while.
@@ -207,15 +209,14 @@ class Sender:
             if not self._holds.has_room(contact):
                 await self._sleep(HOLD_AGAIN_S)
                 return
-        self._unanswered.held(batch.current.position, last.number)
-        raise RecordsHeld(EVENTS, {contact.id: last.why}, is_in_doubt=not last.is_looked_up)
+        raise RecordsHeld(EVENTS, {contact.id: last.why}, is_in_doubt=not last.is_looked_up, sent=last.number)
 
     async def _try_to_send(
-        self, batch: Batch, delivery: Delivery, number: int, *, is_first: bool = False
+        self, batch: Batch, delivery: Delivery, number: int, *, may_repeat: bool, is_first: bool = False
     ) -> Attempt | None:
         """Send the event of `delivery`, the current one, once; return the attempt if it has no outcome.
 
-        It `is_first` of this run, or since the event was held.
+        It `is_first` of this run, or since the event was held; it `may_repeat` one of an earlier run or try.
         """
         contact = batch.contact
         assert delivery.event_line is not None  # noqa: S101  what has no event is not sent
@@ -232,7 +233,8 @@ class Sender:
             answers = self._answers
             has_arrived = await self._look_up(batch, self._clock())
             if not has_arrived:
-                return Attempt(number, str(error), answers, is_looked_up=has_arrived is not None)
+                is_looked_up = has_arrived is not None
+                return Attempt(number, str(error), answers, is_looked_up=is_looked_up, is_again=may_repeat)
             # It was found, and is recorded as delivered below.
         except DrainedError:
             # This attempt sent nothing. If it is the first, it did not put the event in doubt; whether an

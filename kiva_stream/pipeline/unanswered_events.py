@@ -9,10 +9,19 @@ is sent out of its turn for that.
 | looked up and not found, so often or more often    | it is held if there is a witness; without one, if  |
 |                                                    | look-ups were answered for long: see `LoneRecords` |
 | looked up and not found, and was held before       | it is held                                         |
-| not to be looked up, more often than once          | it is held until a replay if there is a witness    |
+| not to be looked up, more often than once          | it is held until a replay if there is a witness;   |
+|                                                    | without one, if fewer than `MOST_BY_READS` are     |
 | not to be looked up otherwise                      | it is sent again when another contact's event was  |
-|                                                    | answered, or after `over_s` seconds; of several    |
-|                                                    | that wait so, only the first, after `PROBE_S`      |
+|                                                    | answered; without one, see below                   |
+
+Without an answer to any event, of those that wait so only one at a time is sent again, as the probe: the one
+that was sent least often, and of these the first. When:
+
+| so many are held without a witness | the probe is sent                                                    |
+|------------------------------------|----------------------------------------------------------------------|
+| `MOST_BY_READS`: it is an outage   | `over_s` seconds after the last one                                  |
+| fewer                              | `over_s` seconds after its last attempt                              |
+| none, and several wait             | `PROBE_S` after its last attempt, since they may occupy all senders  |
 """
 
 from __future__ import annotations
@@ -24,11 +33,10 @@ from typing import NamedTuple
 import anyio.lowlevel
 
 from kiva_stream.model.ids import ContactId
-from kiva_stream.model.positions import Position
 from kiva_stream.primitives.clock import Sleep
-from kiva_stream.sync.isolation import LoneRecords
+from kiva_stream.sync.isolation import MOST_BY_READS, LoneRecords
 
-PROBE_S = 30.0  # until one of several events that wait for a witness is sent again
+PROBE_S = 30.0  # until one of several events that wait for a witness is sent again, and from one to the next
 POLL_S = 1.0  # how often the wait for a witness looks for one
 
 
@@ -39,6 +47,7 @@ class Attempt(NamedTuple):
     why: str
     answers: int  # of events of other contacts until then
     is_looked_up: bool  # and was not found; False: that cannot be known
+    is_again: bool  # the event was sent before, or may have been
 
 
 class UnansweredEvents:
@@ -64,16 +73,8 @@ class UnansweredEvents:
         self._lone.hold(suspects)
         self.suspects = self._lone.held  # the contacts whose event was held, and not answered since
         self.contacts: set[ContactId] = set(suspects)  # whose event got no answer
-        self._waiting: dict[ContactId, None] = {}  # for a witness, in order
-        self._attempts: dict[Position, int] = {}  # of those that are held
-
-    def held(self, position: Position, attempts: int) -> None:
-        """Note that an event is held after so many attempts."""
-        self._attempts[position] = attempts
-
-    def attempts(self, position: Position) -> int:
-        """Return the attempts of an event that was held before."""
-        return self._attempts.pop(position, 0) if self._attempts else 0
+        self._waiting: dict[ContactId, Attempt] = {}  # for a witness, in order
+        self._probed_at = -math.inf  # when one of them was last sent again without a witness
 
     def answered(self, contact: ContactId) -> None:
         """Note that an event of a contact was answered."""
@@ -94,22 +95,36 @@ class UnansweredEvents:
 
     async def _is_held_in_doubt(self, contact: ContactId, first: Attempt, last: Attempt) -> bool:
         """Return whether the event is held; if it is not, wait first until it may be sent again."""
-        if contact in self._lone or (last.number > 1 and last.answers > first.answers):
+        if contact in self._lone or (last.is_again and last.answers > first.answers):
+            self._lone.hold([contact])
+            return True
+        if last.is_again and self._lone.hold_without_witness(contact):
             return True
         began_at = self._clock()
-        self._waiting[contact] = None
+        self._waiting[contact] = last
         try:
-            while self._answers() == last.answers and self._clock() < began_at + self._patience_s(contact):
+            while self._answers() == last.answers and not self._is_probe(contact, began_at):
                 await self._sleep(min(POLL_S, self._over_s))
         finally:
             del self._waiting[contact]
         return False
 
-    def _patience_s(self, contact: ContactId) -> float:
-        """Return how long a contact waits for an answer to another one."""
-        if len(self._waiting) == 1:
-            return self._over_s
-        return min(PROBE_S, self._over_s) if next(iter(self._waiting)) == contact else math.inf
+    def _is_probe(self, contact: ContactId, began_at: float) -> bool:
+        """Return whether a contact that waits is the probe now; then note when it was."""
+        if contact != min(self._waiting, key=lambda each: self._waiting[each].number):
+            return False
+        now = self._clock()
+        waited_s, since_last_s = now - began_at, now - self._probed_at
+        probe_s = min(PROBE_S, self._over_s)
+        count = self._lone.held_without_witness
+        if count >= MOST_BY_READS:
+            is_probe = min(waited_s, since_last_s) >= self._over_s
+        else:
+            is_soon = count == 0 and len(self._waiting) > 1
+            is_probe = waited_s >= (probe_s if is_soon else self._over_s) and since_last_s >= probe_s
+        if is_probe:
+            self._probed_at = now
+        return is_probe
 
 
 async def _look_up_was_answered() -> bool:

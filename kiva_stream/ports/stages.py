@@ -128,6 +128,9 @@ class Holds(Protocol):
     def suspects(self) -> Collection[ContactId]:
         """Return the contacts of events that are held and get no answer."""
 
+    def sent(self, contact: Contact, position: Position) -> int:
+        """Return how often an event that is held was sent; 0: it is not held."""
+
     def has_room(self, contact: Contact) -> bool:
         """Return whether the lane of a contact whose batch is at the sender can be parked."""
 

@@ -234,6 +234,9 @@ class HeldRows(Protocol):
     async def record(self, held: Collection[HeldRecord]) -> None:
         """Add records that are held, or replace what is stored of them."""
 
+    async def move(self, key: HeldKey, contact: ContactId) -> None:
+        """Record that the entries of another contact wait for a held record."""
+
     async def end(self, keys: Collection[HeldKey]) -> None:
         """Delete records that are held no more."""
 

@@ -140,7 +140,7 @@ class ActiveCampaignSettings(Section, frozen=True, kw_only=True):
     ] = 100
     max_in_flight: Annotated[Count, doc("most events sent and not yet committed")] = 200
     lookup: Annotated[
-        bool, doc("look an event up whose answer was lost before it is sent again; else it is sent again")
+        bool, doc("look an event up whose answer was lost before it is sent again; else it is sent once more")
     ] = True
     lookup_settle_s: Annotated[
         Seconds, doc("an event that arrived is shown in its contact's tracking log by then")

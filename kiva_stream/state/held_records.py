@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kiva_stream.model.held_records import HeldKey, HeldKind, HeldRecord
-from kiva_stream.model.ids import CustomerId, OrderId
+from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import Position
 from kiva_stream.state.store import Store, columns
 
@@ -68,6 +68,7 @@ class StoredHeldRecords:
                 due_in_s=row["due_in_s"],
                 is_suspect=row["suspect"],
                 is_discarded=row["is_discarded"],
+                sent=row["sent"],
             )
             for row in await self._store.fetch("held_records", self._site_id, is_due)
         ]
@@ -77,11 +78,15 @@ class StoredHeldRecords:
         rows = [
             (
                 *(*each.key, each.contact, each.fingerprint),
-                *(each.reply, each.attempts, each.is_suspect, each.due_in_s),
+                *(each.reply, each.attempts, each.is_suspect, each.due_in_s, each.sent),
             )
             for each in held
         ]
-        await self._store.fetch("record_held", self._site_id, *columns(rows, 8))
+        await self._store.fetch("record_held", self._site_id, *columns(rows, 9))
+
+    async def move(self, key: HeldKey, contact: ContactId) -> None:
+        """Set whose entries wait for a record."""
+        await self._store.fetch("move_held", self._site_id, *key, contact)
 
     async def end(self, keys: Collection[HeldKey]) -> None:
         """Delete the rows."""

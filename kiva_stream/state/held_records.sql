@@ -1,17 +1,22 @@
 -- name: held_records
-SELECT kind, id, contact_id, fingerprint, reply, attempts, suspect, discarded_at IS NOT NULL AS is_discarded,
+SELECT kind, id, contact_id, fingerprint, reply, attempts, suspect, sent, discarded_at IS NOT NULL AS is_discarded,
        coalesce(extract(epoch FROM next_try - now())::float8, 'Infinity') AS due_in_s
 FROM {schema}.held WHERE site_id = $1 AND (NOT $2::boolean OR next_try <= now())
 
 -- name: record_held
-INSERT INTO {schema}.held (site_id, kind, id, contact_id, fingerprint, reply, attempts, suspect, next_try)
+INSERT INTO {schema}.held (site_id, kind, id, contact_id, fingerprint, reply, attempts, suspect, next_try, sent)
 SELECT $1, kind, id, contact_id, fingerprint, reply, attempts, suspect,
-       CASE WHEN due_in_s < 'Infinity' THEN now() + make_interval(secs => due_in_s) END
-FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::text[], $7::int[], $8::boolean[], $9::float8[])
-  AS n (kind, id, contact_id, fingerprint, reply, attempts, suspect, due_in_s)
+       CASE WHEN due_in_s < 'Infinity' THEN now() + make_interval(secs => due_in_s) END, sent
+FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::text[], $7::int[], $8::boolean[], $9::float8[],
+            $10::int[])
+  AS n (kind, id, contact_id, fingerprint, reply, attempts, suspect, due_in_s, sent)
 ON CONFLICT (site_id, kind, id) DO UPDATE
 SET contact_id = excluded.contact_id, fingerprint = excluded.fingerprint, reply = excluded.reply,
-    attempts = excluded.attempts, suspect = excluded.suspect, next_try = excluded.next_try, discarded_at = NULL
+    attempts = excluded.attempts, suspect = excluded.suspect, next_try = excluded.next_try, sent = excluded.sent,
+    discarded_at = NULL
+
+-- name: move_held
+UPDATE {schema}.held SET contact_id = $4 WHERE site_id = $1 AND kind = $2 AND id = $3
 
 -- name: end_held
 DELETE FROM {schema}.held h

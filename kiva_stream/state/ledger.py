@@ -154,15 +154,15 @@ class SiteLedger:
         return Leftovers(
             earlier_outcomes_to=resolved_to,
             dead_letter_customers=frozenset(customers),
-            parked=frozenset(parked),
+            parked=parked,
             in_doubt=frozenset(in_doubt),
             counted_from=counted,
             discarded=frozenset(discarded),
         )
 
-    async def parked(self) -> list[Position]:
-        """Return the entries that are parked, in log order."""
-        return [_position(row) for row in await self._fetch("parked")]
+    async def parked(self) -> dict[Position, ContactId]:
+        """Return the entries that are parked, in log order, with their contacts."""
+        return {_position(row): row["contact_id"] for row in await self._fetch("parked")}
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
         """See Ledger.parked_of."""

@@ -71,6 +71,7 @@ CREATE TABLE {schema}.held (
   next_try     timestamptz,                  -- NULL: when it is asked for
   reply        text NOT NULL,                -- the last one, or why there was none
   suspect      boolean NOT NULL,             -- it got no answer; else it was refused, and the account may be the cause
+  sent         int NOT NULL,                 -- how often, of an event
   discarded_at timestamptz,                  -- the next try counts it as refused, if it is still the same
   PRIMARY KEY (site_id, kind, id)
 );

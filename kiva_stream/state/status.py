@@ -69,7 +69,8 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
         tallies = await _tallies(store, site_id, row["ahead"])
         (due,) = await store.fetch("count_due", site_id)
         counted_from = Position(row["counted_txid"], row["counted_id"])
-        parked = [each for each in await store.fetch("parked", site_id) if Position(*each) > counted_from]
+        rows = await store.fetch("parked", site_id)
+        parked = [row for row in rows if Position(row["txid"], row["log_id"]) > counted_from]
         holder = await read_holder(store, site_id)
         return SiteStatus(
             account=row["account"],

@@ -54,8 +54,6 @@ class Change(Protocol):
 class HeldRecords:
     """The held records of a site; `known` are those that its state has when the process starts.
 
-    What is tried when that is asked for is tried by the next process, too.
-
     The first next try comes after `retry_s` seconds, or a little sooner. Every coroutine raises
     CheckpointError.
     """
@@ -77,7 +75,7 @@ class HeldRecords:
         self._due_at: dict[HeldKey, float] = {}
         self._by_contact: defaultdict[ContactId, set[HeldKey]] = defaultdict(set)
         for each in known:
-            self._keep(each if each.due_in_s < math.inf else replace(each, due_in_s=0))
+            self._keep(each)
 
     # --- what is held ---
 
@@ -110,16 +108,23 @@ class HeldRecords:
         known = self._held.get(HeldKey(kind, change.id))
         return known if known and known.fingerprint == change.fingerprint else None
 
-    def discarded_event(self, contact: ContactId, fingerprint: bytes) -> str | None:
-        """Return the last reply to a contact's event that was discarded, None if it was not."""
-        held = self._held.get(HeldKey(HeldKind.EVENT, contact))
-        return held.reply if held and held.is_discarded and held.fingerprint == fingerprint else None
+    def of_kind(self, kind: HeldKind) -> list[HeldRecord]:
+        """Return the held records of a kind."""
+        return [held for key, held in self._held.items() if key.kind is kind]
+
+    def of_contact(self, kind: HeldKind, contact: ContactId) -> list[HeldRecord]:
+        """Return the held records of a kind for which a contact's entries wait."""
+        return [self._held[key] for key in self._by_contact.get(contact, ()) if key.kind is kind]
 
     # --- when they are tried ---
 
     def is_due(self, key: HeldKey) -> bool:
         """Return whether the next try of a held record is due."""
         return self._due_at[key] <= self._clock()
+
+    def waits_until_asked(self, key: HeldKey) -> bool:
+        """Return whether a held record is tried only when that is asked for."""
+        return self._due_at[key] == math.inf
 
     def due(self) -> set[ContactId]:
         """Return the contacts with a record that entries wait for, and whose next try is due."""
@@ -194,6 +199,11 @@ class HeldRecords:
                 next_try_in_s=None if until_asked else round(each.due_in_s),
             )
 
+    async def move(self, key: HeldKey, contact: ContactId) -> None:
+        """Have the entries of another contact wait for a held record."""
+        await self._rows.move(key, contact)
+        self._keep(replace(self._held[key], contact=contact, due_in_s=self._due_at[key] - self._clock()))
+
     async def end(self, kind: HeldKind, records: Iterable[int]) -> None:
         """Hold these records no more; no-op for those that are not held."""
         if not self._held:
@@ -222,6 +232,7 @@ class HeldRecords:
             attempts=attempts,
             due_in_s=wait_s,
             is_suspect=silent.is_suspect,
+            sent=silent.sent,
         )
 
     def _keep(self, held: HeldRecord) -> None:

@@ -154,6 +154,19 @@ class LoneRecords(Generic[K]):
         """Note records that are held."""
         self.held.update(records)
 
+    @property
+    def held_without_witness(self) -> int:
+        """How many records are held though no other one was answered since."""
+        return len(self._by_reads)
+
+    def hold_without_witness(self, record: K) -> bool:
+        """Hold a record though no other one was answered; False: so many are that it is an outage."""
+        if len(self._by_reads) >= MOST_BY_READS and record not in self._by_reads:
+            return False
+        self._by_reads.add(record)
+        self.hold([record])
+        return True
+
     def answered(self, records: Iterable[K]) -> None:
         """Note that records were answered."""
         self.held.difference_update(records)

@@ -32,6 +32,10 @@ class FakeHeldRows:
         await anyio.lowlevel.checkpoint()
         self.rows |= {each.key: each for each in held}
 
+    async def move(self, key: HeldKey, contact: ContactId) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.rows[key] = replace(self.rows[key], contact=contact)
+
     async def end(self, keys: Collection[HeldKey]) -> None:
         await anyio.lowlevel.checkpoint()
         for key in keys:
@@ -41,6 +45,11 @@ class FakeHeldRows:
         """Do what another process does: make a record due, or discard it."""
         key = HeldKey(kind, record)
         self.rows[key] = replace(self.rows[key], is_discarded=discard, due_in_s=0)
+
+    def ask_all(self) -> None:
+        """Do what `dead-letters replay --all` does in another process."""
+        for key in self.rows:
+            self.ask(key.kind, key.id)
 
 
 def held_records(rows: FakeHeldRows | None = None, retry_s: float = RETRY_S) -> HeldRecords:

@@ -95,7 +95,7 @@ class FakeLedger:
             and (where > self.watermark or where in self.parked or where in self.dead_letters)
         }
         settled_to = max([*self.earlier, *self.delivered, *self.dead_letters, *self.parked], default=DAY1)
-        return Leftovers(settled_to, frozenset(letters), frozenset(self.parked), frozenset(doubts))
+        return Leftovers(settled_to, frozenset(letters), dict(self.parked), frozenset(doubts))
 
     async def earlier_outcomes(self, after: Position, until: Position) -> dict[Position, Outcome]:
         await anyio.lowlevel.checkpoint()
@@ -130,7 +130,8 @@ class FakeLedger:
         self.dead_letters |= {letter.position: letter for letter in commit.dead}
         for where in commit.unparked:
             del self.parked[where]
-        assert self.parked.keys().isdisjoint(where for where, _ in commit.parked)
+        known = ((where, contact, self.parked.get(where)) for where, contact in commit.parked)
+        assert all(before != contact for _where, contact, before in known)
         self.parked |= dict(commit.parked)
         self.commits.append(commit)
 

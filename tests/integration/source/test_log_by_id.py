@@ -115,7 +115,7 @@ async def test_an_entry_whose_commit_is_late_is_found_in_its_gap_once(
         assert await reading.late() == []
         await slow.commit()
     assert await reading.late(until=last) == [late]
-    assert await reading.parked() == [late]
+    assert [*await reading.parked()] == [late]
     assert await reading.kept() == []
     assert await reading.late() == []
     assert await reading.read(last) == []

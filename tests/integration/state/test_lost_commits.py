@@ -45,9 +45,12 @@ async def test_parked_entries_are_stored_until_they_have_an_outcome(store: Store
     assert status is not None
     assert status.parked == 2
     left = await ledger.leftovers()
-    assert (left.parked, left.earlier_outcomes_to) == (frozenset({A, C}), C)
-    await ledger.commit(commit_of(B, [delivered(*A)], delivered=1)._replace(unparked=(A,)))
-    assert (await ledger.leftovers()).parked == {C}
+    assert (left.parked, left.earlier_outcomes_to) == ({A: 7, C: 7}, C)
+    another = ((C, ContactId(8)),)
+    await ledger.commit(commit_of(B, [delivered(*A)], delivered=1)._replace(unparked=(A,), parked=another))
+    assert (await ledger.leftovers()).parked == {C: 8}
+    assert await ledger.parked_of([ContactId(7)]) == []
+    assert await ledger.parked_of([ContactId(8)]) == [C]
 
 
 async def test_earlier_outcomes_are_read_a_range_at_a_time(ledger: SiteLedger) -> None:

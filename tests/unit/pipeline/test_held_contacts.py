@@ -18,7 +18,7 @@ from kiva_stream.model.entries import Changes, Entry
 from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import ContactId, Email, OrderId
 from kiva_stream.model.positions import HighWaterMark, Position
-from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, HeldContacts
+from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, Due, HeldContacts
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.sync.held_records import HeldRecords
@@ -235,7 +235,7 @@ async def test_what_is_held_is_due_at_its_next_try_and_not_while_it_is_tried() -
     assert not await bench.held.poll()
     bench.now += 300
     assert await bench.held.poll()
-    assert bench.held.take_due() == {ANNA.id: {}}
+    assert bench.held.take_due() == Due({ANNA.id}, {ANNA.id: {}})
     assert not await bench.held.poll()
 
     await bench.fill(3)  # behind the try, it goes to the lane
@@ -264,7 +264,7 @@ async def test_the_end_of_an_outage_makes_all_that_is_held_due() -> None:
     assert not await bench.held.poll()
     bench.is_down = False
     assert await bench.held.poll()
-    assert bench.held.take_due() == {ANNA.id: {}}
+    assert bench.held.take_due() == Due({ANNA.id}, {ANNA.id: {}})
 
 
 async def test_an_answer_makes_what_is_parked_due_at_once() -> None:
@@ -273,7 +273,7 @@ async def test_an_answer_makes_what_is_parked_due_at_once() -> None:
 
     await bench.records.end(HeldKind.ORDER, [ORDER])
 
-    assert bench.held.take_due() == {ANNA.id: {}}
+    assert bench.held.take_due() == Due(set(), {ANNA.id: {}})
     await bench.fill(3)  # what is read now comes after what was parked
 
 
@@ -355,6 +355,46 @@ async def test_an_event_that_gets_no_answer_is_recorded_with_its_place(is_in_dou
     assert bench.rows.rows == {}
 
 
+async def in_doubt() -> Bench:
+    """Return a bench in which Anna's first event is in doubt, and an order of hers is held."""
+    bench = Bench()
+    await bench.hold()
+    error = RecordsHeld(EVENTS, {ANNA.id: "500"}, is_in_doubt=True, sent=2)
+    await bench.held.events.hold(ANNA.id, position(1), error)
+    return bench
+
+
+async def test_while_an_event_is_in_doubt_what_else_is_due_of_its_contact_is_tried_without_its_entries() -> (
+    None
+):
+    bench = await in_doubt()
+    bench.now += 300
+    assert bench.held.take_due() == Due({ANNA.id}, {})
+    bench.lanes.add(ANNA, delivery(3, await bench.checkpoint.track(position(3), 1)))  # during the try
+    assert bench.lanes.ready() == []
+    await bench.held.delivered(ANNA)
+    assert bench.held.due() == set()
+
+
+async def test_when_customers_get_another_contact_all_that_is_held_of_both_is_due() -> None:
+    bench = await in_doubt()
+    bobs = ContactId(2)
+    await bench.records.hold(HeldKind.LIST, {bobs: silent(bobs)})
+    bench.held.customers_moved([ANNA.id, ContactId(3)], [bobs])
+    assert bench.held.take_due() == Due({ANNA.id, bobs}, {ANNA.id: {}, bobs: {}})
+    assert bench.held.due() == set()
+
+
+async def test_the_attempts_of_an_event_are_not_those_of_an_earlier_one_that_was_held() -> None:
+    bench = await in_doubt()
+    for place, sent in ((1, 3), (2, 1)):
+        error = RecordsHeld(EVENTS, {ANNA.id: "502"}, is_in_doubt=True, sent=sent)
+        await bench.held.events.hold(ANNA.id, position(place), error)
+    held = bench.rows.rows[HeldKey(HeldKind.EVENT, ANNA.id)]
+    assert (held.attempts, held.sent, held.fingerprint) == (1, 1, str(position(2)).encode())
+    assert bench.held.events.sent(ANNA.id, position(1)) == 0
+
+
 def test_the_last_tries_end_when_their_time_is_over_and_what_is_tried_stays_held() -> None:
     async def play() -> float:
         held = HeldContacts(Parking(make_checkpoint(FakeLedger()).reopened, 9), records := held_records())
@@ -362,7 +402,7 @@ def test_the_last_tries_end_when_their_time_is_over_and_what_is_tried_stays_held
         with held.bounded(ANNA):  # not tried: it is not bounded
             await anyio.sleep(2 * LAST_TRIES_S)
         held.make_due()
-        assert held.take_due() == {ANNA.id: {}}
+        assert held.take_due() == Due({ANNA.id}, {ANNA.id: {}})
         began_at = anyio.current_time()
         with pytest.raises(RecordsHeld), held.bounded(ANNA):
             await anyio.sleep_forever()

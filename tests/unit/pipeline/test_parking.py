@@ -30,7 +30,7 @@ class WatchedSpans(ReopenedSpans):
     """Notes the places of the entries that are parked, in order."""
 
     def __init__(self) -> None:
-        super().__init__([], GroupCommit(0.02, no_time))
+        super().__init__({}, GroupCommit(0.02, no_time))
         self.parked: list[int] = []
 
     def park(self, one: Delivery, whose: ContactId) -> Delivery:

@@ -398,6 +398,7 @@ def test_a_drain_gives_up_waiting_to_send_an_event_again() -> None:
     world = World(many(6, people=2))
     world.link_everybody()
     world.events.answers = {1: [UnknownOutcome("?")] * 50}
+    world.events.latency = lambda place: anyio.sleep(place == 1)  # the others are answered before
 
     async def stop_in_the_outage() -> float:
         async with anyio.create_task_group() as group:

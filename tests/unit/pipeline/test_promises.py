@@ -102,6 +102,10 @@ class Promises(RuleBasedStateMachine):
         self.world.replays = passed if replays else {}
         self._start()
 
+    @rule()
+    def what_is_held_is_replayed(self) -> None:
+        self.world.held_rows.ask_all()
+
     @rule(seconds=st.sampled_from([0.015, 0.05, 0.5, 2.0]))
     def a_moment_passes(self, seconds: float) -> None:
         self._pass(seconds)
@@ -204,6 +208,7 @@ class Promises(RuleBasedStateMachine):
             if number > 1 and not self.world.ledger.parked:
                 break
             if self.process is None:
+                self.world.held_rows.ask_all()
                 self._start()
             if process := self.process:
                 self._do(asyncio.wait([process], timeout=PATIENCE_S))

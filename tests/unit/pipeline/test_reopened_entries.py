@@ -89,7 +89,7 @@ async def test_a_dead_letter_that_is_left_to_a_later_try_stays_in_doubt() -> Non
         await until(lambda: ledger.watermark == position(1))
         checkpoint.reopened.reopen(position(1), Reason.EVENT_REJECTED)
         checkpoint.keep_in_doubt(position(1))
-        assert checkpoint.reopened.leave(position(1)) is Reason.EVENT_REJECTED
+        assert checkpoint.reopened.leave(position(1), CONTACT) is Reason.EVENT_REJECTED
     assert ledger.left().in_doubt == {position(1)}
 
 

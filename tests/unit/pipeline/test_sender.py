@@ -279,14 +279,14 @@ async def test_an_event_that_is_refused_is_dead_and_the_next_one_goes_on() -> No
 
 async def test_an_event_of_unknown_outcome_is_sent_again_before_the_next_one_and_counted() -> None:
     bench = Bench()
-    bench.events.answers[1] = [UnknownOutcome("?"), UnknownOutcome("?")]
+    bench.events.answers[1] = [UnknownOutcome("?")]
     span = await bench.span(2)
     await bench.run(batch(contact(), delivery(1, span, notes=("odd",)), delivery(2, span)))
-    assert bench.events.places() == [1, 1, 1, 2]
+    assert bench.events.places() == [1, 1, 2]
     (first, _) = [row for commit in bench.ledger.commits for row in commit.delivered]
-    assert first.attempts == 3
+    assert first.attempts == 2
     assert bench.ledger.tally() == {"delivered": 2}
-    assert bench.ledger.tally("note") == {"odd": 1, "sent_again": 2}
+    assert bench.ledger.tally("note") == {"odd": 1, "sent_again": 1}
 
 
 async def test_an_event_whose_answer_was_lost_is_looked_up_and_not_sent_again() -> None:
@@ -379,14 +379,33 @@ async def test_a_drain_does_not_wait_for_a_look_up_and_the_event_stays_in_doubt(
     assert bench.ledger.left().in_doubt == {position(1)}
 
 
-async def test_without_look_ups_an_unanswered_event_of_the_only_contact_waits_long_before_each_attempt() -> (
-    None
-):
+async def test_without_look_ups_an_event_of_the_only_contact_is_sent_again_once_after_long_and_held() -> None:
     bench = Bench()
     bench.events.answers[1] = [UnknownOutcome("?") for _ in range(3)]
     span = await bench.span(1)
     await bench.run(batch(contact(), delivery(1, span)))
-    assert sum(bench.slept) == 3 * WITNESS_S
+    assert sum(bench.slept) == WITNESS_S
+    ((_, error),) = bench.holds.held
+    assert (error.is_in_doubt, error.sent) == (True, 2)
+
+
+async def test_without_look_ups_an_event_that_an_earlier_run_sent_is_sent_once_and_then_held() -> None:
+    bench = Bench(left=Leftovers(in_doubt=frozenset({position(1)})))
+    bench.events.answers[1] = [UnknownOutcome("?") for _ in range(3)]
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    assert bench.events.places() == [1]
+    ((_, error),) = bench.holds.held
+    assert (error.is_in_doubt, error.sent) == (True, 1)
+
+
+async def test_the_attempts_of_an_event_that_an_earlier_run_held_are_counted_on() -> None:
+    bench = Bench(left=Leftovers(in_doubt=frozenset({position(1)})), looks_up=True)
+    bench.holds.held_before[position(1)] = 5
+    span = await bench.span(1)
+    await bench.run(batch(contact(), delivery(1, span)))
+    (row,) = [row for commit in bench.ledger.commits for row in commit.delivered]
+    assert row.attempts == 6
 
 
 async def test_an_event_that_is_held_stays_in_doubt_and_frees_its_permit() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 from structlog.testing import capture_logs
@@ -87,20 +89,27 @@ def test_a_lone_event_is_held_when_look_ups_were_answered_for_long() -> None:
 @pytest.mark.parametrize("looks_up", [True, False])
 def test_of_an_outage_of_events_at_most_three_contacts_are_held(looks_up: bool) -> None:
     world, outcomes = world_of(CROWD, *range(1, 7), looks_up=looks_up)
+    sent_in_outage: list[int] = []
 
     async def go() -> None:
         with capture_logs() as logs:
             await outage()
         held = {each["contact"] for each in logs if each["event"] == "a record is held"}
-        assert len(held) == (3 if looks_up else 0)
+        assert len(held) == 3
 
     async def outage() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(world.run, None, LONG_S)
             await anyio.sleep(6 * HELD_S)
+            sent_in_outage.append(len(world.events.places()))
             world.events.answers.clear()
 
     run(go())
+    if not looks_up:  # those that were sent twice are in doubt, and wait for a replay
+        assert sent_in_outage[0] <= len(CROWD) + 3 + 6  # one every `HELD_S`, to find out
+        run(world.run(within_s=LONG_S))
+        assert parked(world) == [1, 2, 3]
+        world.held_rows.ask_all()
     run(world.run(within_s=LONG_S))
     world.assert_complete(outcomes)
 
@@ -131,6 +140,17 @@ def test_without_look_ups_a_lone_event_is_sent_again_after_long() -> None:
     run(go())
     assert HELD_S <= began_at[1] - began_at[0] < HELD_S + SETTLE_S
     world.assert_complete(outcomes)
+
+
+def test_without_look_ups_a_lone_event_is_sent_twice_and_then_held_in_doubt_until_a_replay() -> None:
+    world, _ = world_of([ANN], 1, looks_up=False)
+    run(world.run(within_s=LONG_S))
+
+    assert parked(world) == [1]
+    assert world.events.places() == [1, 1]
+    assert world.ledger.left().in_doubt == {position(1)}
+    (held,) = world.held_rows.rows.values()
+    assert held.due_in_s == math.inf
 
 
 def test_without_look_ups_one_of_many_unanswered_events_is_sent_again_soon_to_be_the_witness() -> None:
@@ -169,4 +189,4 @@ def test_events_that_an_earlier_run_held_end_a_run_after_one_more_try_however_ma
 
     run(world.run(within_s=HELD_S))
     assert parked(world) == [1, 2, 3, 4]
-    assert len(world.events.places()) == sent + 4
+    assert len(world.events.places()) == sent + (4 if looks_up else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection
 
@@ -157,6 +158,7 @@ class Witness:
         newest = self.receiver.arrivals[-1]
         assert self.world.links.by_email[newest.email].status is ContactStatus.LINKED
         assert position(newest.place) in self._recorded, "it was sent before a commit recorded it"
+        self.check_doubts(newest.place)
         self.open.add(newest.place)
         self.check_few_unknowns()
         self.check_order()
@@ -244,6 +246,13 @@ class Witness:
         assert all(rows[place].attempts == sent[place] for place in calm)
         again = sum(sent[place] - 1 for place in calm)
         assert self.ledger.tally("note").get("sent_again", 0) >= again
+
+    def check_doubts(self, arriving: int) -> None:
+        """Check that an event in doubt arrives only after a replay, and before later ones of its customer."""
+        waiting = {row.fingerprint for row in self._held_rows if row.due_in_s == math.inf}
+        doubts = {place for place in self.open if str(position(place)).encode() in waiting}
+        mine = {place for place in doubts if self.owners[place] == self.owners[arriving]}
+        assert all(arriving < place for place in mine), f"{arriving} came while {mine} were in doubt"
 
     # --- promise 4 ---
 
