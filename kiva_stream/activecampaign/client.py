@@ -30,6 +30,7 @@ from kiva_stream.activecampaign.own_user import (
     parse_own_user,
 )
 from kiva_stream.activecampaign.pause import Clock, Pause
+from kiva_stream.activecampaign.permissions import Permissions
 from kiva_stream.activecampaign.rate_limits import SECOND_S, Budget, request_budget
 from kiva_stream.activecampaign.requests import fenced, without_aiohttp_retry
 from kiva_stream.activecampaign.responses.response import Response, mask
@@ -95,6 +96,7 @@ class Client:
         self._retry_refused_s = retry_refused_s
         self._patience_s = patience_s
         self._breaker = self.new_breaker("REST", self.pause)
+        self._permissions = Permissions(self.incidents, self.pause, retry_refused_s)
         self._warn = ThrottledWarning(clock=clock)
         self._secrets = (settings.api_token, settings.event_key)
         self._budget = request_budget(settings.requests_per_second, self.pause, clock)
@@ -164,18 +166,19 @@ class Client:
         breaker: CircuitBreaker | None = None,
         is_suspect: bool = False,
         around: Around = nullcontext,
+        awaits_permission: bool = True,
     ) -> T:
         """Send a request until it is answered; return what `parse` makes of the answer.
 
-        `path` follows /api/3 and includes the query. `body` becomes JSON, a Decimal a number; None is no
-        body. The call takes a slot of each of `budgets` and of the request budget; with `low_priority` only
-        slots that no other call waits for. `breaker` is that of REST unless another is given; a request that
-        `is_suspect` does not count there, since a record of its own may be why it gets no answer. Each
-        attempt is made in a context of its own that `around` returns, which gets the error of the attempt.
-        Raises what `parse` raises, but TryLater only when the patience is over, and AccountRefused only when
-        it was the third in a row and refusals are not outlasted; WrongUrl and KindRefused even then. Raises
-        Unanswered after `tries` attempts without an answer, if the patience is infinite, and HeldError if the
-        lease is lost. Before the probe of what is refused it raises what the breaker's `before_probe` raises.
+        `path` follows /api/3 and includes the query. `body` becomes JSON, but for None. The call takes a slot
+        of each of `budgets` and of the request budget; with `low_priority` only slots that no other call
+        waits for. `breaker` is that of REST unless another is given; a request that `is_suspect` does not
+        count there, since a record of its own may be why it gets no answer. Each attempt is made in a context
+        of its own that `around` returns, which gets its error. Raises what `parse` raises: TryLater only when
+        the patience is over; AccountRefused only when it was the third in a row and refusals are not
+        outlasted; WrongUrl and KindRefused even then, unless it is a read that `awaits_permission`. Raises
+        Unanswered after `tries` attempts if the patience is infinite, HeldError if the lease is lost, and
+        what the breaker's `before_probe` raises.
         """
         breaker = breaker or self._breaker
         url, data = URL(self._url + path, encoded=True), None if body is None else _json.encode(body)
@@ -192,30 +195,9 @@ class Client:
                             async with around():
                                 return await self._result(method, url, data, parse=parse)
 
-        result = await self._outlast(method, url, partial(self.retry, attempt, breaker, tries=tries))
-        if not self._answered.is_known:
-            await self._answered.record()
-        return result
-
-    async def _outlast(self, method: str, url: URL, repeat: Callable[[], Awaitable[T]]) -> T:
-        """Return what a call returns. A read waits alone while it is refused, if refusals are outlasted.
-
-        Other calls are answered meanwhile. Those that write are left to their caller, which can pause them.
-        """
-        if method != "GET":
-            return await repeat()
-        path = url.path.removeprefix(API_PATH)
-        while True:
-            try:
-                result = await repeat()
-            except KindRefused as error:
-                if self._retry_refused_s is None:
-                    raise
-                self.incidents.open("permission", str(error), path)
-                await self.pause.sleep(self._retry_refused_s)
-            else:
-                self.incidents.resolve("permission", path)
-                return result
+        repeat = partial(self.retry, attempt, breaker, tries=tries)
+        read = _below_api(url) if method == "GET" and tries == math.inf else None
+        return await self._permissions.repeat(read, repeat, is_awaited=awaits_permission)
 
     async def retry(
         self, attempt: Callable[[], Awaitable[T]], breaker: CircuitBreaker, *, tries: float = math.inf
@@ -247,13 +229,16 @@ class Client:
         """
         response = await self._exchange_repeatable(method, url, data)
         try:
-            return parse(response)
+            result = parse(response)
         except DeliveryError as error:
             if not is_ambiguous(error, response.status, was_answered=self._answered.is_known):
                 raise
             own_error = await self._own_user_error()
-            request = f"{method} {url.path.removeprefix(API_PATH)}"
+            request = f"{method} {_below_api(url)}"
             raise meaning_of(error, own_error, request=request, url=self._url) from None
+        if not self._answered.is_known:
+            await self._answered.record()
+        return result
 
     async def _own_user_error(self) -> DeliveryError | None:
         """Read the key's own user; return the error that this ends with, None if it is answered.
@@ -292,7 +277,7 @@ class Client:
         Raises TryLater if it was surely not sent, UnknownOutcome if it may have been sent, and HeldError if
         the fencing check stopped it.
         """
-        self.requests[f"{method} {url.path.removeprefix(API_PATH)}"] += 1
+        self.requests[f"{method} {_below_api(url)}"] += 1
         try:
             async with self._session.request(
                 method, url, data=data, headers=headers, allow_redirects=False, middlewares=middlewares
@@ -340,6 +325,10 @@ async def _wait_after(
     if not breaker.is_open:
         warn("ActiveCampaign: trying again", why=str(error), in_s=round(wait_s, 1))
         await breaker.pause.sleep(0.0 if is_throttled else wait_s)
+
+
+def _below_api(url: URL) -> str:
+    return url.path.removeprefix(API_PATH)
 
 
 def base_url(api_url: str) -> str:

@@ -120,15 +120,23 @@ class Contacts:
                 return max(count, 1)
         return min(len(contacts), self._per_import)
 
-    async def find(self, email: Email) -> AcId | None:
+    async def find(self, email: Email, *, tries: float = math.inf, is_suspect: bool = False) -> AcId | None:
         """Look a contact up by its whole address."""
-        path = f"/contacts?{urlencode({'email': email})}"
-        return await self._client.call("GET", path, parse=partial(parse_contact_lookup, email=email))
+        return await self._client.call(
+            "GET",
+            f"/contacts?{urlencode({'email': email})}",
+            parse=partial(parse_contact_lookup, email=email),
+            tries=tries,
+            is_suspect=is_suspect,
+            awaits_permission=False,
+        )
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
         """Page by the id: in a large account an offset becomes expensive ("Pagination")."""
         query = urlencode({"orders[id]": "ASC", "id_greater": after, "limit": PAGE_ROWS})
-        return await self._client.call("GET", f"/contacts?{query}", parse=parse_contact_page)
+        return await self._client.call(
+            "GET", f"/contacts?{query}", parse=parse_contact_page, awaits_permission=False
+        )
 
     async def upsert(
         self,

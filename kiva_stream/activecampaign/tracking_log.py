@@ -36,7 +36,9 @@ class TrackingLogs:
         while True:
             query = urlencode({"limit": PAGE_ROWS, "offset": read})
             path = f"/contacts/{contact}/trackingLogs?{query}"
-            page, total = await self._client.call("GET", path, parse=_parse_page, low_priority=low_priority)
+            page, total = await self._client.call(
+                "GET", path, parse=_parse_page, low_priority=low_priority, awaits_permission=False
+            )
             new = {row.id: row for row in page if row.id not in rows}
             rows |= new
             read += len(page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kiva_stream.errors import Rejected
+from kiva_stream.errors import PermissionRefused, Rejected
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.ids import AcId
 from kiva_stream.model.tracked_events import mark_of, shows
@@ -20,17 +20,18 @@ class TrackingLogLookup:
         self._logs = logs
 
     async def has_arrived(self, contact: Contact, name: str, eventdata: str) -> bool | None:
-        """Return whether the contact's log shows this event; None if there is no log.
+        """Return whether the contact's log shows this event; None if there is no log, or it is refused.
 
         An event is identified by its name, its `at=` and its last `log=`.
         """
-        ac_id = await self._id_of(contact)
-        if ac_id is None:
-            return None
         try:
+            ac_id = await self._id_of(contact)
+            if ac_id is None:
+                return None
             events = await self._logs.events(ac_id)
-        except Rejected as error:  # the contact may be gone
-            log.warning("an event cannot be looked up", contact=contact.id, said=error.reply)
+        except (Rejected, PermissionRefused) as error:  # the contact may be gone, or a permission missing
+            said = error.reply if isinstance(error, Rejected) else str(error)
+            log.warning("an event cannot be looked up", contact=contact.id, said=said)
             return None
         wanted = mark_of(eventdata)
         return wanted is not None and any(

@@ -64,11 +64,17 @@ class Contacts(Protocol):
     def count_fitting(self, contacts: Sequence[DesiredContact]) -> int:
         """Return how many of these, from the first, fit into one import: at least one, if there are any."""
 
-    async def find(self, email: Email) -> AcId | None:
-        """Return the id of the contact with this address, None if there is none."""
+    async def find(self, email: Email, *, tries: float = math.inf, is_suspect: bool = False) -> AcId | None:
+        """Return the id of the contact with this address, None if there is none.
+
+        Raises PermissionRefused, and Unanswered as `start_import` does.
+        """
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
-        """Return the next contacts, up to 100, with ids above `after` and in the order of their ids."""
+        """Return the next contacts, up to 100, with ids above `after` and in the order of their ids.
+
+        Raises PermissionRefused.
+        """
 
     async def upsert(
         self,
@@ -146,7 +152,8 @@ class TrackingLogs(Protocol):
     async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:
         """Return all events in a contact's log, in the order of arrival.
 
-        With `low_priority` all other calls are made before it. Raises ContactGone, Rejected.
+        With `low_priority` all other calls are made before it. Raises ContactGone, Rejected and
+        PermissionRefused.
         """
 
 

@@ -190,7 +190,6 @@ def _week_tag_sync(shop: Shop, ports: ContactPorts, kind: TagKind) -> WeekTagSyn
         weeks=ports.weeks,
         customers=shop.customers,
         tags=ports.tags,
-        contacts=ports.contacts,
         locks=ports.locks,
         kind=kind,
         held=ports.held,

@@ -14,8 +14,16 @@ from operator import attrgetter
 import anyio
 import msgspec
 
-from kiva_stream.errors import KindRefused, PermissionRefused, Rejected, RowsRejected, Unanswered
+from kiva_stream.errors import (
+    KindRefused,
+    PermissionRefused,
+    RecordsHeld,
+    Rejected,
+    RowsRejected,
+    Unanswered,
+)
 from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
+from kiva_stream.model.contacts import Contact
 from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId
 from kiva_stream.observability.logs import log
@@ -73,11 +81,17 @@ class ContactImports:
         return written
 
     async def learn_ids(self) -> None:
-        """Learn ActiveCampaign's ids of the contacts that were created since the last call."""
+        """Learn ActiveCampaign's ids of the contacts that were created since the last call.
+
+        If it refuses to list them, each is looked up when its id is needed.
+        """
         known_to = await self._ports.links.ids_known_up_to()
-        while page := await self._ports.contacts.page(known_to):
-            known_to = max(page.values())
-            await self._ports.links.record_ids(page, known_to)
+        try:
+            while page := await self._ports.contacts.page(known_to):
+                known_to = max(page.values())
+                await self._ports.links.record_ids(page, known_to)
+        except PermissionRefused as error:
+            log.warning("the ids of contacts cannot be listed", why=str(error))
 
     async def run(
         self,
@@ -204,7 +218,17 @@ class ContactImports:
         await self.learn_ids()
         records = await self._ports.links.records(started.fingerprints)
         unknown = [each.contact for each in records if each.ac_id is None]
-        return {contact.id for contact in unknown if await self._ports.contacts.find(contact.email) is None}
+        return {contact.id for contact in unknown if await self._is_absent(contact)}
+
+    async def _is_absent(self, contact: Contact) -> bool:
+        """Return whether ActiveCampaign lacks a contact, or does not say so though it answers for others.
+
+        One that counts as absent though it is there is sent by itself, which does no harm.
+        """
+        try:
+            return await self._ports.alone.find(contact) is None
+        except RecordsHeld:
+            return True
 
     async def _ended(self, import_id: str) -> ImportReport:
         """Ask for an import's report every `import_poll_s` until the import has ended."""

@@ -69,7 +69,7 @@ class ContactMoves:
             if not is_renamed:
                 # The lock is that of the old contact: no write of it is under way while customers leave it.
                 async with self._ports.locks.hold([contact.id]):
-                    ac_id = await self._ports.contacts.find(email)
+                    ac_id = await self._find(contact, email)
                     joined.append(await self._ports.links.relink(customers, email, ac_id))
             # After a rename these customers are still in the contact's record, and have its address. From now
             # on they count for it, so that the next address cannot rename it again.
@@ -106,7 +106,7 @@ class ContactMoves:
                 log.warning("a new address is refused", contact=contact.id, said=error.reply)
                 return False
             except RecordsHeld as error:
-                if await self._ports.contacts.find(email) != ac_id:
+                if await self._find(contact, email) != ac_id:
                     log.warning("a new address gets no answer", contact=contact.id, why=str(error))
                     return False
             await self._ports.links.record_email(contact.id, email)
@@ -138,8 +138,19 @@ class ContactMoves:
             await self._ports.links.record_orphaned(contact.id)
 
     async def _ac_id(self, record: ContactRecord) -> AcId | None:
-        """Return ActiveCampaign's id of a contact; None: it does not have the contact."""
-        return record.ac_id or await self._ports.contacts.find(record.contact.email)
+        """Return ActiveCampaign's id of a contact; None: see `_find`."""
+        return record.ac_id or await self._find(record.contact, record.contact.email)
+
+    async def _find(self, contact: Contact, email: Email) -> AcId | None:
+        """Return the id of the contact that has an address, which is that of a contact or is to be.
+
+        None: ActiveCampaign has no such contact, or does not say which, though it answers for others.
+        """
+        try:
+            return await self._ports.alone.find(contact, email)
+        except RecordsHeld as error:
+            log.warning("a contact cannot be looked up", contact=contact.id, why=str(error))
+            return None
 
 
 def _by_email(movers: Mapping[CustomerId, Email]) -> Mapping[Email, list[CustomerId]]:

@@ -245,7 +245,7 @@ class ContactWrites:
             reply = (
                 change.refused_place
                 if is_refused
-                else await self._places.refusal(change.id, ac_id, subscribed=False)
+                else await self._places.put(change.record.contact, ac_id, subscribed=False)
             )
         if reply is not None:
             confirmed = replace(confirmed, list_status=ListStatus.KEEP)

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from kiva_stream.errors import RecordsHeld, Rejected
-from kiva_stream.model.contacts import ContactRecord
+from kiva_stream.model.contacts import Contact, ContactRecord
 from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.observability.logs import log
@@ -23,9 +23,14 @@ from kiva_stream.sync.held_records import DueWrites
 class ListPlace(NamedTuple):
     """A place on the list that a contact is to have."""
 
-    id: ContactId
-    ac_id: AcId
+    contact: Contact
+    ac_id: AcId | None  # None: it is looked up by its address
     subscribed: bool
+
+    @property
+    def id(self) -> ContactId:
+        """The contact's id."""
+        return self.contact.id
 
     @property
     def contact_id(self) -> ContactId:
@@ -68,48 +73,29 @@ class ListPlaces:
         return change._replace(is_off=why_not is None, refused_place=why_not or "")
 
     async def set(self, record: ContactRecord, *, subscribed: bool) -> str | None:
-        """Subscribe a contact or unsubscribe it, and record which; return None, or why that was not done.
+        """Subscribe a contact or unsubscribe it, and record which; return as `put`. Raises RecordsHeld."""
+        why_not = await self.put(record.contact, record.ac_id, subscribed=subscribed)
+        if why_not is None:
+            await self._ports.links.record_list_status(record.contact.id, unsubscribed=not subscribed)
+        return why_not
 
-        That is the reply of ActiveCampaign if it refuses it, "" if it does not have the contact. Raises
-        RecordsHeld.
+    async def put(self, contact: Contact, ac_id: AcId | None, *, subscribed: bool) -> str | None:
+        """Put a contact on the list, or take it off; return None, or why that was not done.
+
+        That is the reply of ActiveCampaign if it refuses that, "" if it does not have the contact. Raises
+        RecordsHeld by the contact's id.
         """
-        contact = record.contact
-        ac_id = record.ac_id or await self._ports.contacts.find(contact.email)
-        if ac_id is None:
-            return ""
-        reply = await self.refusal(contact.id, ac_id, subscribed=subscribed)
-        if reply is None:
-            await self._ports.links.record_list_status(contact.id, unsubscribed=not subscribed)
-        return reply
-
-    async def refusal(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> str | None:
-        """Put a contact on the list, or take it off; return the reply if that is refused.
-
-        Raises RecordsHeld.
-        """
-        try:
-            await self.put(contact, ac_id, subscribed=subscribed)
-        except Rejected as error:
-            log.warning("a place on the list is refused", contact=contact, said=error.reply)
-            return error.reply
-        return None
-
-    async def put(self, contact: ContactId, ac_id: AcId, *, subscribed: bool) -> None:
-        """Put a contact on the list, or take it off. Raises RecordsHeld by the contact's id, Rejected."""
-        refused: list[Rejected] = []
+        answers: list[str | None] = []
 
         async def send(places: Sequence[ListPlace]) -> dict[ContactId, str]:
-            for each in places:
-                try:
-                    await self._ports.alone.set_list(each.ac_id, subscribed=each.subscribed)
-                except RecordsHeld as error:
-                    return {each.id: error.why[each.ac_id]}
-                except Rejected as error:
-                    refused.append(error)
+            try:
+                answers.extend([await self._set(each) for each in places])
+            except RecordsHeld as error:
+                return {contact.id: "; ".join(error.why.values())}
             return {}
 
         async def refuse(discarded: Sequence[tuple[ListPlace, str]]) -> None:
-            refused.extend(Rejected("it was discarded", reply) for _, reply in discarded)
+            answers.extend(reply for _, reply in discarded)
 
         writes: DueWrites[ListPlace, ContactId] = DueWrites(
             self._ports.held,
@@ -120,5 +106,16 @@ class ListPlaces:
         )
         if held := await writes.write([ListPlace(contact, ac_id, subscribed)], send):
             raise RecordsHeld("the list places of contacts", {int(each): why for each, why in held.items()})
-        if refused:
-            raise refused[0]
+        return answers[0]
+
+    async def _set(self, place: ListPlace) -> str | None:
+        """Send a place; return as `put`. Raises RecordsHeld."""
+        ac_id = place.ac_id or await self._ports.alone.find(place.contact)
+        if ac_id is None:
+            return ""
+        try:
+            await self._ports.alone.set_list(ac_id, subscribed=place.subscribed)
+        except Rejected as error:
+            log.warning("a place on the list is refused", contact=place.id, said=error.reply)
+            return error.reply
+        return None

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from kiva_stream.errors import PermissionRefused, RecordsHeld, Rejected
+from kiva_stream.model.contacts import Contact
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.ports.destination import Contacts, WeekTags
@@ -82,14 +83,23 @@ class LoneRequests:
 
 
 class TagRequests:
-    """Week tags of single contacts. Every call raises RecordsHeld, and what that of WeekTags raises."""
+    """Week tags of single contacts, and their ids.
+
+    Every call raises RecordsHeld, and what that of WeekTags raises.
+    """
 
     def __init__(self, tags: WeekTags, contacts: Contacts, over_s: float) -> None:
         self._tags = tags
-        self._links, self._added, self._removed = (
+        self._contacts = contacts
+        self._found, self._links, self._added, self._removed = (
             LoneRequests(what, contacts.answers, over_s)
-            for what in ("the tags of contacts", "tags on contacts", "links of tags")
+            for what in ("contacts", "the tags of contacts", "tags on contacts", "links of tags")
         )
+
+    async def find(self, contact: Contact) -> AcId | None:
+        """See Contacts.find. Raises PermissionRefused."""
+        contacts = self._contacts
+        return await self._found.send(contact.id, lambda **tries: contacts.find(contact.email, **tries))
 
     async def links(self, contact: AcId) -> dict[WeekTag, int]:
         """See WeekTags.links."""
@@ -120,13 +130,21 @@ class ContactRequests:
         self._contacts = contacts
         self._are_ids_missing = are_ids_missing
         detour_s = min(DETOUR_S, over_s)
-        self._renamed, self._cleared = (
-            LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(2)
+        self._found, self._renamed, self._cleared = (
+            LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(3)
         )
         self._listed = LoneRequests("contacts", contacts.answers, over_s, holds_forbidden=True)
         self._placed = LoneRequests(
             "the list places of contacts", contacts.answers, over_s, holds_forbidden=True
         )
+
+    async def find(self, contact: Contact, email: Email | None = None) -> AcId | None:
+        """See Contacts.find, for the address of a contact or another one that it may get.
+
+        Raises RecordsHeld by the contact's own id.
+        """
+        contacts, wanted = self._contacts, email or contact.email
+        return await self._found.send(contact.id, lambda **tries: contacts.find(wanted, **tries))
 
     async def rename(self, contact: AcId, email: Email) -> None:
         """See Contacts.rename."""

@@ -87,8 +87,14 @@ class Subscriptions:
                     await self._ports.links.count_notes({"resubscribe_late": 1})
 
     async def _is_off_by_us(self, record: ContactRecord) -> bool:
-        """Return whether a contact is unsubscribed at ActiveCampaign, and kiva_stream did that."""
+        """Return whether a contact is unsubscribed at ActiveCampaign, and kiva_stream did that.
+
+        If ActiveCampaign does not say so, though it answers for others, that is not known.
+        """
         if not record.taken_off:
             return False
-        ac_id = record.ac_id or await self._ports.contacts.find(record.contact.email)
-        return ac_id is not None and await self._ports.contacts.list_place(ac_id) is False
+        try:
+            ac_id = record.ac_id or await self._ports.alone.find(record.contact)
+            return ac_id is not None and await self._ports.alone.list_place(ac_id) is False
+        except RecordsHeld:
+            return False

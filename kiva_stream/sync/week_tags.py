@@ -38,7 +38,6 @@ from kiva_stream.model.contacts import ContactRecord, ContactStatus, DueContact
 from kiva_stream.model.held_records import HeldKind, Silent
 from kiva_stream.model.ids import AcId, ContactId
 from kiva_stream.model.week_tags import WeekTag
-from kiva_stream.ports.destination import Contacts
 from kiva_stream.ports.source import Customers, Weeks
 from kiva_stream.ports.state import TagsDue
 from kiva_stream.primitives.workers import for_each
@@ -93,7 +92,6 @@ class WeekTagSync:
         weeks: Weeks,
         customers: Customers,
         tags: TagRequests,
-        contacts: Contacts,
         locks: ContactLocks,
         kind: TagKind,
         held: HeldRecords,
@@ -103,7 +101,6 @@ class WeekTagSync:
         self._weeks = weeks
         self._customers = customers
         self._tags = tags
-        self._contacts = contacts
         self._locks = locks
         self._held = held
         self._woken = anyio.Event()
@@ -269,7 +266,7 @@ class WeekTagSync:
 
     async def _change(self, record: ContactRecord, tag: WeekTag | None) -> None:
         """Take every other tag off, then put the right one on. Raises ContactGone, RecordsHeld."""
-        ac_id = record.ac_id or await self._contacts.find(record.contact.email)
+        ac_id = record.ac_id or await self._tags.find(record.contact)
         if ac_id is None:
             return
         tag_links = await self._tag_links(record, ac_id)

@@ -94,7 +94,7 @@ class FakeContacts:
         self.interrupting: set[Email] = set()  # an import with one of these is lost
         self.gate: anyio.Event | None = None  # imports are accepted once it is open
         self.refuses_account = False
-        self.forbidden: set[str] = set()  # of import, sync, list: refused though the key is accepted
+        self.forbidden: set[str] = set()  # of import, sync, list, find, page: answered with a 403
         self.silent: set[Email] = set()  # no request with one of these is answered
         self.silent_call = ""  # of these alone, if it is set
         self.applies_silent = False  # an address is changed though no answer comes
@@ -177,13 +177,22 @@ class FakeContacts:
         self._ended[import_id] = report
         return report
 
-    async def find(self, email: Email) -> AcId | None:
+    async def find(
+        self,
+        email: Email,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> AcId | None:
+        await self._answer([email], tries, "find")
         await anyio.lowlevel.checkpoint()
+        self._require_permission("find")
         self.looked_up.append(email)
         return self.id_of(email)
 
     async def page(self, after: AcId) -> dict[Email, AcId]:
         await anyio.lowlevel.checkpoint()
+        self._require_permission("page")
         self.paged.append(after)
         later = [(number, self.there[number].email) for number in sorted(self.there) if number > after]
         return {email: number for number, email in later[: self.page_rows]}

@@ -128,8 +128,14 @@ class FakeTaggedAccount:
         assert len(there) <= 1
         return next(iter(there), None)
 
-    async def find(self, email: Email) -> AcId | None:
-        await self._answer("find")
+    async def find(
+        self,
+        email: Email,
+        *,
+        tries: float = math.inf,
+        is_suspect: bool = False,  # noqa: ARG002  the breaker's
+    ) -> AcId | None:
+        await self._answer("find", self.by_email.get(email), tries)
         return self.by_email.get(email)
 
     async def answers(self) -> bool:

@@ -249,6 +249,32 @@ def test_a_read_without_permission_waits_alone_and_all_other_calls_go_on() -> No
     assert tell(story, retry_refused_s=RETRY_S) == [["permission"], (True, False), [], 2 * REFUSALS + 1]
 
 
+@pytest.mark.parametrize(
+    ("tries", "awaits_permission", "kinds"), [(2, True, []), (math.inf, False, ["permission"])]
+)
+def test_a_read_about_one_record_that_is_refused_is_left_to_its_caller(
+    tries: float, *, awaits_permission: bool, kinds: list[str]
+) -> None:
+    async def story(client: Client, answers: Answers) -> tuple[bool, list[str], list[str]]:
+        paths = [f"/contacts/{number}/trackingLogs" for number in (7, 8)]
+        urls = [f"https://account.example/api/3{path}" for path in paths]
+        answers.add(urls[0], repeat=True, **FORBIDDEN)
+        answers.add(urls[1], payload={})
+        answers.add(OWN_USER, repeat=True, **USER)
+        began = now()
+        with pytest.raises(PermissionRefused):
+            async with asyncio.timeout(RETRY_S):
+                await client.call(
+                    "GET", paths[0], parse=parse, tries=tries, awaits_permission=awaits_permission
+                )
+        was_soon = now() - began < 60
+        open_then = [str(each.kind) for each in client.incidents.all()]
+        await client.call("GET", paths[1], parse=parse)
+        return was_soon, open_then, [str(each.kind) for each in client.incidents.all()]
+
+    assert tell(story, retry_refused_s=RETRY_S) == (True, kinds, [])
+
+
 @pytest.mark.parametrize(("tries", "count"), [(1, 1), (2, 2), (math.inf, REFUSALS)])
 def test_a_write_without_permission_is_raised_after_as_many_attempts_as_its_caller_makes(
     tries: float, count: int

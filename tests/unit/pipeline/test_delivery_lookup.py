@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kiva_stream.errors import Rejected
+from kiva_stream.errors import PermissionRefused, Rejected
 from kiva_stream.model.contacts import ContactStatus
 from kiva_stream.model.ids import AcId, CustomerId
 from kiva_stream.model.tracked_events import LoggedEvent
@@ -58,6 +58,27 @@ async def test_a_contact_whose_id_is_not_known_is_found_by_its_address() -> None
 async def test_where_there_is_no_log_to_look_into_nothing_has_arrived() -> None:
     assert not await found(FakeTrackingLogs(), AcId(7))
     assert not await found(FakeTrackingLogs(_101=[SAME]), None, there=False)
+
+
+class Forbidden(FakeContacts, FakeTrackingLogs):
+    """An account whose key's user may look up neither contacts nor tracking logs."""
+
+    def __init__(self) -> None:
+        FakeContacts.__init__(self)
+        self.forbidden = {"find"}
+
+    async def events(self, contact: AcId, *, low_priority: bool = False) -> list[LoggedEvent]:  # noqa: ARG002
+        raise PermissionRefused("403")
+
+
+@pytest.mark.parametrize("known", [None, AcId(7)])
+async def test_a_look_up_that_is_forbidden_cannot_say(known: AcId | None) -> None:
+    ann, links, account = contact(), FakeLinks(ContactStatus.LINKED), Forbidden()
+    await links.link({CustomerId(1): ann.email})
+    if known is not None:
+        links.ac_ids[ann.id] = known
+    lookup = TrackingLogLookup(links, account, account)
+    assert await lookup.has_arrived(ann, LOGGED_OUT.ac_name, eventdata(1)) is None
 
 
 LONG = f"reason={'x' * 250}"

@@ -491,7 +491,6 @@ class Life(World):
             weeks=weeks,
             customers=shop,
             tags=tags,
-            contacts=there,
             locks=locks,
             kind=tag_kind(Incidents(), 300),
             held=self.held,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from kiva_stream.errors import PermissionRefused, RecordsHeld
+from kiva_stream.model.ids import Email
 from kiva_stream.sync.conviction import ROW
 from tests.support.waiting import raises_one
-from tests.unit.sync.builders import LINKED, NEW, Bench, entry_of, shop
+from tests.unit.sync.builders import LINKED, NEW, Bench, address, entry_of, shop
 from tests.unit.sync.test_order_sync import Bench as OrderBench
 from tests.unit.sync.test_order_sync import orders
 
 PHONE = "555 0100"
+FREE = Email("free@example.org")
 
 
 def kinds(bench: Bench | OrderBench) -> list[str]:
@@ -53,6 +57,40 @@ async def test_one_contact_that_is_forbidden_pauses_nothing() -> None:
     with raises_one(RecordsHeld):
         await bench.carry(bench.contact(ann), entry_of(1))
     assert kinds(bench) == []
+
+
+async def test_where_contacts_may_not_be_looked_up_new_ones_are_written_and_their_ids_are_not_known() -> None:
+    customers, accounts = shop(3)
+    bench = Bench(accounts)
+    bench.contacts.forbidden = {"find", "page"}
+    bench.contacts.excluded = {address(customers[0])}  # which a short import leaves out without a word
+    await bench.snapshot()
+    assert bench.statuses(customers) == [LINKED] * 3
+    assert customers[0].email in bench.contacts.synced
+    assert kinds(bench) == []
+
+
+async def test_a_customer_moves_to_another_contact_where_none_may_be_looked_up() -> None:
+    (ann, *_), accounts = shop(2)
+    bench = Bench(accounts)
+    await bench.snapshot()
+    bench.links.ac_ids.clear()
+    bench.contacts.forbidden = {"find"}
+    await bench.move(ann, FREE)
+    assert bench.contact(ann).email == FREE
+    assert bench.shown(ann).email == FREE
+
+
+async def test_a_late_entry_resubscribes_nobody_whose_contact_may_not_be_looked_up() -> None:
+    (ann,), accounts = shop(1)
+    bench = Bench(accounts, is_live=True)
+    await bench.snapshot()
+    await bench.writes.set_list(bench.linked(ann), subscribed=False)
+    bench.links.ac_ids.clear()
+    bench.contacts.forbidden = {"find"}
+    await bench.carry(bench.contact(ann), replace(entry_of(10, resubscribes=True), is_reopened=True))
+    assert bench.at_ac(ann).is_on_list is False
+    assert bench.links.notes["resubscribe_late"] == 1
 
 
 async def test_a_place_on_the_list_that_is_forbidden_holds_its_contact_alone() -> None:

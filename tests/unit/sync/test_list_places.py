@@ -11,10 +11,11 @@ import anyio.lowlevel
 import pytest
 
 from kiva_stream.errors import RecordsHeld, Rejected
+from kiva_stream.model.contacts import Contact, ContactStatus
 from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import AcId, ContactId, Email
 from kiva_stream.sync.list_places import ListPlaces
-from kiva_stream.sync.lone_requests import ContactRequests
+from kiva_stream.sync.lone_requests import DETOUR_S, ContactRequests
 from tests.fakes.destination_contacts import FakeContacts
 from tests.fakes.state_held import RETRY_S, FakeHeldRows, held_records
 from tests.support.virtual_time import now, run
@@ -37,10 +38,11 @@ class Bench:
         ports: Any = SimpleNamespace(held=self.held, alone=alone)
         self.places = ListPlaces(ports)
 
-    async def write(self, *, subscribed: bool = False) -> None:
+    async def write(self, *, subscribed: bool = False, is_looked_up: bool = False) -> str | None:
         ac_id = self.contacts.id_of(ANN)
         assert ac_id is not None
-        await self.places.put(ContactId(7), ac_id, subscribed=subscribed)
+        ann = Contact(ContactId(7), ANN, ContactStatus.LINKED)
+        return await self.places.put(ann, None if is_looked_up else ac_id, subscribed=subscribed)
 
 
 def test_a_list_place_is_held_and_not_sent_before_its_next_try_but_then() -> None:
@@ -72,11 +74,34 @@ def test_a_list_place_that_was_discarded_counts_as_refused() -> None:
             await bench.write()
         bench.rows.ask(HeldKind.LIST, 7, discard=True)
         await bench.held.refresh()
-        with pytest.raises(Rejected):
-            await bench.write()
+        assert await bench.write() == "500"
 
     run(play())
     assert bench.contacts.at(ANN).is_on_list is True
+    assert bench.rows.rows == {}
+
+
+@pytest.mark.parametrize("trouble", ["no answer", "a 403"])
+def test_a_contact_that_cannot_be_looked_up_is_held_by_its_place_until_the_next_try(trouble: str) -> None:
+    bench = Bench()
+    bench.contacts.silent = {ANN} if trouble == "no answer" else set()
+    bench.contacts.silent_call = "find"
+    bench.contacts.forbidden = {"find"} if trouble == "a 403" else set()
+
+    async def play() -> None:
+        began_at = now()
+        with pytest.raises(RecordsHeld) as held:
+            await bench.write(is_looked_up=True)
+        assert set(held.value.why) == {7}
+        assert now() - began_at < 2 * DETOUR_S
+        bench.contacts.silent, bench.contacts.forbidden = set(), set()
+        with pytest.raises(RecordsHeld):
+            await bench.write(is_looked_up=True)
+        await anyio.sleep(RETRY_S)
+        assert await bench.write(is_looked_up=True) is None
+
+    run(play())
+    assert bench.contacts.at(ANN).is_on_list is False
     assert bench.rows.rows == {}
 
 

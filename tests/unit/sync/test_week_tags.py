@@ -65,7 +65,6 @@ class Bench:
             weeks=self.weeks,
             customers=cast("Any", self.customers),
             tags=TagRequests(self.account, contacts, RETRY_HELD_S),
-            contacts=contacts,
             locks=self.locks,
             kind=self.kind,
             held=self.held,
