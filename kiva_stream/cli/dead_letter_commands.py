@@ -113,7 +113,8 @@ def discard_dead_letters(
     loaded = shell_of(context).load()
     if is_on_terminal() and not yes:
         count = run(discard.count_undiscarded, loaded, request)
-        if not typer.confirm(f"Discard {count:,} dead letters?"):
+        held = f" and {count.held:,} held records, which become dead" if count.held else ""
+        if not typer.confirm(f"Discard {count.discarded:,} dead letters{held}?"):
             return
     answer(run(discard.discard, loaded, request), render_discard, as_json=as_json)
 

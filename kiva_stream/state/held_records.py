@@ -146,6 +146,11 @@ class StoredHeldRecords:
         (row,) = await self._store.fetch("try_held", self._site_id, *_arguments(selected))
         return row["count"]  # type: ignore[no-any-return]  # bigint
 
+    async def count_undiscarded(self, selected: HeldFilter) -> int:
+        """Return how many records `discard` would discard."""
+        (row,) = await self._store.fetch("count_undiscarded_held", self._site_id, *_arguments(selected))
+        return row["count"]  # type: ignore[no-any-return]  # bigint
+
     async def discard(self, selected: HeldFilter) -> int:
         """Have the selected records refused by the next try; return how many were not discarded before."""
         (row,) = await self._store.fetch("discard_held", self._site_id, *_arguments(selected))

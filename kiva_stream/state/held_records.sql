@@ -72,6 +72,9 @@ WITH asked AS (
 )
 SELECT count(*) FROM asked
 
+-- name: count_undiscarded_held
+SELECT count(*) FROM {schema}.held h WHERE {is_held_selected} AND h.discarded_at IS NULL
+
 -- name: discard_held
 WITH discarded AS (
   UPDATE {schema}.held h SET next_try = now(), discarded_at = now()

@@ -44,6 +44,7 @@ class ImportResult(msgspec.Struct):
     unconfirmed: list[ContactChange] = []  # they failed, or may have been left out
     refused: list[RefusedRow] = []  # an import was refused, perhaps for these
     held: dict[ContactId, str] = {}  # they get no answer, though others do; the last replies
+    accepted: set[ContactId] = set()  # those of imports that ActiveCampaign accepted, whatever became of them
     on_confirmed: Callable[[Collection[ContactId]], None] | None = None  # is called with all others
 
 
@@ -99,20 +100,23 @@ class ContactImports:
         *,
         exclude_automations: bool,
         on_confirmed: Callable[[Collection[ContactId]], None] | None = None,
-        is_judged: bool = True,
+        detects_refused_kind: bool = True,
     ) -> ImportResult:
         """Import contacts; find those that an import is refused for. The caller holds the contacts' locks.
 
-        `on_confirmed` is called with the contacts of each import that ActiveCampaign took: from then on they
-        need no lock, while the others are searched for those that are the cause. If ActiveCampaign takes no
-        import at all, new contacts are held, and the others left unconfirmed; this is not found out unless
-        `is_judged`.
+        `on_confirmed` is called with the contacts of each import that ActiveCampaign accepted: they need no
+        lock any more, while the others are divided further. With `detects_refused_kind` it is found out
+        whether ActiveCampaign accepts no import at all: then new contacts are held, and the others are left
+        unconfirmed. Without it the contacts are taken to be at fault.
         """
         result = ImportResult(on_confirmed=on_confirmed)
         send = partial(self._send_each, result, exclude_automations=exclude_automations)
         probe = partial(self._refusal, exclude_automations=exclude_automations)
         try:
-            for (change,), said in await refused_alone(changes, send, probe if is_judged else None):
+            refusals = await refused_alone(
+                changes, send, probe if detects_refused_kind else None, accepted=result.accepted
+            )
+            for (change,), said in refusals:
                 result.refused.append(RefusedRow(change, said, was_alone=True))
         except KindRefused as error:
             result.held |= self._refusals.convict_new(changes, str(error))
@@ -161,14 +165,14 @@ class ContactImports:
                 is_suspect=is_suspect,
             )
         except RowsRejected as error:
-            was_alone = len(changes) == 1
             result.refused += [
-                RefusedRow(changes[row], said, was_alone) for row, said in error.reasons.items()
+                RefusedRow(changes[row], said, len(changes) == 1) for row, said in error.reasons.items()
             ]
             return [[each for index, each in enumerate(changes) if index not in error.reasons]]
         except (Rejected, PermissionRefused) as error:
             refusals.append(Refusal(changes, error.reply if isinstance(error, Rejected) else str(error)))
             return []
+        result.accepted.update(each.id for each in changes)
         # 2. Record the import in the state, so that a new process can wait for its end.
         fingerprints = {each.id: each.confirms or fingerprint(each.desired) for each in changes}
         unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)

@@ -6,18 +6,19 @@
 | one half, or both with different texts        | it is halved further, down to single contacts              |
 | both halves with the same text, and none of   | contacts of it are sent with their address alone           |
 | the import was accepted                       |                                                            |
-| these, `CONVICTING` different ones            | the account is at fault: plan, contact limit or list       |
+| one of these, with a known text about the     | the account is at fault: plan, contact limit or list       |
+| account, or `CONVICTING` different ones       |                                                            |
 | the fields of one of these, all of them empty | a field is gone                                            |
 | neither                                       | the contacts are at fault: it is halved further            |
 
-One accepted contact with its address alone is enough. An address may be what is refused, so that one refusal
-says nothing about the account.
+One accepted contact with its address alone is enough. An address may be what is refused. So one refusal
+whose text is not known says nothing about the account: it takes as many as in `conviction`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ from kiva_stream.errors import AccountRefused, KindRefused
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChange
+from kiva_stream.sync.conviction import is_about_account
 from kiva_stream.sync.isolation import halves
 from kiva_stream.sync.refusal_texts import blanked
 
@@ -49,11 +51,14 @@ SendImports = Callable[[Sequence[Changes]], Awaitable[list[Refusal]]]
 SendProbe = Callable[[ContactChange], Awaitable[str | None]]
 
 
-async def refused_alone(changes: Changes, send: SendImports, probe: SendProbe | None) -> list[Refusal]:
+async def refused_alone(
+    changes: Changes, send: SendImports, probe: SendProbe | None, *, accepted: Container[ContactId]
+) -> list[Refusal]:
     """Send an import, and what it is divided into when it is refused; return the refusals of single contacts.
 
-    Without a `probe` the contacts are taken to be at fault. Raises AccountRefused if the account is, and what
-    `send` and `probe` raise.
+    `accepted` are the contacts of the imports that ActiveCampaign accepted so far. Without a `probe` the
+    contacts are taken to be at fault. Raises AccountRefused if the account is, and what `send` and `probe`
+    raise.
     """
     single: list[Refusal] = []
     refused = await send([changes])
@@ -66,21 +71,16 @@ async def refused_alone(changes: Changes, send: SendImports, probe: SendProbe | 
         if probe and is_all_refused(part, found):
             await _require_account(part, probe)
             probe = None
-        elif is_partly_accepted(part, found):
+        elif any(change.id in accepted for change in part):  # then the account is not at fault
             probe = None
         refused += found
     return single
 
 
-def is_partly_accepted(part: Changes, refusals: Sequence[Refusal]) -> bool:
-    """Return whether some of a part were not refused: then the account is not at fault."""
-    return sum(len(each.part) for each in refusals) < len(part)
-
-
 def is_all_refused(part: Changes, refusals: Sequence[Refusal]) -> bool:
     """Return whether the halves of a part, all of it, were refused with the same text."""
     texts = {blanked(each.said) for each in refusals}
-    return len(texts) == 1 and not is_partly_accepted(part, refusals)
+    return len(texts) == 1 and sum(len(each.part) for each in refusals) == len(part)
 
 
 async def _require_account(part: Changes, probe: SendProbe) -> None:
@@ -96,11 +96,18 @@ async def _require_account(part: Changes, probe: SendProbe) -> None:
             if said := await probe(with_empty_fields(change)):
                 raise AccountRefused(f"{FIELD_GONE}: {said}")
             return
-    if len(tried) == CONVICTING:
-        raise KindRefused(
-            f"ActiveCampaign refuses all imports, also of {CONVICTING} contacts with their address alone; "
-            f"look at the account's plan, its contact limit and its list: {said}"
-        )
+        if is_about_account(said):
+            raise KindRefused(_account_refused(1, said))
+    if said and len(tried) == CONVICTING:
+        raise KindRefused(_account_refused(CONVICTING, said))
+
+
+def _account_refused(count: int, said: str) -> str:
+    contacts = "a contact with its" if count == 1 else f"{count} contacts with their"
+    return (
+        f"ActiveCampaign refuses imports, also of {contacts} address alone; look at the account's plan, its "
+        f"contact limit and its list: {said}"
+    )
 
 
 def spread(part: Changes, count: int) -> list[ContactChange]:

@@ -52,7 +52,9 @@ class ListImports:
         links, due = self._ports.links, self._ports.due
         tags = {each.id: tag for each in imports if (tag := each.desired.tag)}
         await links.record_import_tags(tags)
-        result = await self._imports.run(imports, exclude_automations=exclude_automations, is_judged=False)
+        result = await self._imports.run(
+            imports, exclude_automations=exclude_automations, detects_refused_kind=False
+        )
         missed = {each.id for each in result.unconfirmed} | result.held.keys()
         missed |= {row.change.id for row in result.refused}
         await links.record_on_list([each.id for each in imports if each.id not in missed])

@@ -58,7 +58,7 @@ class LoneTries:
             for row in first:
                 held |= await attempt(row)
             if others and all(row.change.id in held for row in first):
-                why = f"others before it were refused: {held[first[-1].change.id]}"
+                why = f"others before it were not taken: {held[first[-1].change.id]}"
                 held |= {row.change.id: why for row in others}
                 held |= await self._refusals.held([row.change for row in others])
                 continue

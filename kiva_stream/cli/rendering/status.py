@@ -55,7 +55,7 @@ def _held(rows: list[HeldRow]) -> Iterator[RenderableType]:
                     "customers": ", ".join(row.customers),
                     "since": moment(row.since),
                     "attempts": str(row.attempts),
-                    "next try": moment(row.next_try) or "when asked for",
+                    "next try": moment(row.next_try) or "by dead-letters replay",
                     "parked": f"{row.parked:,}",
                     "reply": row.reply,
                 }

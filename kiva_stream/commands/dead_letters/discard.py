@@ -30,8 +30,10 @@ async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardRepo
         return DiscardReport(entries + orders, held)
 
 
-async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> int:
-    """Return how many dead letters `discard` would mark. Raises as `discard`."""
+async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> DiscardReport:
+    """Return what `discard` would do. Raises as `discard`."""
     async with Store.open_migrated(settings.state) as store:
         selected = await select(settings, store, request)
-        return sum(each.count - each.discarded for each in await selected.count_by_reason())
+        letters = sum(each.count - each.discarded for each in await selected.count_by_reason())
+        held = 0 if selected.of_held.is_all else await selected.held.count_undiscarded(selected.of_held)
+        return DiscardReport(letters, held)

@@ -85,7 +85,9 @@ async def test_no_parked_entry_waits_for_a_tag_which_is_asked_for_by_its_custome
     _, (parked,) = await rows.parked(None, 9, oldest_first=True)
     assert parked.key is None
     assert await rows.ask(HeldFilter(positions=[parked_at])) == 0
+    assert await rows.count_undiscarded(HeldFilter(customers=[CustomerId(5)])) == 1
     assert await rows.discard(HeldFilter(customers=[CustomerId(5)])) == 1
+    assert await rows.count_undiscarded(HeldFilter(customers=[CustomerId(5)])) == 0
 
 
 async def test_a_person_who_is_forgotten_and_a_contact_that_is_left_are_held_no_more(store: Store) -> None:

@@ -30,6 +30,7 @@ class DeadLetters:
     def __init__(self) -> None:
         self.asked: list[DeadLetterRequest] = []
         self.limits: list[tuple[int, bool]] = []
+        self.held = 0
 
     async def dead_letters(
         self, _: Settings, request: DeadLetterRequest, limit: int, *, oldest_first: bool
@@ -46,9 +47,9 @@ class DeadLetters:
         self.asked.append(request)
         return ReplayReport(3, {"delivered": 2, "dead no_email": 1} if request.places else None)
 
-    async def count(self, _: Settings, request: DeadLetterRequest) -> int:
+    async def count(self, _: Settings, request: DeadLetterRequest) -> DiscardReport:
         self.asked.append(request)
-        return 1_234
+        return DiscardReport(1_234, held=self.held)
 
     async def discard(self, _: Settings, request: DeadLetterRequest) -> DiscardReport:
         self.asked.append(request)
@@ -121,4 +122,7 @@ def test_on_a_terminal_a_discard_asks_first(
     assert run(*discard, on_terminal=True).out == ""
     assert "1,234 dead letters discarded" in run(*discard, on_terminal=True).out
     assert asked == ["Discard 1,234 dead letters?"] * 2
+    letters.held = 2
+    run(*discard, on_terminal=True)
+    assert asked[2:] == ["Discard 1,234 dead letters and 2 held records, which become dead?"]
     assert "1,234" in run(*discard, "--yes", on_terminal=True).out

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from kiva_stream.errors import AccountRefused
+from kiva_stream.errors import AccountRefused, KindRefused
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import ContactId
-from kiva_stream.sync.import_refusals import LastTries, Refusal, is_all_refused, spread
+from kiva_stream.sync.contact_changes import ContactChange
+from kiva_stream.sync.import_refusals import LastTries, Refusal, is_all_refused, refused_alone, spread
 from tests.support.waiting import raises_one
 from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, shop
 
@@ -38,6 +39,39 @@ async def test_both_halves_refused_with_the_same_text_may_be_about_the_account()
     assert not is_all_refused(part, [Refusal(first, "400 row 1"), Refusal(second[:1], "400 row 2")])
     assert spread(part, 5) == part
     assert spread(part, 2) == [part[0], part[3]]
+
+
+async def test_a_part_of_which_one_is_held_and_none_accepted_may_still_be_about_the_account() -> None:
+    customers, accounts = shop(16)
+    bench = Bench(accounts)
+    await bench.link(*customers)
+    changes = bench.wanted(*customers)
+    probed: list[ContactId] = []
+
+    async def send(parts: Sequence[Sequence[ContactChange]]) -> list[Refusal]:
+        """Refuse all but the first contact, which gets no answer once it is in a half."""
+        silent = changes[0].id if len(parts) > 1 else None
+        left = [[each for each in part if each.id != silent] for part in parts]
+        return [Refusal(part, BAD) for part in left if part]
+
+    async def probe(change: ContactChange) -> str:
+        probed.append(change.id)
+        return BAD
+
+    with pytest.raises(KindRefused):
+        await refused_alone(changes, send, probe, accepted=set())
+    assert len(probed) == 5
+
+
+async def test_one_contact_with_its_address_alone_that_is_refused_with_a_known_text_is_enough() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, contacts_per_import=8)
+    bench.contacts.refuses_import = lambda _rows: "You have reached your contact limit."
+    await bench.snapshot()
+    assert [len(each) for each in bench.contacts.refused_imports] == [8, 4, 4, 1]
+    assert [each.kind for each in bench.incidents.all()] == ["new_contacts"]
+    assert bench.statuses(customers) == [NEW] * 8
+    assert bench.contacts.synced == []
 
 
 def test_of_one_text_so_many_contacts_are_sent_by_themselves_until_an_import_takes_them() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kiva_stream.model.ids import ContactId
+from kiva_stream.sync.lone_tries import LoneTries, RefusedRow
 from kiva_stream.sync.refusal_texts import blanked
 from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, emails, shop
 
@@ -85,3 +87,20 @@ async def test_when_the_first_five_are_refused_with_several_texts_the_others_are
     assert bench.statuses(customers) == [NEW] * 8
     assert bench.incidents.all() == []
     assert bench.contacts.synced == emails(customers[:5])
+
+
+async def test_when_the_first_five_get_no_answer_the_others_are_not_said_to_follow_refusals() -> None:
+    customers, accounts = shop(7)
+    bench = Bench(accounts)
+    await bench.link(*customers)
+    rows = [RefusedRow(change) for change in bench.wanted(*customers)]
+    tried: list[ContactId] = []
+
+    async def attempt(row: RefusedRow) -> dict[ContactId, str]:
+        tried.append(row.change.id)
+        return {row.change.id: "500"}
+
+    held = await LoneTries(bench.refusals).each(rows, attempt)
+    assert len(tried) == 5
+    assert list(held) == [row.change.id for row in rows]
+    assert held[rows[-1].change.id] == "others before it were not taken: 500"
