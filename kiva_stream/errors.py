@@ -142,6 +142,10 @@ class KindRefused(AccountRefused):
     """ActiveCampaign refuses a kind of request for the account's sake, and answers others."""
 
 
+class FieldRefused(KindRefused):
+    """ActiveCampaign refuses a custom field of contacts, and answers requests without it."""
+
+
 class WrongUrl(AccountRefused):
     """`api_url` is not the address of ActiveCampaign's API."""
 

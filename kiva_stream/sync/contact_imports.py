@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from kiva_stream.errors import (
+    FieldRefused,
     KindRefused,
     PermissionRefused,
     RecordsHeld,
@@ -33,7 +34,7 @@ from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.desired_contact import fingerprint
-from kiva_stream.sync.import_refusals import Changes, Refusal, refused_alone
+from kiva_stream.sync.import_refusals import Changes, Refusal, has_fields, refused_alone
 from kiva_stream.sync.isolation import BatchSender, LoneRecords
 from kiva_stream.sync.lone_tries import RefusedRow
 
@@ -68,6 +69,7 @@ class ContactImports:
         )
         lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self.is_suspect = lone.__contains__
+        self.is_field_refused = False  # a custom field, as far as is known
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
 
     async def resume(self) -> int:
@@ -107,7 +109,8 @@ class ContactImports:
         `on_confirmed` is called with the contacts of each import that ActiveCampaign accepted: they need no
         lock any more, while the others are divided further. With `detects_refused_kind` it is found out
         whether ActiveCampaign accepts no import at all: then new contacts are held, and the others are left
-        unconfirmed. Without it the contacts are taken to be at fault.
+        unconfirmed; or whether it refuses a custom field: then all are held. Without it the contacts are
+        taken to be at fault.
         """
         result = ImportResult(on_confirmed=on_confirmed)
         send = partial(self._send_each, result, exclude_automations=exclude_automations)
@@ -118,10 +121,17 @@ class ContactImports:
             )
             for (change,), said in refusals:
                 result.refused.append(RefusedRow(change, said, was_alone=True))
+        except FieldRefused as error:
+            result.held |= self.field_refused(changes, str(error))
         except KindRefused as error:
             result.held |= self._refusals.convict_new(changes, str(error))
             result.unconfirmed += [each for each in changes if each.is_known]
         return result
+
+    def field_refused(self, changes: Changes, why: str) -> dict[ContactId, str]:
+        """Pause contacts, since a custom field is refused; return those that are held, and why."""
+        self.is_field_refused = True
+        return self._refusals.convict(changes, why)
 
     async def _refusal(self, change: ContactChange, *, exclude_automations: bool) -> str | None:
         """Send an import of one; return the reply if it was refused."""
@@ -172,7 +182,7 @@ class ContactImports:
         except (Rejected, PermissionRefused) as error:
             refusals.append(Refusal(changes, error.reply if isinstance(error, Rejected) else str(error)))
             return []
-        result.accepted.update(each.id for each in changes)
+        self._accepted(result, changes)
         # 2. Record the import in the state, so that a new process can wait for its end.
         fingerprints = {each.id: each.confirms or fingerprint(each.desired) for each in changes}
         unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
@@ -187,6 +197,12 @@ class ContactImports:
         if result.on_confirmed is not None:
             result.on_confirmed(fingerprints.keys() - unconfirmed)
         return []
+
+    def _accepted(self, result: ImportResult, changes: Changes) -> None:
+        """Note that ActiveCampaign accepted an import."""
+        result.accepted.update(each.id for each in changes)
+        if any(map(has_fields, changes)):
+            self.is_field_refused = False
 
     async def _finish(self, started: OpenImport) -> set[ContactId] | None:
         """Wait for an import's end and record it; return the contacts left unconfirmed, None if lost."""

@@ -125,6 +125,13 @@ class ContactRefusals:
         """Pause new contacts, since no import is taken; return those of these contacts."""
         return self._create.convict([each.id for each in changes if not each.is_known], reply)
 
+    def convict(self, changes: Collection[ContactChange], reply: str) -> dict[ContactId, str]:
+        """Pause new contacts and changes of contacts; return those of these contacts that are held."""
+        held: dict[ContactId, str] = {}
+        for kind in self:
+            held |= kind.convict([each.id for each in changes if self._of(each) is kind], reply)
+        return held
+
     @property
     def has_due(self) -> bool:
         """Whether contacts are to be tried now."""

@@ -123,7 +123,8 @@ class ContactWrites:
         Fewer than `import_min_contacts` are divided: linked contacts are sent one by one, which is faster,
         and the others are imported meanwhile.
         """
-        are_many = len(changes) >= self._settings.import_min_contacts
+        # A contact that is sent by itself would show no custom field that ActiveCampaign does not have.
+        are_many = len(changes) >= self._settings.import_min_contacts or self._imports.is_field_refused
         imported = [each for each in changes if each.needs_import or (are_many and not each.clears)]
         alone = [each for each in changes if not each.needs_import and (each.clears or not are_many)]
         held: dict[ContactId, str] = {}

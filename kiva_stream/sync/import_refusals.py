@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kiva_stream.errors import AccountRefused, KindRefused
+from kiva_stream.errors import FieldRefused, KindRefused
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChange
@@ -57,8 +57,8 @@ async def refused_alone(
     """Send an import, and what it is divided into when it is refused; return the refusals of single contacts.
 
     `accepted` are the contacts of the imports that ActiveCampaign accepted so far. Without a `probe` the
-    contacts are taken to be at fault. Raises AccountRefused if the account is, and what `send` and `probe`
-    raise.
+    contacts are taken to be at fault. Raises KindRefused or FieldRefused if the account is, and what `send`
+    and `probe` raise.
     """
     single: list[Refusal] = []
     refused = await send([changes])
@@ -86,7 +86,7 @@ def is_all_refused(part: Changes, refusals: Sequence[Refusal]) -> bool:
 async def _require_account(part: Changes, probe: SendProbe) -> None:
     """Send contacts of a part with their address alone, until one is accepted, then with empty fields.
 
-    Raises KindRefused or AccountRefused: see the module.
+    Raises KindRefused or FieldRefused: see the module.
     """
     said: str | None = None
     tried = spread(part, CONVICTING)
@@ -94,7 +94,7 @@ async def _require_account(part: Changes, probe: SendProbe) -> None:
         said = await probe(address_alone(change))
         if said is None:
             if said := await probe(with_empty_fields(change)):
-                raise AccountRefused(f"{FIELD_GONE}: {said}")
+                raise FieldRefused(f"{FIELD_GONE}: {said}")
             return
         if is_about_account(said):
             raise KindRefused(_account_refused(1, said))
@@ -134,6 +134,11 @@ def with_empty_fields(change: ContactChange) -> ContactChange:
 def _with(change: ContactChange, **values: str | None) -> ContactChange:
     desired: DesiredContact = msgspec.structs.replace(change.desired, notes=(), **values)
     return change._replace(desired=desired)
+
+
+def has_fields(change: ContactChange) -> bool:
+    """Return whether a change has a value of a custom field."""
+    return any(getattr(change.desired, field) is not None for field in _FIELDS)
 
 
 class LastTries:

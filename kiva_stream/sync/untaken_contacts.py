@@ -5,7 +5,7 @@
 | reports that the contact failed, or may have left it out | by itself                                     |
 | was refused, perhaps for this contact                    | by an import of one                           |
 | of one is refused for the value of an optional field     | by an import of one without the value         |
-| of one is refused for a custom field                     | not at all: the account is at fault           |
+| of one is refused for a custom field                     | not at all: contacts are paused               |
 | of one is refused otherwise                              | by itself: `import_failure_min` contacts of   |
 |                                                          | one text at most, the others are held         |
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from kiva_stream.errors import AccountRefused
+from kiva_stream.errors import FieldRefused
 from kiva_stream.model.ids import ContactId
 from kiva_stream.settings.sections import ActiveCampaignSettings
 from kiva_stream.sync.contact_changes import ContactChange
@@ -70,7 +70,16 @@ class UntakenContacts:
         return await self._write_one(row.change)
 
     async def _import_one(self, row: RefusedRow, *, exclude_automations: bool) -> dict[ContactId, str]:
-        """Import one contact whole, then without refused values; at last send it by itself."""
+        """Import one contact whole, then without refused values; at last send it by itself.
+
+        Not so if a custom field is refused: a request of its own would ignore the field.
+        """
+        try:
+            return await self._try_one(row, exclude_automations=exclude_automations)
+        except FieldRefused as error:
+            return self._imports.field_refused([row.change], str(error))
+
+    async def _try_one(self, row: RefusedRow, *, exclude_automations: bool) -> dict[ContactId, str]:
         async with self._ports.locks.hold([row.change.id]):
             change, said = row.change, row.said
             left = await self._without_refused(change, said) if row.was_alone else change
@@ -85,6 +94,8 @@ class UntakenContacts:
                     left = await self._without_refused(change, said)
             if change.needs_import:  # the tag was recorded before the first import
                 await self._ports.due.record_tags_unknown([change.id])
+        if said and self._imports.is_field_refused:
+            raise FieldRefused(f"{FIELD_GONE}: {said}")
         if said and not self._last_tries.takes(change.id, said):
             return {change.id: said}
         held = await self._write_one(change)
@@ -94,8 +105,8 @@ class UntakenContacts:
     async def _without_refused(self, change: ContactChange, said: str) -> ContactChange | None:
         """Return a change without the field whose value is refused, None if the refusal names none.
 
-        Raises AccountRefused if a custom field is refused: a request of its own would ignore the field.
+        Raises FieldRefused if a custom field is refused.
         """
         if names_field_id(said, change.desired):
-            raise AccountRefused(f"{FIELD_GONE}: {said}")
+            raise FieldRefused(f"{FIELD_GONE}: {said}")
         return await leave_out(self._ports.links, change, said)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from kiva_stream.errors import AccountRefused, Rejected
+from kiva_stream.errors import Rejected
 from kiva_stream.model.bulk_imports import OpenImport
 from kiva_stream.model.contacts import ContactStatus, DesiredContact, ListStatus, NotOnList
 from kiva_stream.model.ids import AcId
@@ -20,7 +20,7 @@ from kiva_stream.model.week_tags import WeekTag
 from tests.fakes.destination_contacts import PHONE
 from tests.support.entries import account, customer
 from tests.support.virtual_time import run
-from tests.support.waiting import raises_one, until
+from tests.support.waiting import until
 from tests.unit.sync.builders import (
     LINKED,
     LOST,
@@ -444,14 +444,15 @@ async def test_a_contact_refused_without_its_optional_values_is_not_sent_again()
     assert len(bench.contacts.synced) == sent == 3  # whole, without the phone, without clearing the name
 
 
-async def test_a_custom_field_that_an_import_of_one_refuses_is_about_the_account() -> None:
+async def test_a_custom_field_that_an_import_of_one_refuses_pauses_contacts_alone() -> None:
     (ann,), accounts = shop(1)
     bench = Bench(accounts)
     bench.contacts.refused_values = {"": "Field 4 does not exist"}
-    with raises_one(AccountRefused):
-        await bench.snapshot()
+    await bench.snapshot()
     assert bench.contacts.synced == []
     assert bench.statuses([ann]) == [NEW]
+    assert [each.kind for each in bench.incidents.all()] == ["new_contacts", "contacts"]
+    assert "run `kiva-stream setup`" in bench.incidents.all()[0].why
 
 
 async def test_many_rows_whose_values_are_refused_are_not_about_the_account() -> None:

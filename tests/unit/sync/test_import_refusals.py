@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import anyio
 import pytest
 
-from kiva_stream.errors import AccountRefused, KindRefused
+from kiva_stream.errors import KindRefused, RecordsHeld
 from kiva_stream.model.contacts import DesiredContact
 from kiva_stream.model.ids import ContactId
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.import_refusals import LastTries, Refusal, is_all_refused, refused_alone, spread
+from tests.support.virtual_time import run
 from tests.support.waiting import raises_one
-from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, shop
+from tests.unit.sync.builders import LINKED, NEW, REFUSED, Bench, address, emails, need_of, shop
 
 BAD = "400 Bad Request"
 
@@ -146,17 +148,53 @@ async def test_when_empty_fields_are_refused_a_field_is_gone_and_nobody_is_sent_
     customers, accounts = shop(8)
     bench = Bench(accounts, contacts_per_import=8)
     bench.contacts.refuses_import = lambda rows: BAD if any(row.status is not None for row in rows) else ""
-    with raises_one(AccountRefused):
-        await bench.snapshot()
+    await bench.snapshot()
     assert bench.contacts.synced == []
     (accepted,) = bench.contacts.imports.values()
     assert len(accepted) == 1
+    assert [each.kind for each in bench.incidents.all()] == ["new_contacts", "contacts"]
+    imports = len(bench.contacts.refused_imports)
+    await bench.snapshot()
+    assert len(bench.contacts.refused_imports) == imports
 
     bench.contacts.refuses_import = lambda _rows: ""
     bench.restart()
     await bench.snapshot()
     assert bench.statuses(customers) == [LINKED] * 8
     assert [bench.shown(each).status for each in customers] == ["active"] * 8
+
+
+def test_while_a_custom_field_is_gone_the_probe_is_not_sent_without_the_import() -> None:
+    customers, accounts = shop(8)
+
+    async def play() -> None:
+        bench = Bench(accounts, contacts_per_import=8)
+        bench.contacts.refuses_import = lambda rows: (
+            BAD if any(row.status is not None for row in rows) else ""
+        )
+        await bench.snapshot()
+        for _ in range(3):
+            await anyio.sleep(bench.settings.retry_refused_s)
+            probes = bench.sync.take_due()
+            assert len(probes) == 2  # a new contact, and one that was imported with its address alone
+            for each in customers:
+                if bench.contact(each).id in probes:
+                    with raises_one(RecordsHeld):
+                        await bench.ensure(need_of(bench.contact(each)))
+        assert bench.contacts.synced == []
+        assert [each.kind for each in bench.incidents.all()] == ["new_contacts", "contacts"]
+
+        await anyio.sleep(bench.settings.retry_refused_s)
+        bench.contacts.refuses_import = of_address(customers[7].email)  # the field is there again
+        probes = bench.sync.take_due()
+        for each in customers:
+            if bench.contact(each).id in probes:
+                await bench.ensure(need_of(bench.contact(each)))
+        await bench.snapshot()
+        assert bench.contacts.synced == [address(customers[7])]
+        assert bench.incidents.all() == []
+
+    run(play())
 
 
 async def test_when_a_contact_with_empty_fields_is_accepted_each_that_is_at_fault_is_found() -> None:
