@@ -22,6 +22,7 @@ from kiva_stream.model.positions import DAY1, HighWaterMark
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
+from kiva_stream.pipeline.parked_bound import ParkedBound
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.ports.destination import Events
 from kiva_stream.runtime.garbage import garbage_collected_rarely
@@ -208,6 +209,7 @@ async def _pipeline(
         DAY1,
         window=settings.pipeline.window,
         max_in_flight=limits.max_in_flight,
+        parked_max=settings.state.parked_max_entries,
         commit_interval_s=settings.state.commit_interval_ms / 1000,
     )
     pipeline = Pipeline(
@@ -222,8 +224,15 @@ async def _pipeline(
         lookup=None,
         checkpoint=checkpoint,
         held=held,
+        bound=ParkedBound(
+            ledger, most=settings.state.parked_max_entries, is_full=_never, incidents=Incidents()
+        ),
     )
     return pipeline, checkpoint
+
+
+def _never() -> bool:
+    return False
 
 
 async def _contacts(

@@ -99,7 +99,13 @@ async def checkpoint() -> AsyncIterator[Step]:
     """Record the events of two pages before they are sent, and their outcomes, in each step."""
     ledger: Any = _NoLedger()
     whole = Checkpoint(
-        ledger, DAY1, window=WINDOW, max_in_flight=PLACES, commit_interval_s=0, sleep=_give_way
+        ledger,
+        DAY1,
+        window=WINDOW,
+        max_in_flight=PLACES,
+        parked_max=WINDOW,
+        commit_interval_s=0,
+        sleep=_give_way,
     )
     committing = asyncio.create_task(whole.run())
     async for batches in _batches():
@@ -233,7 +239,7 @@ def _batcher() -> tuple[Lanes, Batcher]:
         contact_delivery=ports,
         outcomes=ports,
         earlier=earlier,
-        reopened=ReopenedSpans({}, GroupCommit(0, _give_way)),
+        reopened=ReopenedSpans(0, GroupCommit(0, _give_way)),
         revivals=Revivals(_UNUSED, _UNUSED, classify=_UNUSED, outcomes=ports, earlier=earlier),
         held=HeldEntries(
             HeldContacts(_UNUSED, HeldRecords(_UNUSED, (), 1)),

@@ -190,6 +190,7 @@ class ServiceRun:
             reopened=site.reopened(),
             id_order=IdOrder(site.shop.horizon, read_by(saved, changed_at), self._incidents),
             incidents=self._incidents,
+            is_full=lambda: run.checkpoint.is_full,
         )
         pipeline = await run.pipeline(tail)
         self._end_round = pipeline.drain

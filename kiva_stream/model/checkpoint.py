@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kiva_stream.model.dead_letters import DeadLetter
+from kiva_stream.model.held_records import HeldKey
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.outcomes import Reason, Tally
 from kiva_stream.model.positions import DAY1, Position
@@ -40,7 +40,7 @@ class Commit(NamedTuple):
         tuple[Position, Reason], ...
     ] = ()  # dead letters that got another outcome, with their reasons
     intents: frozenset[Position] = frozenset()  # events that may be sent after this commit, or are in doubt
-    parked: tuple[tuple[Position, ContactId], ...] = ()  # with their contacts, which may be other ones by now
+    parked: tuple[tuple[Position, ContactId], ...] = ()  # new ones, and some whose contact may be another now
     unparked: tuple[Position, ...] = ()  # their entries got their outcome
 
 
@@ -53,12 +53,20 @@ class Leftovers(NamedTuple):
     dead_letter_customers: frozenset[CustomerId] = (
         frozenset()
     )  # customers with dead letters that have one of CONTACT_REASONS
-    parked: Mapping[Position, ContactId] = MappingProxyType({})
+    parked: int = 0  # how many entries
     in_doubt: frozenset[Position] = frozenset()  # events that may have arrived
     # Where the counts begin: at `--since`, or where the last rewind went. An entry at or below it, such as a
     # dead letter that an earlier run left there, may be reopened, but is not counted.
     counted_from: Position = Position(-1, 0)
     discarded: frozenset[Position] = frozenset()  # dead letters that get no other outcome
+
+
+class ParkedBehind(NamedTuple):
+    """The parked entries of one contact."""
+
+    entries: int  # how many there are
+    customers: list[CustomerId]  # of the contact
+    key: HeldKey | None  # what is held longest of it, if anything is
 
 
 class SavedCheckpoint(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ IncidentKind = Literal[
     "orders",
     "permission",
     "tags",
+    "parked",
     "key",
     "source",
     "horizon",

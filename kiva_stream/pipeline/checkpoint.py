@@ -24,7 +24,7 @@ from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.draining import Draining
 from kiva_stream.pipeline.earlier_runs import EarlierRuns
 from kiva_stream.pipeline.group_commit import GroupCommit
-from kiva_stream.pipeline.reopened_spans import ReopenedSpans, count_reopened
+from kiva_stream.pipeline.reopened_spans import MOST_IN_MEMORY, ReopenedSpans, count_reopened
 from kiva_stream.pipeline.send_intents import PendingIntent, SendIntents
 from kiva_stream.pipeline.watermark import Watermark
 from kiva_stream.ports.state import Ledger
@@ -67,11 +67,13 @@ class Checkpoint:
         *,
         window: int,
         max_in_flight: int,
+        parked_max: int,
         commit_interval_s: float,
         sleep: Sleep = anyio.sleep,
     ) -> None:
         self._ledger = ledger
         self._window = window
+        self._parked_max = parked_max
         self._counted_from = left.counted_from
         self._watermark = Watermark(position)
         self.earlier = EarlierRuns(ledger, self._watermark, left)
@@ -82,7 +84,7 @@ class Checkpoint:
         self._is_committing = False
         self._read = self._events = 0
         self._committed_outcomes = 0  # how many outcomes there were at the last commit
-        self.reopened = ReopenedSpans(left.parked, self._commits)
+        self.reopened = ReopenedSpans(left.parked, self._commits, self.earlier.in_doubt)
         self.draining = Draining(sleep)
         self.intents = SendIntents(max_in_flight, self._commits)
 
@@ -105,12 +107,24 @@ class Checkpoint:
 
     async def track(self, last: Position, size: int) -> Span:
         """Return the span of the next entries; a page larger than the window is tracked alone."""
-        while self._watermark.width and self._watermark.width + size > self._window:
+        while self.is_full or (self._watermark.width and self._watermark.width + size > self._window):
             await self._committed.wait()
         # This comes before `Watermark.track`, which moves `newest`: earlier outcomes are read from there on.
         await self.earlier.read(last)
         self._read += size
         return self._watermark.track(last, size)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many entries are parked that reading pauses.
+
+        What earlier runs had read is read again all the same, since parked entries are tried from there on.
+        """
+        return self.reopened.parked_count >= self._parked_max and not self.earlier.is_reread
+
+    async def room_to_reopen(self) -> None:
+        """See Tracking.room_to_reopen."""
+        await self._committed.wait_until(lambda: len(self.reopened.positions) < MOST_IN_MEMORY)
 
     # --- the batcher and the sender: outcomes ---
 
@@ -121,6 +135,7 @@ class Checkpoint:
     def keep_in_doubt(self, position: Position) -> None:
         """Leave an event in doubt: the commit that frees its permit has it still recorded."""
         self.earlier.in_doubt.add(position)
+        self.reopened.note_in_doubt(position)
         self.intents.resolve(position)
 
     def record_delivered(self, delivery: Delivery, contact: ContactId, attempts: int) -> None:

@@ -32,6 +32,11 @@ class EarlierRuns:
         if newest < self._outcomes_to:
             self._outcomes |= await self._ledger.earlier_outcomes(newest, until)
 
+    @property
+    def is_reread(self) -> bool:
+        """Whether what is read next was read by an earlier run."""
+        return self._watermark.newest < self._outcomes_to
+
     def take_outcome(self, position: Position) -> Outcome | None:
         """Return the outcome that an entry has of an earlier run, and forget it."""
         return self._outcomes.pop(position, None) if self._outcomes else None
@@ -67,4 +72,4 @@ class EarlierRuns:
         if self.in_doubt:
             self.in_doubt.difference_update(resolved)
             passed = {each for each in self.in_doubt if self._start < each <= self._watermark.position}
-            self.in_doubt -= {each for each in passed if not will_be_decided(each)}
+            self.in_doubt.difference_update(each for each in passed if not will_be_decided(each))

@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import NamedTuple
 
 import anyio
@@ -51,6 +52,7 @@ from kiva_stream.sync.held_events import HeldEvents
 from kiva_stream.sync.held_records import HeldRecords
 
 LAST_TRIES_S = 120.0
+TRIED_AT_ONCE = 100  # contacts
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # as the moment of a check: an import starts no automations
 
 DeadLetters = dict[Position, Reason]
@@ -171,9 +173,18 @@ class HeldContacts:
         due = (self.records.due() | done | self._moved) - self.trying.keys()
         return {contact for contact in due if not self._is_busy(contact)}
 
+    def has_more_last_tries(self) -> bool:
+        """Return whether a contact is due while there is time for the last tries."""
+        return self._clock() < self._ends_at and bool(self.due())
+
     def take_due(self) -> Due:
-        """Begin another try of the contacts that are due."""
-        contacts, are_due = self.due(), self.records.due()
+        """Begin another try of some contacts that are due.
+
+        There are at most `TRIED_AT_ONCE`, and none while much is reopened, so that memory is bounded.
+        """
+        due, are_due = self.due(), self.records.due()
+        most = TRIED_AT_ONCE if due and self._parking.has_room_in_memory() else 0
+        contacts = set(islice(due, most))
         entries_of = {
             contact for contact in contacts if contact in self._moved or not self.events.is_in_doubt(contact)
         }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 
 from kiva_stream.model.entries import Change, Changes, Entry, ReopenedEntries
 from kiva_stream.model.outcomes import Reason
-from kiva_stream.model.positions import HighWaterMark, Position
-from kiva_stream.pipeline.parking import parked_below_log
+from kiva_stream.model.positions import DAY1, HighWaterMark, Position
 from kiva_stream.ports.source import Entries, Log
+from kiva_stream.ports.state import Ledger
 
 PAGE_ROWS = 1_000
 
@@ -17,8 +17,8 @@ PAGE_ROWS = 1_000
 class LeftoversFirst:
     """Implements the port Log: what earlier runs left outside the log's order, then what another log has.
 
-    That is: entries that are `parked`; dead letters to be replayed, with their reasons; and changes of
-    customers with dead letters, whose address may have come while no process ran.
+    That is: entries that are parked, as the ledger has them; dead letters to be replayed, with their reasons;
+    and changes of customers with dead letters, whose address may have come while no process ran.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class LeftoversFirst:
         log: Log,
         entries: Entries,
         *,
-        parked: Collection[Position] = (),
+        parked: Ledger,
         replays: Mapping[Position, Reason] | None = None,
         changes: Sequence[Change] = (),
     ) -> None:
@@ -39,11 +39,14 @@ class LeftoversFirst:
     async def pages(
         self, after: Position, mark: HighWaterMark
     ) -> AsyncIterator[list[Entry] | Changes | ReopenedEntries]:
-        """Yield what was left, then all pages. Raises SourceError."""
-        parked = dict.fromkeys(parked_below_log(self._parked, after))
-        for to_reopen in (parked, self._replays):
-            async for reopened in reopened_pages(self._entries, to_reopen):
-                yield reopened
+        """Yield what was left, then all pages. Raises SourceError, CheckpointError."""
+        # Parked entries above the watermark are read again with the log.
+        last = DAY1
+        while parked := await self._parked.parked_page(last, after, PAGE_ROWS):
+            last = parked[-1]
+            yield ReopenedEntries(dict.fromkeys(parked), await self._entries.entries(parked))
+        async for reopened in reopened_pages(self._entries, self._replays):
+            yield reopened
         for first in range(0, len(self._changes), PAGE_ROWS):
             yield Changes(list(self._changes[first : first + PAGE_ROWS]))
         async for page in self._log.pages(after, mark):

@@ -15,16 +15,17 @@ with a span of its own. The sender goes on where it is. What is parked, and when
 | waits while the account is down    | when the account has been up for `UP_FOR_S`, if it still waits:   |
 |                                    | in an outage all contacts wait for the same                       |
 
-While `parked_max` entries are parked, no more are parked here: they stay in their spans, and reading stops at
-the window. Late arrivals (`late_arrivals.py`) and entries behind a held contact (`held_contacts.py`) count
-among the parked, but are parked whatever their number.
+While `parked_max` entries are parked, reading pauses (`parked_bound.py`), and no more are parked here.
+Neither are they while `MOST_IN_MEMORY` entries have a lane outside the log's order: they stay in their spans,
+and reading stops at the window. Late arrivals (`late_arrivals.py`) and entries behind a held contact
+(`held_contacts.py`) that had been read when reading paused are parked whatever their number.
 
 When a parked entry returns to its lane:
 
 | it gets its outcome                 | it returns                                                       |
 |-------------------------------------|------------------------------------------------------------------|
 | in the run that parked it           | never: its lane has had it all the time                          |
-| in a later run that starts at or    | first of all, before the log is read (`parked_below_log`)        |
+| in a later run that starts at or    | first of all, before the log is read (`leftovers.py`)            |
 | above it                            |                                                                  |
 | in a later run that starts below it | where the log is read again, so its lane stays in log order      |
 
@@ -42,7 +43,7 @@ from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.lanes import Lane, Lanes
-from kiva_stream.pipeline.reopened_spans import ReopenedSpans
+from kiva_stream.pipeline.reopened_spans import MOST_IN_MEMORY, ReopenedSpans
 
 CONTACT_WAIT_S = 30.0  # a contact and its orders take longer only when something is wrong with them
 ANSWER_WAIT_S = 5.0  # other contacts wait no longer for the look-up of an event
@@ -58,11 +59,6 @@ def began_waiting_for_contact(batch: Batch, now: float) -> None:
 def began_waiting_for_answer(batch: Batch, now: float) -> None:
     """Note that a batch waits for an answer about an event; of many such waits the first counts."""
     batch.park_from(now + ANSWER_WAIT_S)
-
-
-def parked_below_log(parked: Collection[Position], watermark: Position) -> list[Position]:
-    """Return the parked entries that the log, which is read from the watermark on, will not have again."""
-    return [position for position in parked if position <= watermark]
 
 
 class Parking:
@@ -131,6 +127,10 @@ class Parking:
     def _new(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         return [each for each in deliveries if each.is_entry and each.position not in self._reopened]
 
+    def has_room_in_memory(self) -> bool:
+        """Return whether more entries may have a lane outside the log's order."""
+        return len(self._reopened.positions) < MOST_IN_MEMORY
+
     def _park_entries(self, first: int, deliveries: list[Delivery], contact: ContactId) -> bool:
         """Park the deliveries from the index `first` on, while there is room; return whether all are parked.
 
@@ -140,7 +140,7 @@ class Parking:
         for index in range(first, len(deliveries)):
             delivery = deliveries[index]
             if delivery.is_entry and delivery.position not in self._reopened:
-                if self._reopened.parked_count >= self._parked_max:
+                if self._reopened.parked_count >= self._parked_max or not self.has_room_in_memory():
                     return False
                 deliveries[index] = self._reopened.park(delivery, contact)
         return True

@@ -26,6 +26,7 @@ from kiva_stream.pipeline.classification import Classify, classify_pages
 from kiva_stream.pipeline.duplicates import Duplicates
 from kiva_stream.pipeline.held_contacts import HeldContacts, HeldEntries, LaneHolds
 from kiva_stream.pipeline.lanes import Lanes
+from kiva_stream.pipeline.parked_bound import ParkedBound
 from kiva_stream.pipeline.parking import POLL_S, Parking
 from kiva_stream.pipeline.producer import produce
 from kiva_stream.pipeline.revivals import Revivals
@@ -37,6 +38,7 @@ from kiva_stream.ports.state import ContactDeadLetters, Links
 from kiva_stream.settings.sections import Settings
 from kiva_stream.sync.held_records import HeldRecords
 
+TAKE_S = 0.1  # how soon the batcher has taken some of those that are due
 NO_ENTRIES = Page(Span(DAY1, 0), [], reopened=ReopenedEntries({}, []))
 
 
@@ -72,12 +74,14 @@ class Pipeline:
         lookup: DeliveryLookup | None,
         checkpoint: Checkpoint,
         held: HeldRecords,
+        bound: ParkedBound,
         is_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._log = log
         self._classify = classify
         self._checkpoint = checkpoint
+        self._bound = bound
         self._contact_delivery = contact_delivery
         self._errors: list[Exception] = []
         self._upstream = anyio.CancelScope()
@@ -139,6 +143,7 @@ class Pipeline:
             try:
                 async with anyio.create_task_group() as parking:
                     parking.start_soon(self._parking.run, self._lanes)
+                    parking.start_soon(self._bound.run)
                     await self._stages(mark)
                     parking.cancel_scope.cancel()
             finally:
@@ -189,6 +194,9 @@ class Pipeline:
             await self._checkpoint.all_resolved()
             self._held.make_due()  # once more, after the rest
             await pages.send(NO_ENTRIES)
+            while self._held.has_more_last_tries():
+                await anyio.sleep(TAKE_S)
+                await pages.send(NO_ENTRIES)
 
     async def _wake_batcher(self, pages: MemoryObjectSendStream[Page]) -> None:
         """Have the batcher look at the held contacts when one is due, also while nothing is read."""

@@ -28,6 +28,7 @@ async def produce(
             if isinstance(chunk, Changes):
                 await pages.send(Page(Span(after, 0), [], chunk.changes))
             elif isinstance(chunk, ReopenedEntries):
+                await tracking.room_to_reopen()
                 await pages.send(Page(Span(after, 0), chunk.entries, reopened=chunk))
             else:
                 span = await tracking.track(chunk[-1].position, len(chunk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,7 +15,8 @@ from kiva_stream.model.positions import Position
 from kiva_stream.pipeline.group_commit import GroupCommit
 from kiva_stream.pipeline.watermark import Watermark
 
-NO_CONTACT = ContactId(0)  # of the row of a late arrival
+NO_CONTACT = ContactId(0)  # of the row of a late arrival, and of a row of which the contact is not known
+MOST_IN_MEMORY = 10_000  # reopened entries, before no more of them are taken from the state
 
 
 class ReopenedSpan(NamedTuple):
@@ -31,18 +32,19 @@ class ReopenedSpan(NamedTuple):
 class ReopenedSpans:
     """The reopened entries whose outcome no commit has taken yet; the rows of those that are parked.
 
-    `parked` are the entries that earlier runs parked, with their contacts: they have their rows, and are
-    reopened one by one. So are those that this run parked and left.
+    Earlier runs parked `parked_count` entries: they have their rows, and are reopened one by one. So are
+    those that this run parked and left. They lie in the state alone, since there may be very many. `in_doubt`
+    are the events in doubt, as they are at any time.
     """
 
-    def __init__(self, parked: Mapping[Position, ContactId], commits: GroupCommit) -> None:
+    def __init__(self, parked_count: int, commits: GroupCommit, in_doubt: Collection[Position] = ()) -> None:
         self._commits = commits
+        self._in_doubt = in_doubt
         self._open: dict[Position, ReopenedSpan] = {}
-        self._left_parked = dict(parked)  # and not reopened yet
-        self._left_dead: set[Position] = set()
+        self._left_in_doubt: set[Position] = set()  # those that were left to a later try
         self._new_rows: dict[Position, ContactId] = {}  # parked since the last commit
-        self._moved_rows: dict[Position, ContactId] = {}  # left for another contact since the last commit
-        self.parked_count = len(parked)
+        self._moved_rows: dict[Position, ContactId] = {}  # left, perhaps for another contact, since then
+        self.parked_count = parked_count
 
     def __contains__(self, position: Position) -> bool:
         """Return whether an entry is reopened, and no commit has taken its outcome."""
@@ -54,8 +56,8 @@ class ReopenedSpans:
         return self._open.keys()
 
     def will_be_decided(self, position: Position) -> bool:
-        """Return whether an entry gets its outcome outside the log's order, in this run or a later one."""
-        return position in self._open or position in self._left_parked or position in self._left_dead
+        """Return whether an event in doubt gets its outcome outside the log's order, now or later."""
+        return position in self._open or position in self._left_in_doubt
 
     @property
     def has_new_rows(self) -> bool:
@@ -85,11 +87,9 @@ class ReopenedSpans:
         """
         if position in self._open:
             return None
-        parked_for = self._left_parked.pop(position, None)
-        self._left_dead.discard(position)
-        if is_late and parked_for is None:  # those left parked are counted from the start
-            parked_for = NO_CONTACT
-            self.parked_count += 1
+        self._left_in_doubt.discard(position)
+        self.parked_count += is_late  # the others are counted from the start
+        parked_for = NO_CONTACT if was_dead is None else None
         return self._add(ReopenedSpan(Span(position, 1), position, was_dead=was_dead, parked_for=parked_for))
 
     def leave(self, position: Position, contact: ContactId) -> Reason | None:
@@ -100,13 +100,16 @@ class ReopenedSpans:
         """
         if (left := self._open.pop(position, None)) is None:
             return None
-        if left.parked_for is not None:
-            self._left_parked[position] = contact
-            if left.parked_for != contact:
-                self._set_row(position, contact)
-            return None
-        self._left_dead.add(position)
+        if position in self._in_doubt:
+            self._left_in_doubt.add(position)
+        if left.parked_for not in {None, contact}:
+            self._set_row(position, contact)
         return left.was_dead
+
+    def note_in_doubt(self, position: Position) -> None:
+        """Note that an event is in doubt, which may have been left already."""
+        if position not in self._open:
+            self._left_in_doubt.add(position)
 
     def _set_row(self, position: Position, contact: ContactId) -> None:
         rows = self._new_rows if position in self._new_rows else self._moved_rows
@@ -132,11 +135,9 @@ class ReopenedSpans:
 
         An entry that was parked and resolved since the last commit has no row, and gets none.
         """
-        new = tuple(
-            (position, contact)
-            for position, contact in (*self._moved_rows.items(), *self._new_rows.items())
-            if position in self._open or position in self._left_parked
-        )
+        done = {each.position for each in resolved}
+        rows = {**self._moved_rows, **self._new_rows}
+        new = tuple(row for row in rows.items() if row[0] not in done)
         gone = tuple(
             each.position
             for each in resolved

@@ -36,6 +36,9 @@ class Tracking(Protocol):
         `last` is the position of the last of them. Raises CheckpointError.
         """
 
+    async def room_to_reopen(self) -> None:
+        """Wait until few enough entries are reopened for more of them to be kept in memory."""
+
 
 class Outcomes(Protocol):
     """Where entries that are not sent get their outcome."""

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Protocol
 
 from kiva_stream.model.bulk_imports import OpenImport
-from kiva_stream.model.checkpoint import Commit
+from kiva_stream.model.checkpoint import Commit, ParkedBehind
 from kiva_stream.model.contacts import Contact, ContactRecord, DueContact, LeftOut
 from kiva_stream.model.dead_letters import ReplayRequest
 from kiva_stream.model.held_records import HeldKey, HeldRecord
@@ -293,6 +293,12 @@ class Ledger(Protocol):
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
         """Return the parked entries of contacts, and those parked without a contact, in log order."""
+
+    async def parked_page(self, after: Position, until: Position, count: int) -> list[Position]:
+        """Return the next parked entries above one position, up to and including another, in log order."""
+
+    async def largest_parked(self, count: int) -> list[ParkedBehind]:
+        """Return the contacts that most parked entries are of, the largest first."""
 
     async def reopenable(
         self, positions: Collection[Position], dead_letters: Collection[Position]

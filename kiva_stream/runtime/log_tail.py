@@ -82,7 +82,8 @@ class LogTail:
     """Implements the port Log for `for_s` seconds: at every poll changes, reopened entries, then new entries.
 
     `on_poll` is called at the beginning of every poll with the moment up to which everything that the shop
-    had then was yielded. `reopened` yields what lies outside the log's order below a position.
+    had then was yielded. `reopened` yields what lies outside the log's order below a position. While so many
+    entries are parked that `is_full`, no new ones are yielded; changes are.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class LogTail:
         reopened: Sequence[DeadLetterReplay | LateArrivals],
         id_order: IdOrder,
         incidents: Incidents,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.is_yielding = False  # whether the pipeline works on a page of changes
         self._log = system_log
@@ -107,6 +109,7 @@ class LogTail:
         self._on_poll = on_poll
         self._reopened = reopened
         self._id_order = id_order
+        self._is_full = is_full
         self._standstill = Standstill(settings.horizon_alarm_s, incidents)
 
     async def pages(
@@ -131,7 +134,7 @@ class LogTail:
                     if isinstance(page, list):
                         after = page[-1].position
                     yield page
-                read_at = self._changes.looked_at
+                read_at = read_at if self._is_full() else self._changes.looked_at
             self._standstill.check(after, await self._horizon.obstacle(after))
             await anyio.sleep(max(0.0, next_at - time.monotonic()))
 
@@ -143,6 +146,8 @@ class LogTail:
         self._log.forget_customers()
         mark = await self._horizon.high_water_mark()
         async for entries in self._log.pages(after, mark):
+            if self._is_full():
+                return
             self._id_order.note_read(entries)
             yield entries
 

@@ -29,6 +29,7 @@ from kiva_stream.pipeline.dead_letter_replay import DeadLetterReplay
 from kiva_stream.pipeline.delivery_lookup import TrackingLogLookup
 from kiva_stream.pipeline.late_arrivals import LateArrivals, LogWithLateArrivals
 from kiva_stream.pipeline.leftovers import LeftoversFirst
+from kiva_stream.pipeline.parked_bound import ParkedBound
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.ports.source import Log
 from kiva_stream.runtime.account import account_name, account_setup, contact_url
@@ -232,6 +233,7 @@ class PipelineRun:
             left,
             window=settings.pipeline.window,
             max_in_flight=settings.activecampaign.max_in_flight,
+            parked_max=settings.state.parked_max_entries,
             commit_interval_s=settings.state.commit_interval_ms / 1000,
         )
         self.replays = replays
@@ -246,9 +248,7 @@ class PipelineRun:
         changes = await self._now_with_address(self._left.dead_letter_customers)
         pipeline = Pipeline(
             settings,
-            log=LeftoversFirst(
-                log, shop.log, parked=self._left.parked, replays=self.replays, changes=changes
-            ),
+            log=LeftoversFirst(log, shop.log, parked=site.held.ledger, replays=self.replays, changes=changes),
             entries=shop.log,
             classify=classifier_of(shop.site, self._start.events_since),
             links=site.links,
@@ -265,6 +265,12 @@ class PipelineRun:
             else None,
             checkpoint=self.checkpoint,
             held=site.held_records,
+            bound=ParkedBound(
+                site.held.ledger,
+                most=settings.state.parked_max_entries,
+                is_full=lambda: self.checkpoint.is_full,
+                incidents=client.incidents,
+            ),
             is_down=site.held.is_account_down,
         )
         await self._remember(pipeline)

@@ -102,8 +102,8 @@ class StateSettings(Section, frozen=True, kw_only=True):
         Timeout, doc("a process that does not renew its hold on the site for this long loses it to another")
     ] = 30
     parked_max_entries: Annotated[
-        Count, doc("most entries kept aside while their contact waits; then reading stops")
-    ] = 10_000
+        Count, doc("most entries kept in the state while their contact waits; then reading pauses")
+    ] = 1_000_000
     dead_letter_sample: Annotated[Count, doc("most dead letters that a list shows unless told")] = 100
 
 

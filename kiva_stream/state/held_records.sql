@@ -54,6 +54,17 @@ WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (
 ORDER BY r.txid * $3::int, r.log_id * $3
 LIMIT $4
 
+-- name: largest_parked
+-- The contacts that most parked entries are of, each with its customers and what is held longest of it.
+SELECT r.count, {customers_of_contact}, h.kind, h.id
+FROM (
+  SELECT contact_id, count(*) FROM {schema}.parked WHERE site_id = $1
+  GROUP BY contact_id ORDER BY count(*) DESC, contact_id LIMIT $2) AS r
+LEFT JOIN LATERAL (
+  SELECT * FROM {schema}.held w WHERE w.site_id = $1 AND w.contact_id = r.contact_id AND w.kind <> 'tag'
+  ORDER BY w.since LIMIT 1) AS h ON true
+ORDER BY r.count DESC, r.contact_id
+
 -- name: count_parked
 SELECT count(*) FROM {schema}.parked r
 WHERE r.site_id = $1 AND ($2::bigint[] IS NULL OR r.contact_id IN (

@@ -12,7 +12,8 @@ import asyncpg
 import msgspec
 
 from kiva_stream.errors import CheckpointError, HeldError, SettingsError, StateBusyError
-from kiva_stream.model.checkpoint import Commit, Leftovers, SavedCheckpoint
+from kiva_stream.model.checkpoint import Commit, Leftovers, ParkedBehind, SavedCheckpoint
+from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import ContactId, CustomerId
 from kiva_stream.model.outcomes import CONTACT_REASONS, Outcome, Reason, Tally
 from kiva_stream.model.positions import DAY1, HighWaterMark, Position
@@ -148,21 +149,33 @@ class SiteLedger:
         self._commits = await self._number()
         resolved_to = next((_position(row) for row in await self._fetch("last_resolved")), DAY1)
         customers = await self.customers_with_dead_letters()
-        parked, in_doubt = await self.parked(), map(_position, await self._fetch("unresolved_intents"))
+        (parked,) = await self._fetch("count_parked", None)
+        in_doubt = map(_position, await self._fetch("unresolved_intents"))
         counted = next((Position(*row) for row in await self._fetch("counted_from")), DAY1)
         discarded = map(_position, await self._fetch("discarded_above"))
         return Leftovers(
             earlier_outcomes_to=resolved_to,
             dead_letter_customers=frozenset(customers),
-            parked=parked,
+            parked=parked["count"],
             in_doubt=frozenset(in_doubt),
             counted_from=counted,
             discarded=frozenset(discarded),
         )
 
-    async def parked(self) -> dict[Position, ContactId]:
-        """Return the entries that are parked, in log order, with their contacts."""
-        return {_position(row): row["contact_id"] for row in await self._fetch("parked")}
+    async def parked_page(self, after: Position, until: Position, count: int) -> list[Position]:
+        """See Ledger.parked_page."""
+        return [_position(row) for row in await self._fetch("parked_page", *after, *until, count)]
+
+    async def largest_parked(self, count: int) -> list[ParkedBehind]:
+        """See Ledger.largest_parked."""
+        return [
+            ParkedBehind(
+                row["count"],
+                row["customers"],
+                HeldKey(HeldKind(row["kind"]), row["id"]) if row["kind"] else None,
+            )
+            for row in await self._fetch("largest_parked", count)
+        ]
 
     async def parked_of(self, contacts: Collection[ContactId]) -> list[Position]:
         """See Ledger.parked_of."""

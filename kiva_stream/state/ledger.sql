@@ -59,6 +59,7 @@ WITH delivered AS (
   INSERT INTO {schema}.parked (site_id, txid, log_id, contact_id)
   SELECT $1, * FROM unnest($24::bigint[], $25::bigint[], $26::bigint[])
   ON CONFLICT (site_id, txid, log_id) DO UPDATE SET contact_id = excluded.contact_id
+  WHERE parked.contact_id <> excluded.contact_id
 ), unparked AS (
   DELETE FROM {schema}.parked p
   USING unnest($27::bigint[], $28::bigint[]) AS r (txid, log_id)
@@ -96,8 +97,14 @@ WHERE site_id = $1 AND d.discarded_at IS NOT NULL AND (d.txid, d.log_id) > (c.wa
 -- name: counted_from
 SELECT counted_txid, counted_id FROM {schema}.checkpoint WHERE site_id = $1
 
--- name: parked
-SELECT txid, log_id, contact_id FROM {schema}.parked WHERE site_id = $1 ORDER BY txid, log_id
+-- name: parked_page
+SELECT txid, log_id FROM {schema}.parked
+WHERE site_id = $1 AND (txid, log_id) > ($2, $3) AND (txid, log_id) <= ($4, $5)
+ORDER BY txid, log_id
+LIMIT $6
+
+-- name: parked_above
+SELECT count(*) FROM {schema}.parked WHERE site_id = $1 AND (txid, log_id) > ($2, $3)
 
 -- name: parked_of
 -- A late arrival is parked without a contact, so it may be of any.

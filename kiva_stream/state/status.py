@@ -69,8 +69,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
         tallies = await _tallies(store, site_id, row["ahead"])
         (due,) = await store.fetch("count_due", site_id)
         counted_from = Position(row["counted_txid"], row["counted_id"])
-        rows = await store.fetch("parked", site_id)
-        parked = [row for row in rows if Position(row["txid"], row["log_id"]) > counted_from]
+        (parked,) = await store.fetch("parked_above", site_id, *counted_from)
         holder = await read_holder(store, site_id)
         return SiteStatus(
             account=row["account"],
@@ -82,7 +81,7 @@ async def read_status(store: Store, site_id: int) -> SiteStatus | None:
             high_water_mark=None if row["high_id"] is None else Position(row["high_txid"], row["high_id"]),
             entries=row["entries"],
             pending=row["pending"],
-            parked=len(parked),
+            parked=parked["count"],
             committed_at=row["committed_at"],
             outcomes={
                 Outcome(*name.split(" ")): count for name, count in tallies["outcome"].items() if count

@@ -19,6 +19,7 @@ from kiva_stream.observability.incidents import Incidents
 from kiva_stream.pipeline.checkpoint import Checkpoint
 from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.leftovers import LeftoversFirst
+from kiva_stream.pipeline.parked_bound import ParkedBound
 from kiva_stream.pipeline.pipeline import Pipeline
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import PipelineSettings
@@ -105,6 +106,7 @@ class World:
         self.orders = FakeOrders()
         self.order_delivery = FakeOrderDelivery()
         self.held_rows = FakeHeldRows()
+        self.incidents = Incidents()
         self.weeks = FakeWeeks()
         self.is_live = is_live
         self.now = now or datetime.now(UTC)
@@ -133,6 +135,7 @@ class World:
             self.ledger.left(),
             window=window,
             max_in_flight=in_flight,
+            parked_max=self.parked_max,
             commit_interval_s=0.02,
             sleep=self.commit_sleep,
         )
@@ -141,7 +144,7 @@ class World:
         self.sync = self._sync()
         self.pipeline = Pipeline(
             self.settings,
-            log=LeftoversFirst(self.log, self.entries, parked=self.ledger.parked, replays=self.replays),
+            log=LeftoversFirst(self.log, self.entries, parked=self.ledger, replays=self.replays),
             entries=self.entries,
             classify=classifier_of(SITE),
             links=self.links,
@@ -151,6 +154,12 @@ class World:
             lookup=self.lookup,
             checkpoint=self.checkpoint,
             held=self.held,
+            bound=ParkedBound(
+                self.ledger,
+                most=self.parked_max,
+                is_full=lambda: self.checkpoint.is_full,
+                incidents=self.incidents,
+            ),
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
         self.pipeline.remember(behind[-window:])

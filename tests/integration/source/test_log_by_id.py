@@ -42,7 +42,7 @@ class Reading(NamedTuple):
         return [gap[:2] for gap in await self.gaps.page(0, 2**62, 1000)]
 
     async def parked(self) -> list[int]:
-        rows = await self.store.fetch("parked", 1)
+        rows = await self.store.fetch("parked_page", 1, 0, 0, 0, 2**62, 1000)
         return [row["log_id"] for row in rows]
 
     async def read(self, after: int = 0) -> list[int]:

@@ -14,7 +14,7 @@ from kiva_stream.model.dead_letters import DeadLetter
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.orders import OrderSource, SentOrder
 from kiva_stream.model.outcomes import Reason
-from kiva_stream.model.positions import Position
+from kiva_stream.model.positions import DAY1, Position
 from kiva_stream.state.dead_letters import DeadLetterFilter, SiteDeadLetters
 from kiva_stream.state.leases import Lease, hold
 from kiva_stream.state.ledger import SiteLedger
@@ -192,7 +192,8 @@ async def test_a_rewind_moves_the_checkpoint_and_begins_the_counts_anew(
     assert (status.watermark, status.counted_from, status.since) == (Position(7, 70),) * 2 + ("7:70",)
     assert (status.outcomes, status.events, status.notes, status.pending) == ({}, {}, {}, 0)
     left = await ledger.leftovers()
-    assert ([*left.parked], left.in_doubt) == ([Position(6, 1)], out)
+    assert (left.parked, left.in_doubt) == (1, out)
+    assert await ledger.parked_page(DAY1, Position(9, 9), 9) == [Position(6, 1)]
 
 
 async def test_a_rewind_that_resends_deletes_rows_above_and_none_below(

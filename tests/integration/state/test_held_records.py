@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import asyncpg
+import pytest
 from msgspec.structs import replace
 
+from kiva_stream.model.checkpoint import ParkedBehind
 from kiva_stream.model.held_records import HeldKey, HeldKind, HeldRecord
 from kiva_stream.model.ids import ContactId, CustomerId, OrderId
 from kiva_stream.model.positions import Position
 from kiva_stream.state.held_records import HeldFilter, StoredHeldRecords
+from kiva_stream.state.ledger import SiteLedger
 from kiva_stream.state.links import ContactLinks
 from kiva_stream.state.store import Store
 from kiva_stream.state.tombstones import Tombstones
 from kiva_stream.sync.held_records import HeldRecords
 from tests.fakes.state_held import silent
-from tests.support.state_schema import ANN
+from tests.support.state_schema import ANN, held_ledger
 
 CONTACT, ORDER = HeldKey(HeldKind.CONTACT, 7), HeldKey(HeldKind.ORDER, 7)
+
+
+@pytest.fixture
+async def ledger(store: Store) -> AsyncIterator[SiteLedger]:
+    async with held_ledger(store) as ledger:
+        yield ledger
 
 
 def held(key: HeldKey, due_in_s: float = 300, attempts: int = 1) -> HeldRecord:
@@ -88,6 +99,22 @@ async def test_no_parked_entry_waits_for_a_tag_which_is_asked_for_by_its_custome
     assert await rows.count_undiscarded(HeldFilter(customers=[CustomerId(5)])) == 1
     assert await rows.discard(HeldFilter(customers=[CustomerId(5)])) == 1
     assert await rows.count_undiscarded(HeldFilter(customers=[CustomerId(5)])) == 0
+
+
+async def test_the_contacts_that_most_parked_entries_are_of_are_named_with_what_is_held(
+    store: Store, look: asyncpg.Connection, ledger: SiteLedger
+) -> None:
+    contact = (await ContactLinks(store, 1).link({CustomerId(5): ANN}))[CustomerId(5)].id
+    of_ann = [replace(held(key), contact=contact) for key in (ORDER, HeldKey(HeldKind.TAG, contact))]
+    await StoredHeldRecords(store, 1).record(of_ann)
+    for txid, whose in enumerate([contact, contact, 0, 0, 0, 9]):
+        await look.execute("INSERT INTO kiva_stream.parked VALUES (1, $1, 1, $2)", txid, whose)
+
+    assert await ledger.largest_parked(2) == [
+        ParkedBehind(3, [], None),
+        ParkedBehind(2, [CustomerId(5)], ORDER),
+    ]
+    assert (await ledger.leftovers()).parked == 6
 
 
 async def test_a_person_who_is_forgotten_and_a_contact_that_is_left_are_held_no_more(store: Store) -> None:

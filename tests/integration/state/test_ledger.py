@@ -593,7 +593,7 @@ async def test_status_is_read_beside_a_running_process_and_counts_orders_and_tag
         queries["checkpoint"],
         queries["tallies"],
         queries["count_due"],
-        queries["parked"],
+        queries["parked_above"],
         queries["site_holder"],
         queries["not_on_list"],
         queries["incidents"],

@@ -134,7 +134,9 @@ class FakeRun:
     """Stands for PipelineRun."""
 
     def __init__(self, work: FakeWork, saved: SavedCheckpoint) -> None:
-        self.checkpoint = Checkpoint(UNUSED, saved.watermark, window=9, max_in_flight=1, commit_interval_s=1)
+        self.checkpoint = Checkpoint(
+            UNUSED, saved.watermark, window=9, max_in_flight=1, parked_max=9, commit_interval_s=1
+        )
         self._work = work
 
     async def pipeline(self, log: LogTail) -> FakePipeline:

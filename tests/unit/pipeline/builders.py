@@ -28,6 +28,7 @@ def make_checkpoint(
     *,
     window: int = 100,
     max_in_flight: int = 2,
+    parked_max: int = 1_000,
     commit_interval_s: float = 0.02,
     left: Leftovers | None = None,
     sleep: Sleep = no_time,
@@ -39,6 +40,7 @@ def make_checkpoint(
         left or ledger.left(),
         window=window,
         max_in_flight=max_in_flight,
+        parked_max=parked_max,
         commit_interval_s=commit_interval_s,
         sleep=sleep,
     )

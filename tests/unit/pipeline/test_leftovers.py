@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kiva_stream.model.entries import Change, Changes, ReopenedEntries
+from kiva_stream.model.ids import ContactId
 from kiva_stream.model.outcomes import Reason
 from kiva_stream.pipeline import leftovers
 from kiva_stream.pipeline.leftovers import LeftoversFirst
 from tests.fakes.source import FakeEntries, FakeLog
+from tests.fakes.state_ledger import FakeLedger
 from tests.support.entries import customer, entry, moment, position, up_to
 
 
@@ -16,7 +18,8 @@ async def test_leftovers_come_first_in_log_order_and_those_above_the_watermark_w
     log = FakeLog([entry(place, customer(place)) for place in range(1, 8)])
     changes = [Change(customer(1), moment(1))]
     replays = {position(3): Reason.NO_EMAIL, position(1): Reason.EVENT_REJECTED}
-    left = [position(6), position(4), position(2)]
+    left = FakeLedger()
+    left.parked = dict.fromkeys([position(6), position(4), position(2)], ContactId(1))
     pages = [
         page
         async for page in LeftoversFirst(
@@ -38,7 +41,8 @@ async def test_leftovers_come_first_in_log_order_and_those_above_the_watermark_w
 async def test_leftovers_come_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "PAGE_ROWS", 2)
     log = FakeLog([entry(place, customer(place)) for place in range(1, 6)])
-    left = {position(place) for place in range(1, 6)}
+    left = FakeLedger()
+    left.parked = {position(place): ContactId(1) for place in range(1, 6)}
     pages = [
         page async for page in LeftoversFirst(log, FakeEntries(log), parked=left).pages(position(5), up_to(5))
     ]

@@ -16,7 +16,6 @@ from kiva_stream.pipeline.parking import (
     Parking,
     began_waiting_for_answer,
     began_waiting_for_contact,
-    parked_below_log,
 )
 from kiva_stream.pipeline.reopened_spans import ReopenedSpans
 from tests.fakes.state_ledger import FakeLedger
@@ -30,7 +29,7 @@ class WatchedSpans(ReopenedSpans):
     """Notes the places of the entries that are parked, in order."""
 
     def __init__(self) -> None:
-        super().__init__({}, GroupCommit(0.02, no_time))
+        super().__init__(0, GroupCommit(0.02, no_time))
         self.parked: list[int] = []
 
     def park(self, one: Delivery, whose: ContactId) -> Delivery:
@@ -125,11 +124,6 @@ async def test_a_wait_for_a_contact_is_parked_later_than_one_for_an_answer_and_t
     began_waiting_for_answer(batch, 100.0)
     began_waiting_for_answer(batch, 104.0)
     assert batch.park_at == 105.0
-
-
-async def test_parked_entries_above_the_watermark_do_not_return_before_the_log() -> None:
-    parked = [position(6), position(4), position(5)]
-    assert parked_below_log(parked, position(5)) == [position(4), position(5)]
 
 
 # With a checkpoint

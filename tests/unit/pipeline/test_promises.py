@@ -37,6 +37,7 @@ ROWS = st.tuples(
 )
 WAITS = st.sampled_from([0.05, 1.0, 7.0, 30.0, 60.0])
 PATIENCE_S = 900.0
+ASKED_AGAIN = 10  # times in PATIENCE_S
 RETRY_HELD_S = 5.0
 
 
@@ -47,7 +48,7 @@ class Promises(RuleBasedStateMachine):
         page_rows=st.integers(1, 4),
         window=st.integers(2, 12),
         in_flight=st.sampled_from([1, 1, 2, 3]),
-        parked_max=st.integers(0, 5),
+        parked_max=st.integers(1, 5),
         looks_up=st.booleans(),
         brings_contacts=st.booleans(),
         is_slow_to_show=st.booleans(),
@@ -210,8 +211,10 @@ class Promises(RuleBasedStateMachine):
             if self.process is None:
                 self.world.held_rows.ask_all()
                 self._start()
-            if process := self.process:
-                self._do(asyncio.wait([process], timeout=PATIENCE_S))
+            for _ in range(ASKED_AGAIN):  # reading pauses behind what is tried only when that is asked for
+                if process := self.process:
+                    self._do(asyncio.wait([process], timeout=PATIENCE_S / ASKED_AGAIN))
+                    self.world.held_rows.ask_all()
             assert self.process is None, "it never came to the end"
 
     # --- how ---

@@ -58,6 +58,7 @@ class Followed(Story):
         self.reopened: list[ReopenedEntries] = []
         self.incidents = Incidents()
         self._takes_s = takes_s
+        self.is_full = False
         settings = source_settings(**changes)
         out_of_order: Any = OutOfOrder(self.reopened)
         log, horizon, shop_changes = self.source
@@ -72,6 +73,7 @@ class Followed(Story):
             reopened=[out_of_order],
             id_order=IdOrder(self.source[1], moment(0), self.incidents),
             incidents=self.incidents,
+            is_full=lambda: self.is_full,
         )
 
     def run(self, after: Position = DAY1) -> None:
@@ -313,3 +315,14 @@ def test_entries_that_were_read_by_id_move_the_moment_after_which_ids_have_begun
     shop.log.is_used = is_used
     shop.run()
     assert shop.log.read_by == [moment(0), moment(0) if is_used else newest]
+
+
+def test_while_so_many_are_parked_changes_come_and_no_entries_and_nothing_counts_as_read() -> None:
+    shop = Followed(row(1), for_s=70)
+    shop.is_full = True
+    shop.change_at(5, ANN, 4.5)
+    shop.at(45, setattr, shop, "is_full", False)
+    shop.run()
+    assert [(when, txid) for when, (txid, _) in shop.all("entry")] == [(60, 1)]
+    assert [who for _, who in shop.all("change")] == [ANN]
+    assert [read_at for _, read_at in shop.all("poll")] == [None, None, None, None]

@@ -34,7 +34,7 @@ ledger_keep_days = 400
 dead_letter_sample = 100
 commit_interval_ms = 20
 lease_s = 30
-parked_max_entries = 10000
+parked_max_entries = 1000000
 [activecampaign]
 event_url = "https://trackcmp.net/event"
 requests_per_second = 5
