@@ -33,6 +33,12 @@ SETTINGS = {
 
 Way = Mapping[str, Any]
 
+BY_PROXY: Way = {
+    "kind": "answer-before",
+    "status": 403,
+    "headers": {"Content-Type": "text/html"},
+    "text": "<html><title>Forbidden</title></html>",
+}
 # Ways to fail without an answer. Those whose names say so apply the request nevertheless.
 WAYS: Mapping[str, Way] = {
     "500": {"kind": "500-before"},
@@ -43,18 +49,15 @@ WAYS: Mapping[str, Way] = {
     "reset": {"kind": "reset-before"},
     "reset, applied": {"kind": "reset-after"},
     "hang": {"kind": "hang"},
+    "403 HTML": BY_PROXY,  # of events
+    "interrupted": {},  # an import with the record is accepted, and ends so
 }
 
 # Ways to be refused without a reason that names the record.
 REFUSALS: Mapping[str, Way] = {
     "400": {"kind": "answer-before", "status": 400, "text": '{"message": "Bad Request"}'},
     "422": {"kind": "answer-before", "status": 422, "text": '{"errors": [{"title": "It is not valid"}]}'},
-    "403 HTML": {
-        "kind": "answer-before",
-        "status": 403,
-        "headers": {"Content-Type": "text/html"},
-        "text": "<html><title>Forbidden</title></html>",
-    },
+    "403 HTML": BY_PROXY,
     "413": {"kind": "answer-before", "status": 413, "text": ""},
 }
 
@@ -137,11 +140,20 @@ class Poisoned(NamedTuple):
 
     async def fail(self) -> None:
         """Have the requests fail that carry a bad record."""
+        if not self.way:
+            bad = [email(customer) for customer in self.bad]
+            await self.shop.activecampaign.change(interrupting_emails=bad)
+            return
         ids = {customer_of(address): each["id"] for address, each in (await self.shop.contacts()).items()}
         records = "|".join(
             self.kind.pattern.replace("{}", str(each)).replace("#", str(ids.get(each))) for each in self.bad
         )
         await self.shop.activecampaign.fail({"path": self.kind.path, "matching": records, **self.way})
+
+    async def lift(self) -> None:
+        """Have all requests answered."""
+        await self.shop.activecampaign.fail()
+        await self.shop.activecampaign.change(interrupting_emails=[])
 
     async def contacts(self) -> set[int]:
         """Return the ids of the contacts of the bad customers in the state."""
@@ -184,7 +196,7 @@ async def backfilled(shop: LiveShop) -> set[int]:
 async def assert_all_arrived(poison: Poisoned) -> None:
     """Assert that all that was held arrives once it is answered, the events of each contact in order."""
     shop = poison.shop
-    await shop.activecampaign.fail()
+    await poison.lift()
     await backfilled(shop)
     assert await poison.kind.arrived(shop) == set(shop.customers)
     received = await shop.received()

@@ -10,6 +10,7 @@ import msgspec
 from kiva_stream.activecampaign.responses.response import Response, mask
 from kiva_stream.activecampaign.responses.statuses import (
     BAD_REQUEST,
+    FORBIDDEN,
     PROXY_GAVE_UP,
     REDIRECTS,
     SERVER_ERRORS,
@@ -19,6 +20,7 @@ from kiva_stream.activecampaign.responses.statuses import (
     is_html,
     raise_if_account_refused,
     raise_if_throttled,
+    refused_by_proxy,
 )
 from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, UnknownOutcome
 
@@ -66,7 +68,8 @@ def parse_event(response: Response) -> None:
     | 429, 503 with a Retry-After | any                               | TryLater, after that wait       |
     | 3xx, 408, 413, 425, 499,    | any                               | UnknownOutcome                  |
     | 5xx                         |                                   |                                 |
-    | 401, 402, 403               | any                               | AccountRefused                  |
+    | 403                         | HTML, which is a proxy's          | UnknownOutcome                  |
+    | 401, 402, other 403         | any                               | AccountRefused                  |
     | any other                   | success 0 without a text          | UnknownEventName                |
     | any other                   | success 0, about the event's name | UnknownEventName                |
     | any other                   | success 0, about the account      | AccountRefused                  |
@@ -84,6 +87,8 @@ def parse_event(response: Response) -> None:
     raise_if_throttled(response)
     if any(response.status in statuses for statuses in UNANSWERED):
         raise _unknown_outcome(response)
+    if response.status == FORBIDDEN and is_html(response):  # the proxy may refuse this event alone
+        raise UnknownOutcome(refused_by_proxy(response))
     raise_if_account_refused(response)
     if answer is not None and answer.success in (0, "0"):
         _raise_if_not_about_this_event(answer.message, response)

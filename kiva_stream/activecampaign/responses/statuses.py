@@ -50,12 +50,17 @@ def raise_if_account_refused(response: Response) -> None:
     if response.status not in _ACCOUNT_REFUSALS:
         return
     if is_html(response):
-        raise AccountRefused(
-            "A proxy before ActiveCampaign refuses this machine with a page of its own, and the key may be "
-            f"right; ask who runs the proxy to let it through: {response.excerpt()}"
-        )
+        raise AccountRefused(refused_by_proxy(response))
     raise AccountRefused(
         f"ActiveCampaign refuses the key or the account; check api_token and the plan: {response.excerpt()}"
+    )
+
+
+def refused_by_proxy(response: Response) -> str:
+    """Return the sentence about a refusal that is a page of HTML."""
+    return (
+        "A proxy before ActiveCampaign refuses this machine with a page of its own, and the key may be "
+        f"right; ask who runs the proxy to let it through: {response.excerpt()}"
     )
 
 

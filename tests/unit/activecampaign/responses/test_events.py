@@ -104,6 +104,7 @@ def test_any_other_success_0_rejects_the_event_and_quotes_the_answer() -> None:
         answer(302, b""),
         *(answer(status, {"success": success}) for status in (301, 308) for success in (0, 1)),
         answer(307, {"success": 0, "message": "Invalid event key."}),
+        answer(403, HTML),
         answer(404, HTML),
         answer(400, {"success": 1}),
         *(answer(status, body) for status in (408, 425, 499) for body in (b"", {"success": 0})),
