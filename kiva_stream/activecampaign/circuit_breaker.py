@@ -42,12 +42,13 @@ BeforeProbe = Callable[[], Awaitable[None]]
 
 
 class CircuitBreaker:
-    """The circuit breaker of one host, acting through the `pause` that all its requests keep.
+    """The circuit breaker of one host. While it is open it extends `pause`, which all requests wait for.
 
     `name` tells its incidents from those of other hosts. They are of the kind `incident` if that is given,
-    otherwise `activecampaign` or `key`. `failures` in a row open it for at most `max_s`
-    seconds at a time. Refusals open it for `retry_refused_s` seconds; None leaves a refusal to the caller.
-    `chance` returns a number from 0 to 1. `before_probe` is awaited before each probe of what is refused.
+    otherwise `activecampaign` or `key`. So many `failures` in a row open it, for at most `max_s` seconds at a
+    time. Three refusals in a row open it for `retry_refused_s` seconds; if that is None, a refusal opens
+    nothing, and is left to the caller. `chance` returns a number from 0 to 1. `before_probe` is awaited
+    before each probe while it is open for refusals.
     """
 
     def __init__(
@@ -122,9 +123,10 @@ class CircuitBreaker:
         return BreakerRequest(self, is_probe=is_probe)
 
     def trip(self, error: AccountRefused) -> None:
-        """Open for a call that was refused several times in a row, though other calls may be answered.
+        """Open, since one call was refused several times in a row, even if other calls are answered.
 
-        It opens again for a suspect request, which is no probe, if that is refused when the wait is over.
+        If it is open already, only a refusal that comes after the wait opens it again. That is the refusal of
+        a suspect request: of a probe, `record` opens it.
         """
         if not self.is_open or self.pause.is_over:
             self._open("key", str(error))

@@ -27,7 +27,7 @@ class HeldRow(msgspec.Struct, frozen=True):
     customers: list[str]  # of its contact
     since: datetime
     attempts: int
-    next_try: datetime | None  # None: when it is asked for
+    next_try: datetime | None  # None: a replay alone tries it
     parked: int  # entries behind it
     reply: str
 

@@ -45,7 +45,7 @@ class HeldRecord(msgspec.Struct, frozen=True):
     fingerprint: bytes
     reply: str
     attempts: int
-    due_in_s: float  # when this was read or written: until the next try; infinite: it is tried when asked for
+    due_in_s: float  # when this was read or written: until the next try; infinite: a replay alone tries it
     is_suspect: bool = True
     is_discarded: bool = False  # the next try counts it as refused
     sent: int = 0  # how often, of an event

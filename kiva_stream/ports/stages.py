@@ -116,35 +116,36 @@ class ParkedEntries(Protocol):
 
 
 class Holds(Protocol):
-    """What the sender tells of contacts that get no answer, and asks about those that are tried again."""
+    """Holds contacts, which the sender asks for: their entries are parked until a later try."""
 
     async def hold(self, contact: Contact, position: Position, error: RecordsHeld) -> bool:
-        """Park and forget the lane of a contact whose batch is at the sender; False: there is no room.
+        """Hold a contact whose batch is at the sender, for an error; return whether there was room.
 
-        `position` is that of the delivery for which there is no answer. Raises CheckpointError.
+        The deliveries of its lane are parked, and the lane ends. `position` is that of the delivery that
+        could not be made. Raises CheckpointError.
         """
 
     @property
     def trying(self) -> Collection[ContactId]:
-        """The held contacts that are tried again now."""
+        """The held contacts whose records are tried again now."""
 
     def suspects(self) -> Collection[ContactId]:
-        """Return the contacts of events that are held and get no answer."""
+        """Return the contacts with an event that is held because it got no answer."""
 
     def sent(self, contact: Contact, position: Position) -> int:
         """Return how often an event that is held was sent; 0: it is not held."""
 
     def has_room(self, contact: Contact) -> bool:
-        """Return whether the lane of a contact whose batch is at the sender can be parked."""
+        """Return whether `hold` would find room for the deliveries of a contact."""
 
     async def delivered(self, contact: Contact) -> None:
-        """Note that a batch of a contact was delivered. Raises CheckpointError."""
+        """End the try of a contact, whose batch is delivered. Raises CheckpointError."""
 
     def discarded(self, contact: Contact, position: Position) -> str | None:
-        """Return the last reply to an event that was held and is discarded, None for any other."""
+        """Return the last reply to an event that a person discarded while it was held; None: it was not."""
 
     def bounded(self, contact: Contact) -> AbstractContextManager[None]:
-        """Bound the wait for a contact that is tried for the last time: then RecordsHeld is raised."""
+        """Return the block of a wait for a contact; it raises RecordsHeld when the last tries end."""
 
 
 class SendPermits(Protocol):

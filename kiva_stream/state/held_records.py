@@ -23,7 +23,7 @@ class ListedHeld(msgspec.Struct, frozen=True):
     customers: list[CustomerId]  # of its contact
     since: datetime
     attempts: int
-    next_try: datetime | None  # None: when it is asked for
+    next_try: datetime | None  # None: a replay alone tries it
     reply: str
     parked: int  # entries of the contact
 

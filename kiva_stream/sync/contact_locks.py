@@ -34,9 +34,10 @@ class ContactLocks:
 
     @asynccontextmanager
     async def hold(self, contacts: Collection[ContactId]) -> AsyncIterator[Release]:
-        """Hold all of these contacts while this lasts; requests are granted in the order they were made.
+        """Hold the locks of all these contacts in the block.
 
-        Yield what releases some of them before the end.
+        Requests are granted in the order they were made. The block gets a function that releases the locks of
+        some contacts before its end.
 
         The lock is not reentrant: a task that asks for a contact it already holds waits forever.
         """

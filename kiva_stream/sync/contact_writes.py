@@ -261,10 +261,10 @@ class ContactWrites:
             await self._ports.links.record_refused(change.id, fingerprint(change.desired), reply)
 
     async def finish(self, record: ContactRecord) -> None:
-        """Finish a contact that has no change, or none that was not written: it is held no more.
+        """End the hold of a contact of which nothing is left to be written; reject it if it is still new.
 
-        If it is still new, no customer of its address is left, and it is rejected. With one it would have had
-        a change, and be linked or rejected by now.
+        A new contact with a customer has a change, which links or rejects it. So one that is still new has no
+        customer of its address any more.
         """
         self._refusals.forget(record.contact.id)
         await self._ports.held.end(HeldKind.CONTACT, [record.contact.id])

@@ -1,27 +1,30 @@
-"""Conviction: when refusals of one kind of request are the account's fault, and when a record's; without I/O.
+"""Conviction: whether ActiveCampaign refuses a record, or the account a kind of request; without I/O.
 
-Creating and updating a contact are two kinds; a moment is a number of seconds.
+The account is *convicted* if the refusals are its fault. A refusal is *provisional* while that is not known.
+Creating and updating a contact are two kinds of requests. Moments are numbers of seconds.
 
-| a record is refused                                    | then                                              |
-|--------------------------------------------------------|---------------------------------------------------|
-| the refusal names a value of the record                | it is at fault itself, and nothing else follows   |
-| the text is known: a limit, the plan, e-commerce, a    | the account is convicted at once                  |
-| connection, tracking, the key                          |                                                   |
-| `ROW` different records in a row have the same text,   | the account is convicted; digits and addresses in |
-| and none was accepted between                          | the text do not count, nor does a record twice    |
-|                                                        | until it is accepted                              |
-| none of these                                          | the refusal is provisional                        |
+| a record is refused                                     | then                                             |
+|---------------------------------------------------------|--------------------------------------------------|
+| and the reply names a value of the record               | the record is at fault                           |
+| and the reply has a known text about the account: its   | the account is convicted                         |
+| limit, plan, e-commerce, connection, tracking or key    |                                                  |
+| and it is the last of `ROW` different records that were | the account is convicted. Texts are compared     |
+| refused in a row with the same text; none was accepted  | without digits and addresses. A record counts    |
+| between                                                 | once until it is accepted                        |
+| and none of these is true                               | the refusal is provisional                       |
 
-| a provisional record                                   | then                                              |
-|--------------------------------------------------------|---------------------------------------------------|
-| was refused between two acceptances of other records   | it is at fault itself                             |
-| less than `BETWEEN_S` apart, and the later one was     |                                                   |
-| sent after the refusal came                            |                                                   |
-| was not, and another record is accepted                | it is tried again at once                         |
-| is not to be sent any more                             | it is forgotten                                   |
+| after a provisional refusal                             | then                                             |
+|---------------------------------------------------------|--------------------------------------------------|
+| another record is accepted, whose request was sent      | the record is at fault                           |
+| after the refusal came; and yet another one had been    |                                                  |
+| accepted before the refusal, less than `BETWEEN_S`      |                                                  |
+| before this acceptance                                  |                                                  |
+| another record is accepted, and not all of that is true | the record is tried again at once                |
+| the record need not be sent any more                    | it is forgotten                                  |
 
-While the account is convicted the kind is paused: only a probe is sent, by turns the oldest provisional
-record and one that was never refused. One that is accepted ends the pause, and makes no record at fault.
+While the account is convicted, the kind is paused, and only a probe is sent now and then. It is by turns the
+record whose provisional refusal is the oldest, and one that was never refused. When a probe is accepted, the
+pause ends; no record is at fault because of that acceptance.
 """
 
 from __future__ import annotations

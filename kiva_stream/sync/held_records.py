@@ -123,7 +123,7 @@ class HeldRecords:
         return self._due_at[key] <= self._clock()
 
     def waits_until_asked(self, key: HeldKey) -> bool:
-        """Return whether a held record is tried only when that is asked for."""
+        """Return whether only a replay tries a held record."""
         return self._due_at[key] == math.inf
 
     def due(self) -> set[ContactId]:
@@ -140,7 +140,7 @@ class HeldRecords:
         return [ContactId(key.id) for key in self._due_at if key.kind is HeldKind.TAG and self.is_due(key)]
 
     def make_due(self) -> None:
-        """Make the next try of all due now, but for those that are tried when asked for."""
+        """Make the next try of all due now, but for records that only a replay tries."""
         self._hasten([*self._due_at])
 
     def try_now(self, contacts: Iterable[ContactId]) -> None:
@@ -182,7 +182,7 @@ class HeldRecords:
     # --- what becomes of them ---
 
     async def hold(self, kind: HeldKind, silent: Mapping[int, Silent], *, until_asked: bool = False) -> None:
-        """Hold records that were not taken; `until_asked`: they are tried again when that is asked for."""
+        """Hold records that were not taken; with `until_asked` only a replay tries them again."""
         held = [self._next(HeldKey(kind, record), each) for record, each in silent.items()]
         if until_asked:
             held = [replace(each, due_in_s=math.inf) for each in held]
@@ -215,7 +215,7 @@ class HeldRecords:
                 self._forget(key)
 
     async def end_due(self, contact: ContactId) -> None:
-        """Hold no more those of a contact's records that are due: a try found nothing to be sent of them."""
+        """End the hold of those records of a contact that are due; its batch was delivered without them."""
         for key in [*self._by_contact.get(contact, ())]:
             if self.is_due(key):
                 await self.end(key.kind, [key.id])
@@ -252,11 +252,11 @@ class HeldRecords:
 
 
 class DueWrites(Generic[C, K]):
-    """Writes records of one kind, but for those held until a later try; holds those that are not taken.
+    """Writes records of one kind. Those whose next try is not due are left out; those not taken are held.
 
-    `refuse` records that these changes are refused, with these replies. `is_suspect` returns whether a record
-    that was not taken got no answer. One that was not sent, since another record of the same id is held, of
-    the kind `is_held_as`, is not held by itself.
+    `refuse` records changes as refused, with their replies. `is_suspect` returns whether a record that was
+    not taken got no answer. If a record of the kind `is_held_as` is held under the same id, the record was
+    not sent because of that one, and is not held besides.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""List imports: contacts that came by a request of their own alone are put on the list by an import.
+"""List imports: a contact that came by a request of its own gets its place on the list by an import.
 
-Only an import does that: it cannot bring back a contact that has unsubscribed at ActiveCampaign, as a request
-with ids could.
+Such a request neither subscribes the contact nor tags it. The import that follows carries its address, the
+list and its tag. An import does not subscribe a contact that has unsubscribed at ActiveCampaign; a request
+with the ids of contact and list would.
 
 | the contact                                            | then                                             |
 |--------------------------------------------------------|--------------------------------------------------|
@@ -33,10 +34,10 @@ class ListImports:
         self._imports = imports
 
     async def put(self, changes: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Put those of these contacts on the list that came alone and want that.
+        """Put those of these contacts on the list that came by a request of their own and are to be there.
 
-        The place of one that it cannot put there stays unknown. Raises AccountRefused, CheckpointError,
-        HeldError.
+        A contact that no import takes still counts as not on the list. Raises AccountRefused,
+        CheckpointError, HeldError.
         """
         if not changes:
             return
@@ -48,7 +49,7 @@ class ListImports:
                 left = left[size:]
 
     async def _import(self, imports: Sequence[ContactChange], *, exclude_automations: bool) -> None:
-        """Import places; record those that are confirmed."""
+        """Import the places of contacts; record that those which are confirmed are on the list."""
         links, due = self._ports.links, self._ports.due
         tags = {each.id: tag for each in imports if (tag := each.desired.tag)}
         await links.record_import_tags(tags)
@@ -80,18 +81,19 @@ class ListImports:
 
 
 def is_to_be_put(record: ContactRecord, change: ContactChange) -> bool:
-    """Return whether a contact came alone, and is to be on the list.
+    """Return whether a contact came by a request of its own, and is to be on the list.
 
-    One with a refused change waits until that is accepted: a confirmation would have the change sent again.
+    False while a change of it is refused: the confirmation of the import would clear the refusal, and the
+    change would be sent again.
     """
     came_alone = record.contact.is_linked and record.not_on_list is NotOnList.CAME_ALONE
     return came_alone and record.refused_fingerprint is None and change.wants_list
 
 
 def import_of_place(record: ContactRecord, change: ContactChange) -> ContactChange:
-    """Return the change that an import of the place carries; what ActiveCampaign shows stays confirmed.
+    """Return the change that an import of the place carries: address, list, and the tag if none is known.
 
-    It has the tag of the change if no tag of the contact is known.
+    Its confirmation keeps the fingerprint of what ActiveCampaign confirmed before.
     """
     alone = address_alone(change)
     desired = replace(alone.desired, tag=change.desired.tag if record.tag is None else None)

@@ -37,7 +37,7 @@ class Request(Protocol[T_co]):
 class LoneRequests:
     """Sends the requests of one kind. `reads_answered` and `over_s` are those of LoneRecords.
 
-    With `holds_forbidden` a request is held too that is refused by a 403 though the key is accepted.
+    With `holds_forbidden` a request is also held if it is refused with a 403 while the key is accepted.
     """
 
     def __init__(
@@ -118,10 +118,12 @@ class TagRequests:
 
 
 class ContactRequests:
-    """Changes of single contacts. Every call raises RecordsHeld, and what that of Contacts raises.
+    """Look-ups and changes of single contacts.
 
-    All reading waits while an address is changed, which the caller can do in another way. So a change of it
-    is held after `DETOUR_S` of reads. `are_ids_missing` says whether the account lacks what `setup` creates.
+    Every call raises RecordsHeld, and what that of Contacts raises.
+    A look-up, a new address and a cleared customer id are held after `DETOUR_S` seconds of answered reads,
+    not after `over_s`: the reading of the log waits for them, and their callers can go on without them.
+    `are_ids_missing` returns whether the account lacks what `setup` creates.
     """
 
     def __init__(
