@@ -42,7 +42,7 @@ OfCustomer = Annotated[
     str | None, typer.Option("--customer", metavar="ID", help="Those of this customer's contact.")
 ]
 Places = Annotated[list[str] | None, typer.Argument(metavar="[TXID:ID|order:ID]...", help="Just these.")]
-AllOfThem = Annotated[bool, typer.Option("--all", help="All that are not discarded.")]
+AllOfThem = Annotated[bool, typer.Option("--all", help="All that are not discarded, and all that is held.")]
 
 
 def bound_of(option: str, text: str | None) -> Bound | None:

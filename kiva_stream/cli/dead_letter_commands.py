@@ -103,7 +103,7 @@ def discard_dead_letters(
 ) -> None:
     """Mark them: they stay dead, and need no attention.
 
-    What is held of the places or the customer becomes dead, at its next try.
+    What is held of the places or the customer, or all that is, becomes dead, at its next try.
     """
     from kiva_stream.cli.rendering.dead_letters import render_discard
     from kiva_stream.commands.dead_letters import discard

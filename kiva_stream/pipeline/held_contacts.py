@@ -159,9 +159,10 @@ class HeldContacts:
                 await self.records.refresh()
         return bool(self.due())
 
-    def make_due(self) -> None:
-        """Make the next try of all due now. It is the last of this run."""
-        self.records.make_due()
+    def begin_last_tries(self, *, of_all: bool = True) -> None:
+        """Begin the last tries of this run: of all that is held, unless only what is due is to be tried."""
+        if of_all:
+            self.records.make_due()
         self._ends_at = self._clock() + LAST_TRIES_S
         for scope in self.trying.values():
             if scope is not None:

@@ -133,8 +133,10 @@ class Pipeline:
         for entry in entries:
             self._duplicates.compare_and_add(entry, self._classify(entry))
 
-    async def run(self, mark: HighWaterMark) -> None:
+    async def run(self, mark: HighWaterMark, *, tries_all_held: bool = True) -> None:
         """Return when every entry up to the mark has its outcome, or after a drain.
+
+        After the rest what is held is tried once more, all of it if `tries_all_held`, else what is due.
 
         Raises an ExceptionGroup of SourceError, CheckpointError, HeldError, AccountRefused.
         """
@@ -144,7 +146,7 @@ class Pipeline:
                 async with anyio.create_task_group() as parking:
                     parking.start_soon(self._parking.run, self._lanes)
                     parking.start_soon(self._bound.run)
-                    await self._stages(mark)
+                    await self._stages(mark, tries_all_held=tries_all_held)
                     parking.cancel_scope.cancel()
             finally:
                 self._checkpoint.close()
@@ -161,7 +163,7 @@ class Pipeline:
         self._upstream.cancel()
         self._checkpoint.drain()
 
-    async def _stages(self, mark: HighWaterMark) -> None:
+    async def _stages(self, mark: HighWaterMark, *, tries_all_held: bool) -> None:
         sizes = self._settings.pipeline
         to_classifier, pages = anyio.create_memory_object_stream[Page](sizes.queue_chunks)
         to_batcher, classified = anyio.create_memory_object_stream[ClassifiedPage](sizes.queue_chunks)
@@ -176,14 +178,19 @@ class Pipeline:
             with self._upstream:
                 async with anyio.create_task_group() as upstream:
                     for stage in (
-                        partial(self._produce, start, mark, to_classifier),
+                        partial(self._produce, start, mark, to_classifier, tries_all_held=tries_all_held),
                         partial(classify_pages, self._classify, pages, to_batcher),
                         partial(self._batcher.run, classified, to_senders),
                     ):
                         upstream.start_soon(self._or_drain, senders, stage)
 
     async def _produce(
-        self, start: Position, mark: HighWaterMark, pages: MemoryObjectSendStream[Page]
+        self,
+        start: Position,
+        mark: HighWaterMark,
+        pages: MemoryObjectSendStream[Page],
+        *,
+        tries_all_held: bool,
     ) -> None:
         """Send on the pages of the log, and a page without entries whenever a held contact is due."""
         async with pages:
@@ -192,7 +199,7 @@ class Pipeline:
                 await produce(self._log, self._checkpoint, pages.clone(), after=start, mark=mark)
                 tries.cancel_scope.cancel()
             await self._checkpoint.all_resolved()
-            self._held.make_due()  # once more, after the rest
+            self._held.begin_last_tries(of_all=tries_all_held)
             await pages.send(NO_ENTRIES)
             while self._held.has_more_last_tries():
                 await anyio.sleep(TAKE_S)

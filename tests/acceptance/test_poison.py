@@ -26,12 +26,17 @@ QUICK = {
 
 async def order_of_several(dsn: str) -> int:
     """Return an order of a customer who has at least two that are paid."""
+    return (await orders_of_several(dsn, 1))[0]
+
+
+async def orders_of_several(dsn: str, count: int) -> list[int]:
+    """Return an order each of so many customers who have at least two that are paid."""
     async with connected(dsn) as connection:
-        order = await connection.fetchval(
+        rows = await connection.fetch(
             "SELECT max(id) FROM kiva.orders WHERE site_id = 1 AND payment_status = 'completed' "
-            "GROUP BY customer_id HAVING count(*) >= 2 ORDER BY 1 LIMIT 1"
+            f"GROUP BY customer_id HAVING count(*) >= 2 ORDER BY 1 LIMIT {count}"
         )
-    return int(order)
+    return [int(row[0]) for row in rows]
 
 
 async def backfilled_around(stage: Stage, faults: Collection[Mapping[str, Any]]) -> list[str]:
@@ -88,25 +93,30 @@ async def test_a_backfill_ends_though_a_contact_gets_no_answer_and_the_next_one_
     assert held == ["contact"]
 
 
-async def held_order(stage: Stage) -> str:
-    """Backfill while an order gets no answer; return its place."""
+async def held_orders(stage: Stage, count: int = 1) -> list[str]:
+    """Backfill while so many orders get no answer; return their places."""
     stage.environ.update(QUICK, KIVA_STREAM__ACTIVECAMPAIGN__RETRY_HELD_S="600")
-    bad = await order_of_several(stage.dsn)
-    pattern = rf'"storeOrderId": ?"{bad}"'
+    bad = await orders_of_several(stage.dsn, count)
+    pattern = rf'"storeOrderId": ?"({"|".join(map(str, bad))})"'
     await stage.activecampaign.fail({"path": "/ecom/graphql", "matching": pattern, "kind": "500-before"})
     await stage.backfill(DAY1)
-    return f"order:{bad}"
+    return [f"order:{each}" for each in bad]
 
 
 async def test_a_replay_tries_a_held_order_now_and_delivers_what_is_parked_behind_it(ready: Stage) -> None:
-    place = await held_order(ready)
+    places = await held_orders(ready, 2)
     parked = msgspec.json.decode(ready.run("dead-letters", "list", "--parked", "--json"))
     assert parked["total"] == ready.status()["equation"]["parked"] > 0
-    assert {(row["waits_for"], row["attempts"] > 0) for row in parked["rows"]} == {(place, True)}
+    assert {(row["waits_for"], row["attempts"] > 0) for row in parked["rows"]} == {
+        (each, True) for each in places
+    }
 
     await ready.activecampaign.fail()
-    replayed = msgspec.json.decode(ready.run("dead-letters", "replay", place, "--json"))
-    assert replayed["held"] == 1
+    for place in places:
+        replayed = msgspec.json.decode(ready.run("dead-letters", "replay", place, "--json"))
+        assert replayed["held"] == 1
+        left = [each["what"] for each in ready.status()["held"]]
+        assert left == [each for each in places[1:] if each != place]  # which was not tried
     comparison = await ready.compare()
     assert comparison.is_exact, comparison
     assert ready.status()["held"] == []
@@ -116,10 +126,10 @@ async def test_a_replay_tries_a_held_order_now_and_delivers_what_is_parked_behin
 async def test_a_held_order_that_is_discarded_is_dead_and_what_is_parked_behind_it_is_delivered(
     ready: Stage,
 ) -> None:
-    place = await held_order(ready)
+    (place,) = await held_orders(ready)
     parked = msgspec.json.decode(ready.run("dead-letters", "list", "--parked", "--json"))["rows"]
-    discarded = msgspec.json.decode(ready.run("dead-letters", "discard", place, "--json"))
-    assert discarded == {"discarded": 0, "held": 1}
+    discarded = msgspec.json.decode(ready.run("dead-letters", "discard", "--all", "--json"))
+    assert discarded["held"] == 1
     await ready.backfill()
 
     status = ready.status()

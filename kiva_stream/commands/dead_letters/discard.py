@@ -17,7 +17,7 @@ class DiscardReport(msgspec.Struct, frozen=True):
 
 
 async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardReport:
-    """Mark dead letters as discarded: they stay dead. What is held of the places or customers becomes dead.
+    """Mark dead letters as discarded: they stay dead. What is held of the selected becomes dead.
 
     Raises SettingsError when there is none at a named place, SourceError, CheckpointError.
     """
@@ -25,8 +25,7 @@ async def discard(settings: Settings, request: DeadLetterRequest) -> DiscardRepo
         selected = await select(settings, store, request)
         entries = await selected.dead_letters.discard(selected.of_entries)
         orders = await selected.dead_letters.discard_refused_orders(selected.of_orders)
-        # All that is held is not meant by --all: a next try may still take it.
-        held = 0 if selected.of_held.is_all else await selected.held.discard(selected.of_held)
+        held = await selected.held.discard(selected.of_held)
         return DiscardReport(entries + orders, held)
 
 
@@ -35,5 +34,5 @@ async def count_undiscarded(settings: Settings, request: DeadLetterRequest) -> D
     async with Store.open_migrated(settings.state) as store:
         selected = await select(settings, store, request)
         letters = sum(each.count - each.discarded for each in await selected.count_by_reason())
-        held = 0 if selected.of_held.is_all else await selected.held.count_undiscarded(selected.of_held)
+        held = await selected.held.count_undiscarded(selected.of_held)
         return DiscardReport(letters, held)

@@ -95,7 +95,7 @@ class ReplayRun:
         if pipeline is not None:
             with self._drain.stops_by(pipeline.drain):
                 async with working.contacts.working():
-                    await pipeline.run(all_up_to(saved.watermark))
+                    await pipeline.run(all_up_to(saved.watermark), tries_all_held=False)
 
     async def _pipeline(self, working: WorkingSite, saved: SavedCheckpoint) -> Pipeline | None:
         """Build the pipeline. Entries above the watermark are left out: they are read again with the log."""

@@ -25,7 +25,7 @@ from kiva_stream.sync.held_records import HeldRecords
 from tests.fakes.source import FakeLog
 from tests.fakes.state_held import RETRY_S, FakeHeldRows, held_records, silent
 from tests.fakes.state_ledger import FakeLedger
-from tests.support.entries import EVENT, NOISE, contact, delivery, place_of, position
+from tests.support.entries import EVENT, NOISE, contact, delivery, place_of, position, up_to
 from tests.support.pipeline_world import ANN, BOB, World, story
 from tests.support.virtual_time import run
 from tests.unit.pipeline.builders import make_checkpoint, running
@@ -355,6 +355,23 @@ async def test_an_event_that_gets_no_answer_is_recorded_with_its_place(is_in_dou
     assert bench.rows.rows == {}
 
 
+def test_a_run_that_tries_only_what_is_due_leaves_all_else_held() -> None:
+    world, _ = silent_world(ROWS)
+    run(world.run())
+    tries = len(world.order_delivery.upserted)
+
+    async def play() -> None:
+        world.begin()
+        async with world.sync.working():
+            await world.pipeline.run(up_to(world.size), tries_all_held=False)
+
+    run(play())
+    assert len(world.order_delivery.upserted) == tries
+    world.held_rows.ask(HeldKind.ORDER, ORDER)
+    run(play())
+    assert len(world.order_delivery.upserted) == tries + 1
+
+
 async def in_doubt() -> Bench:
     """Return a bench in which Anna's first event is in doubt, and an order of hers is held."""
     bench = Bench()
@@ -401,7 +418,7 @@ def test_the_last_tries_end_when_their_time_is_over_and_what_is_tried_stays_held
         await records.hold(HeldKind.CONTACT, {ANNA.id: silent(ANNA.id)})
         with held.bounded(ANNA):  # not tried: it is not bounded
             await anyio.sleep(2 * LAST_TRIES_S)
-        held.make_due()
+        held.begin_last_tries()
         assert held.take_due() == Due({ANNA.id}, {ANNA.id: {}})
         began_at = anyio.current_time()
         with pytest.raises(RecordsHeld), held.bounded(ANNA):
@@ -426,7 +443,7 @@ def test_a_try_that_is_under_way_when_the_last_tries_begin_ends_with_them() -> N
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
             await anyio.sleep(1_000)
-            held.make_due()
+            held.begin_last_tries()
             began_at = anyio.current_time()
         return anyio.current_time() - began_at
 
