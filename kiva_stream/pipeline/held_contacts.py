@@ -181,11 +181,13 @@ class HeldContacts:
     def take_due(self) -> Due:
         """Begin another try of some contacts that are due.
 
-        There are at most `TRIED_AT_ONCE`, and none while much is reopened, so that memory is bounded.
+        There are at most `TRIED_AT_ONCE`, and none while much is reopened, so that memory is bounded. Those
+        that customers left come besides: new entries of these customers would pass by what is held there.
         """
         due, are_due = self.due(), self.records.due()
         most = TRIED_AT_ONCE if due and self._parking.has_room_in_memory() else 0
-        contacts = set(islice(due, most))
+        moved = due & self._moved
+        contacts = moved.union(islice(due - moved, most))
         entries_of = {
             contact for contact in contacts if contact in self._moved or not self.events.is_in_doubt(contact)
         }

@@ -18,7 +18,7 @@ from kiva_stream.model.entries import Changes, Entry
 from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import ContactId, Email, OrderId
 from kiva_stream.model.positions import HighWaterMark, Position
-from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, Due, HeldContacts
+from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, TRIED_AT_ONCE, Due, HeldContacts
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
 from kiva_stream.sync.held_records import HeldRecords
@@ -400,6 +400,16 @@ async def test_when_customers_get_another_contact_all_that_is_held_of_both_is_du
     bench.held.customers_moved([ANNA.id, ContactId(3)], [bobs])
     assert bench.held.take_due() == Due({ANNA.id, bobs}, {ANNA.id: {}, bobs: {}})
     assert bench.held.due() == set()
+
+
+async def test_a_contact_that_customers_leave_is_taken_at_once_however_much_is_due() -> None:
+    bench = await in_doubt()
+    others = list(map(ContactId, range(2, TRIED_AT_ONCE + 9)))
+    await bench.records.hold(HeldKind.LIST, {each: silent(each) for each in others})
+    bench.held.customers_moved([ANNA.id], others)
+    taken = bench.held.take_due()
+    assert len(taken.checks) == TRIED_AT_ONCE + 1
+    assert ANNA.id in taken.left
 
 
 async def test_the_attempts_of_an_event_are_not_those_of_an_earlier_one_that_was_held() -> None:
