@@ -17,12 +17,12 @@ from kiva_stream.errors import (
     PermissionRefused,
     Rejected,
     RowsRejected,
-    Unanswered,
 )
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
+from tests.fakes.silence import wait_for_answer
 
 PHONE = "+1 555 0100"
 
@@ -115,12 +115,12 @@ class FakeContacts:
 
     async def _answer(self, emails: Collection[Email], tries: float, call: str = "") -> None:
         """Wait while a contact is silent; raise Unanswered after so many tries."""
-        while self.is_silent or (not self.silent.isdisjoint(emails) and self.silent_call in {"", call}):
-            self.unanswered.append(sorted(emails))
-            tries -= 1
-            if tries <= 0:
-                raise Unanswered("500")
-            await anyio.sleep(1)
+
+        def is_silent() -> bool:
+            of_these = not self.silent.isdisjoint(emails) and self.silent_call in {"", call}
+            return self.is_silent or of_these
+
+        await wait_for_answer(is_silent, lambda: self.unanswered.append(sorted(emails)), tries=tries)
 
     async def _answer_of(self, contact: AcId, tries: float, call: str = "other") -> None:
         await self._answer([self.there[contact].email] if contact in self.there else [], tries, call)

@@ -11,10 +11,11 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from kiva_stream.errors import AccountRefused, ContactGone, Rejected, Unanswered
+from kiva_stream.errors import AccountRefused, ContactGone, Rejected
 from kiva_stream.model.contacts import ContactRecord, DueContact
 from kiva_stream.model.ids import AcId, ContactId, Email
 from kiva_stream.model.week_tags import WeekTag
+from tests.fakes.silence import wait_for_answer
 from tests.support.entries import customer
 from tests.support.orders import LINKED
 
@@ -190,12 +191,12 @@ class FakeTaggedAccount:
         return self.tags[contact]
 
     async def _answer(self, call: str, contact: AcId | None = None, tries: float = math.inf) -> None:
-        while contact in self.silent:
-            self.unanswered.append(call)
-            tries -= 1
-            if tries <= 0:
-                raise Unanswered("500")
-            await anyio.sleep(self.silent_s)
+        await wait_for_answer(
+            lambda: contact in self.silent,
+            lambda: self.unanswered.append(call),
+            tries=tries,
+            every_s=self.silent_s,
+        )
         self.calls.append(call)
         self.on_call(call)
         assert contact is None or contact not in self.busy, "a contact is in two requests"

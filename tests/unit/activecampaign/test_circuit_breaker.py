@@ -302,12 +302,13 @@ def test_an_outage_has_no_check_before_its_probes() -> None:
     async def check() -> None:
         raise IdsChanged("not asked for")
 
-    async def story() -> None:
+    async def story() -> int:
         client = ScriptedClient(iter([*[HTML_503] * 2 * FAILURES, None]).__next__, RETRY_S)
         host = client.new_breaker("orders", client.new_pause(), before_probe=check)
         await client.call("GET", "/", parse=parse_tag_links, breaker=host)
+        return len(client.sent["account.example"])
 
-    tell(story)
+    assert tell(story) == 2 * FAILURES + 1
 
 
 def test_a_suspect_that_stays_refused_is_sent_once_every_retry_time() -> None:

@@ -612,6 +612,8 @@ async def test_an_opt_out_of_a_contact_that_was_there_before_it_is_linked_goes_b
         group.start_soon(bench.snapshot)
         await until(lambda: bench.contacts.at(address(ann)).is_on_list is False)
         group.cancel_scope.cancel()
+    assert bench.contacts.imports == {}
+    assert bench.contacts.list_calls == [(ann.email, False)]
 
 
 async def test_a_refused_newcomer_who_opted_out_is_looked_up_and_unsubscribed() -> None:

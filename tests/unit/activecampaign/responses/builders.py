@@ -36,6 +36,15 @@ def refused(message: str, status: int = 200) -> Response:
     return answer(status, {"success": 0, "message": message})
 
 
+def is_accepted(parse: Callable[[Response], object], response: Response) -> bool:
+    """Return whether an answer is taken for what was asked for."""
+    try:
+        parse(response)
+    except DeliveryError:
+        return False
+    return True
+
+
 def raised(parse: Callable[[Response], Any], response: Response) -> DeliveryError:
     with pytest.raises(DeliveryError) as caught:
         parse(response)

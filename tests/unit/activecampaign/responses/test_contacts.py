@@ -25,7 +25,7 @@ from kiva_stream.errors import (
     TryLater,
 )
 from kiva_stream.model.ids import Email
-from tests.unit.activecampaign.responses.builders import DUPLICATE, HTML, answer, raised
+from tests.unit.activecampaign.responses.builders import DUPLICATE, HTML, answer, is_accepted, raised
 
 ANN = Email("ann@example.org")
 
@@ -98,7 +98,7 @@ def test_a_contact_that_is_refused_is_rejected() -> None:
 
 
 def test_a_contact_is_renamed_if_the_answer_shows_it() -> None:
-    parse_renamed_contact(answer(200, {"contact": {"id": "1"}}))
+    assert is_accepted(parse_renamed_contact, answer(200, {"contact": {"id": "1"}}))
 
 
 @pytest.mark.parametrize(

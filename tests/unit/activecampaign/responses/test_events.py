@@ -11,7 +11,7 @@ from kiva_stream.activecampaign.responses.events import (
 )
 from kiva_stream.activecampaign.responses.response import Response
 from kiva_stream.errors import AccountRefused, DeliveryError, Rejected, UnknownOutcome
-from tests.unit.activecampaign.responses.builders import HTML, answer, raised, refused
+from tests.unit.activecampaign.responses.builders import HTML, answer, is_accepted, raised, refused
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from tests.unit.activecampaign.responses.builders import HTML, answer, raised, r
     ],
 )
 def test_an_event_is_recorded_if_the_body_has_success_1(body: object) -> None:
-    parse_event(answer(200, body))
-    parse_event(answer(201, body))
+    assert is_accepted(parse_event, answer(200, body))
+    assert is_accepted(parse_event, answer(201, body))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.unit.activecampaign.responses.builders import (
     HTML,
     Thing,
     answer,
+    is_accepted,
     parse_orders,
     parse_things,
     raised,
@@ -29,7 +30,8 @@ def faulty(message: object, extensions: object = None, data: object = None) -> d
 def test_orders_are_accepted_when_there_is_a_record_and_no_error(
     status: int, errors: dict[str, object]
 ) -> None:
-    parse_upserted_orders(answer(status, ACCEPTED | errors), {OrderId(4)})
+    response = answer(status, ACCEPTED | errors)
+    assert is_accepted(lambda each: parse_upserted_orders(each, {OrderId(4)}), response)
 
 
 @pytest.mark.parametrize("status", [200, 201, 400, 422])

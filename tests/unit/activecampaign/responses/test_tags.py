@@ -15,7 +15,7 @@ from kiva_stream.activecampaign.responses.tags import (
     parse_tag_links,
 )
 from kiva_stream.errors import ContactGone, ForeignAnswer, Rejected, TryLater
-from tests.unit.activecampaign.responses.builders import HTML, TAG_PARSERS, answer, raised
+from tests.unit.activecampaign.responses.builders import HTML, TAG_PARSERS, answer, is_accepted, raised
 
 
 def test_the_links_of_a_contact_are_its_tags_with_their_ids() -> None:
@@ -39,7 +39,7 @@ def test_an_added_tag_has_the_id_of_its_link(status: int) -> None:
     ],
 )
 def test_a_tag_whose_link_is_gone_counts_as_removed(response: Response) -> None:
-    parse_removed_tag(response)
+    assert is_accepted(parse_removed_tag, response)
 
 
 @pytest.mark.parametrize("parse", [parse_tag_links, parse_added_tag])
