@@ -5,8 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from kiva_stream.sandbox.drill import Row
-from kiva_stream.sandbox.postgres import Server
+from kiva_stream.sandbox.drill import History, Row
 from tests.acceptance.drills import drilled
 
 OUTAGES = (
@@ -22,9 +21,9 @@ OUTAGES = (
 
 
 @pytest.fixture(scope="module")
-def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+def rows(history: History, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("faults")
-    return anyio.run(drilled, ("all-faults", "rows-refused", *OUTAGES), postgres, folder)
+    return anyio.run(drilled, ("all-faults", "rows-refused", *OUTAGES), history, folder)
 
 
 def assert_whole(row: Row) -> None:

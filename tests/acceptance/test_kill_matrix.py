@@ -10,9 +10,8 @@ import anyio
 import pytest
 
 from kiva_stream.primitives.processes import this_process
-from kiva_stream.sandbox.drill import Row
+from kiva_stream.sandbox.drill import History, Row
 from kiva_stream.sandbox.drill.site import MAX_IN_FLIGHT
-from kiva_stream.sandbox.postgres import Server
 from tests.acceptance.drills import INTENSITY, drilled
 
 LOOKED_UP = ("kills", "kills-logs-late")
@@ -21,9 +20,9 @@ ELSEWHERE = "kills-elsewhere"
 
 
 @pytest.fixture(scope="module")
-def rows(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+def rows(history: History, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("kills")
-    return anyio.run(drilled, (*LOOKED_UP, NOT_LOOKED_UP, ELSEWHERE), postgres, folder)
+    return anyio.run(drilled, (*LOOKED_UP, NOT_LOOKED_UP, ELSEWHERE), history, folder)
 
 
 @pytest.mark.parametrize("name", LOOKED_UP)
