@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import pytest
 
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
+from tests.support.reused_databases import ReusedDatabases
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +18,15 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: Server) -> ReusedDatabases:
+    """Return the databases of a run."""
+    return ReusedDatabases(postgres)
+
+
 @pytest.fixture
-async def database(postgres: Server) -> AsyncIterator[str]:
+async def database(databases: ReusedDatabases) -> AsyncIterator[str]:
     """Yield the DSN of an empty database of the test's own."""
-    name = f"kiva_test_{uuid4().hex}"
-    yield await postgres.create_database(name)
-    await postgres.drop_database(name)
+    dsn = await databases.lend()
+    yield dsn
+    await databases.take_back(dsn)

@@ -30,7 +30,7 @@ from kiva_stream.sandbox.generator import Generated
 from kiva_stream.sandbox.process import Keys, LocalActiveCampaign
 from kiva_stream.settings.loading import load
 from kiva_stream.settings.sections import Settings
-from tests.support.forked_commands import run_to_end
+from tests.support.forked_commands import Ended, run_to_end
 
 ENTRIES, SEED = 3_000, 7
 SITE_ID = 1
@@ -67,10 +67,14 @@ class Commands(msgspec.Struct):
 
     def run(self, *arguments: str, code: int = 0, **environ: str) -> str:
         """Run a command to its end; return its stdout, or its stderr if the expected exit `code` is not 0."""
-        environ = {**os.environ, **self.environ, **environ}
-        ended = run_to_end(arguments, environ=environ, folder=self.folder, within_s=120)
+        ended = self.ended(*arguments, **environ)
         assert ended.code == code, ended.err
         return ended.out if code == 0 else ended.err
+
+    def ended(self, *arguments: str, **environ: str) -> Ended:
+        """Run a command to its end; return what it left."""
+        environ = {**os.environ, **self.environ, **environ}
+        return run_to_end(arguments, environ=environ, folder=self.folder, within_s=120)
 
     def run_after_a_kill(self, *arguments: str) -> str:
         """Run a command to its end, at once where a lease tells that its process has ended, else after it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,6 @@ from kiva_stream.settings import loading
 from kiva_stream.settings.sections import SourceSettings
 from kiva_stream.source.source import Source
 from tests.acceptance.live_shop import FOLLOW, email, live_shop
-from tests.acceptance.stages import PATIENCE_S
 from tests.support.postgres import connected, encoded_database
 from tests.support.shop_rows import ShopRows
 
@@ -68,11 +66,9 @@ async def test_every_command_refuses_a_state_whose_database_cannot_hold_every_te
 ) -> None:
     async with live_shop(database, tmp_path, 1) as shop, encoded_database(postgres, "LATIN1") as state:
         shop.environ["KIVA_STREAM__STATE__DSN"] = state
-        with ExitStack() as stack:
-            started = [stack.enter_context(shop.start(*command)) for command in OF_THE_STATE]
-            ended = [(process.communicate(timeout=PATIENCE_S)[1], process.returncode) for process in started]
-        assert {code for _, code in ended} == {CANNOT_BE_USED}, ended
-        [sentence] = {said.strip().splitlines()[-1] for said, _ in ended}
+        ended = [shop.ended(*command) for command in OF_THE_STATE]
+        assert {each.code for each in ended} == {CANNOT_BE_USED}, ended
+        [sentence] = {each.err.strip().splitlines()[-1] for each in ended}
         assert "(state.dsn) is of the encoding LATIN1" in sentence
         rows = {row.subject: row for row in (await check(loading.load(None, shop.environ))).rows}
         assert (rows["state"].ok, rows["state"].text) == (False, sentence)

@@ -150,10 +150,9 @@ def test_an_invalid_bound_is_exit_2_naming_the_option(shared: Stage, since: str)
 
 
 def test_check_finds_what_is_wrong_and_exits_7(stage: Stage) -> None:
-    with stage.start("check") as process:
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
-    assert "setup" in out
+    ended = stage.ended("check")
+    assert ended.code == 7, ended.err
+    assert "setup" in ended.out
 
 
 def test_check_says_that_all_is_well(shared: Stage) -> None:
@@ -166,7 +165,7 @@ def test_secrets_are_in_no_output(ready: Stage) -> None:
         (("check",), {}),
         (DAY1, {"KIVA_STREAM__ACTIVECAMPAIGN__EVENT_KEY": "wrong-key"}),
     ):
-        with ready.start(*arguments, KIVA_STREAM__LOG__LEVEL="debug", **changed) as process:
-            said = "".join(process.communicate(timeout=60))
+        ended = ready.ended(*arguments, KIVA_STREAM__LOG__LEVEL="debug", **changed)
+        said = ended.out + ended.err
         for secret in (keys.api_token, keys.event_key, "wrong-key"):
             assert secret not in said

@@ -153,10 +153,9 @@ async def test_a_refused_contact_that_is_refused_again_stays_dead_with_the_new_r
 
 
 def verified(shop: LiveShop, *arguments: str, code: int = 7) -> dict[str, Any]:
-    with shop.start("verify", *arguments, "--json") as process:
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    return dict(msgspec.json.decode(out))
+    ended = shop.ended("verify", *arguments, "--json")
+    assert ended.code == code, ended.err
+    return dict(msgspec.json.decode(ended.out))
 
 
 async def test_verify_lists_a_refused_contact_and_a_repair_tries_it_again(shop: LiveShop) -> None:

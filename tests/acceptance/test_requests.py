@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from tests.acceptance.live_shop import LONG_PAID, LiveShop, email, live_shop
-from tests.acceptance.stages import PATIENCE_S
 
 NAMES = ("first_name", "last_name", "phone")
 BACKFILL = ("backfill", "--since", "day1", "--yes")
@@ -68,8 +67,7 @@ async def test_check_tells_a_currency_that_is_no_code_before_orders_are_refused(
     shop: LiveShop, currency: str
 ) -> None:
     await shop.rows.connection.execute("UPDATE kiva.sites SET currency = $1 WHERE id = 1", currency)
-    with shop.start("check", "--json") as process:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 7, err
-    [row] = [row for row in msgspec.json.decode(out)["lines"] if not row["ok"]]
+    ended = shop.ended("check", "--json")
+    assert ended.code == 7, ended.err
+    [row] = [row for row in msgspec.json.decode(ended.out)["lines"] if not row["ok"]]
     assert (row["subject"], f"'{currency}'" in row["text"]) == ("currency", True)

@@ -41,10 +41,9 @@ class Answer(NamedTuple):
 
 
 def verify(stage: Stage, *arguments: str) -> Answer:
-    with stage.start("verify", *arguments, "--json", **QUICK) as process:
-        out, err = process.communicate(timeout=120)
-    assert out, err
-    return Answer(process.returncode, msgspec.json.decode(out))
+    ended = stage.ended("verify", *arguments, "--json", **QUICK)
+    assert ended.out, ended.err
+    return Answer(ended.code, msgspec.json.decode(ended.out))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from tests.acceptance.live_shop import FOLLOW, LiveShop, arrived, following, live_shop
-from tests.acceptance.stages import PATIENCE_S, Stage, until
+from tests.acceptance.stages import Stage, until
 from tests.support.postgres import connected
 
 THERE = "https://www.example/login"
@@ -71,9 +71,8 @@ class Way:
 
 async def run(stage: Stage | LiveShop, *arguments: str, **environ: str) -> tuple[int, str]:
     """Run a command to its end; return its exit code, and what it printed."""
-    with stage.start(*arguments, **environ) as process:
-        out, err = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE_S))
-    return process.returncode, out + err
+    ended = await anyio.to_thread.run_sync(lambda: stage.ended(*arguments, **environ))
+    return ended.code, ended.out + ended.err
 
 
 async def status_of(stage: Stage | LiveShop) -> dict[str, Any]:
