@@ -302,6 +302,9 @@ class _Instant:
         """Return that none of a customer's entries is dead."""
         return False
 
+    def make_due(self) -> None:
+        pass
+
     def sent(self, _contact: Contact, _position: Position) -> int:
         return 0
 

@@ -217,6 +217,10 @@ class LaneHolds:
         """See ports.stages.Holds.suspects."""
         return self._held.events.contacts()
 
+    def make_due(self) -> None:
+        """See ports.stages.Holds.make_due."""
+        self._held.events.make_due()
+
     def sent(self, contact: Contact, position: Position) -> int:
         """See ports.stages.Holds.sent."""
         return self._held.events.sent(contact.id, position)

@@ -74,7 +74,12 @@ class Sender:
         self._began_at = clock()  # what an earlier run sent was sent before
         self._answers = 0  # to events
         self._unanswered = UnansweredEvents(
-            lookups.witness_s, holds.suspects(), answers=lambda: self._answers, clock=clock, sleep=sleep
+            lookups.witness_s,
+            holds.suspects(),
+            answers=lambda: self._answers,
+            on_recovery=holds.make_due,
+            clock=clock,
+            sleep=sleep,
         )
         self._warn = ThrottledWarning()
 

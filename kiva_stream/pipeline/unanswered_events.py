@@ -53,7 +53,8 @@ class Attempt(NamedTuple):
 class UnansweredEvents:
     """The events of one run that get no answer, by their contacts: each has one at a time.
 
-    `suspects` are the contacts of events that an earlier run held: these have one more try.
+    `suspects` are the contacts of events that an earlier run held: these have one more try. `on_recovery` is
+    called when events are answered after what may have been an outage of them.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class UnansweredEvents:
         suspects: Collection[ContactId] = (),
         *,
         answers: Callable[[], int],
+        on_recovery: Callable[[], None],
         clock: Callable[[], float],
         sleep: Sleep,
     ) -> None:
@@ -69,7 +71,9 @@ class UnansweredEvents:
         self._answers = answers  # how many events were answered so far
         self._clock = clock
         self._sleep = sleep
-        self._lone: LoneRecords[ContactId] = LoneRecords(_look_up_was_answered, over_s, clock)
+        self._lone: LoneRecords[ContactId] = LoneRecords(
+            _look_up_was_answered, over_s, clock, on_recovery=on_recovery
+        )
         self._lone.hold(suspects)
         self.suspects = self._lone.held  # the contacts whose event was held, and not answered since
         self.contacts: set[ContactId] = set(suspects)  # whose event got no answer

@@ -132,6 +132,9 @@ class Holds(Protocol):
     def suspects(self) -> Collection[ContactId]:
         """Return the contacts with an event that is held because it got no answer."""
 
+    def make_due(self) -> None:
+        """Make the next try of all events that are held due now, but for those that only a replay tries."""
+
     def sent(self, contact: Contact, position: Position) -> int:
         """Return how often an event that is held was sent; 0: it is not held."""
 

@@ -65,7 +65,10 @@ class ContactImports:
         self._settings = settings
         self._sleep = sleep
         lone: LoneRecords[ContactId] = LoneRecords(
-            ports.contacts.answers, settings.retry_held_s, anyio.current_time
+            ports.contacts.answers,
+            settings.retry_held_s,
+            anyio.current_time,
+            on_recovery=partial(ports.held.make_due, HeldKind.CONTACT),
         )
         lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self.is_suspect = lone.__contains__

@@ -75,7 +75,10 @@ class ContactWrites:
             ports, settings, imports=self._imports, refusals=refusals, write_one=self.write_one
         )
         lone: LoneRecords[ContactId] = LoneRecords(
-            ports.contacts.answers, settings.retry_held_s, anyio.current_time
+            ports.contacts.answers,
+            settings.retry_held_s,
+            anyio.current_time,
+            on_recovery=partial(ports.held.make_due, HeldKind.CONTACT),
         )
         lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)

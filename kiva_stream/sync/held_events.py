@@ -31,6 +31,10 @@ class HeldEvents:
         events = self._records.of_contact(HeldKind.EVENT, contact)
         return any(self._records.waits_until_asked(each.key) for each in events)
 
+    def make_due(self) -> None:
+        """Make the next try of all due now, but for those in doubt."""
+        self._records.make_due(HeldKind.EVENT)
+
     def sent(self, contact: ContactId, position: Position) -> int:
         """Return how often a contact's event was sent before it was held; 0: it is not held."""
         held = self._find(contact, position)

@@ -139,9 +139,12 @@ class HeldRecords:
         """Return the contacts with a held tag whose next try is due."""
         return [ContactId(key.id) for key in self._due_at if key.kind is HeldKind.TAG and self.is_due(key)]
 
-    def make_due(self) -> None:
-        """Make the next try of all due now, but for records that only a replay tries."""
-        self._hasten([*self._due_at])
+    def make_due(self, *kinds: HeldKind) -> None:
+        """Make the next try of all of these kinds due now, but for records that only a replay tries.
+
+        Without a kind, all kinds are meant.
+        """
+        self._hasten([key for key in self._due_at if not kinds or key.kind in kinds])
 
     def try_now(self, contacts: Iterable[ContactId]) -> None:
         """Make the next try of what is held of these contacts due now, as `make_due` does."""

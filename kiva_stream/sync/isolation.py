@@ -134,16 +134,24 @@ class LoneRecords(Generic[K]):
     """Decides about records that get no answer and have no others in their batch to witness, by their keys.
 
     `is_held` has the rules. `reads_answered` reads at the same service, and returns whether it was answered.
+    `on_recovery` is called when the kind is answered after what may have been an outage of it.
     """
 
     def __init__(
-        self, reads_answered: Callable[[], Awaitable[bool]], over_s: float, clock: Callable[[], float]
+        self,
+        reads_answered: Callable[[], Awaitable[bool]],
+        over_s: float,
+        clock: Callable[[], float],
+        *,
+        on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
         self._reads_answered = reads_answered
+        self._on_recovery = on_recovery
         self._over_s = over_s
         self._clock = clock
         self.held: set[K] = set()  # and not answered since
         self._by_reads: set[K] = set()  # those of the held without another witness
+        self._may_be_outage = False
         self._read_at: list[float] = []  # when reads were answered, since the kind was last answered
 
     def __contains__(self, record: K) -> bool:
@@ -172,12 +180,16 @@ class LoneRecords(Generic[K]):
         self.held.difference_update(records)
         self._by_reads.clear()  # the kind is answered: no outage
         self._read_at.clear()
+        if self._may_be_outage:
+            self._may_be_outage = False
+            self._on_recovery()
 
     async def are_held(self, records: Collection[K], *, has_witness: bool, tries: int = RECORD_TRIES) -> bool:
         """Return whether records that are silent, alone or all of a batch, are held from now on."""
         silence = Silence(len(records), tries, has_witness, were_held=self.held.issuperset(records))
         if not is_held(silence, self._over_s) and tries >= RECORD_TRIES:
             silence = await self._with_reads(silence, records)
+            self._may_be_outage = True
             if is_held(silence, self._over_s):
                 self._by_reads.update(records)
         if is_held(silence, self._over_s):

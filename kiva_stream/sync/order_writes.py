@@ -69,7 +69,12 @@ class OrderWrites:
         self._batch_size = batch_size
         self._kind = kind
         self._carried = CarriedOrders(sent)
-        lone: LoneRecords[OrderId] = LoneRecords(uploads.answers, retry_held_s, anyio.current_time)
+        lone: LoneRecords[OrderId] = LoneRecords(
+            uploads.answers,
+            retry_held_s,
+            anyio.current_time,
+            on_recovery=partial(held.make_due, HeldKind.ORDER),
+        )
         lone.hold(map(OrderId, held.suspects(HeldKind.ORDER)))
         self._due_writes: DueWrites[OrderChange, OrderId] = DueWrites(
             held,

@@ -90,6 +90,7 @@ class FakeHolds:
         self.trying: set[ContactId] = set()
         self.held: list[tuple[ContactId, RecordsHeld]] = []
         self.discards: dict[Position, str] = {}
+        self.recoveries = 0
         self.held_before: dict[Position, int] = {}  # how often each was sent
         self.done: list[ContactId] = []
         self.bounds: list[ContactId] = []
@@ -102,6 +103,9 @@ class FakeHolds:
 
     def suspects(self) -> list[ContactId]:
         return self.known
+
+    def make_due(self) -> None:
+        self.recoveries += 1
 
     def sent(self, _contact: Contact, position: Position) -> int:
         return self.held_before.get(position, 0)

@@ -6,6 +6,7 @@ import math
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from kiva_stream.errors import UnknownOutcome
@@ -84,6 +85,29 @@ def test_a_lone_event_is_held_when_look_ups_were_answered_for_long() -> None:
     run(go())
     assert parked(world) == [1]
     assert HELD_S <= began_at[1] - began_at[0] < HELD_S + 4 * SETTLE_S
+
+
+def test_an_event_that_is_held_in_what_may_be_an_outage_is_tried_when_another_one_is_answered() -> None:
+    world, outcomes = world_of([ANN, *[BOB] * 8], 1)
+    world.log.page_rows = 1  # so that the log is read for long
+    world.settings = replace(world.settings, pipeline=replace(world.settings.pipeline, window=2))
+    world.events.latency = lambda place: anyio.sleep(0 if place == 1 else HELD_S + 100)
+    sent_at: list[float] = []
+
+    async def go() -> None:
+        began_at = now()
+        world.events.on_arrival = lambda: sent_at.append(
+            now() - began_at if world.events.arrivals[-1].place == 1 else 0
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(world.run, None, LONG_S)
+            await anyio.sleep(HELD_S + 90)
+            assert parked(world) == [1]
+            world.events.answers.clear()
+
+    run(go())
+    assert HELD_S + 100 <= max(sent_at) <= HELD_S + 100 + 2 * SETTLE_S
+    world.assert_complete(outcomes)
 
 
 @pytest.mark.parametrize("looks_up", [True, False])

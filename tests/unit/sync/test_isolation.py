@@ -145,7 +145,13 @@ class Kind:
         self.reads = True
         self.now = 0.0
         self.sent: list[list[int]] = []
-        self.sender: BatchSender[int, int] = BatchSender(int, LoneRecords(self._read, 60, lambda: self.now))
+        self.recoveries = 0
+        self.sender: BatchSender[int, int] = BatchSender(
+            int, LoneRecords(self._read, 60, lambda: self.now, on_recovery=self._recover)
+        )
+
+    def _recover(self) -> None:
+        self.recoveries += 1
 
     async def _read(self) -> bool:
         self.now += 20
@@ -183,6 +189,22 @@ def test_at_most_three_records_are_held_without_a_witness() -> None:
     assert [kind.deliver(each) for each in (1, 2, 3)] == [{each: f"500 for {each}"} for each in (1, 2, 3)]
     with pytest.raises(AssertionError, match="never ends"):
         kind.deliver(4)
+
+
+def test_the_first_answer_after_what_may_have_been_an_outage_is_a_recovery() -> None:
+    kind = Kind(1)
+    assert kind.deliver(1) == {1: "500 for 1"}  # by reads
+    assert kind.recoveries == 0
+    kind.deliver(2)
+    kind.deliver(3)
+    assert kind.recoveries == 1
+
+
+def test_the_answer_after_a_record_that_was_silent_among_others_is_none() -> None:
+    kind = Kind(1)
+    assert kind.deliver(*range(8)) == {1: "500 for 1"}
+    kind.deliver(8)
+    assert kind.recoveries == 0
 
 
 def test_a_record_that_was_held_goes_apart_and_costs_the_others_no_attempt() -> None:

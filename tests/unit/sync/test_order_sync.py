@@ -628,6 +628,20 @@ def test_an_order_alone_is_held_when_reads_are_answered_for_long_enough() -> Non
     bench.run(story)
 
 
+def test_an_order_that_is_held_in_what_may_be_an_outage_is_due_when_another_one_is_answered() -> None:
+    bench = Bench(*orders(2), retry_held_s=60)
+    bench.uploads.silent = {1}
+
+    async def story(bench: Bench) -> None:
+        assert await held_by(bench, 1) == {1}
+        bench.uploads.silent = set()
+        assert await held_by(bench, 1) == {1}  # not yet
+        assert await held_by(bench, 2) == set()
+        assert await held_by(bench, 1) == set()
+
+    bench.run(story)
+
+
 def test_in_an_outage_no_order_is_held_and_all_arrive_after_it() -> None:
     bench = Bench(*orders(8), orders_per_batch=8)
     bench.uploads.is_silent, bench.uploads.reads_are_answered = True, False

@@ -82,6 +82,29 @@ def test_a_changed_contact_alone_is_held_when_reads_were_answered_for_long_and_a
     assert bench.shown(ann).phone == PHONE
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_contact_that_is_held_in_what_may_be_an_outage_is_due_when_another_one_is_answered(
+    *, is_new: bool
+) -> None:
+    bench, (ann, bob, *_) = crowd()
+
+    async def play() -> None:
+        if is_new:
+            await bench.link(ann, bob)
+        else:
+            await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.contacts.silent = {address(ann)}
+        for each in (ann, bob):
+            bench.customers.change(each, phone=PHONE)
+        assert await held_by(bench, ann) == {bench.contact(ann).id}
+        bench.contacts.silent = set()
+        assert await held_by(bench, ann) == {bench.contact(ann).id}  # not yet
+        assert await held_by(bench, bob) == set()
+        assert await held_by(bench, ann) == set()
+
+    run(play())
+
+
 def test_in_an_outage_no_contact_is_held() -> None:
     bench, customers = crowd()
     bench.contacts.is_silent, bench.contacts.reads_are_answered = True, False
