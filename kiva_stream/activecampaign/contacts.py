@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,7 +17,11 @@ from kiva_stream.activecampaign.listings import PAGE_ROWS, read_listing_of_conta
 from kiva_stream.activecampaign.own_user import OWN_USER, parse_own_user
 from kiva_stream.activecampaign.pause import Clock
 from kiva_stream.activecampaign.rate_limits import import_budget
-from kiva_stream.activecampaign.responses.bulk_imports import parse_accepted_import, parse_import_report
+from kiva_stream.activecampaign.responses.bulk_imports import (
+    parse_accepted_import,
+    parse_import_report,
+    parse_outstanding,
+)
 from kiva_stream.activecampaign.responses.contacts import (
     parse_contact_lookup,
     parse_contact_page,
@@ -30,6 +35,7 @@ from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
+from kiva_stream.ports.destination import Around
 from kiva_stream.settings.sections import ActiveCampaignSettings
 
 # Source of these: "Bulk import contacts" and "Update list status" in ActiveCampaign's API reference.
@@ -88,6 +94,7 @@ class Contacts:
         exclude_automations: bool,
         tries: float = math.inf,
         is_suspect: bool = False,
+        around: Around = nullcontext,
     ) -> AcceptedImport:
         """Start a bulk import; one whose answer was lost is started again."""
         rows = [import_row(contact, self._ids) for contact in contacts]
@@ -102,7 +109,12 @@ class Contacts:
             budgets=budgets,
             tries=tries,
             is_suspect=is_suspect,
+            around=around,
         )
+
+    async def outstanding_imports(self) -> int:
+        """Read the account's list of imports, which counts them by day."""
+        return await self._client.call("GET", "/import/bulk_import", parse=parse_outstanding)
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""

@@ -50,13 +50,18 @@ class Contacts(Protocol):
         exclude_automations: bool,
         tries: float = math.inf,
         is_suspect: bool = False,
+        around: Around = nullcontext,
     ) -> AcceptedImport:
         """Start a bulk import of at most 250 contacts; with `exclude_automations` it starts no automation.
 
         Raises RowsRejected with the rows that may be at fault, Rejected if none is named; then none of the
         contacts was imported. Raises Unanswered after `tries` attempts without an answer; those of an import
-        that `is_suspect` say nothing about the account.
+        that `is_suspect` say nothing about the account. Each attempt is made in a context of its own that
+        `around` returns, which gets the error of the attempt.
         """
+
+    async def outstanding_imports(self) -> int:
+        """Return how many imports of the account have not ended."""
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""

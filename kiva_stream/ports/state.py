@@ -126,6 +126,15 @@ class Links(Protocol):
     async def record_import(self, started: OpenImport) -> None:
         """Record an import that ActiveCampaign accepted."""
 
+    async def carried(self) -> dict[ContactId, tuple[bytes, float]]:
+        """Return what imports without an answer carried of contacts, and how many seconds ago."""
+
+    async def record_carried(self, fingerprints: Mapping[ContactId, bytes]) -> None:
+        """Record that an import carries contacts from now on, with the fingerprints of what it carries."""
+
+    async def withdraw_carried(self, contacts: Collection[ContactId]) -> None:
+        """Delete what was recorded of carried contacts."""
+
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Delete a recorded import, and record these contacts of it as confirmed as they were sent."""
 

@@ -78,6 +78,21 @@ class ContactLinks:
             "insert_import", self._site_id, started.id, contacts, fingerprints, unsubscribed, started.is_short
         )
 
+    async def carried(self) -> dict[ContactId, tuple[bytes, float]]:
+        """Return the rows of `carried_contact`."""
+        rows = await self._store.fetch("carried_contacts", self._site_id)
+        return {row["contact_id"]: (row["fingerprint"], row["age_s"]) for row in rows}
+
+    async def record_carried(self, fingerprints: Mapping[ContactId, bytes]) -> None:
+        """Write rows of `carried_contact`."""
+        contacts, carried = list(fingerprints), list(fingerprints.values())
+        await self._store.fetch("record_carried_contacts", self._site_id, contacts, carried)
+
+    async def withdraw_carried(self, contacts: Collection[ContactId]) -> None:
+        """Delete rows of `carried_contact`."""
+        if contacts:
+            await self._store.fetch("withdraw_carried_contacts", self._site_id, list(contacts))
+
     async def close_import(self, ended: OpenImport, confirmed: Collection[ContactId]) -> None:
         """Confirm contacts and delete the row of the import in one transaction."""
         sent = [

@@ -145,5 +145,17 @@ INSERT INTO {schema}.import (site_id, id, contact_ids, fingerprints, unsubscribe
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (site_id, id) DO NOTHING
 
+-- name: carried_contacts
+SELECT contact_id, fingerprint, extract(epoch FROM now() - sent_at)::float8 AS age_s
+FROM {schema}.carried_contact WHERE site_id = $1
+
+-- name: record_carried_contacts
+INSERT INTO {schema}.carried_contact (site_id, contact_id, fingerprint)
+SELECT $1, * FROM unnest($2::bigint[], $3::bytea[])
+ON CONFLICT (site_id, contact_id) DO UPDATE SET fingerprint = excluded.fingerprint, sent_at = excluded.sent_at
+
+-- name: withdraw_carried_contacts
+DELETE FROM {schema}.carried_contact WHERE site_id = $1 AND contact_id = ANY($2::bigint[])
+
 -- name: delete_import
 DELETE FROM {schema}.import WHERE site_id = $1 AND id = $2

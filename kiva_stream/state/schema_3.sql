@@ -76,3 +76,12 @@ CREATE TABLE {schema}.held (
   PRIMARY KEY (site_id, kind, id)
 );
 CREATE INDEX parked_contact ON {schema}.parked (site_id, contact_id);
+
+-- The contacts of imports that were sent and whose answer is not known: ActiveCampaign may still write what they carried.
+CREATE TABLE {schema}.carried_contact (
+  site_id     int NOT NULL,
+  contact_id  bigint NOT NULL,
+  fingerprint bytea NOT NULL,                -- of what was sent last
+  sent_at     timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (site_id, contact_id)
+);

@@ -47,6 +47,8 @@ WITH letters AS (
   DELETE FROM {schema}.tag_due WHERE contact_id = $2
 ), not_held AS (
   DELETE FROM {schema}.held WHERE site_id = $1 AND contact_id = $2
+), not_carried AS (
+  DELETE FROM {schema}.carried_contact WHERE site_id = $1 AND contact_id = $2
 ), events AS (
   DELETE FROM {schema}.ledger WHERE site_id = $1 AND contact_id = $2 RETURNING 1
 ), contacts AS (

@@ -23,13 +23,14 @@ from kiva_stream.errors import (
     RowsRejected,
     Unanswered,
 )
-from kiva_stream.model.bulk_imports import ImportReport, ImportState, OpenImport
+from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportState, OpenImport
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import ContactId
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.sync.carried_contacts import CarriedContacts
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_ports import ContactPorts
 from kiva_stream.sync.contact_refusals import ContactRefusals
@@ -64,6 +65,7 @@ class ContactImports:
         self._refusals = refusals
         self._settings = settings
         self._sleep = sleep
+        self.carried = CarriedContacts(ports.links, ports.contacts, sleep=sleep)
         lone: LoneRecords[ContactId] = LoneRecords(
             ports.contacts.answers,
             settings.retry_held_s,
@@ -170,12 +172,14 @@ class ContactImports:
         # 1. Start the import. If it is refused, no contact was imported: if rows are named, start again
         # without those that may be at fault.
         sent = self._refusals.sent(changes)
+        fingerprints = {each.id: each.confirms or fingerprint(each.desired) for each in changes}
         try:
             accepted = await self._ports.contacts.start_import(
                 [each.desired for each in changes],
                 exclude_automations=exclude_automations,
                 tries=tries,
                 is_suspect=is_suspect,
+                around=self.carried.around(fingerprints),
             )
         except RowsRejected as error:
             result.refused += [
@@ -187,10 +191,7 @@ class ContactImports:
             return []
         self._accepted(result, changes)
         # 2. Record the import in the state, so that a new process can wait for its end.
-        fingerprints = {each.id: each.confirms or fingerprint(each.desired) for each in changes}
-        unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
-        started = OpenImport(accepted.id, fingerprints, accepted.is_short, unsubscribed=unsubscribed)
-        await self._ports.links.record_import(started)
+        started = await self._record(changes, fingerprints, accepted)
         # 3. Wait for its end.
         unconfirmed = await self._finish(started)
         if unconfirmed is None:
@@ -200,6 +201,16 @@ class ContactImports:
         if result.on_confirmed is not None:
             result.on_confirmed(fingerprints.keys() - unconfirmed)
         return []
+
+    async def _record(
+        self, changes: Changes, fingerprints: dict[ContactId, bytes], accepted: AcceptedImport
+    ) -> OpenImport:
+        """Record an accepted import; its contacts are carried no more, since its end is known by its id."""
+        unsubscribed = frozenset(each.id for each in changes if each.unsubscribes)
+        started = OpenImport(accepted.id, fingerprints, accepted.is_short, unsubscribed=unsubscribed)
+        await self._ports.links.record_import(started)
+        await self.carried.answered(fingerprints)
+        return started
 
     def _accepted(self, result: ImportResult, changes: Changes) -> None:
         """Note that ActiveCampaign accepted an import."""

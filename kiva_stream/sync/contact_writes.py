@@ -127,10 +127,11 @@ class ContactWrites:
         and the others are imported meanwhile.
         """
         # A contact that is sent by itself would show no custom field that ActiveCampaign does not have.
+        held = await self._imports.carried.waiting(changes)
+        changes = [each for each in changes if each.id not in held] if held else changes
         are_many = len(changes) >= self._settings.import_min_contacts or self._imports.is_field_refused
         imported = [each for each in changes if each.needs_import or (are_many and not each.clears)]
         alone = [each for each in changes if not each.needs_import and (each.clears or not are_many)]
-        held: dict[ContactId, str] = {}
 
         async def write_one(change: ContactChange) -> None:
             held.update(await self.write_one(change))

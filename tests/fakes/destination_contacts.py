@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +22,7 @@ from kiva_stream.model.bulk_imports import AcceptedImport, ImportReport, ImportS
 from kiva_stream.model.contacts import DesiredContact, ListStatus
 from kiva_stream.model.ids import AcId, Email
 from kiva_stream.model.week_tags import WeekTag
+from kiva_stream.ports.destination import Around
 from tests.fakes.silence import wait_for_answer
 
 PHONE = "+1 555 0100"
@@ -65,6 +66,7 @@ class FakeContacts:
         self.contacts_per_import = contacts_per_import
         self.there: dict[AcId, AcContact] = {}
         self.imports: dict[str, list[DesiredContact]] = {}
+        self.outstanding = 0  # imports, by the account's list
         self.automations: dict[str, bool] = {}  # whether an import may start automations
         self.asked: list[str] = []  # the imports that were asked for, by id
         self.looked_up: list[Email] = []
@@ -132,6 +134,17 @@ class FakeContacts:
         exclude_automations: bool,
         tries: float = math.inf,
         is_suspect: bool = False,  # noqa: ARG002  the breaker's
+        around: Around = nullcontext,
+    ) -> AcceptedImport:
+        async with around():
+            return await self._start_import(contacts, tries, exclude_automations=exclude_automations)
+
+    async def outstanding_imports(self) -> int:
+        await anyio.lowlevel.checkpoint()
+        return self.outstanding
+
+    async def _start_import(
+        self, contacts: Sequence[DesiredContact], tries: float, *, exclude_automations: bool
     ) -> AcceptedImport:
         await self._answer([each.email for each in contacts], tries, "import")
         with self._alone(*(each.email for each in contacts)):

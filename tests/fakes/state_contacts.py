@@ -37,6 +37,8 @@ class FakeLinks:
         self.taken_off: set[ContactId] = set()
         self.came_alone: set[ContactId] = set()  # by a request of their own, and not on the list yet
         self.imports: dict[str, OpenImport] = {}
+        self.carried_contacts: dict[ContactId, bytes] = {}
+        self.carried_age_s = 0.0
         self.notes: Counter[str] = Counter()
         self.erased: set[ContactId] = set()
         self.due: dict[ContactId, int] = {}
@@ -77,6 +79,19 @@ class FakeLinks:
     async def open_imports(self) -> list[OpenImport]:
         await self._turn()
         return list(self.imports.values())
+
+    async def carried(self) -> dict[ContactId, tuple[bytes, float]]:
+        await self._turn()
+        return {contact: (each, self.carried_age_s) for contact, each in self.carried_contacts.items()}
+
+    async def record_carried(self, fingerprints: Mapping[ContactId, bytes]) -> None:
+        await self._turn()
+        self.carried_contacts |= fingerprints
+
+    async def withdraw_carried(self, contacts: Collection[ContactId]) -> None:
+        await self._turn()
+        for each in contacts:
+            self.carried_contacts.pop(each, None)
 
     async def record_import(self, started: OpenImport) -> None:
         await self._turn()

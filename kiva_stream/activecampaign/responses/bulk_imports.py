@@ -74,6 +74,12 @@ class _Info(msgspec.Struct):
     failure: list[str] = []
 
 
+class _Day(msgspec.Struct):
+    """The imports of a day ("Bulk import status list"); numbers are strings."""
+
+    batches: int = 0
+
+
 def parse_accepted_import(response: Response, rows: Sequence[Collection[str]]) -> AcceptedImport:
     """Return the accepted import of `rows`; it is short if ActiveCampaign queued fewer contacts than these.
 
@@ -149,6 +155,11 @@ def _texts(body: object) -> Iterator[str]:
 
 def _quotes(reason: str, texts: Collection[str]) -> bool:
     return any(len(text) >= _LEAST_QUOTED and text.lower() in reason.lower() for text in texts)
+
+
+def parse_outstanding(response: Response) -> int:
+    """Return how many imports have not ended. Raises TryLater, AccountRefused."""
+    return sum(day.batches for day in parse_rest(response, list[_Day], key="outstanding"))
 
 
 def parse_import_report(response: Response) -> ImportReport:

@@ -443,6 +443,16 @@ async def imported(it: World, *contacts: DesiredContact) -> ImportReport:
     return await adapter.import_report(accepted.id)
 
 
+async def test_the_accounts_list_says_how_many_imports_have_not_ended() -> None:
+    async with world(import_duration_s=1e6) as it:
+        await it.setup.set_up()
+        adapter = it.contacts(await it.setup.ids())
+        assert await adapter.outstanding_imports() == 0
+        for _ in range(2):
+            await adapter.start_import([ANN, BOB], exclude_automations=True)
+        assert await adapter.outstanding_imports() == 2
+
+
 async def test_an_import_writes_names_field_and_list() -> None:
     async with world() as it:
         report = await imported(it, ANN, BOB, EVE)

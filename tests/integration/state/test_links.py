@@ -525,3 +525,19 @@ async def test_two_imports_of_the_same_contacts_may_end_at_once(links: ContactLi
         one, other = (OpenImport(f"i-{turn}-{n}", prints, is_short=False) for n in range(2))
         await asyncio.gather(links.close_import(one, contacts), links.close_import(other, contacts[::-1]))
     assert all(contact.status is ContactStatus.LINKED for contact in found.values())
+
+
+async def test_what_an_import_carries_is_kept_with_its_age_until_it_is_withdrawn(
+    links: ContactLinks, store: Store, look: asyncpg.Connection
+) -> None:
+    one, two = ContactId(1), ContactId(2)
+    await links.record_carried({one: b"old", two: b"old"})
+    await look.execute("UPDATE kiva_stream.carried_contact SET sent_at = now() - interval '1 hour'")
+    await links.record_carried({one: b"newer"})
+    again = await ContactLinks(store, 1).carried()
+    assert {contact: print_ for contact, (print_, _) in again.items()} == {one: b"newer", two: b"old"}
+    assert again[one][1] < 60
+    assert again[two][1] >= 3600
+    assert await ContactLinks(store, 2).carried() == {}
+    await links.withdraw_carried([one, two])
+    assert await links.carried() == {}

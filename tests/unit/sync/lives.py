@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from kiva_stream.model.orders import SentOrder
 from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.observability.incidents import Incidents
+from kiva_stream.ports.destination import Around
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -140,13 +142,18 @@ class JudgedAccount(FakeContacts):
         exclude_automations: bool,
         tries: float = math.inf,
         is_suspect: bool = False,
+        around: Around = nullcontext,
     ) -> AcceptedImport:
         for each in contacts:
             if each.list_status is ListStatus.SUBSCRIBE:
                 self._judge_import(each.email)
         self.passed_over |= {one for one in self.there.values() if one.email in self.excluded}
         accepted = await super().start_import(
-            contacts, exclude_automations=exclude_automations, tries=tries, is_suspect=is_suspect
+            contacts,
+            exclude_automations=exclude_automations,
+            tries=tries,
+            is_suspect=is_suspect,
+            around=around,
         )
         await self._done()
         return accepted
