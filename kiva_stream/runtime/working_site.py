@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from kiva_stream.activecampaign.contacts import Contacts
 from kiva_stream.activecampaign.events import Events
@@ -17,6 +18,7 @@ from kiva_stream.model.checkpoint import Leftovers, SavedCheckpoint
 from kiva_stream.model.contacts import Contact
 from kiva_stream.model.deliveries import Need
 from kiva_stream.model.entries import Change
+from kiva_stream.model.held_records import HeldKind
 from kiva_stream.model.ids import CustomerId, OrderId
 from kiva_stream.model.orders import NEVER
 from kiva_stream.model.outcomes import Reason
@@ -67,7 +69,7 @@ class WorkingSite:
         self.held, self.ids, self.is_live, self.shop, self.links = held, ids, is_live, shop, links
         self.ids_in_use, self.held_records = _ids_in_use(held, ids), held_records
         self.account = account = Contacts(settings, client, ids)
-        tags = TagRequests(TagLinks(client, ids), account, settings.retry_held_s)
+        due_again = {kind: partial(held_records.make_due, kind) for kind in HeldKind}
         before_probe, every_s = self.ids_in_use.require_same, settings.retry_refused_s
         self.order_kind = order_kind(client.incidents, every_s, before_probe)
         self._tag_kind = tag_kind(client.incidents, every_s, before_probe)
@@ -80,8 +82,15 @@ class WorkingSite:
             weeks=shop.weeks,
             due=due,
             contacts=account,
-            alone=ContactRequests(account, settings.retry_held_s, self.ids_in_use.are_missing),
-            tags=tags,
+            alone=ContactRequests(
+                account,
+                settings.retry_held_s,
+                self.ids_in_use.are_missing,
+                on_recovery=due_again[HeldKind.LIST],
+            ),
+            tags=TagRequests(
+                TagLinks(client, ids), account, settings.retry_held_s, on_recovery=due_again[HeldKind.TAG]
+            ),
             locks=locks,
             held=held_records,
         )

@@ -27,6 +27,10 @@ async def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 class Request(Protocol[T_co]):
     """A request that may get no answer."""
 
@@ -35,7 +39,7 @@ class Request(Protocol[T_co]):
 
 
 class LoneRequests:
-    """Sends the requests of one kind. `reads_answered` and `over_s` are those of LoneRecords.
+    """Sends the requests of one kind. `reads_answered`, `over_s` and `on_recovery` are those of LoneRecords.
 
     With `holds_forbidden` a request is also held if it is refused with a 403 while the key is accepted.
     """
@@ -47,11 +51,12 @@ class LoneRequests:
         over_s: float,
         *,
         holds_forbidden: bool = False,
+        on_recovery: Callable[[], None] = _nothing,
     ) -> None:
         self._what = what
         self._holds_forbidden = holds_forbidden
         self._sender: BatchSender[int, int] = BatchSender(
-            int, LoneRecords(reads_answered, over_s, anyio.current_time)
+            int, LoneRecords(reads_answered, over_s, anyio.current_time, on_recovery=on_recovery)
         )
 
     async def send(self, record: int, request: Request[T]) -> T:
@@ -83,16 +88,23 @@ class LoneRequests:
 
 
 class TagRequests:
-    """Week tags of single contacts, and their ids.
+    """Week tags of single contacts, and their ids. `on_recovery` is that of LoneRecords.
 
     Every call raises RecordsHeld, and what that of WeekTags raises.
     """
 
-    def __init__(self, tags: WeekTags, contacts: Contacts, over_s: float) -> None:
+    def __init__(
+        self,
+        tags: WeekTags,
+        contacts: Contacts,
+        over_s: float,
+        *,
+        on_recovery: Callable[[], None] = _nothing,
+    ) -> None:
         self._tags = tags
         self._contacts = contacts
         self._found, self._links, self._added, self._removed = (
-            LoneRequests(what, contacts.answers, over_s)
+            LoneRequests(what, contacts.answers, over_s, on_recovery=on_recovery)
             for what in ("contacts", "the tags of contacts", "tags on contacts", "links of tags")
         )
 
@@ -123,11 +135,17 @@ class ContactRequests:
     Every call raises RecordsHeld, and what that of Contacts raises.
     A look-up, a new address and a cleared customer id are held after `DETOUR_S` seconds of answered reads,
     not after `over_s`: the reading of the log waits for them, and their callers can go on without them.
-    `are_ids_missing` returns whether the account lacks what `setup` creates.
+    `are_ids_missing` returns whether the account lacks what `setup` creates. `on_recovery` is that of
+    LoneRecords, for places on the list.
     """
 
     def __init__(
-        self, contacts: Contacts, over_s: float, are_ids_missing: Callable[[], Awaitable[bool]] = _never
+        self,
+        contacts: Contacts,
+        over_s: float,
+        are_ids_missing: Callable[[], Awaitable[bool]] = _never,
+        *,
+        on_recovery: Callable[[], None] = _nothing,
     ) -> None:
         self._contacts = contacts
         self._are_ids_missing = are_ids_missing
@@ -135,9 +153,9 @@ class ContactRequests:
         self._found, self._renamed, self._cleared = (
             LoneRequests("contacts", contacts.answers, detour_s, holds_forbidden=True) for _ in range(3)
         )
-        self._listed = LoneRequests("contacts", contacts.answers, over_s, holds_forbidden=True)
-        self._placed = LoneRequests(
-            "the list places of contacts", contacts.answers, over_s, holds_forbidden=True
+        self._listed, self._placed = (
+            LoneRequests(what, contacts.answers, over_s, holds_forbidden=True, on_recovery=on_recovery)
+            for what in ("contacts", "the list places of contacts")
         )
 
     async def find(self, contact: Contact, email: Email | None = None) -> AcId | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +35,9 @@ class Bench:
         self.contacts.silent = {ANN}
         self.rows = FakeHeldRows()
         self.held = held_records(self.rows)
-        alone = ContactRequests(self.contacts, RETRY_S)
+        alone = ContactRequests(
+            self.contacts, RETRY_S, on_recovery=partial(self.held.make_due, HeldKind.LIST)
+        )
         ports: Any = SimpleNamespace(held=self.held, alone=alone)
         self.places = ListPlaces(ports)
 
@@ -63,6 +66,23 @@ def test_a_list_place_is_held_and_not_sent_before_its_next_try_but_then() -> Non
 
     run(play())
     assert bench.contacts.at(ANN).is_on_list is False
+    assert bench.rows.rows == {}
+
+
+def test_a_list_place_that_is_held_in_what_may_be_an_outage_is_due_when_another_one_is_answered() -> None:
+    bench = Bench()
+    bob = Contact(ContactId(8), Email("bob@example.org"), ContactStatus.LINKED)
+
+    async def play() -> None:
+        with pytest.raises(RecordsHeld):
+            await bench.write()
+        bench.contacts.silent = set()
+        bench.contacts.add(bob.email)
+        ac_id = bench.contacts.id_of(bob.email)
+        await bench.places.put(bob, ac_id, subscribed=False)
+        await bench.write()
+
+    run(play())
     assert bench.rows.rows == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -64,7 +65,12 @@ class Bench:
             due=self.due,
             weeks=self.weeks,
             customers=cast("Any", self.customers),
-            tags=TagRequests(self.account, contacts, RETRY_HELD_S),
+            tags=TagRequests(
+                self.account,
+                contacts,
+                RETRY_HELD_S,
+                on_recovery=partial(self.held.make_due, HeldKind.TAG),
+            ),
             locks=self.locks,
             kind=self.kind,
             held=self.held,
@@ -776,6 +782,21 @@ def test_a_held_tag_is_known_to_the_next_process_with_its_attempts_and_its_next_
         assert bench.held.due() == set(), "a try of a tag needs no contact check"
         await bench.sync.sync_due()
         assert bench.held_rows.rows[TAG_3].attempts == 2
+
+    bench.run(story)
+
+
+def test_a_tag_that_is_held_in_what_may_be_an_outage_is_due_when_another_one_is_answered() -> None:
+    bench = to_be_closed(2)
+    silent_from(bench, 1, 2)
+
+    async def story(bench: Bench) -> None:
+        await bench.sync.sync_due()
+        assert bench.held.tags_due() == []
+        bench.account.silent = set()
+        bench.held.try_tags_now([ContactId(2)])
+        await bench.sync.sync_held()
+        assert bench.held.tags_due() == [ContactId(1)]
 
     bench.run(story)
 
