@@ -332,5 +332,5 @@ def _below_api(url: URL) -> str:
 
 
 def base_url(api_url: str) -> str:
-    """Return the URL below which all calls are, by the setting `api_url`."""
-    return api_url.rstrip("/").removesuffix(API_PATH) + API_PATH
+    """Return the URL below which all calls are, by the setting `api_url` in any spelling."""
+    return str(URL(api_url)).rstrip("/").removesuffix(API_PATH) + API_PATH

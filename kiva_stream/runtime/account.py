@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from yarl import URL
+
 from kiva_stream.activecampaign.account_ids import field_titles
 from kiva_stream.activecampaign.account_setup import AccountRequirements, AccountSetup
 from kiva_stream.activecampaign.client import Client, base_url
@@ -20,7 +22,7 @@ PATIENCE_S = 30.0  # of a command that a person waits for: api_url may be mistyp
 
 def account_name(settings: ActiveCampaignSettings) -> str:
     """Return the name of the account in the state. Two with the same name are the same account."""
-    return f"{urlsplit(settings.api_url).netloc} {settings.event_actid}"
+    return f"{_host(settings.api_url)} {settings.event_actid}"
 
 
 async def answered_url(settings: ActiveCampaignSettings, store: Store) -> StoredAnsweredUrl:
@@ -52,9 +54,14 @@ def contact_url(api_url: str) -> str:
 
     The account `green` is at green.api-us1.com for programs and at green.activehosted.com for people.
     """
-    host = urlsplit(api_url).netloc
+    host = _host(api_url)
     account, _, rest = host.partition(".")
     return f"https://{account + '.activehosted.com' if rest.startswith('api-') else host}/app/contacts/"
+
+
+def _host(api_url: str) -> str:
+    """Return the host and port of a URL, the same for all spellings of it."""
+    return str(URL(api_url).host_port_subcomponent)
 
 
 def website(url: str) -> str:

@@ -115,7 +115,8 @@ def _converted(key: Key, value: object, origin: str, *, strict: bool) -> object:
     try:
         return cast("object", msgspec.convert(value, key.hint, strict=strict))
     except msgspec.ValidationError:
-        got = "" if key.secret else f", not {value!r}"
+        # A URL that is refused for the user in it may have a password as well.
+        got = "" if key.secret or "@" in str(value) else f", not {value!r}"
         raise SettingsError(f"{key} is to be {key.expected}{got} (in {origin}).") from None
 
 

@@ -13,7 +13,18 @@ Seconds = Annotated[float, Meta(ge=0)]
 Timeout = Annotated[float, Meta(gt=0)]
 # A title says what is expected where type and range alone do not.
 Text = Annotated[str, Meta(min_length=1, title="a text that is not empty")]
-Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+\S*\Z", title="a URL that starts with https://")]
+# A key that is sent by http:// can be read on the way, except to this machine; a name such as localhost may
+# be resolved to another one. A user and a password would be shown in the state and by `status`.
+_PORT = r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3}))?"
+_HOST = rf"([\w.-]+|\[[0-9A-Fa-f:.]+\]){_PORT}"
+_LOOPBACK = rf"(127(\.\d{{1,3}}){{3}}|\[::1\]){_PORT}"
+Url = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(https://{_HOST}|http://{_LOOPBACK})(/\S*)?\Z",
+        title="a URL that starts with https:// and has no user in it (http:// for 127.0.0.1 and [::1] alone)",
+    ),
+]
 Dsn = Annotated[
     str,
     Meta(pattern=r"^postgres(ql)?://\S+\Z", title="postgresql://role@host/database", extra={"secret": True}),

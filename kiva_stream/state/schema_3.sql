@@ -30,6 +30,10 @@ UPDATE {schema}.checkpoint SET moved_at = committed_at;
 -- When the site was last rewound; NULL: never. Entries that were inserted before may be read again.
 ALTER TABLE {schema}.checkpoint ADD COLUMN rewound_at timestamptz;
 
+-- An account is named by its host as URLs are compared: in small letters, without the usual port.
+UPDATE {schema}.site SET account =
+  regexp_replace(lower(split_part(account, ' ', 1)), ':443$', '') || ' ' || split_part(account, ' ', 2);
+
 -- The URLs of ActiveCampaign's API at which it ever answered: none of them is a wrong one. A site that is bound to its
 -- account was answered, most likely at the usual form of its URL.
 CREATE TABLE {schema}.answered_url (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kiva_stream.activecampaign.client import base_url
 from kiva_stream.runtime import account
+from kiva_stream.settings.sections import ActiveCampaignSettings
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,25 @@ def test_the_website_of_the_shop_has_scheme_and_host(url: str, website: str) -> 
 )
 def test_the_page_of_a_contact_is_on_the_host_for_people(api_url: str, contacts: str) -> None:
     assert account.contact_url(api_url) == contacts
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "https://crm.example.com",
+        "https://CRM.Example.com/",
+        "https://crm.example.com:443/api/3",
+    ],
+)
+def test_all_spellings_of_a_host_are_one_account(spelling: str) -> None:
+    settings = ActiveCampaignSettings(api_url=spelling, api_token="t", event_actid="7", event_key="k")
+    assert account.account_name(settings) == "crm.example.com 7"
+    assert account.contact_url(spelling) == "https://crm.example.com/app/contacts/"
+    assert base_url(spelling) == "https://crm.example.com/api/3"
+
+
+def test_another_port_is_another_account() -> None:
+    settings = ActiveCampaignSettings(
+        api_url="https://crm.example.com:8443", api_token="t", event_actid="7", event_key="k"
+    )
+    assert account.account_name(settings) == "crm.example.com:8443 7"

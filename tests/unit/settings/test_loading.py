@@ -186,3 +186,42 @@ def test_a_folder_that_cannot_be_entered_has_no_settings_unless_they_are_asked_f
     assert load(None, REQUIRED).source.site_id == 1
     with pytest.raises(SettingsError, match=r"kiva\.toml cannot be read: Permission denied"):
         load(tmp_path / "kiva.toml", REQUIRED)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://account.api-us1.com",
+        "http://localhost:8080",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@account.api-us1.com",
+        "https://ann:planted-4712@account.api-us1.com",
+        "https://planted-4712@account.api-us1.com/api/3",
+        "https://account.api-us1.com:planted",
+        "https://account.api-us1.com:65536",
+        "https://account.api-us1.com?key=1",
+        "https://",
+        "account.api-us1.com",
+    ],
+)
+@pytest.mark.parametrize("name", ["API_URL", "EVENT_URL"])
+def test_a_url_that_would_show_a_key_or_a_password_on_the_way_is_refused(name: str, url: str) -> None:
+    words = refusal(REQUIRED | {f"KIVA_STREAM__ACTIVECAMPAIGN__{name}": url})
+    assert f"activecampaign.{name.lower()} is to be a URL that starts with https://" in words
+    assert "planted-4712" not in words
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://account.api-us1.com/api/3/",
+        "https://Account.api-us1.com:65535",
+        "https://[2001:db8::1]:443",
+        "http://127.0.0.1:8080",
+        "http://127.255.0.9",
+        "http://[::1]:80/api/3",
+    ],
+)
+def test_a_url_by_https_or_to_this_machine_is_accepted(url: str) -> None:
+    loaded = load(None, REQUIRED | {"KIVA_STREAM__ACTIVECAMPAIGN__API_URL": url})
+    assert loaded.activecampaign.api_url == url
