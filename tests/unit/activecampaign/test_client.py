@@ -195,7 +195,8 @@ def test_calls_keep_to_the_requests_per_second() -> None:
 
 def test_a_call_of_low_priority_is_made_behind_all_others_and_so_are_its_attempts() -> None:
     async def story(client: Client, answers: Answers) -> list[str]:
-        answers.add(TAGS + "/1", status=500)
+        fails = asyncio.Event()
+        answers.add(TAGS + "/1", status=500, callback=lambda _url, **_kwargs: fails.set())
         answers.add(TAGS + "/1", payload={}, repeat=True)
         answers.add(TAGS, payload={}, repeat=True)
         ended: list[str] = []
@@ -206,7 +207,7 @@ def test_a_call_of_low_priority_is_made_behind_all_others_and_so_are_its_attempt
 
         async with asyncio.TaskGroup() as calls:
             calls.create_task(call("/tags/1", low_priority=True))
-            await asyncio.sleep(1.015)  # it failed once
+            await fails.wait()
             for _ in range(300):
                 calls.create_task(call("/tags", low_priority=False))
         return ended
