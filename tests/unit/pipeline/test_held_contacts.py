@@ -18,6 +18,7 @@ from kiva_stream.model.entries import Changes, Entry
 from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import ContactId, Email, OrderId
 from kiva_stream.model.positions import HighWaterMark, Position
+from kiva_stream.pipeline import held_contacts
 from kiva_stream.pipeline.held_contacts import LAST_TRIES_S, TRIED_AT_ONCE, Due, HeldContacts
 from kiva_stream.pipeline.lanes import Lanes
 from kiva_stream.pipeline.parking import Parking
@@ -458,3 +459,21 @@ def test_a_try_that_is_under_way_when_the_last_tries_begin_ends_with_them() -> N
         return anyio.current_time() - began_at
 
     assert run(play()) == pytest.approx(LAST_TRIES_S)
+
+
+def test_however_few_are_tried_at_once_each_is_tried_after_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_contacts, "TRIED_AT_ONCE", 1)
+    world, outcomes = story([(ANN, EVENT), (BOB, EVENT), (ANN, EVENT)])
+
+    async def play() -> None:
+        world.begin()
+        await world.links.link({each.id: each.email for each in (ANN, BOB) if each.email})
+        for who in (ANN, BOB):
+            await world.held.hold(
+                HeldKind.CONTACT, {(its := world.links.by_customer[who.id].id): silent(its)}
+            )
+        await world.carry()
+
+    run(play())
+    assert world.held_rows.rows == {}
+    world.assert_complete(outcomes)
