@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from kiva_stream.activecampaign.client import Client
@@ -70,7 +71,7 @@ def faults(scripts: dict[int, tuple[FaultKind, ...]]) -> list[Fault]:
     ]
 
 
-async def carry(running: Running, *, looks_up: bool) -> World:
+async def carry(running: Running, *, looks_up: bool, retry_refused_s: float | None = None) -> World:
     """Carry an event of each place to a receiver; return the world that it came from."""
     world = World(
         [entry(place, PEOPLE[place % len(PEOPLE)]) for place in PLACES],
@@ -93,7 +94,7 @@ async def carry(running: Running, *, looks_up: bool) -> World:
         contact = receiver.contacts.create(str(who.email), 0.0)
         world.contacts.there[AcId(contact.id)] = AcContact(Email(contact.email))
     settings = world.settings.activecampaign
-    async with Client(settings) as client:
+    async with Client(settings, retry_refused_s=retry_refused_s) as client:
         world.events = cast("Any", Events(settings, client))
         if looks_up:
             contacts = Contacts(settings, client, IDS)
@@ -159,3 +160,15 @@ async def test_without_look_ups_each_event_is_there_as_often_as_its_answer_was_l
         unknown = {BEFORE, AFTER, CUT_BEFORE, CUT_AFTER, HTML, HANG, GATEWAY}
         again = sum(kind in unknown for each in SCRIPTS.values() for kind in each)
         assert world.ledger.tally("note") == {"sent_again": again}
+
+
+async def test_where_look_ups_are_forbidden_an_event_whose_answer_was_lost_is_sent_once_more() -> None:
+    account = shop(tracking_enabled=True, requests_per_second=0, retry_after_s=1)
+    forbidden = Fault(path="/contacts/*/trackingLogs", kind=FORBIDDEN)
+    async with sandbox(account, faults=[forbidden, *faults({2: (BEFORE,)})]) as running:
+        with anyio.fail_after(30):
+            world = await carry(running, looks_up=True, retry_refused_s=600)
+        assert Counter(place for each in received(running.account("shop")).values() for place in each) == (
+            Counter(PLACES)
+        )
+        assert world.ledger.tally("note")["sent_again"] == 1
