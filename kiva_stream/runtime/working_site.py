@@ -120,7 +120,9 @@ class WorkingSite:
         await held.ledger.bind(account_name(account), contact_url(account.api_url))
         await SiteAccountIds(held.store, held.shop.site.id).adopt(ids)
         rows = StoredHeldRecords(held.store, held.shop.site.id)
-        held_records = HeldRecords(rows, await rows.read(), account.retry_held_s)
+        held_records = HeldRecords(
+            rows, await rows.read(), account.retry_held_s, requests_per_s=account.requests_per_second
+        )
         return cls(held, ids, held_records, is_live=is_live)
 
     def without(self, forgotten: ForgottenPeople) -> WorkingSite:

@@ -6,6 +6,7 @@ Each is a row of the state, so that every run knows it, with its attempts and it
 |------------------------------------------------|---------------------------------------------------------|
 | a record is not taken, and is set aside        | it is held, until a next try                            |
 | a try fails                                    | the next one comes after twice the time, at most a day  |
+| many got no answer                             | each waits longer: they all have `SHARE` of the budget  |
 | it is to be sent before its next try           | nothing is sent, if it got no answer                    |
 | it is to be sent, and its data have changed    | that is a try                                           |
 | it is accepted or refused, or needs no sending | it is held no more                                      |
@@ -32,6 +33,7 @@ K = TypeVar("K", bound=int)
 C = TypeVar("C", bound="Change")
 
 MOST_S = 86_400.0
+SHARE = 0.01  # of the request budget, for the tries of records that got no answer
 DOUBLINGS = 20  # more of them exceed MOST_S with any useful setting
 
 
@@ -54,8 +56,8 @@ class Change(Protocol):
 class HeldRecords:
     """The held records of a site; `known` are those that its state has when the process starts.
 
-    The first next try comes after `retry_s` seconds, or a little sooner. Every coroutine raises
-    CheckpointError.
+    The first next try comes after `retry_s` seconds, or a little sooner. The request budget is
+    `requests_per_s`. Every coroutine raises CheckpointError.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class HeldRecords:
         known: Iterable[HeldRecord],
         retry_s: float,
         *,
+        requests_per_s: float = math.inf,
         clock: Callable[[], float] = anyio.current_time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._rows = rows
         self._retry_s = retry_s
+        self._spacing_s = 1 / (SHARE * requests_per_s)  # between tries of records that got no answer
+        self._suspects = 0  # how many got none
         self._clock = clock
         self._chance = chance
         self._held: dict[HeldKey, HeldRecord] = {}
@@ -227,6 +232,8 @@ class HeldRecords:
         known = self._held.get(key)
         attempts = known.attempts + 1 if known else 1
         wait_s = min(MOST_S, self._retry_s * 2 ** min(attempts - 1, DOUBLINGS)) * (1 - self._chance() / 10)
+        if silent.is_suspect:
+            wait_s = max(wait_s, self._spacing_s * (self._suspects + 1))
         return HeldRecord(
             key,
             contact=silent.contact,
@@ -241,6 +248,7 @@ class HeldRecords:
     def _keep(self, held: HeldRecord) -> None:
         self._forget(held.key)
         self._held[held.key] = held
+        self._suspects += held.is_suspect
         self._due_at[held.key] = self._clock() + held.due_in_s
         if held.key.kind is not HeldKind.TAG:
             self._by_contact[held.contact].add(held.key)
@@ -248,6 +256,7 @@ class HeldRecords:
     def _forget(self, key: HeldKey) -> None:
         if known := self._held.pop(key, None):
             del self._due_at[key]
+            self._suspects -= known.is_suspect
             if (others := self._by_contact.get(known.contact)) is not None:
                 others.discard(key)
                 if not others:

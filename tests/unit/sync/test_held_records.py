@@ -96,6 +96,34 @@ async def test_a_wait_has_jitter_and_is_never_longer_than_it_is_without() -> Non
     assert rows.rows[HeldKey(HeldKind.CONTACT, ANN)].due_in_s == 285
 
 
+async def test_many_records_without_an_answer_are_tried_with_a_hundredth_of_the_requests() -> None:
+    rows, now, period_s = FakeHeldRows(), 0.0, 7_200.0
+    held = HeldRecords(rows, (), 300, requests_per_s=5, clock=lambda: now, chance=lambda: 0)
+    for contact in map(ContactId, range(1_000)):
+        await held.hold(HeldKind.CONTACT, {contact: silent(contact)})
+
+    tries = [0] * 12
+    for period in range(len(tries)):
+        while now < (period + 1) * period_s:
+            now += 20
+            for contact in held.due():
+                await held.hold(HeldKind.CONTACT, {contact: silent(contact)})
+                tries[period] += 1
+    assert max(tries) <= 0.01 * 5 * period_s * 1.01
+    assert min(tries) > 100  # they are tried all the same
+
+
+async def test_one_record_without_an_answer_or_many_that_were_refused_wait_their_own_time_alone() -> None:
+    rows = FakeHeldRows()
+    held = HeldRecords(rows, (), 300, requests_per_s=5, clock=lambda: 0.0, chance=lambda: 0)
+    for contact in map(ContactId, range(2, 1_000)):
+        refused = silent(contact)._replace(is_suspect=False)
+        await held.hold(HeldKind.CONTACT, {contact: refused})
+    await held.hold(HeldKind.CONTACT, {ANN: silent(ANN)})
+
+    assert {each.due_in_s for each in rows.rows.values()} == {300}
+
+
 async def test_a_restart_knows_what_is_held_with_its_attempts_and_its_next_try() -> None:
     bench = Bench()
     bench.silent = {ONE.id}
