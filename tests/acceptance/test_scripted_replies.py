@@ -100,7 +100,9 @@ async def carry(running: Running, *, looks_up: bool, retry_refused_s: float | No
             contacts = Contacts(settings, client, IDS)
             world.lookup = cast("Any", TrackingLogLookup(world.links, contacts, TrackingLogs(client)))
         await world.run()
-        while world.ledger.parked:  # each run sends what is in doubt once more
+        while world.ledger.parked:
+            for key in world.held_rows.rows:  # only a replay sends what is in doubt once more
+                world.held_rows.ask(*key)
             await world.run()
     return world
 
