@@ -74,7 +74,7 @@ class UnansweredEvents:
         self._lone: LoneRecords[ContactId] = LoneRecords(
             _look_up_was_answered, over_s, clock, on_recovery=on_recovery
         )
-        self._lone.hold(suspects)
+        self._lone.resume(suspects)
         self.suspects = self._lone.held  # the contacts whose event was held, and not answered since
         self.contacts: set[ContactId] = set(suspects)  # whose event got no answer
         self._waiting: dict[ContactId, Attempt] = {}  # for a witness, in order

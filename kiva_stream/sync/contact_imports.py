@@ -72,7 +72,7 @@ class ContactImports:
             anyio.current_time,
             on_recovery=partial(ports.held.make_due, HeldKind.CONTACT),
         )
-        lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
+        lone.resume(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self.is_suspect = lone.__contains__
         self.is_field_refused = False  # a custom field, as far as is known
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)

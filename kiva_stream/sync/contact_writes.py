@@ -80,7 +80,7 @@ class ContactWrites:
             anyio.current_time,
             on_recovery=partial(ports.held.make_due, HeldKind.CONTACT),
         )
-        lone.hold(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
+        lone.resume(map(ContactId, ports.held.suspects(HeldKind.CONTACT)))
         self._sender: BatchSender[ContactChange, ContactId] = BatchSender(attrgetter("id"), lone)
         self._due_writes: DueWrites[ContactChange, ContactId] = DueWrites(
             ports.held,

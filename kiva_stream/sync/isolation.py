@@ -175,6 +175,14 @@ class LoneRecords(Generic[K]):
         self.hold([record])
         return True
 
+    def resume(self, records: Iterable[K]) -> None:
+        """Note records that an earlier process held, perhaps without another witness.
+
+        They count as such until the kind is answered, so that no restart in an outage has more of them held.
+        """
+        self.hold(records)
+        self._by_reads.update(self.held)
+
     def answered(self, records: Iterable[K]) -> None:
         """Note that records were answered."""
         self.held.difference_update(records)

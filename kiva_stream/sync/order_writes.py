@@ -75,7 +75,7 @@ class OrderWrites:
             anyio.current_time,
             on_recovery=partial(held.make_due, HeldKind.ORDER),
         )
-        lone.hold(map(OrderId, held.suspects(HeldKind.ORDER)))
+        lone.resume(map(OrderId, held.suspects(HeldKind.ORDER)))
         self._due_writes: DueWrites[OrderChange, OrderId] = DueWrites(
             held,
             HeldKind.ORDER,

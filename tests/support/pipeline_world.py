@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import anyio
@@ -21,6 +21,7 @@ from kiva_stream.pipeline.classification import classifier_of
 from kiva_stream.pipeline.leftovers import LeftoversFirst
 from kiva_stream.pipeline.parked_bound import ParkedBound
 from kiva_stream.pipeline.pipeline import Pipeline
+from kiva_stream.ports.stages import OrderDelivery
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import PipelineSettings
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -31,7 +32,7 @@ from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.held_records import HeldRecords
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
-from kiva_stream.sync.order_kind import order_kind
+from kiva_stream.sync.order_kind import OrderKind, order_kind
 from tests.fakes.destination_contacts import FakeContacts, FakeWeekTags
 from tests.fakes.destination_events import FakeEvents
 from tests.fakes.source import FakeCustomers, FakeEntries, FakeLog, FakeOrders, FakeWeeks
@@ -70,6 +71,7 @@ class World:
 
     checkpoint: Checkpoint  # of the newest process, as are these
     held: HeldRecords
+    order_kind: OrderKind
     sync: ContactSync
     pipeline: Pipeline
 
@@ -109,6 +111,7 @@ class World:
         self.incidents = Incidents()
         self.weeks = FakeWeeks()
         self.is_live = is_live
+        self.is_down: Callable[[], bool] = lambda: False
         self.now = now or datetime.now(UTC)
         self.takes_snapshot = False
         self.settings = settings(
@@ -140,8 +143,8 @@ class World:
             sleep=self.commit_sleep,
         )
         self.held = held_records(self.held_rows, self.settings.activecampaign.retry_held_s)
-        self.order_delivery.begin(self.held, self._contact_of)
-        self.sync = self._sync()
+        self.order_kind = order_kind(Incidents(), self.settings.activecampaign.retry_refused_s)
+        self.sync = self._sync(self._begin_orders())
         self.pipeline = Pipeline(
             self.settings,
             log=LeftoversFirst(self.log, self.entries, parked=self.ledger, replays=self.replays),
@@ -160,17 +163,23 @@ class World:
                 is_full=lambda: self.checkpoint.is_full,
                 incidents=self.incidents,
             ),
+            is_down=self.is_down,
         )
         behind = [each for each in self.log.entries if each.position <= self.ledger.watermark]
         self.pipeline.remember(behind[-window:])
 
-    def _sync(self) -> ContactSync:
+    def _begin_orders(self) -> OrderDelivery:
+        """Return the order delivery of a new process."""
+        self.order_delivery.begin(self.held, self._contact_of)
+        return self.order_delivery
+
+    def _sync(self, order_delivery: OrderDelivery) -> ContactSync:
         settings = self.settings.activecampaign
         ports = ContactPorts(
             customers=self.shop,
             links=self.links,
             orders=self.orders,
-            order_delivery=self.order_delivery,
+            order_delivery=order_delivery,
             weeks=self.weeks,
             due=self.due,
             contacts=self.contacts,
@@ -185,7 +194,7 @@ class World:
             ports,
             writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
             refusals=refusals,
-            order_kind=order_kind(Incidents(), settings.retry_refused_s),
+            order_kind=self.order_kind,
             moves=ContactMoves(SITE.id, ports),
             settings=settings,
             is_live=self.is_live,

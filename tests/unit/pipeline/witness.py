@@ -19,7 +19,7 @@ from tests.fakes.destination_events import Arrival, FakeEvents
 from tests.fakes.stages import FakeDeliveryLookup
 from tests.fakes.state_ledger import FakeDeadLetters, FakeLedger
 from tests.support.entries import place_in, place_of, position
-from tests.support.pipeline_world import NOBODY, REFUSED, World
+from tests.support.pipeline_world import World
 
 SETTLE_S = 3.0
 LATE_S = 1.4  # until an event of the step LATE is processed; until one is shown if that is slow
@@ -62,8 +62,7 @@ class Receiver(FakeEvents):
         arrival = Arrival(email, name, place_in(data))
         self.arrivals.append(arrival)
         self.on_arrival()
-        steps = self.steps.get(arrival.place)
-        step = steps.pop(0) if steps else OK
+        step = self._next_step(arrival.place)
         if step in {OK, TAKEN}:
             self._process(arrival)
         elif step == LATE:
@@ -73,6 +72,10 @@ class Receiver(FakeEvents):
             while email in self.held:
                 await self.released.wait()
         self._answer(arrival, step)
+
+    def _next_step(self, place: int) -> str:
+        steps = self.steps.get(place)
+        return steps.pop(0) if steps else OK
 
     def _answer(self, arrival: Arrival, step: str) -> None:
         if step == OK_AT_LAST:
@@ -127,10 +130,10 @@ class Witness:
     `owners` are the customers of places.
     """
 
-    def __init__(self, world: World, *, looks_up: bool) -> None:
+    def __init__(self, world: World, *, looks_up: bool, receiver: Receiver | None = None) -> None:
         self.world = world
         self.looks_up = looks_up
-        self.receiver = world.events = Receiver()
+        self.receiver = world.events = receiver or Receiver()
         self.receiver.on_arrival = self.see_arrival
         world.lookup = ReceiverLookup(self.receiver) if looks_up else None
         world.ledger = self.ledger = WatchedLedger(self._read, self.see_commit)
@@ -143,6 +146,7 @@ class Witness:
         self.open_at_start: set[int] = set()
         self.in_doubt: Counter[int] = Counter()  # crashes and drains that left an event open, by place
         self.read_before = 0
+        self.dead_once: set[int] = set()  # places of dead letters, reopened or not
 
     def began(self) -> None:
         """Note that a new process begins."""
@@ -165,7 +169,9 @@ class Witness:
     def see_commit(self, commit: Commit, read: int) -> None:
         """Check the promises that a commit could break."""
         self.open -= {place_of(row.position) for row in commit.delivered}
-        self.open -= {place_of(dead_letter.position) for dead_letter in commit.dead}
+        dead = {place_of(dead_letter.position) for dead_letter in commit.dead}
+        self.open -= dead
+        self.dead_once |= dead
         counted = sum(self.ledger.tally().values()) + commit.pending
         newest = self.world.log.entries[self.read_before + read - 1].position
         parked = sum(each <= newest for each in self.ledger.parked)
@@ -214,17 +220,12 @@ class Witness:
     def check_order(self) -> None:
         """Check that first arrivals of a contact are in log order, reopened dead letters excepted."""
         last: dict[CustomerId, int] = {}
-        dead_once = self.receiver.refused | self.without_contact_at_first
+        dead_once = self.receiver.refused | self.dead_once
         for place in dict.fromkeys(each.place for each in self.receiver.arrivals):
             owner = self.owners[place]
             if place not in dead_once:
                 assert last.get(owner, 0) < place, f"{place} came after {last[owner]}"
                 last[owner] = place
-
-    @property
-    def without_contact_at_first(self) -> set[int]:
-        """The places of customers that had no contact at first."""
-        return {place for place, owner in self.owners.items() if owner in {NOBODY.id, REFUSED.id}}
 
     # --- promise 3 ---
 

@@ -27,6 +27,7 @@ from kiva_stream.model.positions import HighWaterMark, Position
 from kiva_stream.model.week_tags import WeekTag
 from kiva_stream.observability.incidents import Incidents
 from kiva_stream.ports.destination import Around
+from kiva_stream.ports.stages import OrderDelivery
 from kiva_stream.runtime.working_site import WorkingSite
 from kiva_stream.state.orders import OrderStates
 from kiva_stream.sync.contact_locks import ContactLocks
@@ -36,7 +37,6 @@ from kiva_stream.sync.contact_refusals import ContactRefusals
 from kiva_stream.sync.contact_sync import ContactSync
 from kiva_stream.sync.contact_writes import ContactWrites
 from kiva_stream.sync.lone_requests import ContactRequests, TagRequests
-from kiva_stream.sync.order_kind import order_kind
 from kiva_stream.sync.tag_kind import tag_kind
 from kiva_stream.sync.week_tags import WeekTagSync
 from tests.fakes.destination_contacts import AcContact, FakeContacts, FakeWeekTags
@@ -486,7 +486,7 @@ class Life(World):
 
     # --- processes ---
 
-    def _sync(self) -> ContactSync:
+    def _sync(self, order_delivery: OrderDelivery) -> ContactSync:
         settings, locks = self.settings.activecampaign, ContactLocks()
         held_s = settings.retry_held_s
         tags = TagRequests(FakeWeekTags(self.account), self.account, held_s)
@@ -506,7 +506,7 @@ class Life(World):
             customers=self.read,
             links=self.links,
             orders=self.orders,
-            order_delivery=self.order_delivery,
+            order_delivery=order_delivery,
             weeks=weeks,
             due=due,
             contacts=there,
@@ -521,7 +521,7 @@ class Life(World):
             ports,
             writes=ContactWrites(ports, settings, refusals=refusals, sleep=no_time, now=lambda: self.now),
             refusals=refusals,
-            order_kind=order_kind(Incidents(), settings.retry_refused_s),
+            order_kind=self.order_kind,
             moves=ContactMoves(SITE.id, ports._replace(customers=shop)),
             settings=settings,
             is_live=self.is_live,
