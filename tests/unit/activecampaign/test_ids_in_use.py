@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kiva_stream.activecampaign.ids_in_use import REFUSED_FRESH_S, IdsInUse
+from kiva_stream.activecampaign.ids_in_use import REFUSED_EVERY_S, IdsInUse
 from kiva_stream.errors import IdsChanged, SettingsError
 from kiva_stream.model.account_ids import AccountIds
 from kiva_stream.model.week_tags import WeekTag
@@ -86,20 +86,21 @@ def test_an_account_that_lacks_an_id_has_no_other_ones_until_it_is_set_up() -> N
     run(story())
 
 
-def test_after_a_refusal_ids_are_read_again_soon_and_missing_or_other_ones_are_told() -> None:
+def test_after_a_refusal_ids_are_read_again_and_missing_or_other_ones_are_told() -> None:
     async def story() -> None:
         account = Account()
         ids = in_use(account)
-        account.ids = None
-        assert not await ids.are_missing()  # they were read a moment ago
-        await asyncio.sleep(REFUSED_FRESH_S)
-        assert await ids.are_missing()
+        account.ids = None  # just after they were read
+        began_at = now()
+        assert await asyncio.gather(*(ids.are_missing() for _ in range(4))) == [True] * 4
+        assert account.reads == 1
+        assert now() - began_at == pytest.approx(REFUSED_EVERY_S + 1)
         await ids.require_same()
         account.ids = IDS
-        await asyncio.sleep(REFUSED_FRESH_S)
         assert not await ids.are_missing()
+        assert account.reads == 2
+        assert now() - began_at == pytest.approx(2 * REFUSED_EVERY_S + 1)
         account.ids = IDS._replace(list_id=5)
-        await asyncio.sleep(REFUSED_FRESH_S)
         with pytest.raises(IdsChanged):
             await ids.are_missing()
 
