@@ -45,12 +45,13 @@ bench-year: $(BUILT) # a year of a medium company: 2,500,000 entries, in under a
 drill: $(BUILT) # every plug pulled on generated histories, in under 5 minutes; a table of what became of them
 	$(PYTHON) -m kiva_stream drill
 
-drill-long: $(BUILT) # 20 kills of 50,000 entries, five seeds; long outages; the whole poison matrix
+drill-long: $(BUILT) # 20 kills of 50,000 entries, five seeds; long outages; the whole poison matrix; more of the model
 	$(PYTHON) -m kiva_stream drill --entries 50000 --kills 20 --only kills --only kills-logs-late \
 	    --seed 1 --seed 2 --seed 3 --seed 4 --seed 5
 	$(PYTHON) -m kiva_stream drill --only activecampaign-down --outage-s 120
 	$(PYTHON) -m kiva_stream drill --only key-refused --outage-s 60
 	$(PYTHON) -m pytest -q -n 2 -m matrix tests/acceptance/test_poison_matrix.py
+	$(PYTHON) -m pytest -q --hypothesis-profile search tests/unit/pipeline/test_troubles.py
 
 lock: $(BUILT) # the newest versions that pyproject.toml allows, for every supported Python
 	$(PYTHON) -m pip install --quiet uv

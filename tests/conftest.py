@@ -6,9 +6,12 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from kiva_stream.sandbox.postgres import Server, embedded_postgres
 from tests.support.reused_databases import ReusedDatabases
+
+settings.register_profile("search")  # what `make drill-long` chooses: more examples, and others in each run
 
 
 @pytest.fixture(scope="session")

@@ -297,7 +297,11 @@ class Troubles(RuleBasedStateMachine):
                 raise error
 
 
+IS_SEARCH = settings.get_current_profile_name() == "search"  # see tests/conftest.py
 Troubles.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, derandomize=True
-)  # the same in each run: other seeds are for a search outside of the suite
+    max_examples=500 if IS_SEARCH else 20,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=not IS_SEARCH,  # the same in each run of the suite
+)
 TestTroubles = Troubles.TestCase
