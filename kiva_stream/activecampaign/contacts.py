@@ -112,9 +112,12 @@ class Contacts:
             around=around,
         )
 
-    async def outstanding_imports(self) -> int:
+    async def outstanding_imports(self, *, tries: float = math.inf) -> int:
         """Read the account's list of imports, which counts them by day."""
-        return await self._client.call("GET", "/import/bulk_import", parse=parse_outstanding)
+        path = "/import/bulk_import"
+        return await self._client.call(
+            "GET", path, parse=parse_outstanding, tries=tries, awaits_permission=False
+        )
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""

@@ -60,8 +60,11 @@ class Contacts(Protocol):
         `around` returns, which gets the error of the attempt.
         """
 
-    async def outstanding_imports(self) -> int:
-        """Return how many imports of the account have not ended."""
+    async def outstanding_imports(self, *, tries: float = math.inf) -> int:
+        """Return how many imports of the account have not ended.
+
+        Raises PermissionRefused, Unanswered after `tries` attempts.
+        """
 
     async def import_report(self, import_id: str) -> ImportReport:
         """Return how far an import has come."""

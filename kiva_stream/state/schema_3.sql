@@ -67,7 +67,7 @@ CREATE INDEX contact_not_on_list ON {schema}.contact (site_id) WHERE not_on_list
 CREATE TABLE {schema}.held (
   site_id      int NOT NULL,
   kind         text NOT NULL CHECK (kind IN ('contact', 'order', 'list', 'event', 'tag')),
-  id           bigint NOT NULL,              -- of the order at the shop, else of the contact here
+  id           bigint NOT NULL,              -- of the order at the shop, else of the contact here, or minus that of an event's entry
   contact_id   bigint NOT NULL,              -- whose entries wait for it, unless it is a tag
   fingerprint  bytea NOT NULL,               -- of what was sent last; of an event: where its entry is
   since        timestamptz NOT NULL DEFAULT now(),
@@ -79,6 +79,7 @@ CREATE TABLE {schema}.held (
   discarded_at timestamptz,                  -- the next try counts it as refused, if it is still the same
   PRIMARY KEY (site_id, kind, id)
 );
+CREATE INDEX held_contact ON {schema}.held (site_id, contact_id);
 CREATE INDEX parked_contact ON {schema}.parked (site_id, contact_id);
 
 -- The contacts of imports that were sent and whose answer is not known: ActiveCampaign may still write what they carried.

@@ -47,7 +47,7 @@ REPEATABLE = frozenset(
         *("record_carried_contacts", "withdraw_carried_contacts", "expire_id_gaps", "prune_ledger"),
         *("unconfirm_contacts", "unconfirm_orders", "request_replay", "request_order_replay"),
         *("hash_key", "insert_tombstone", "insert_answered_url"),
-        *("record_held", "end_held", "try_held", "discard_held"),
+        *("record_held", "move_held", "end_held", "try_held", "discard_held"),
     }
 )
 _READS = re.compile(r"(--.*\n)*SELECT\b")

@@ -10,26 +10,34 @@ that ActiveCampaign writes later must not overtake newer values of its contacts:
 | with other values, and the account's list of imports has none  | it is sent                              |
 | that is outstanding                                            |                                         |
 | with other values, `LONGEST_S` after that import               | it is sent                              |
-| with other values otherwise                                    | it waits for `LOOKS`; then it is held   |
+| with other values otherwise, or if the list cannot be read     | it waits for `LOOKS`; then it is held   |
+
+A contact is unsubscribed without any wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
 import anyio
 
-from kiva_stream.errors import DeliveryError, TryLater
+from kiva_stream.errors import DeliveryError, PermissionRefused, TryLater
 from kiva_stream.model.ids import ContactId
 from kiva_stream.ports.destination import Around, Contacts
 from kiva_stream.ports.state import Links
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.sync.contact_changes import ContactChange
+from kiva_stream.sync.contact_locks import ContactLocks
+from kiva_stream.sync.list_places import ListPlaces
+
+Held = dict[ContactId, str]  # contacts that are held, and why
 
 LONGEST_S = 900.0  # an import that is outstanding for longer is not waited for
+LOOK_TRIES = 2  # to read it
 LOOKS = 5  # at the account's list of imports, before a contact is held
 LISTED_S = 2.0  # between them, and how soon an import is on that list (which is not documented: a guess)
 WHY = "an import with earlier values of the contact got no answer, and imports of the account are outstanding"
@@ -58,6 +66,7 @@ class CarriedContacts:
         self._sleep = sleep
         self._clock = clock
         self._unanswered: dict[ContactId, Carried] | None = None  # None: the state was not read yet
+        self._in_flight: Counter[ContactId] = Counter()  # how many attempts carry a contact now
 
     def around(self, fingerprints: Mapping[ContactId, bytes]) -> Around:
         """Return what each attempt to send an import is made in."""
@@ -68,6 +77,7 @@ class CarriedContacts:
         unanswered = await self._read()
         await self._links.record_carried(fingerprints)
         sent_at = self._clock()
+        self._in_flight.update(list(fingerprints))
         try:
             yield
         except DeliveryError as error:
@@ -77,37 +87,62 @@ class CarriedContacts:
             else:
                 await self.answered(fingerprints)
             raise
+        finally:
+            self._in_flight -= Counter(list(fingerprints))
 
     async def answered(self, contacts: Collection[ContactId]) -> None:
         """Withdraw contacts, unless an earlier import that carried them got no answer."""
         unanswered = await self._read()
         await self._links.withdraw_carried([each for each in contacts if each not in unanswered])
 
+    async def overtaken(self, changes: Sequence[ContactChange]) -> set[ContactId]:
+        """Return the contacts of those changes that an import with other values may overtake."""
+        unanswered, long_ago = await self._read(), self._clock() - LONGEST_S
+        if not unanswered:
+            return set()
+        return {
+            each.id
+            for each in changes
+            if (carried := unanswered.get(each.id))
+            and carried.fingerprint != each.fingerprint
+            and carried.sent_at > long_ago
+        }
+
     async def waiting(self, changes: Sequence[ContactChange]) -> dict[ContactId, str]:
         """Wait for imports that may overtake these changes; return the contacts that still wait, and why.
 
         Raises AccountRefused, HeldError.
         """
-        unanswered = await self._read()
-        if not unanswered:
-            return {}
         for _ in range(LOOKS):
-            if not self._overtaken(changes, unanswered):
+            if not await self.overtaken(changes):
                 return {}
-            sent = list(unanswered)
-            await self._sleep(LISTED_S)
-            await self._look(unanswered, sent)
-        return dict.fromkeys(self._overtaken(changes, unanswered), WHY)
+            await self._look()
+        return dict.fromkeys(await self.overtaken(changes), WHY)
 
-    async def _look(self, unanswered: dict[ContactId, Carried], sent: Collection[ContactId]) -> None:
-        """Forget those of the contacts sent some time ago that no import may write any more."""
-        is_any = await self._contacts.outstanding_imports() > 0
-        long_ago = self._clock() - LONGEST_S
-        done = [each for each in sent if not is_any or unanswered[each].sent_at <= long_ago]
-        if done:
-            await self._links.withdraw_carried(done)
-            for contact in done:
-                unanswered.pop(contact, None)
+    async def _look(self) -> None:
+        """Forget the contacts sent some time ago that no import may write any more."""
+        unanswered = await self._read()
+        sent = dict(unanswered)
+        await self._sleep(LISTED_S)
+        is_any, long_ago = await self._is_any_outstanding(), self._clock() - LONGEST_S
+        # Another look may have forgotten a contact meanwhile, and another import may carry it.
+        done = [
+            contact
+            for contact, carried in sent.items()
+            if unanswered.get(contact) is carried
+            and not self._in_flight[contact]
+            and (not is_any or carried.sent_at <= long_ago)
+        ]
+        for contact in done:
+            del unanswered[contact]
+        await self._links.withdraw_carried(done)
+
+    async def _is_any_outstanding(self) -> bool:
+        """Return whether an import of the account has not ended; True also if that cannot be read."""
+        try:
+            return await self._contacts.outstanding_imports(tries=LOOK_TRIES) > 0
+        except (PermissionRefused, TryLater):
+            return True
 
     async def _read(self) -> dict[ContactId, Carried]:
         """Return what was carried by imports without an answer, also by those of earlier runs."""
@@ -118,11 +153,25 @@ class CarriedContacts:
             }
         return self._unanswered
 
-    def _overtaken(
-        self, changes: Sequence[ContactChange], unanswered: Mapping[ContactId, Carried]
-    ) -> list[ContactId]:
-        return [
-            each.id
-            for each in changes
-            if (carried := unanswered.get(each.id)) and carried.fingerprint != each.fingerprint
-        ]
+
+class OvertakenLast:
+    """Sends changes of contacts: those that an import without an answer may overtake come last."""
+
+    def __init__(self, carried: CarriedContacts, places: ListPlaces, locks: ContactLocks) -> None:
+        self._carried = carried
+        self._places = places
+        self._locks = locks
+
+    async def send(
+        self, send: Callable[[Sequence[ContactChange]], Awaitable[Held]], changes: Sequence[ContactChange]
+    ) -> Held:
+        """Send changes by `send`; return the contacts that are held. Raises what that raises."""
+        behind = await self._carried.overtaken(changes)
+        held = await send([each for each in changes if each.id not in behind])
+        if behind:
+            late: Sequence[ContactChange] = [each for each in changes if each.id in behind]
+            async with self._locks.hold([each.id for each in late]):
+                late, without_place = await self._places.opt_out_each(late)
+            held |= without_place | await self._carried.waiting(late)
+            held |= await send([each for each in late if each.id not in held])
+        return held

@@ -38,6 +38,7 @@ from kiva_stream.model.outcomes import Reason
 from kiva_stream.observability.logs import log
 from kiva_stream.primitives.clock import Sleep
 from kiva_stream.settings.sections import ActiveCampaignSettings
+from kiva_stream.sync.carried_contacts import OvertakenLast
 from kiva_stream.sync.contact_changes import ContactChange
 from kiva_stream.sync.contact_imports import ContactImports
 from kiva_stream.sync.contact_ports import ContactPorts
@@ -71,6 +72,7 @@ class ContactWrites:
         self._refusals = refusals
         self._places = ListPlaces(ports)
         self._imports = ContactImports(ports, settings, refusals=refusals, sleep=sleep)
+        self._overtaken_last = OvertakenLast(self._imports.carried, self._places, ports.locks)
         self._untaken = UntakenContacts(
             ports, settings, imports=self._imports, refusals=refusals, write_one=self.write_one
         )
@@ -114,11 +116,10 @@ class ContactWrites:
 
         Return the contacts that are held: ActiveCampaign takes others, but not these; and why.
         """
-        return await self._due_writes.write(
-            changes, partial(self._write, exclude_automations=exclude_automations)
-        )
+        send = partial(self._send, exclude_automations=exclude_automations)
+        return await self._due_writes.write(changes, partial(self._overtaken_last.send, send))
 
-    async def _write(
+    async def _send(
         self, changes: Sequence[ContactChange], *, exclude_automations: bool
     ) -> dict[ContactId, str]:
         """Send contacts; return those that are held, as `write` does.
@@ -126,9 +127,8 @@ class ContactWrites:
         Fewer than `import_min_contacts` are divided: linked contacts are sent one by one, which is faster,
         and the others are imported meanwhile.
         """
+        held: dict[ContactId, str] = {}
         # A contact that is sent by itself would show no custom field that ActiveCampaign does not have.
-        held = await self._imports.carried.waiting(changes)
-        changes = [each for each in changes if each.id not in held] if held else changes
         are_many = len(changes) >= self._settings.import_min_contacts or self._imports.is_field_refused
         imported = [each for each in changes if each.needs_import or (are_many and not each.clears)]
         alone = [each for each in changes if not each.needs_import and (each.clears or not are_many)]

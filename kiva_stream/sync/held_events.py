@@ -48,9 +48,10 @@ class HeldEvents:
     async def hold(self, contact: ContactId, position: Position, error: RecordsHeld) -> None:
         """Hold an event; one that is in doubt is held until a replay."""
         held = self._find(contact, position)
-        key = held.key if held else HeldKey(HeldKind.EVENT, contact)
         if held is None:  # an earlier event of the contact that was held has its outcome
-            await self._records.end(HeldKind.EVENT, [contact])
+            earlier = self._records.of_contact(HeldKind.EVENT, contact)
+            await self._records.end(HeldKind.EVENT, [each.key.id for each in earlier])
+        key = held.key if held else self._free_key(contact, position)
         event = Silent(contact, _place(position), error.why[contact], sent=error.sent)
         await self._records.hold(HeldKind.EVENT, {key.id: event}, until_asked=error.is_in_doubt)
 
@@ -61,6 +62,11 @@ class HeldEvents:
             contact = by_place.get(each.fingerprint, each.contact)
             if contact != each.contact:
                 await self._records.move(each.key, contact)
+
+    def _free_key(self, contact: ContactId, position: Position) -> HeldKey:
+        """Return the key of a new held event: its contact, or its entry if an event that moved has that."""
+        is_free = not self._records.has(HeldKind.EVENT, contact)
+        return HeldKey(HeldKind.EVENT, contact if is_free else -position.id)
 
     def _find(self, contact: ContactId, position: Position) -> HeldRecord | None:
         place = _place(position)

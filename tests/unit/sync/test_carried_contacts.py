@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
 import pytest
 
 from kiva_stream.errors import DeliveryError, Rejected, TryLater
@@ -19,13 +24,27 @@ from tests.unit.sync.builders import LINKED, NEW, Bench, address, shop
 ANN = ContactId(1)
 
 
+class Listing(FakeContacts):
+    """Contacts of an account whose list of imports has these numbers of outstanding ones, in turn."""
+
+    def __init__(self, outstanding: list[int]) -> None:
+        super().__init__()
+        self._each = iter(outstanding)
+
+    async def outstanding_imports(self, *, tries: float = math.inf) -> int:  # noqa: ARG002  it answers
+        outstanding = next(self._each)
+        await anyio.lowlevel.checkpoint()
+        return outstanding
+
+
 class Account:
     """Carried contacts, and what is around them; the state outlives a `begin`. Waits take no time."""
 
     def __init__(self) -> None:
         self.links = FakeLinks()
-        self.contacts = FakeContacts()
+        self.contacts: FakeContacts = FakeContacts()
         self.waits: list[float] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None  # during a wait
         self.now = 0.0
         self.begin()
 
@@ -35,6 +54,8 @@ class Account:
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.now += seconds
+        if self.meanwhile:
+            await self.meanwhile()
 
     async def send(self, change: ContactChange, error: DeliveryError | None = None) -> None:
         """Send an import of a change; `error` is the answer to its attempt."""
@@ -110,6 +131,71 @@ async def test_an_import_that_was_answered_or_not_sent_is_not_waited_for(
     account.contacts.outstanding = 1
     assert await account.carried.waiting([NEWER]) == {}
     assert account.links.carried_contacts == {}
+
+
+async def test_what_may_not_be_read_counts_as_outstanding_until_15_minutes_are_over() -> None:
+    account = Account()
+    await account.send(OLD, LOST)
+    account.contacts.outstanding = None
+    assert [*await account.carried.waiting([NEWER])] == [ANN]
+    account.now = LONGEST_S
+    waited = len(account.waits)
+    assert await account.carried.waiting([NEWER]) == {}
+    assert len(account.waits) == waited
+
+
+async def test_a_look_forgets_no_import_that_was_sent_after_it_began() -> None:
+    account = Account()
+    await account.send(OLD, LOST)
+
+    async def send_again() -> None:
+        if len(account.waits) == 1:
+            await account.send(OLD, LOST)
+
+    account.meanwhile = send_again
+    assert await account.carried.waiting([NEWER]) == {}
+    assert len(account.waits) == 2
+
+
+async def test_a_look_forgets_no_contact_that_an_import_carries_now() -> None:
+    account = Account()
+    await account.send(OLD, LOST)
+    async with account.carried.around({ANN: OLD.fingerprint})():
+        assert [*await account.carried.waiting([NEWER])] == [ANN]
+        assert ANN in account.links.carried_contacts
+
+
+async def test_two_looks_at_once_forget_a_contact_once() -> None:
+    account = Account()
+    account.contacts = Listing([0, 1])
+    account.meanwhile = anyio.lowlevel.checkpoint
+    account.begin()
+    await account.send(OLD, LOST)
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(account.carried.waiting, [NEWER])
+    assert account.links.carried_contacts == {}
+
+
+def test_an_opt_out_waits_for_no_import() -> None:
+    customers, accounts = shop(8)
+    bench = Bench(accounts, import_min_contacts=2, retry_held_s=60)
+    ann = customers[0]
+
+    async def play() -> None:
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.contacts.silent = {address(ann)}
+        for each in customers[:3]:
+            bench.customers.change(each, phone="+1 555 0100")
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+        bench.contacts.silent = set()
+        bench.contacts.outstanding = 1
+        bench.customers.change(ann, email_opt_in=False)
+        await bench.sync.snapshot(DAY1, lambda _count: None)
+
+    run(play())
+    assert bench.contacts.list_calls == [(address(ann), False)]
+    assert [each.contact for each in bench.held.rows.values()] == [bench.links.by_email[address(ann)].id]
 
 
 def test_a_contact_whose_import_got_no_answer_is_held_with_newer_values_until_none_is_outstanding() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from kiva_stream.errors import RecordsHeld
 from kiva_stream.model.held_records import HeldKey, HeldKind
 from kiva_stream.model.ids import ContactId, OrderId
+from kiva_stream.model.positions import Position
+from kiva_stream.sync.held_events import HeldEvents
 from kiva_stream.sync.held_records import MOST_S, DueWrites, HeldRecords
 from tests.fakes.state_held import FakeHeldRows, silent
 
@@ -122,6 +125,25 @@ async def test_one_record_without_an_answer_or_many_that_were_refused_wait_their
     await held.hold(HeldKind.CONTACT, {ANN: silent(ANN)})
 
     assert {each.due_in_s for each in rows.rows.values()} == {300}
+
+
+async def test_an_event_that_moved_to_another_contact_stays_when_one_of_the_contact_before_is_held() -> None:
+    rows = FakeHeldRows()
+    events = HeldEvents(HeldRecords(rows, (), 300, clock=lambda: 0.0, chance=lambda: 0))
+    first, second, third = Position(5, 1), Position(5, 2), Position(5, 3)
+    await events.hold(ANN, first, unanswered(ANN, is_in_doubt=True))
+    await events.move({first: BOB})
+    await events.hold(ANN, second, unanswered(ANN))
+    assert events.is_in_doubt(BOB)
+    assert not events.is_in_doubt(ANN)
+    assert {each.contact: each.fingerprint for each in rows.rows.values()} == {BOB: b"5:1", ANN: b"5:2"}
+
+    await events.hold(ANN, third, unanswered(ANN))  # the second has its outcome
+    assert {each.contact: each.fingerprint for each in rows.rows.values()} == {BOB: b"5:1", ANN: b"5:3"}
+
+
+def unanswered(contact: ContactId, *, is_in_doubt: bool = False) -> RecordsHeld:
+    return RecordsHeld("events", {contact: "500"}, is_in_doubt=is_in_doubt, sent=2)
 
 
 async def test_a_restart_knows_what_is_held_with_its_attempts_and_its_next_try() -> None:
