@@ -62,18 +62,18 @@ class Relay:
     async def pass_on(self, client: anyio.abc.ByteStream) -> None:
         """Serve a connection until one of its ends closes it."""
         self.served += 1
-        try:
-            server = await self._connect()
-        except OSError:
-            await client.aclose()
-            return
-        passage = _Passage(client, server, self._answers)
-        self._answers = None
-        self._open.add(passage)
-        try:
-            await passage.serve()
-        finally:
-            self._open.discard(passage)
+        async with client:
+            try:
+                server = await self._connect()
+            except OSError:
+                return
+            passage = _Passage(client, server, self._answers)
+            self._answers = None
+            self._open.add(passage)
+            try:
+                await passage.serve()
+            finally:
+                self._open.discard(passage)
 
     async def _connect(self) -> anyio.abc.ByteStream:
         parts = urlsplit(self._target)
@@ -103,7 +103,7 @@ class _Passage:
 
     async def serve(self) -> None:
         """Pass on what either end sends, until one of them closes the connection."""
-        async with self._client, self._server, anyio.create_task_group() as group:
+        async with self._server, anyio.create_task_group() as group:
             group.start_soon(self._pass_requests, group.cancel_scope)
             await self._pass_on(self._server, self._client)
             group.cancel_scope.cancel()
