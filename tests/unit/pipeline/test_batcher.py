@@ -351,7 +351,17 @@ async def test_links_that_cannot_be_read_end_the_batcher_and_close_its_streams()
             batches_out.receive_nowait()
 
 
-# Refused contacts
+# Contacts that are tried again
+
+
+async def test_a_contact_that_is_asked_for_is_checked_though_no_entry_is_of_it() -> None:
+    bench = Bench()
+    (bob,) = (await bench.links.link({BOB.id: BOB.email or Email("")})).values()
+    bench.contact_delivery.due = {bob.id}
+    batches = await bench.run(events([entry(1, ANN)]))
+    of_bob = [delivery for batch in batches if batch.contact.id == bob.id for delivery in batch.deliveries]
+    assert [delivery.event_line for delivery in of_bob] == [None]
+    assert bob.id in bench.contact_delivery.dirty
 
 
 @pytest.mark.parametrize(("reason", "expected"), [(Reason.EVENT_REJECTED, [(ANN.email, True)]), (None, [])])
