@@ -157,7 +157,7 @@ class WeekTagSync:
 
     async def try_held_again(self) -> None:
         """Try all held tags once more, for `LAST_TRIES_S`."""
-        self._held.make_due()
+        self._held.make_due(HeldKind.TAG)
         with anyio.move_on_after(LAST_TRIES_S):
             await self.sync_held()
 

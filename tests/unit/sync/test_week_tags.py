@@ -29,7 +29,7 @@ from kiva_stream.sync.lone_requests import TagRequests
 from kiva_stream.sync.tag_kind import tag_kind
 from kiva_stream.sync.week_tags import LAST_TRIES_S, PAGE_ROWS, PATIENCE_S, WeekTagSync
 from tests.fakes.source import FakeCustomers, FakeWeeks
-from tests.fakes.state_held import FakeHeldRows, held_records
+from tests.fakes.state_held import FakeHeldRows, held_records, silent
 from tests.fakes.week_tags import FakeDueContacts, FakeTaggedAccount
 from tests.support.entries import SITE, account, customer
 from tests.support.orders import NEW, NEXT_WEEK, REJECTED, WEEK, linked
@@ -830,6 +830,17 @@ def test_held_tags_are_tried_again_after_the_rest_for_a_bounded_time() -> None:
 
     assert bench.run(story).account.tag_of(3) is CLOSED
     assert bench.held_rows.rows == {}
+
+
+def test_to_try_held_tags_again_makes_nothing_else_due() -> None:
+    bench = with_a_held_tag()
+
+    async def story(bench: Bench) -> None:
+        await bench.held.hold(HeldKind.CONTACT, {3: silent(3)})
+        await bench.sync.try_held_again()
+        assert bench.held.due() == set()
+
+    bench.run(story)
 
 
 def test_the_tag_of_a_contact_that_is_not_linked_any_more_is_held_no_more() -> None:
