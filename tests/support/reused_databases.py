@@ -70,7 +70,7 @@ class ReusedDatabases:
                     await connection.execute(f'DROP SCHEMA "{row["nspname"]}" CASCADE')
                 is_as_new = await connection.fetchval(_TOLD_APART) == self._as_new[dsn]
         except (asyncpg.PostgresError, OSError):
-            is_as_new = False  # the test has dropped it, or lets nobody in
+            is_as_new = False  # the test has dropped it, or it accepts no connections
         if is_as_new:
             self._empty.append(dsn)
         else:

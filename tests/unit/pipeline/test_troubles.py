@@ -1,4 +1,4 @@
-"""The model test of bad records and outages, mixed at random: nobody but the bad is kept, and not for long.
+"""The model test of bad records and outages, mixed at random: only bad records stay held when these end.
 
 Contacts, orders and events get no answer or a refusal, all of ActiveCampaign or single requests are out, and
 processes are killed, in whatever order, around the real pipeline and the real sync on fakes, in virtual time.
